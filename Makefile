@@ -1,0 +1,86 @@
+# Everything runs in .venv, which `make setup` makes from the hashed lock. Python 3.11+, git and make
+# are all that has to be there before.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.setup-stamp
+# Two workers: the suite also runs services and a PostgreSQL beside them.
+WORKERS ?= 2
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: $(STAMP) ## make .venv from the lock; nothing when it is up to date
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "$(PYTHON) is not Python 3.11 or newer: run 'make setup PYTHON=python3.11'" >&2; exit 1; }
+	@$(BIN)/python -c '' 2>/dev/null || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); } \
+	  || { echo "$(PYTHON) -m venv failed: on Debian, 'apt-get install python3-venv'" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: demo
+demo: setup ## three services, 300 simulated firms, the main job; STAY=1 leaves it running
+	@$(BIN)/puhui demo $(if $(filter 1,$(STAY)),--stay)
+
+.PHONY: test
+test: setup ## all tests, over real gRPC, SQLite and PostgreSQL
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile $(TESTS)
+
+# `make lint` is these, in order; each can run alone.
+LINTS := lint-format lint-code lint-types lint-imports lint-proto proto-check
+.PHONY: lint $(LINTS)
+lint: setup ## format, lint, types, import contracts, buf, freshness of generated code
+	@set -e; for step in $(LINTS); do echo "== $$step"; $(MAKE) $$step; done
+lint-format: setup
+	@$(BIN)/ruff format --check .
+lint-code: setup
+	@$(BIN)/ruff check .
+lint-types: setup
+	@$(BIN)/mypy
+lint-imports: setup
+	@$(BIN)/lint-imports
+lint-proto: setup
+	@cd proto && ../$(BIN)/buf format --diff --exit-code --path puhui && ../$(BIN)/buf lint
+proto-check: setup
+	@$(BIN)/python proto/generate.py --check
+
+.PHONY: format
+format: setup ## rewrite Python and .proto files in the project's format
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix . && cd proto && ../$(BIN)/buf format --write --path puhui
+
+.PHONY: proto
+proto: setup ## generate code beside the .proto files
+	@$(BIN)/python proto/generate.py
+
+.PHONY: bench
+bench: setup ## ONLY=name runs tests/bench/name.py, whose last line is JSON; without it, lists them
+ifdef ONLY
+	@$(BIN)/python -m tests.bench.$(ONLY)
+else
+	@for file in tests/bench/[a-z]*.py; do [ -e "$$file" ] && echo "make bench ONLY=$$(basename "$$file" .py)"; done; true
+endif
+
+# One lock for development and one per image, all with the same versions. No address, no host and no
+# path may stand in them. --fork-strategy fewest: one version of a package for every Python.
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header pyproject.toml
+.PHONY: lock
+lock: ## resolve pyproject.toml anew into requirements/*.txt (UPGRADE=1: newest versions)
+	@$(LOCK) $(if $(filter 1,$(UPGRADE)),--upgrade) --extra dev -o requirements/dev.txt
+	@for service in datashare scoring gateway; do \
+	  $(LOCK) --no-annotate --extra $$service -c requirements/dev.txt -o requirements/$$service.txt; done
+	@! grep -nE '://|--index|--find-links' requirements/*.txt
+
+.PHONY: clean
+clean: ## remove caches, builds and what local runs wrote; keeps .venv
+	@rm -rf .puhui build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
