@@ -1,9 +1,9 @@
-"""Generate Python from the .proto files, or check that what is committed is what would be generated.
+"""Generate Python from the .proto files, or check that the committed code is fresh.
 
-Written beside each .proto file of `puhui` and `buf`: messages (`_pb2.py`), services (`_pb2_grpc.py`)
-and their types (`.pyi`), and an empty `__init__.py` per package. Nothing is generated for `google`:
-the installed packages bring that code; only the imported .proto files are copied to `vendor/`, so
-that buf needs no network.
+Written beside each .proto file of `puhui` and `buf`: messages (`_pb2.py`), services
+(`_pb2_grpc.py`), their types (`.pyi`), and an empty `__init__.py` per package. Nothing is generated
+for `google`: the installed packages bring that code; only the imported .proto files are copied to
+`vendor/`, so that buf needs no network.
 
 Usage: python proto/generate.py [--check]
 """
@@ -31,7 +31,9 @@ GOOGLE_IMPORT = re.compile(r'^import (?:public )?"(google/(?!protobuf/)[^"]+)";'
 
 def sources() -> list[Path]:
     """The .proto files that code is generated for, relative to this folder."""
-    return sorted(path.relative_to(PROTO) for root in ROOTS for path in (PROTO / root).rglob("*.proto"))
+    return sorted(
+        path.relative_to(PROTO) for root in ROOTS for path in (PROTO / root).rglob("*.proto")
+    )
 
 
 def vendor(out: Path) -> None:
@@ -74,7 +76,7 @@ def generate(out: Path) -> None:
     """
     vendor(out)
     everything = sources()
-    serving = [path for path in everything if SERVICE.search((PROTO / path).read_text(encoding="utf-8"))]
+    serving = [path for path in everything if SERVICE.search((PROTO / path).read_text("utf-8"))]
     protoc_run(out, ("python", "mypy"), everything)
     protoc_run(out, ("grpc_python", "mypy_grpc"), serving)
     for path in everything:
@@ -103,7 +105,7 @@ def main() -> None:
         gone = present - fresh
         if "--check" in sys.argv[1:]:
             for path in sorted(changed | gone):
-                print(f"proto/{path}: not what its .proto generates; run `make proto`", file=sys.stderr)
+                print(f"proto/{path} is stale: run `make proto`", file=sys.stderr)
             raise SystemExit(bool(changed | gone))
         for path in changed:
             (PROTO / path).parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,1 @@
+"""Participants, records, summaries, consents, disputes, accesses and their log."""

@@ -1,0 +1,1 @@
+"""Features, models, scores with reasons, decisions and monitoring."""
