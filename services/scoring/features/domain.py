@@ -1,0 +1,73 @@
+"""The input of features, without any wire format: a firm's monthly series and what is missing.
+
+Invariants: months are yyyymm and ascend; every column has one integer per month, in the unit that
+the catalogue gives it; a type that is not SUPPLIED has no series.
+"""
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+class Coverage(enum.StrEnum):
+    """Why a record type is there or not. The kinds of missing are different inputs."""
+
+    SUPPLIED = "SUPPLIED"
+    NOT_CONSENTED = "NOT_CONSENTED"
+    NOT_SUPPLIED = "NOT_SUPPLIED"
+    NONE_EXISTS = "NONE_EXISTS"
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectSeries:
+    """What one provider's records of one type say, by month.
+
+    Args:
+        record_type: name of the type in the catalogue.
+        provider_id: whose records.
+        months: yyyymm, ascending.
+        columns: measure -> one integer per month.
+        attributes: latest values of code-like fields.
+    """
+
+    record_type: str
+    provider_id: str
+    months: tuple[int, ...]
+    columns: Mapping[str, Sequence[int]]
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FirmSummary:
+    """All that a model may know of a firm.
+
+    Args:
+        series: at most one per record type and provider.
+        coverage: record type -> whether it is there; a type without an entry is SUPPLIED when it
+            has a series, else NOT_SUPPLIED.
+    """
+
+    series: tuple[SubjectSeries, ...]
+    coverage: Mapping[str, Coverage]
+
+    def coverage_of(self, record_type: str) -> Coverage:
+        """Whether and why not a record type is there."""
+        stated = self.coverage.get(record_type)
+        if stated is not None:
+            return stated
+        present = any(series.record_type == record_type for series in self.series)
+        return Coverage.SUPPLIED if present else Coverage.NOT_SUPPLIED
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureVector:
+    """The features of one firm, in the order of the registry.
+
+    Args:
+        values: NaN where missing.
+        missing: why, by feature; None where there is a value. A quantity that does not exist in
+            data which is there (a share of no sales) is NONE_EXISTS.
+    """
+
+    values: tuple[float, ...]
+    missing: tuple[Coverage | None, ...]

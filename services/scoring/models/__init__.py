@@ -1,0 +1,1 @@
+"""Models: folders on disk, and scores with exact reasons from them."""

@@ -1,0 +1,1 @@
+"""Training: from a matrix and labels to a model folder."""
