@@ -25,6 +25,8 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	  || { echo "$(PYTHON) -m venv failed: on Debian, 'apt-get install python3-venv'" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -c 'import lightgbm' \
+	  || { echo "LightGBM needs the OpenMP runtime: on Debian, 'apt-get install libgomp1'" >&2; exit 1; }
 	@touch $@
 
 .PHONY: demo
@@ -35,11 +37,15 @@ demo: setup ## three services, 300 simulated firms, the main job; STAY=1 leaves 
 test: setup ## all tests, over real gRPC, SQLite and PostgreSQL
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
-# `make lint` is these, in order; each can run alone.
+.PHONY: test-heavy
+test-heavy: setup ## the tests marked heavy, which `make test` leaves out
+	@$(BIN)/pytest -m heavy $(TESTS) || [ $$? -eq 5 ]  # 5: there are none
+
+# `make lint` is these, all of them even where one fails; each can run alone.
 LINTS := lint-format lint-code lint-types lint-imports lint-proto proto-check
 .PHONY: lint $(LINTS)
 lint: setup ## format, lint, types, import contracts, buf, freshness of generated code
-	@set -e; for step in $(LINTS); do echo "== $$step"; $(MAKE) $$step; done
+	@$(MAKE) --keep-going $(LINTS)
 lint-format: setup
 	@$(BIN)/ruff format --check .
 lint-code: setup
@@ -47,7 +53,7 @@ lint-code: setup
 lint-types: setup
 	@$(BIN)/mypy
 lint-imports: setup
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 lint-proto: setup
 	@cd proto && ../$(BIN)/buf format --diff --exit-code --path puhui && ../$(BIN)/buf lint
 proto-check: setup
@@ -61,6 +67,17 @@ format: setup ## rewrite Python and .proto files in the project's format
 proto: setup ## generate code beside the .proto files
 	@$(BIN)/python proto/generate.py
 
+# kubernetes-validate only warns about a kind that it does not know, and exits 0: a warning fails here.
+KUBERNETES := 1.37
+.PHONY: manifests
+manifests: setup ## render the Kubernetes overlays and check them against their schemas
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/manifests.txt
+	@set -euo pipefail; for overlay in k8s/overlays/*/; do \
+	  echo "== $$overlay"; \
+	  kubectl kustomize "$$overlay" | $(BIN)/kubernetes-validate -k $(KUBERNETES) --strict - 2>&1 \
+	    | awk '{ print } /WARN/ { warned = 1 } END { exit warned }'; \
+	done
+
 .PHONY: bench
 bench: setup ## ONLY=name runs tests/bench/name.py, whose last line is JSON; without it, lists them
 ifdef ONLY
@@ -69,15 +86,15 @@ else
 	@for file in tests/bench/[a-z]*.py; do [ -e "$$file" ] && echo "make bench ONLY=$$(basename "$$file" .py)"; done; true
 endif
 
-# One lock for development and one per image, all with the same versions. No address, no host and no
-# path may stand in them. --fork-strategy fewest: one version of a package for every Python.
+# One lock for development, one per image and one for `make manifests`, all with the same versions. No
+# address, no host and no path may stand in them. --fork-strategy fewest: one version of a package for every Python.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
   --generate-hashes --no-emit-index-url --no-emit-find-links --no-header pyproject.toml
 .PHONY: lock
 lock: ## resolve pyproject.toml anew into requirements/*.txt (UPGRADE=1: newest versions)
 	@$(LOCK) $(if $(filter 1,$(UPGRADE)),--upgrade) --extra dev -o requirements/dev.txt
-	@for service in datashare scoring gateway; do \
-	  $(LOCK) --no-annotate --extra $$service -c requirements/dev.txt -o requirements/$$service.txt; done
+	@for extra in datashare scoring gateway manifests; do \
+	  $(LOCK) --extra $$extra -c requirements/dev.txt -o requirements/$$extra.txt || exit 1; done
 	@! grep -nE '://|--index|--find-links' requirements/*.txt
 
 .PHONY: clean

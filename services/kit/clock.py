@@ -1,4 +1,4 @@
-"""The time, injected: every use case asks a `Clock`, so that tests and replays can say what now is."""
+"""The time, injected: use cases ask a `Clock`, so that tests and replays can say what now is."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,8 @@
 """The one tree of errors. Use cases raise them; `kit.server` maps them to gRPC once, at the edge.
 
-`reason` is a name of `puhui.common.v1.ErrorReason` without its prefix. `message` says what is wrong
-and what to do about it; it never contains a value that the caller sent, because messages are logged.
+`reason` is a name of `puhui.common.v1.ErrorReason` without its prefix. `message` says what is
+wrong and what to do about it; it never contains a value that the caller sent, because messages are
+logged.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Opaque ids: a prefix that says what it names, then 26 characters that sort by time of making.
 
-The body is a ULID (48 bits of milliseconds, 80 random bits, Crockford base 32), so that rows written
-together lie together in an index. An id never contains data about what it names.
+The body is a ULID (48 bits of milliseconds, 80 random bits, Crockford base 32), so that rows
+written together lie together in an index. An id never contains data about what it names.
 """
 
 import itertools
