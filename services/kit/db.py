@@ -385,5 +385,9 @@ async def _transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         raise UnavailableError(
             "UNAVAILABLE", "the database gives no connection: try again in a moment"
         ) from error
-    async with conn, conn.begin():
-        yield conn
+    try:
+        async with conn.begin():
+            yield conn
+    finally:
+        # Given back even when the caller is cancelled again meanwhile.
+        await asyncio.shield(asyncio.create_task(conn.close()))
