@@ -1,0 +1,143 @@
+"""Calls to another service: with a deadline always, retried only when that is safe.
+
+A call carries the trace of the call being served and the identity it is made under. Failures come
+back as the errors of `kit.errors`. Only UNAVAILABLE is retried, only for calls that the caller
+names idempotent, with growing jittered pauses inside the same deadline.
+"""
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from services.kit.errors import UnavailableError
+from services.kit.identity import IDENTITY_METADATA
+from services.kit.status import error_from_rpc
+from services.kit.telemetry import TRACEPARENT_METADATA, current_traceparent
+
+Response = TypeVar("Response", bound=Message)
+
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+_ATTEMPTS = 4
+_FIRST_PAUSE = 0.05
+_OPTIONS = [
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # Every replica of a headless Service gets its share.
+    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
+    ("grpc.enable_retries", 0),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+]
+
+
+class Channel:
+    """A connection to a service.
+
+    Args:
+        address: "host:port".
+        identity: gives the assertion under which calls are made.
+        timeout: seconds for a call that names none.
+    """
+
+    def __init__(self, address: str, identity: Callable[[], str], *, timeout: float = 10.0) -> None:
+        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self._identity = identity
+        self._timeout = timeout
+        self._methods: dict[str, Callable[..., grpc.aio.UnaryUnaryCall[bytes, bytes]]] = {}
+
+    async def unary(
+        self,
+        method: str,
+        request: Message,
+        response_type: type[Response],
+        *,
+        timeout: float | None = None,
+        idempotent: bool = False,
+    ) -> Response:
+        """Call a unary method.
+
+        Args:
+            method: full name, "/package.Service/Method".
+            request: its request.
+            response_type: the type of its response.
+            timeout: seconds.
+            idempotent: doing it twice is as good as once, so that it may be tried again.
+
+        Raises:
+            PuhuiError: what the service answered, UNAVAILABLE or DEADLINE_EXCEEDED.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + (self._timeout if timeout is None else timeout)
+        body = request.SerializeToString()
+        attempts = _ATTEMPTS if idempotent else 1
+        for attempt in range(attempts):
+            try:
+                call = self._method(method)(
+                    body, timeout=deadline - loop.time(), metadata=self.metadata()
+                )
+                return response_type.FromString(await call)
+            except grpc.aio.AioRpcError as rpc_error:
+                error = error_from_rpc(rpc_error)
+                pause = _FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
+                last = attempt + 1 == attempts or loop.time() + pause >= deadline
+                if last or not isinstance(error, UnavailableError):
+                    raise error from None
+                await asyncio.sleep(pause)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def stream(
+        self, method: str, bodies: AsyncIterator[bytes], metadata: list[tuple[str, str]]
+    ) -> AsyncIterator[bytes]:
+        """Call a method that streams both ways or only its response, in bytes as they are.
+
+        Raises:
+            PuhuiError: what the service answered.
+        """
+        method_call: Any = self._channel.stream_stream(method)
+        return _responses(method_call(bodies, metadata=metadata))
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """Return the metadata that this channel's calls carry."""
+        return (
+            (IDENTITY_METADATA, self._identity()),
+            (TRACEPARENT_METADATA, current_traceparent()),
+        )
+
+    async def ready(self, timeout: float) -> None:
+        """Wait until the service can be reached.
+
+        Raises:
+            UnavailableError: it cannot within `timeout` seconds.
+        """
+        try:
+            await asyncio.wait_for(self._channel.channel_ready(), timeout)
+        except TimeoutError:
+            raise UnavailableError(
+                "UNAVAILABLE", "a service that this one needs does not answer: start it"
+            ) from None
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._channel.close()
+
+    def _method(self, method: str) -> Callable[..., grpc.aio.UnaryUnaryCall[bytes, bytes]]:
+        known = self._methods.get(method)
+        if known is None:
+            known = self._methods[method] = self._channel.unary_unary(method)
+        return known
+
+
+async def _responses(call: "grpc.aio.StreamStreamCall[bytes, bytes]") -> AsyncIterator[bytes]:
+    try:
+        async for response in call:
+            yield response
+    except grpc.aio.AioRpcError as rpc_error:
+        raise error_from_rpc(rpc_error) from None
+    finally:
+        call.cancel()

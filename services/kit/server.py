@@ -1,0 +1,230 @@
+"""The server of every service: grpc.aio behind one pipeline, health, reflection, graceful end.
+
+On SIGTERM it stops being ready, finishes what runs within the grace time, and the process exits 0.
+"""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf import descriptor_pool, message_factory
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from puhui.common.v1 import relay_pb2_grpc
+from services.kit.calls import Authenticate, Call, Endpoint, Pipeline, roles_of
+from services.kit.client import MAX_MESSAGE_BYTES
+from services.kit.clock import Clock
+from services.kit.errors import PuhuiError
+from services.kit.identity import IDENTITY_METADATA, Caller, IdentityVerifier
+from services.kit.relay import RelayServicer
+from services.kit.status import DETAILS_METADATA, GRPC_CODES, status_of
+from services.kit.telemetry import Telemetry
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Where and how a service listens.
+
+    Args:
+        listen: "host:port"; port 0 lets the system choose.
+        reflection: lets tools such as grpcurl ask for the schema.
+        grace: seconds that running calls get at the end.
+        drain: seconds between not being ready and refusing new calls, for load balancers to notice.
+        max_connection_age: seconds after which a client is asked to connect anew, so that new
+            replicas get their share; 0 is never.
+    """
+
+    listen: str = field(default="127.0.0.1:0", metadata={"help": "host:port; port 0: any free"})
+    reflection: bool = field(default=True, metadata={"help": "serve gRPC reflection"})
+    grace: float = field(default=20.0, metadata={"help": "seconds for running calls at the end"})
+    drain: float = field(default=0.0, metadata={"help": "seconds of not ready before the end"})
+    max_connection_age: float = field(
+        default=0.0, metadata={"help": "seconds until clients reconnect; 0: never"}
+    )
+
+
+def by_assertion(verifier: IdentityVerifier) -> Authenticate:
+    """Return how a service behind the gateway tells who is calling: by the signed assertion."""
+
+    async def authenticate(metadata: Mapping[str, str]) -> Caller:
+        return verifier.verify(metadata.get(IDENTITY_METADATA, ""))
+
+    return authenticate
+
+
+class Server:
+    """A gRPC server.
+
+    Args:
+        config: where and how it listens.
+        authenticate: tells who is calling.
+        telemetry: spans and metrics.
+        clock: the time.
+    """
+
+    def __init__(
+        self, config: ServerConfig, authenticate: Authenticate, telemetry: Telemetry, clock: Clock
+    ) -> None:
+        self._config = config
+        self.pipeline = Pipeline(authenticate, telemetry)
+        self.endpoints: dict[str, Endpoint] = {}
+        self.port = 0
+        self._health = health.aio.HealthServicer()
+        self._server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.so_reuseport", 0),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+                *(
+                    [("grpc.max_connection_age_ms", int(config.max_connection_age * 1000))]
+                    if config.max_connection_age
+                    else []
+                ),
+            ]
+        )
+        relay = RelayServicer(self.pipeline, self.endpoints, clock)
+        self.add(relay_pb2_grpc.add_RelayServiceServicer_to_server, relay)
+
+    def add(self, register: Callable[[Any, Any], None], servicer: object) -> None:
+        """Serve a generated service: `add(add_XServicer_to_server, servicer)`."""
+        register(servicer, _Registrar(self.add_endpoint))
+
+    def add_endpoint(self, endpoint: Endpoint) -> None:
+        """Serve one method."""
+        self.endpoints[endpoint.method] = endpoint
+
+    async def start(self) -> None:
+        """Listen, and be ready.
+
+        Raises:
+            RuntimeError: the address is taken.
+        """
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        services = {method.split("/")[1] for method in self.endpoints}
+        if self._config.reflection:
+            reflection.enable_server_reflection(
+                [*services, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server
+            )
+        self._server.add_generic_rpc_handlers((_Handlers(self.pipeline, self.endpoints),))
+        self.port = self._server.add_insecure_port(self._config.listen)
+        await self._server.start()
+        await self.set_ready(ready=True)
+
+    async def set_ready(self, *, ready: bool) -> None:
+        """Say by grpc.health.v1 whether calls are welcome."""
+        serving = health_pb2.HealthCheckResponse
+        await self._health.set("", serving.SERVING if ready else serving.NOT_SERVING)
+
+    async def stop(self) -> None:
+        """Stop being ready, let clients notice, finish what runs, end."""
+        await self.set_ready(ready=False)
+        await asyncio.sleep(self._config.drain)
+        await self._server.stop(self._config.grace)
+
+
+async def until_signal() -> None:
+    """Return when the process is asked to end, by SIGTERM or SIGINT."""
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+    await asked.wait()
+
+
+class _Registrar:
+    """Takes what a generated `add_XServicer_to_server` registers and makes endpoints of it."""
+
+    def __init__(self, add: Callable[[Endpoint], None]) -> None:
+        self._add = add
+
+    def add_generic_rpc_handlers(self, handlers: object) -> None:
+        """Ignored: the registered handlers are the same methods."""
+
+    def add_registered_method_handlers(
+        self, service: str, handlers: "Mapping[str, grpc.RpcMethodHandler[Any, Any]]"
+    ) -> None:
+        """Make an endpoint of each method."""
+        descriptor = descriptor_pool.Default().FindServiceByName(service)
+        for name, handler in handlers.items():
+            method = descriptor.methods_by_name[name]
+            behaviour: Any = (
+                handler.unary_unary
+                or handler.unary_stream
+                or handler.stream_stream
+                or handler.stream_unary
+            )
+            self._add(
+                Endpoint(
+                    method=f"/{service}/{name}",
+                    roles=roles_of(method),
+                    request_streaming=bool(handler.request_streaming),
+                    response_streaming=bool(handler.response_streaming),
+                    request_type=message_factory.GetMessageClass(method.input_type),
+                    behaviour=behaviour,
+                )
+            )
+
+
+class _Handlers(grpc.GenericRpcHandler):
+    """Hands gRPC's calls to the pipeline as bytes."""
+
+    def __init__(self, pipeline: Pipeline, endpoints: Mapping[str, Endpoint]) -> None:
+        self._handlers = {
+            method: _stream(pipeline, endpoint)
+            if endpoint.response_streaming
+            else _unary(pipeline, endpoint)
+            for method, endpoint in endpoints.items()
+        }
+
+    def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        return self._handlers.get(details.method)
+
+
+def _call(context: "grpc.aio.ServicerContext[bytes, bytes]") -> Call:
+    received = context.invocation_metadata() or ()
+    metadata = {key: value for key, value in received if isinstance(value, str)}
+    return Call(metadata, context.time_remaining(), context)
+
+
+async def _abort(context: "grpc.aio.ServicerContext[bytes, bytes]", error: PuhuiError) -> None:
+    status = status_of(error)
+    await context.abort(
+        GRPC_CODES[status.code],
+        status.message,
+        ((DETAILS_METADATA, status.SerializeToString()),),
+    )
+
+
+def _unary(pipeline: Pipeline, endpoint: Endpoint) -> "grpc.RpcMethodHandler[Any, Any]":
+    async def handle(body: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]") -> Any:
+        try:
+            return await pipeline.unary(endpoint, _call(context), body)
+        except PuhuiError as error:
+            await _abort(context, error)
+
+    return grpc.unary_unary_rpc_method_handler(handle)
+
+
+def _stream(pipeline: Pipeline, endpoint: Endpoint) -> "grpc.RpcMethodHandler[Any, Any]":
+    async def handle(
+        bodies: AsyncIterator[bytes], context: "grpc.aio.ServicerContext[bytes, bytes]"
+    ) -> AsyncIterator[bytes]:
+        responses = pipeline.stream(endpoint, _call(context), bodies)
+        try:
+            async with contextlib.aclosing(responses):
+                async for response in responses:
+                    yield response
+        except PuhuiError as error:
+            await _abort(context, error)
+
+    # Taking every request as a stream lets one handler serve both kinds.
+    return grpc.stream_stream_rpc_method_handler(handle)
