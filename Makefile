@@ -18,11 +18,15 @@ help: ## list the targets
 .PHONY: setup
 setup: $(STAMP) ## make .venv from the lock; nothing when it is up to date
 
-$(STAMP): requirements/dev.txt pyproject.toml
+.PHONY: venv
+venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "$(PYTHON) is not Python 3.11 or newer: run 'make setup PYTHON=python3.11'" >&2; exit 1; }
-	@$(BIN)/python -c '' 2>/dev/null || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); } \
+	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV) \
 	  || { echo "$(PYTHON) -m venv failed: on Debian, 'apt-get install python3-venv'" >&2; exit 1; }
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@$(BIN)/python -c '' 2>/dev/null || $(MAKE) venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -c 'import lightgbm' \
