@@ -72,7 +72,7 @@ class AlreadyExistsError(PuhuiError):
 
 
 class FailedPreconditionError(PuhuiError):
-    """The state of the platform (a consent, a participant, a model) does not allow it now."""
+    """The state of what the call is about does not allow it now."""
 
     code = "FAILED_PRECONDITION"
 
