@@ -46,7 +46,7 @@ test-heavy: setup ## the tests marked heavy, which `make test` leaves out
 	@$(BIN)/pytest -m heavy $(TESTS) || [ $$? -eq 5 ]  # 5: there are none
 
 # `make lint` is these, all of them even where one fails; each can run alone.
-LINTS := lint-format lint-code lint-types lint-imports lint-proto proto-check
+LINTS := lint-format lint-code lint-types lint-imports lint-proto proto-check proto-breaking
 .PHONY: lint $(LINTS)
 lint: setup ## format, lint, types, import contracts, buf, freshness of generated code
 	@$(MAKE) --keep-going $(LINTS)
@@ -62,6 +62,10 @@ lint-proto: setup
 	@cd proto && ../$(BIN)/buf format --diff --exit-code --path puhui && ../$(BIN)/buf lint
 proto-check: setup
 	@$(BIN)/python proto/generate.py --check
+# What is released is what must not break; before the first tag nothing is.
+proto-breaking: setup
+	@tag=$$(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null) || exit 0; \
+	  cd proto && ../$(BIN)/buf breaking --against "../.git#tag=$$tag,subdir=proto"
 
 .PHONY: format
 format: setup ## rewrite Python and .proto files in the project's format
