@@ -86,6 +86,12 @@ manifests: setup ## render the Kubernetes overlays and check them against their 
 	    | awk '{ print } /WARN/ { warned = 1 } END { exit warned }'; \
 	done
 
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+.PHONY: images
+images: ## build an image per service with Docker
+	@set -e; for service in datashare scoring gateway; do \
+	  docker build --target $$service --tag puhui-$$service:$(VERSION) .; done
+
 .PHONY: bench
 bench: setup ## ONLY=name runs tests/bench/name.py, whose last line is JSON; without it, lists them
 ifdef ONLY
