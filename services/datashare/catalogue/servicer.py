@@ -1,0 +1,101 @@
+"""CatalogueService over gRPC. The catalogue stands in memory, so there is no use case between."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import grpc
+
+from puhui.datashare.v1 import catalogue_pb2 as pb
+from puhui.datashare.v1 import catalogue_pb2_grpc
+from services.datashare.catalogue.domain import Catalogue, Purpose, RecordType, Text
+from services.kit.pages import decode_page_token, encode_page_token, page_size
+
+_Context = grpc.aio.ServicerContext[object, object]
+_T = TypeVar("_T")
+
+
+class CatalogueServicer(catalogue_pb2_grpc.CatalogueServiceServicer):
+    """Translates CatalogueService.
+
+    Args:
+        catalogue: what it tells.
+    """
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+
+    async def ListRecordTypes(
+        self, request: pb.ListRecordTypesRequest, context: _Context
+    ) -> pb.ListRecordTypesResponse:
+        types, token = _page(
+            "types", self._catalogue.types, page_size(request.page_size), request.page_token
+        )
+        return pb.ListRecordTypesResponse(
+            types=[_record_type(item) for item in types], next_page_token=token
+        )
+
+    async def GetRecordType(
+        self, request: pb.GetRecordTypeRequest, context: _Context
+    ) -> pb.GetRecordTypeResponse:
+        return pb.GetRecordTypeResponse(
+            type=_record_type(self._catalogue.type(request.record_type))
+        )
+
+    async def ListPurposes(
+        self, request: pb.ListPurposesRequest, context: _Context
+    ) -> pb.ListPurposesResponse:
+        purposes, token = _page(
+            "purposes", self._catalogue.purposes, page_size(request.page_size), request.page_token
+        )
+        return pb.ListPurposesResponse(
+            purposes=[_purpose(item) for item in purposes], next_page_token=token
+        )
+
+
+def _page(name: str, items: Mapping[str, _T], size: int, token: str) -> tuple[list[_T], str]:
+    bound_to = ("catalogue", name)
+    position = decode_page_token(token, bound_to, (str,))
+    after = str(position[0]) if position else ""
+    names = sorted(key for key in items if key > after)
+    more = encode_page_token((names[size - 1],), bound_to) if len(names) > size else ""
+    return [items[key] for key in names[:size]], more
+
+
+def _text(text: Text) -> pb.Text:
+    return pb.Text(zh=text.zh, en=text.en)
+
+
+def _record_type(item: RecordType) -> pb.RecordTypePolicy:
+    return pb.RecordTypePolicy(
+        record_type=item.name,
+        schema_version=item.schema_version,
+        title=_text(item.title),
+        sensitivity=item.sensitivity,
+        sharing_mode=pb.SharingMode.ValueType(item.sharing_mode),
+        legal_basis=item.legal_basis,
+        provider_kinds=sorted(item.provider_kinds),
+        retention_days=item.retention_days,
+        complete_register=item.complete_register,
+        measures=[
+            pb.Measure(name=measure.name, unit=measure.unit, title=_text(measure.title))
+            for measure in item.measures
+        ],
+        code_lists=[
+            pb.CodeList(
+                field=codes.field,
+                codes=[
+                    pb.Code(code=code, title=_text(title)) for code, title in codes.codes.items()
+                ],
+            )
+            for codes in item.code_lists.values()
+        ],
+    )
+
+
+def _purpose(item: Purpose) -> pb.Purpose:
+    return pb.Purpose(
+        code=item.code,
+        title=_text(item.title),
+        max_days=item.max_days,
+        max_content_level=item.max_content_level,
+    )

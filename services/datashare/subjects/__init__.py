@@ -1,0 +1,1 @@
+"""Subjects: the one place where a registration number becomes an opaque id."""
