@@ -1,0 +1,232 @@
+"""Migrations: one Alembic tree per service, in `services/<service>/migrations/`.
+
+A tree holds `versions/` and an `env.py` of three lines:
+
+    from services.kit.migrations import run_environment
+    from services.x.schema import metadata  # with every module imported that adds tables to it
+    run_environment(metadata)
+
+Invariants: an upgrade is one transaction in both databases, so it happens whole or not at all;
+processes that upgrade at the same time take turns; there are no downgrades, as migrations only add,
+and going back is restoring a backup. Nothing here needs or disturbs a running event loop: the work
+is done in a thread of its own.
+
+To write the next migration of a tree from what its tables have become:
+
+    python -m services.kit.migrations services/datashare/migrations "add grants"
+"""
+
+import argparse
+import asyncio
+import re
+import secrets
+import tempfile
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
+
+import sqlalchemy as sa
+from alembic import command, context
+from alembic.autogenerate import compare_metadata, produce_migrations, render_python_code
+from alembic.autogenerate.api import AutogenContext
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from services.kit.db import UtcTime, async_url, postgresql_engine, sqlite_engine
+
+T = TypeVar("T")
+
+_LOCK_KEY: Final = 0x7075_6875_69  # "puhui", for pg_advisory_xact_lock
+# Alembic keeps the environment that runs in a module's global.
+_one_at_a_time = threading.Lock()
+
+_TEMPLATE: Final = '''"""{message}."""
+
+import sqlalchemy as sa
+from alembic import op
+{imports}
+revision = "{revision}"
+down_revision = {down}
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    {body}
+'''
+
+
+def upgrade(url: str, tree: Path) -> None:
+    """Bring a database to the newest version of its tables; nothing happens when it is there.
+
+    Args:
+        url: as for `Database.open`.
+        tree: the folder of `env.py` and `versions/`.
+    """
+
+    def run(connection: sa.Connection) -> None:
+        config = _config(tree)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        if connection.dialect.name == "sqlite":
+            broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+            if broken:
+                raise RuntimeError(f"a migration broke foreign keys of {broken[0][0]}")
+
+    _with_connection(url, run)
+
+
+def current(url: str) -> str | None:
+    """Return the version that a database has; None when it has no tables of ours."""
+    return _with_connection(
+        url, lambda connection: MigrationContext.configure(connection).get_current_revision()
+    )
+
+
+def head(tree: Path) -> str | None:
+    """Return the newest version of a tree; None when it is empty.
+
+    Raises:
+        alembic.util.CommandError: the tree has more than one head.
+    """
+    return ScriptDirectory.from_config(_config(tree)).get_current_head()
+
+
+def differences(url: str, tree: Path) -> list[str]:
+    """Return how a migrated database differs from the tables that the program declares."""
+    return [repr(difference) for difference in _with_environment(url, tree, compare_metadata)]
+
+
+def revise(tree: Path, message: str) -> Path:
+    """Write the migration from a tree's head to the tables that the program declares.
+
+    Args:
+        tree: the folder of `env.py` and `versions/`.
+        message: what changes, in a few words.
+
+    Returns:
+        The new file, to be read and corrected before it is committed.
+
+    Raises:
+        ValueError: nothing has changed.
+    """
+    imports: set[str] = set()
+
+    def render_item(kind: str, item: object, _autogen: AutogenContext) -> str | Literal[False]:
+        if kind != "type" or not isinstance(item, UtcTime):
+            return False
+        imports.add("from services.kit.db import UtcTime")
+        return "UtcTime()"
+
+    def render(migration: MigrationContext, metadata: sa.MetaData) -> str | None:
+        operations = produce_migrations(migration, metadata).upgrade_ops
+        if operations is None or operations.is_empty():
+            return None
+        return render_python_code(operations, render_as_batch=True, render_item=render_item)
+
+    with tempfile.TemporaryDirectory() as folder:
+        url = f"sqlite:///{folder}/revise.db"
+        upgrade(url, tree)
+        body = _with_environment(url, tree, render)
+    if body is None:
+        raise ValueError("the tables are as the newest migration leaves them")
+    now = datetime.now(UTC)
+    slug = re.sub(r"\W+", "_", message.lower()).strip("_")
+    path = tree / "versions" / f"{now:%Y%m%d_%H%M}_{slug}.py"
+    path.parent.mkdir(exist_ok=True)
+    previous = head(tree)
+    path.write_text(
+        _TEMPLATE.format(
+            message=message[:1].upper() + message[1:].rstrip("."),
+            imports="".join(f"\n{line}\n" for line in imports),
+            revision=secrets.token_hex(6),
+            down="None" if previous is None else f'"{previous}"',
+            body=body,
+        ),
+        encoding="utf-8",
+    )
+    return path
+
+
+def run_environment(metadata: sa.MetaData) -> None:
+    """Do what was asked of a tree; the last line of its `env.py`.
+
+    Args:
+        metadata: every table of the service.
+    """
+    connection: sa.Connection = context.config.attributes["connection"]
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        transactional_ddl=True,
+        render_as_batch=True,  # SQLite alters a table by making it anew
+        compare_type=True,
+        compare_server_default=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def _config(tree: Path) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(tree).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _with_environment(
+    url: str, tree: Path, action: Callable[[MigrationContext, sa.MetaData], T]
+) -> T:
+    """Return what `action` makes of a database and the tables that `env.py` declares."""
+
+    def run(connection: sa.Connection) -> T:
+        config = _config(tree)
+        config.attributes["connection"] = connection
+        results: list[T] = []
+
+        def step(_revision: Any, migration: MigrationContext) -> list[Any]:
+            results.append(action(migration, migration.opts["target_metadata"]))
+            return []
+
+        script = ScriptDirectory.from_config(config)
+        with EnvironmentContext(config, script, fn=step, dont_mutate=True):
+            script.run_env()
+        return results[0]
+
+    return _with_connection(url, run)
+
+
+def _with_connection(url: str, action: Callable[[sa.Connection], T]) -> T:
+    parsed = async_url(url)
+    sqlite = parsed.get_backend_name() == "sqlite"
+
+    async def run() -> T:
+        engine = sqlite_engine(parsed, "migration", 1) if sqlite else postgresql_engine(parsed, 1)
+        try:
+            async with engine.begin() as connection:
+                if not sqlite:
+                    lock = sa.func.pg_advisory_xact_lock(_LOCK_KEY)
+                    await connection.execute(sa.select(lock))
+                return await connection.run_sync(action)
+        finally:
+            await engine.dispose()
+
+    with _one_at_a_time, ThreadPoolExecutor(1, thread_name_prefix="migrations") as thread:
+        return thread.submit(lambda: asyncio.run(run())).result()
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m services.kit.migrations")
+    parser.add_argument("tree", type=Path, help="such as services/datashare/migrations")
+    parser.add_argument("message", help="what changes, in a few words")
+    arguments = parser.parse_args()
+    print(revise(arguments.tree, arguments.message))  # noqa: T201 - a developer's command
+
+
+if __name__ == "__main__":
+    _main()
