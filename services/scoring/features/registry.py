@@ -1,0 +1,144 @@
+"""The features, as data (features.toml) and the functions that compute them.
+
+Invariants: the order of FEATURES is the order of a model's inputs. A feature never raises and is
+finite or NaN. Every feature that needs an OPTIONAL source is constrained: `encode` gives what a
+firm withheld the most adverse value there is, which only a constrained feature has.
+"""
+
+import datetime as dt
+import math
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Final
+
+from services.scoring.features import invoices, records
+from services.scoring.features.domain import Coverage, FeatureVector, FirmSummary
+from services.scoring.features.firm import Firm
+
+REQUIRED: Final = ("vat_invoice",)
+"""Without these there is no score: DATA_INSUFFICIENT."""
+
+OPTIONAL: Final = ("tax_filing", "social_insurance", "credit_facility")
+"""Types that a firm may leave out of its consent; the others are open by law."""
+
+WITHHELD: Final = 1e18
+"""Beyond any threshold that a tree can have learned from what firms showed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One input of a model.
+
+    Args:
+        name: stable; never reused for something else.
+        group: what a reason speaks about.
+        unit: how to read the value; features.toml lists them.
+        monotone: direction in which PD may move as it grows: 1, -1 or 0.
+        needs: record types that it is computed from.
+        zh: title in Chinese.
+        en: title in English.
+        compute: the value; NaN when it does not exist.
+    """
+
+    name: str
+    group: str
+    unit: str
+    monotone: int
+    needs: tuple[str, ...]
+    zh: str
+    en: str
+    compute: Callable[[Firm], float]
+
+    def value(self, summary: FirmSummary, as_of: dt.date) -> float:
+        """The value from what is there, whatever its coverage says."""
+        return float(self.compute(Firm(summary, as_of)))
+
+
+def _read(stated: Mapping[str, Mapping[str, Any]]) -> tuple[Feature, ...]:
+    compute = {**invoices.COMPUTE, **records.COMPUTE}
+    if set(stated) != set(compute):
+        raise ValueError(
+            f"features.toml and the functions differ in {sorted(set(stated) ^ set(compute))}: "
+            "add what is missing"
+        )
+    return tuple(
+        Feature(name, **{**row, "needs": tuple(row["needs"])}, compute=compute[name])
+        for name, row in stated.items()
+    )
+
+
+_STATED: Final = tomllib.loads((files(__package__) / "features.toml").read_text("utf-8"))
+
+VERSION: Final[int] = _STATED["version"]
+FEATURES: Final = _read(_STATED["features"])
+NAMES: Final = tuple(feature.name for feature in FEATURES)
+
+_TYPES: Final = tuple(sorted({name for feature in FEATURES for name in feature.needs}))
+_NOT_THERE: Final = (Coverage.NOT_CONSENTED, Coverage.NOT_SUPPLIED)
+
+
+def compute(summary: FirmSummary, as_of: dt.date) -> FeatureVector:
+    """All features of a firm.
+
+    A type that does not exist for the firm (NONE_EXISTS) counts as none: zero cases, zero patents.
+    A type that is not there gives NaN, with the reason; NOT_CONSENTED goes before NOT_SUPPLIED.
+
+    Args:
+        summary: what is known of it.
+        as_of: the last day that may be seen.
+
+    Returns:
+        Values and why those that are missing are missing, in the order of `FEATURES`.
+    """
+    firm = Firm(summary, as_of)
+    absent = {
+        record_type: coverage
+        for record_type in _TYPES
+        if (coverage := summary.coverage_of(record_type)) in _NOT_THERE
+    }
+    values: list[float] = []
+    missing: list[Coverage | None] = []
+    for feature in FEATURES:
+        reason = _why_absent(feature.needs, absent)
+        value = math.nan if reason is not None else float(feature.compute(firm))
+        if reason is None and math.isnan(value):
+            reason = Coverage.NONE_EXISTS
+        values.append(value)
+        missing.append(reason)
+    return FeatureVector(tuple(values), tuple(missing))
+
+
+def _why_absent(needs: Sequence[str], absent: Mapping[str, Coverage]) -> Coverage | None:
+    reason = None
+    for record_type in needs:
+        coverage = absent.get(record_type)
+        if coverage is Coverage.NOT_CONSENTED:
+            return coverage
+        reason = coverage or reason
+    return reason
+
+
+def encode(vector: FeatureVector) -> list[float]:
+    """A model's inputs: what is missing stays NaN, except what was withheld.
+
+    A constrained feature that was not consented to takes the value at the end where PD is highest.
+    PD never falls towards that end, so whatever was withheld, showing it would not have been worse.
+    Training encodes the same way: a model is fitted, under the constraint, to those who withhold.
+    """
+    return [
+        WITHHELD * feature.monotone
+        if reason is Coverage.NOT_CONSENTED and feature.monotone
+        else value
+        for feature, value, reason in zip(FEATURES, vector.values, vector.missing, strict=True)
+    ]
+
+
+def insufficient(summary: FirmSummary) -> tuple[str, ...]:
+    """Required types that are not there; empty when a score can be given."""
+    return tuple(
+        record_type
+        for record_type in REQUIRED
+        if summary.coverage_of(record_type) is not Coverage.SUPPLIED
+    )
