@@ -6,10 +6,10 @@ An RPC without the access option can be called by nobody.
 """
 
 import asyncio
+import contextlib
 import contextvars
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any, Protocol
 
 import protovalidate
@@ -25,11 +25,10 @@ from services.kit.errors import (
     InvalidArgumentError,
     PermissionDeniedError,
     PuhuiError,
+    UnauthenticatedError,
 )
 from services.kit.identity import Caller, set_caller
 from services.kit.telemetry import Telemetry
-
-DEFAULT_TIMEOUT = timedelta(seconds=30)
 
 _log = structlog.get_logger()
 _validator = protovalidate.Validator()
@@ -84,6 +83,21 @@ class Call:
     context: Any = None
 
 
+@dataclass(frozen=True)
+class Timeouts:
+    """How long calls may take, in seconds.
+
+    Args:
+        default: of a call that names no deadline.
+        longest: most that a call may name; more is cut to it.
+        stream: most for a call that streams its response, and of one that names no deadline.
+    """
+
+    default: float = field(default=30.0, metadata={"help": "seconds, of a call without deadline"})
+    longest: float = field(default=120.0, metadata={"help": "most seconds that a call may name"})
+    stream: float = field(default=3600.0, metadata={"help": "most seconds of a stream"})
+
+
 class Authenticate(Protocol):
     """Tells who is calling."""
 
@@ -93,6 +107,14 @@ class Authenticate(Protocol):
         Raises:
             UnauthenticatedError: it did not prove who it is.
         """
+        ...
+
+
+class Refused(Protocol):
+    """Is told of every call that was refused because of who made it."""
+
+    def __call__(self, method: str, caller: Caller | None, error: PuhuiError) -> None:
+        """Take note; `caller` is None when it did not prove who it is."""
         ...
 
 
@@ -150,20 +172,43 @@ def _bytes(endpoint: Endpoint, response: Any) -> bytes:
     return body
 
 
+async def _only(bodies: AsyncIterator[bytes]) -> bytes:
+    async for body in bodies:
+        return body
+    raise InvalidArgumentError("MALFORMED_MESSAGE", "the request has no message: send one")
+
+
 class Pipeline:
     """Serves endpoints.
 
     Args:
         authenticate: tells who is calling.
         telemetry: spans and metrics.
+        timeouts: how long calls may take.
+        refused: is told of refusals.
     """
 
-    def __init__(self, authenticate: Authenticate, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        authenticate: Authenticate,
+        telemetry: Telemetry,
+        timeouts: Timeouts | None = None,
+        refused: Refused | None = None,
+    ) -> None:
         self._authenticate = authenticate
         self._telemetry = telemetry
+        self._timeouts = timeouts or Timeouts()
+        self._refused = refused
 
-    async def unary(self, endpoint: Endpoint, call: Call, body: bytes) -> bytes:
+    async def unary(
+        self, endpoint: Endpoint, call: Call, body: bytes | Callable[[], Awaitable[bytes]]
+    ) -> bytes:
         """Serve one request with one response.
+
+        Args:
+            endpoint: what is called.
+            call: how it came in.
+            body: the request's bytes, or what reads them once the caller is admitted.
 
         Raises:
             PuhuiError: what the caller is told.
@@ -171,8 +216,9 @@ class Pipeline:
         with self._telemetry.serve(endpoint.method, call.metadata) as served:
             try:
                 timeout = await self._admit(endpoint, call)
-                request = parse(endpoint.request_type, body) if endpoint.request_type else body
                 async with asyncio.timeout(timeout):
+                    read = body if isinstance(body, bytes) else await body()
+                    request = parse(endpoint.request_type, read) if endpoint.request_type else read
                     response = await endpoint.behaviour(request, call.context)
                 return _bytes(endpoint, response)
             except Exception as error:  # noqa: BLE001 - the edge: nothing internal gets past
@@ -195,10 +241,12 @@ class Pipeline:
                 if endpoint.request_streaming:
                     request = self._parsed(endpoint, bodies)
                 else:
-                    body = await anext(bodies)
+                    body = await _only(bodies)
                     request = parse(endpoint.request_type, body) if endpoint.request_type else body
-                async for response in endpoint.behaviour(request, call.context):
-                    yield _bytes(endpoint, response)
+                responses = endpoint.behaviour(request, call.context)
+                async with contextlib.aclosing(responses):
+                    async for response in responses:
+                        yield _bytes(endpoint, response)
             except Exception as error:  # noqa: BLE001 - the edge: nothing internal gets past
                 told = self._told(endpoint, error)
                 served.fail(told.code, told.reason)
@@ -211,19 +259,36 @@ class Pipeline:
             yield parse(endpoint.request_type, body) if endpoint.request_type else body
 
     async def _admit(self, endpoint: Endpoint, call: Call) -> float:
-        caller = await self._authenticate(call.metadata)
-        if caller.role not in endpoint.roles:
-            raise PermissionDeniedError(
-                "ROLE_NOT_ALLOWED",
-                f"a {caller.role.lower()} may not call {endpoint.method}: WhoAmI lists what it may",
-            )
-        timeout = DEFAULT_TIMEOUT.total_seconds() if call.timeout is None else call.timeout
+        caller = await self._authorise(endpoint, call)
+        timeout = self._timeout(endpoint, call.timeout)
         if timeout <= 0:
             raise TimeoutError
         set_caller(caller)
         _metadata.set(call.metadata)
         _deadline.set(asyncio.get_running_loop().time() + timeout)
         return timeout
+
+    async def _authorise(self, endpoint: Endpoint, call: Call) -> Caller:
+        caller = None
+        try:
+            caller = await self._authenticate(call.metadata)
+            if caller.role not in endpoint.roles:
+                role = caller.role.lower()
+                raise PermissionDeniedError(
+                    "ROLE_NOT_ALLOWED",
+                    f"a {role} may not call {endpoint.method}: WhoAmI lists what it may",
+                )
+        except (UnauthenticatedError, PermissionDeniedError) as error:
+            if self._refused:
+                self._refused(endpoint.method, caller, error)
+            raise
+        return caller
+
+    def _timeout(self, endpoint: Endpoint, named: float | None) -> float:
+        longest = self._timeouts.stream if endpoint.response_streaming else self._timeouts.longest
+        if named is None:
+            return longest if endpoint.response_streaming else self._timeouts.default
+        return min(named, longest)
 
     def _told(self, endpoint: Endpoint, error: Exception) -> PuhuiError:
         if isinstance(error, PuhuiError):

@@ -8,7 +8,7 @@ names idempotent, with growing jittered pauses inside the same deadline.
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -22,11 +22,13 @@ from services.kit.telemetry import TRACEPARENT_METADATA, current_traceparent
 Response = TypeVar("Response", bound=Message)
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+# What the services put around a message of that size when they pass it on to each other.
+MAX_ENVELOPE_BYTES = MAX_MESSAGE_BYTES + 64 * 1024
 _ATTEMPTS = 4
 _FIRST_PAUSE = 0.05
 _OPTIONS = [
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_ENVELOPE_BYTES),
+    ("grpc.max_receive_message_length", MAX_ENVELOPE_BYTES),
     # Every replica of a headless Service gets its share.
     ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
     ("grpc.enable_retries", 0),
@@ -91,16 +93,68 @@ class Channel:
                 await asyncio.sleep(pause)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def stream(
-        self, method: str, bodies: AsyncIterator[bytes], metadata: list[tuple[str, str]]
-    ) -> AsyncIterator[bytes]:
-        """Call a method that streams both ways or only its response, in bytes as they are.
+    async def forward(
+        self, method: str, body: bytes, metadata: Sequence[tuple[str, str]], timeout: float
+    ) -> bytes:
+        """Pass a unary call on, in bytes as they are.
 
         Raises:
             PuhuiError: what the service answered.
         """
+        try:
+            return await self._method(method)(body, timeout=timeout, metadata=metadata)
+        except grpc.aio.AioRpcError as rpc_error:
+            raise error_from_rpc(rpc_error) from None
+
+    async def collect(
+        self, method: str, request: Message, response_type: type[Response], *, timeout: float
+    ) -> AsyncGenerator[Response]:
+        """Call a method that streams its response.
+
+        Raises:
+            PuhuiError: what the service answered.
+        """
+        method_call: Any = self._channel.unary_stream(method)
+        call = method_call(request.SerializeToString(), timeout=timeout, metadata=self.metadata())
+        try:
+            async for response in call:
+                yield response_type.FromString(response)
+        except grpc.aio.AioRpcError as rpc_error:
+            raise error_from_rpc(rpc_error) from None
+        finally:
+            call.cancel()
+
+    async def stream(
+        self,
+        method: str,
+        bodies: AsyncIterator[bytes],
+        metadata: Sequence[tuple[str, str]],
+        timeout: float,
+    ) -> AsyncGenerator[bytes]:
+        """Pass a call on that streams both ways or only its response, in bytes as they are.
+
+        A request is taken from `bodies` only when the service has room for it, a response only
+        when it is asked for; ending or closing this ends the call at the service too.
+
+        Raises:
+            PuhuiError: what the service answered, or what `bodies` raised.
+        """
         method_call: Any = self._channel.stream_stream(method)
-        return _responses(method_call(bodies, metadata=metadata))
+        call = method_call(timeout=timeout, metadata=metadata)
+        sending = asyncio.create_task(_send(call, bodies))
+        try:
+            while (response := await call.read()) is not grpc.aio.EOF:
+                yield response
+        except grpc.aio.AioRpcError as rpc_error:
+            raise error_from_rpc(rpc_error) from None
+        except asyncio.CancelledError:
+            if sending.done():
+                sending.result()
+            raise
+        finally:
+            sending.cancel()
+            call.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """Return the metadata that this channel's calls carry."""
@@ -133,11 +187,15 @@ class Channel:
         return known
 
 
-async def _responses(call: "grpc.aio.StreamStreamCall[bytes, bytes]") -> AsyncIterator[bytes]:
+async def _send(call: Any, bodies: AsyncIterator[bytes]) -> None:
+    """Send the requests; when there is an error in them, end the call and raise that error."""
     try:
-        async for response in call:
-            yield response
-    except grpc.aio.AioRpcError as rpc_error:
-        raise error_from_rpc(rpc_error) from None
-    finally:
+        async for body in bodies:
+            await call.write(body)
+        await call.done_writing()
+    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        # The service ended the call while there was more to send: who reads learns why.
+        return
+    except Exception:
         call.cancel()
+        raise

@@ -3,15 +3,19 @@
 While a batch runs, new items queue; the next batch takes all that wait, so that batches grow with
 load and a lone call never waits for company. Items whose deadline passed are dropped before the
 batch; a cancelled item never cancels others; results and failures are per item.
+
+Where items take very different times, a `StreamCoalescer` keeps the quick ones from waiting for the
+slow: each result is handed over when it is there, and a batch that lasts does not hold up the next.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from services.kit.errors import DeadlineExceededError
+from services.kit.errors import DeadlineExceededError, InternalError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -25,25 +29,19 @@ class _Waiting(Generic[Item, Result]):
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
+    def settle(self, result: Result | Exception) -> None:
+        if self.future.done():
+            return
+        if isinstance(result, Exception):
+            self.future.set_exception(result)
+        else:
+            self.future.set_result(result)
 
-class Coalescer(Generic[Item, Result]):
-    """Runs single items in batches.
 
-    Args:
-        run: does a batch; returns one result or exception per item, in their order. If it raises,
-            every item fails with that.
-        max_batch: most items in one batch.
-        workers: batches that may run at the same time.
-    """
+class _Gatherer(ABC, Generic[Item, Result]):
+    """What both kinds share: the queue, and who works on it."""
 
-    def __init__(
-        self,
-        run: Callable[[list[Item]], Awaitable[list[Result | Exception]]],
-        *,
-        max_batch: int,
-        workers: int,
-    ) -> None:
-        self._run = run
+    def __init__(self, max_batch: int, workers: int) -> None:
         self._max_batch = max_batch
         self._idle = workers
         self._queue: deque[_Waiting[Item, Result]] = deque()
@@ -63,10 +61,18 @@ class Coalescer(Generic[Item, Result]):
         self._queue.append(waiting)
         if self._idle:
             self._idle -= 1
-            task = asyncio.create_task(self._work())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._start(self._work())
         return await waiting.future
+
+    @abstractmethod
+    async def _serve(self, batch: list[_Waiting[Item, Result]]) -> None:
+        """Settle what waits; return when the next batch may start."""
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _work(self) -> None:
         # Let the callers that are ready in this turn of the loop join the first batch.
@@ -85,7 +91,7 @@ class Coalescer(Generic[Item, Result]):
             if waiting.future.done():
                 continue
             if waiting.deadline <= now:
-                waiting.future.set_exception(
+                waiting.settle(
                     DeadlineExceededError(
                         "DEADLINE_EXCEEDED", "the deadline passed: allow more time"
                     )
@@ -94,6 +100,27 @@ class Coalescer(Generic[Item, Result]):
             batch.append(waiting)
         return batch
 
+
+class Coalescer(_Gatherer[Item, Result]):
+    """Runs single items in batches.
+
+    Args:
+        run: does a batch; returns one result or exception per item, in their order. If it raises,
+            every item fails with that.
+        max_batch: most items in one batch.
+        workers: batches that may run at the same time.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[list[Item]], Awaitable[list[Result | Exception]]],
+        *,
+        max_batch: int,
+        workers: int,
+    ) -> None:
+        super().__init__(max_batch, workers)
+        self._run = run
+
     async def _serve(self, batch: list[_Waiting[Item, Result]]) -> None:
         results: list[Result | Exception]
         try:
@@ -101,9 +128,41 @@ class Coalescer(Generic[Item, Result]):
         except Exception as error:  # noqa: BLE001 - whatever it is, every waiting caller gets it
             results = [error] * len(batch)
         for waiting, result in zip(batch, results, strict=True):
-            if waiting.future.done():
-                continue
-            if isinstance(result, Exception):
-                waiting.future.set_exception(result)
-            else:
-                waiting.future.set_result(result)
+            waiting.settle(result)
+
+
+class StreamCoalescer(_Gatherer[Item, Result]):
+    """Runs single items in batches whose results come one by one.
+
+    Args:
+        run: does a batch; gives each item's index with its result or exception, in any order. If it
+            raises, the items without a result fail with that.
+        max_batch: most items in one batch.
+        workers: batches that may run at the same time.
+        patience: seconds after which a batch that still runs no longer counts as one of those.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[list[Item]], AsyncIterator[tuple[int, Result | Exception]]],
+        *,
+        max_batch: int,
+        workers: int,
+        patience: float,
+    ) -> None:
+        super().__init__(max_batch, workers)
+        self._run = run
+        self._patience = patience
+
+    async def _serve(self, batch: list[_Waiting[Item, Result]]) -> None:
+        await asyncio.wait((self._start(self._collect(batch)),), timeout=self._patience)
+
+    async def _collect(self, batch: list[_Waiting[Item, Result]]) -> None:
+        failure: Exception = InternalError("INTERNAL", "a service left a call without an answer")
+        try:
+            async for index, result in self._run([waiting.item for waiting in batch]):
+                batch[index].settle(result)
+        except Exception as error:  # noqa: BLE001 - whatever it is, every waiting caller gets it
+            failure = error
+        for waiting in batch:
+            waiting.settle(failure)

@@ -111,6 +111,12 @@ class UnavailableError(PuhuiError):
     code = "UNAVAILABLE"
 
 
+class UnimplementedError(PuhuiError):
+    """There is no such method."""
+
+    code = "UNIMPLEMENTED"
+
+
 class InternalError(PuhuiError):
     """A fault of ours. The caller learns only that, and the trace id."""
 

@@ -17,10 +17,18 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from puhui.common.v1 import relay_pb2_grpc
-from services.kit.calls import Authenticate, Call, Endpoint, Pipeline, roles_of
-from services.kit.client import MAX_MESSAGE_BYTES
+from services.kit.calls import (
+    Authenticate,
+    Call,
+    Endpoint,
+    Pipeline,
+    Refused,
+    Timeouts,
+    roles_of,
+)
+from services.kit.client import MAX_ENVELOPE_BYTES, MAX_MESSAGE_BYTES
 from services.kit.clock import Clock
-from services.kit.errors import PuhuiError
+from services.kit.errors import PuhuiError, UnimplementedError
 from services.kit.identity import IDENTITY_METADATA, Caller, IdentityVerifier
 from services.kit.relay import RelayServicer
 from services.kit.status import DETAILS_METADATA, GRPC_CODES, status_of
@@ -68,20 +76,34 @@ class Server:
         authenticate: tells who is calling.
         telemetry: spans and metrics.
         clock: the time.
+        internal: it serves Puhui's own services, which relay calls; the entrance does not.
+        timeouts: how long calls may take.
+        refused: is told of refusals.
     """
 
     def __init__(
-        self, config: ServerConfig, authenticate: Authenticate, telemetry: Telemetry, clock: Clock
+        self,
+        config: ServerConfig,
+        authenticate: Authenticate,
+        telemetry: Telemetry,
+        clock: Clock,
+        *,
+        internal: bool = True,
+        timeouts: Timeouts | None = None,
+        refused: Refused | None = None,
     ) -> None:
         self._config = config
-        self.pipeline = Pipeline(authenticate, telemetry)
+        self.pipeline = Pipeline(authenticate, telemetry, timeouts, refused)
         self.endpoints: dict[str, Endpoint] = {}
         self.port = 0
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
             options=[
-                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-                ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+                (
+                    "grpc.max_receive_message_length",
+                    MAX_ENVELOPE_BYTES if internal else MAX_MESSAGE_BYTES,
+                ),
+                ("grpc.max_send_message_length", MAX_ENVELOPE_BYTES),
                 ("grpc.so_reuseport", 0),
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
@@ -92,8 +114,9 @@ class Server:
                 ),
             ]
         )
-        relay = RelayServicer(self.pipeline, self.endpoints, clock)
-        self.add(relay_pb2_grpc.add_RelayServiceServicer_to_server, relay)
+        if internal:
+            relay = RelayServicer(self.pipeline, self.endpoints, clock)
+            self.add(relay_pb2_grpc.add_RelayServiceServicer_to_server, relay)
 
     def add(self, register: Callable[[Any, Any], None], servicer: object) -> None:
         """Serve a generated service: `add(add_XServicer_to_server, servicer)`."""
@@ -186,7 +209,8 @@ class _Handlers(grpc.GenericRpcHandler):
         }
 
     def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
-        return self._handlers.get(details.method)
+        handler: grpc.RpcMethodHandler[Any, Any] = self._handlers.get(details.method, _UNKNOWN)
+        return handler
 
 
 def _call(context: "grpc.aio.ServicerContext[bytes, bytes]") -> Call:
@@ -228,3 +252,13 @@ def _stream(pipeline: Pipeline, endpoint: Endpoint) -> "grpc.RpcMethodHandler[An
 
     # Taking every request as a stream lets one handler serve both kinds.
     return grpc.stream_stream_rpc_method_handler(handle)
+
+
+async def _unknown(
+    bodies: AsyncIterator[bytes], context: "grpc.aio.ServicerContext[bytes, bytes]"
+) -> None:
+    error = UnimplementedError("UNKNOWN_METHOD", "there is no such method: check its full name")
+    await _abort(context, error)
+
+
+_UNKNOWN: Any = grpc.stream_stream_rpc_method_handler(_unknown)

@@ -86,7 +86,7 @@ class RelayResponse(_message.Message):
     RESULTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___RelayedResult]:
-        """In the order of the calls."""
+        """Those that became ready together; each call has one in one of the messages."""
 
     def __init__(
         self,
@@ -107,19 +107,23 @@ class RelayedResult(_message.Message):
 
     CODE_FIELD_NUMBER: _builtins.int
     BODY_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
     code: _builtins.int
     """google.rpc.Code; 0 is success."""
     body: _builtins.bytes
     """The response message's bytes on success, a google.rpc.Status otherwise."""
+    index: _builtins.int
+    """Index into the calls."""
     def __init__(
         self,
         *,
         code: _builtins.int = ...,
         body: _builtins.bytes = ...,
+        index: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "code", b"code"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "code", b"code", "index", b"index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

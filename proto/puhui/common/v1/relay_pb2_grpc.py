@@ -34,7 +34,7 @@ class RelayServiceStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.Relay = channel.unary_unary(
+        self.Relay = channel.unary_stream(
                 '/puhui.common.v1.RelayService/Relay',
                 request_serializer=puhui_dot_common_dot_v1_dot_relay__pb2.RelayRequest.SerializeToString,
                 response_deserializer=puhui_dot_common_dot_v1_dot_relay__pb2.RelayResponse.FromString,
@@ -45,8 +45,8 @@ class RelayServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Relay(self, request, context):
-        """Runs every call as if it had come alone: its own identity, deadline and trace. One failing or
-        expired call does not touch the others.
+        """Runs every call as if it had come alone: its own identity, deadline and trace. One failing,
+        expired or slow call does not touch the others: results come as they are ready.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -55,7 +55,7 @@ class RelayServiceServicer:
 
 def add_RelayServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'Relay': grpc.unary_unary_rpc_method_handler(
+            'Relay': grpc.unary_stream_rpc_method_handler(
                     servicer.Relay,
                     request_deserializer=puhui_dot_common_dot_v1_dot_relay__pb2.RelayRequest.FromString,
                     response_serializer=puhui_dot_common_dot_v1_dot_relay__pb2.RelayResponse.SerializeToString,
@@ -82,7 +82,7 @@ class RelayService:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/puhui.common.v1.RelayService/Relay',

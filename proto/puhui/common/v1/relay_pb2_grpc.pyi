@@ -33,17 +33,17 @@ class RelayServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RelayServiceAsyncStub: ...
-    Relay: _grpc.UnaryUnaryMultiCallable[_relay_pb2.RelayRequest, _relay_pb2.RelayResponse]
-    """Runs every call as if it had come alone: its own identity, deadline and trace. One failing or
-    expired call does not touch the others.
+    Relay: _grpc.UnaryStreamMultiCallable[_relay_pb2.RelayRequest, _relay_pb2.RelayResponse]
+    """Runs every call as if it had come alone: its own identity, deadline and trace. One failing,
+    expired or slow call does not touch the others: results come as they are ready.
     """
 
 @_typing.type_check_only
 class RelayServiceAsyncStub(RelayServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
-    Relay: _aio.UnaryUnaryMultiCallable[_relay_pb2.RelayRequest, _relay_pb2.RelayResponse]  # type: ignore[assignment]
-    """Runs every call as if it had come alone: its own identity, deadline and trace. One failing or
-    expired call does not touch the others.
+    Relay: _aio.UnaryStreamMultiCallable[_relay_pb2.RelayRequest, _relay_pb2.RelayResponse]  # type: ignore[assignment]
+    """Runs every call as if it had come alone: its own identity, deadline and trace. One failing,
+    expired or slow call does not touch the others: results come as they are ready.
     """
 
 class RelayServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -52,9 +52,9 @@ class RelayServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _relay_pb2.RelayRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_relay_pb2.RelayResponse, _abc.Awaitable[_relay_pb2.RelayResponse]]:
-        """Runs every call as if it had come alone: its own identity, deadline and trace. One failing or
-        expired call does not touch the others.
+    ) -> _typing.Union[_abc.Iterator[_relay_pb2.RelayResponse], _abc.AsyncIterator[_relay_pb2.RelayResponse]]:
+        """Runs every call as if it had come alone: its own identity, deadline and trace. One failing,
+        expired or slow call does not touch the others: results come as they are ready.
         """
 
 def add_RelayServiceServicer_to_server(servicer: RelayServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
