@@ -1,0 +1,1 @@
+"""Decisions: every score that was given, with all that reproduces it."""

@@ -1,0 +1,193 @@
+"""Decisions in the database: append-only, by subject; the request that made each, by caller."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.kit.db import UtcTime, insert_into
+from services.scoring.decisions.domain import Decision, Order, Outcome, Reason
+from services.scoring.features.domain import Coverage, FeatureVector
+from services.scoring.schema import metadata
+
+decision = sa.Table(
+    "decision",
+    metadata,
+    sa.Column("subject_id", sa.String(64), primary_key=True),
+    sa.Column("decision_id", sa.String(64), primary_key=True),
+    sa.Column("caller_id", sa.String(64), nullable=False),
+    sa.Column("request_id", sa.String(64), nullable=False),
+    sa.Column("consent_id", sa.String(64), nullable=False),
+    sa.Column("access_id", sa.String(64), nullable=False),
+    sa.Column("purpose", sa.String(64), nullable=False),
+    sa.Column("asked_as_of", UtcTime, nullable=True),
+    sa.Column("asked_version", sa.String(64), nullable=True),
+    sa.Column("officer", sa.String(64), nullable=False),
+    sa.Column("file_reference", sa.String(64), nullable=False),
+    sa.Column("as_of", UtcTime, nullable=False),
+    sa.Column("decided_at", UtcTime, nullable=False),
+    sa.Column("model_version", sa.String(64), nullable=False),
+    sa.Column("model_class", sa.String(32), nullable=False),
+    # {"values": [...], "missing": [...]} in the model's order; null where missing.
+    sa.Column("features", sa.LargeBinary, nullable=False),
+    sa.Column("coverage", sa.LargeBinary, nullable=False),
+    sa.Column("outcome", sa.LargeBinary, nullable=False),
+    sa.Index(None, "decision_id"),
+    sa.Index(None, "caller_id", "decision_id"),
+)
+
+request = sa.Table(
+    "score_request",
+    metadata,
+    sa.Column("caller_id", sa.String(64), primary_key=True),
+    sa.Column("request_id", sa.String(64), primary_key=True),
+    sa.Column("subject_id", sa.String(64), nullable=False),
+    sa.Column("decision_id", sa.String(64), nullable=False),
+)
+
+_NAN = float("nan")
+
+
+class DecisionStore:
+    """Decisions in one transaction.
+
+    Args:
+        conn: the transaction.
+    """
+
+    def __init__(self, conn: AsyncConnection) -> None:
+        self._conn = conn
+
+    async def by_request(
+        self, keys: Sequence[tuple[str, str]]
+    ) -> Mapping[tuple[str, str], Decision]:
+        """Return what was decided under (caller_id, request_id)."""
+        joined = request.join(
+            decision,
+            (decision.c.subject_id == request.c.subject_id)
+            & (decision.c.decision_id == request.c.decision_id),
+        )
+        callers = sorted({caller for caller, _ in keys})
+        found = await self._conn.execute(
+            sa.select(decision)
+            .select_from(joined)
+            .where(
+                request.c.caller_id.in_(callers),
+                request.c.request_id.in_([request_id for _, request_id in keys]),
+            )
+        )
+        wanted = set(keys)
+        decisions = (_decision(row) for row in found.mappings())
+        return {
+            (made.caller_id, made.order.request_id): made
+            for made in decisions
+            if (made.caller_id, made.order.request_id) in wanted
+        }
+
+    async def add(self, decisions: Sequence[Decision]) -> None:
+        """Store new decisions; those whose (caller_id, request_id) exists are left out."""
+        insert = insert_into(self._conn, request)
+        claimed = await self._conn.execute(
+            insert.values(
+                [
+                    {
+                        "caller_id": made.caller_id,
+                        "request_id": made.order.request_id,
+                        "subject_id": made.order.subject_id,
+                        "decision_id": made.decision_id,
+                    }
+                    for made in sorted(decisions, key=lambda d: (d.caller_id, d.order.request_id))
+                ]
+            )
+            .on_conflict_do_nothing()
+            .returning(request.c.decision_id)
+        )
+        ours = set(claimed.scalars())
+        rows = [_row(made) for made in decisions if made.decision_id in ours]
+        if rows:
+            await self._conn.execute(sa.insert(decision), rows)
+
+    async def get(self, decision_id: str) -> Decision | None:
+        """Return one."""
+        found = await self._conn.execute(
+            sa.select(decision).where(decision.c.decision_id == decision_id)
+        )
+        row = found.mappings().first()
+        return None if row is None else _decision(row)
+
+    async def page(
+        self, *, caller_id: str | None, subject_id: str | None, before: str | None, limit: int
+    ) -> list[Decision]:
+        """Return decisions, newest first, with ids below `before`."""
+        query = sa.select(decision).order_by(decision.c.decision_id.desc()).limit(limit)
+        if caller_id is not None:
+            query = query.where(decision.c.caller_id == caller_id)
+        if subject_id is not None:
+            query = query.where(decision.c.subject_id == subject_id)
+        if before is not None:
+            query = query.where(decision.c.decision_id < before)
+        found = await self._conn.execute(query)
+        return [_decision(row) for row in found.mappings()]
+
+
+def _row(made: Decision) -> dict[str, Any]:
+    order = made.order
+    return {
+        "subject_id": order.subject_id,
+        "decision_id": made.decision_id,
+        "caller_id": made.caller_id,
+        "request_id": order.request_id,
+        "consent_id": order.consent_id,
+        "access_id": made.access_id,
+        "purpose": order.purpose,
+        "asked_as_of": order.as_of,
+        "asked_version": order.model_version,
+        "officer": order.officer,
+        "file_reference": order.file_reference,
+        "as_of": made.as_of,
+        "decided_at": made.decided_at,
+        "model_version": made.model_version,
+        "model_class": made.model_class,
+        # orjson writes NaN as null.
+        "features": orjson.dumps(
+            {"values": made.features.values, "missing": made.features.missing}
+        ),
+        "coverage": orjson.dumps(made.coverage),
+        "outcome": orjson.dumps(made.outcome),
+    }
+
+
+def _decision(row: sa.RowMapping) -> Decision:
+    features = orjson.loads(row["features"])
+    outcome = orjson.loads(row["outcome"])
+    reasons = tuple(
+        Reason(**{**reason, "features": tuple(reason["features"])})
+        for reason in outcome.pop("reasons")
+    )
+    return Decision(
+        decision_id=row["decision_id"],
+        caller_id=row["caller_id"],
+        order=Order(
+            request_id=row["request_id"],
+            subject_id=row["subject_id"],
+            consent_id=row["consent_id"],
+            purpose=row["purpose"],
+            as_of=row["asked_as_of"],
+            model_version=row["asked_version"],
+            officer=row["officer"],
+            file_reference=row["file_reference"],
+        ),
+        access_id=row["access_id"],
+        as_of=row["as_of"],
+        decided_at=row["decided_at"],
+        model_version=row["model_version"],
+        model_class=row["model_class"],
+        features=FeatureVector(
+            values=tuple(_NAN if value is None else value for value in features["values"]),
+            missing=tuple(None if kind is None else Coverage(kind) for kind in features["missing"]),
+        ),
+        coverage={name: Coverage(state) for name, state in orjson.loads(row["coverage"]).items()},
+        outcome=Outcome(reasons=reasons, **outcome),
+    )

@@ -1,0 +1,123 @@
+"""One suite for decisions on the fake, SQLite and PostgreSQL."""
+
+import math
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.kit.db import Database, Transactions
+from services.kit.migrations import differences, upgrade
+from services.scoring.decisions.app import Work
+from services.scoring.decisions.domain import Decision, Order, Outcome, Reason
+from services.scoring.decisions.store import DecisionStore
+from services.scoring.features.domain import Coverage, FeatureVector
+from tests.fakes.decisions import FakeWork
+
+NOW = datetime(2026, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)
+TREE = Path(__file__).parents[3] / "services" / "scoring" / "migrations"
+
+
+@pytest.fixture(params=["fake", "sqlite", "postgresql"])
+async def work(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Work]:
+    if request.param == "fake":
+        yield FakeWork()
+        return
+    url = (
+        f"sqlite:///{tmp_path}/scoring.db"
+        if request.param == "sqlite"
+        else request.getfixturevalue("fresh_postgres_url")
+    )
+    upgrade(url, TREE)
+    database = Database.open(url)
+    yield Transactions(database, DecisionStore)
+    await database.close()
+
+
+def decision(number: int, **changes: Any) -> Decision:
+    request_id = changes.pop("request_id", f"r{number}")
+    subject_id = changes.pop("subject_id", "sub_1")
+    made: dict[str, Any] = {
+        "decision_id": f"dec_{number:04}",
+        "caller_id": "par_bank",
+        "order": Order(
+            request_id, subject_id, "con_1", "credit_application", NOW, "v1", "王", "F-1"
+        ),
+        "access_id": "acc_1",
+        "as_of": NOW,
+        "decided_at": NOW,
+        "model_version": "v1",
+        "model_class": "SIMULATED",
+        "features": FeatureVector((0.1 + 0.2, 5.0), (None, None)),
+        "coverage": {"vat_invoice": Coverage.SUPPLIED, "tax_filing": Coverage.NOT_CONSENTED},
+        "outcome": Outcome(
+            1 / 3, 612, "BB", 600.5, {"sales": 11.1}, (Reason("C", -1.5, "销售", "x", ("s",)),)
+        ),
+    }
+    return Decision(**(made | changes))
+
+
+async def add(work: Work, *made: Decision) -> None:
+    async with work.begin() as decisions:
+        await decisions.add(made)
+
+
+async def test_what_was_stored_comes_back_to_the_last_bit(work: Work) -> None:
+    await add(work, decision(1))
+    async with work.read() as decisions:
+        assert await decisions.get("dec_0001") == decision(1)
+
+
+async def test_missing_features_come_back_missing(work: Work) -> None:
+    vector = FeatureVector((math.nan, 1.0), (Coverage.NOT_SUPPLIED, None))
+    await add(work, decision(1, features=vector))
+    async with work.read() as decisions:
+        found = await decisions.get("dec_0001")
+    assert found is not None
+    assert math.isnan(found.features.values[0])
+    assert found.features.missing == vector.missing
+
+
+async def test_the_first_decision_of_a_request_stands(work: Work) -> None:
+    await add(work, decision(1, request_id="same"))
+    await add(work, decision(2, request_id="same"), decision(3))
+    async with work.read() as decisions:
+        found = await decisions.by_request([("par_bank", "same"), ("par_bank", "r3")])
+        assert await decisions.get("dec_0002") is None
+    assert {key[1]: made.decision_id for key, made in found.items()} == {
+        "same": "dec_0001",
+        "r3": "dec_0003",
+    }
+
+
+async def test_requests_are_looked_up_by_caller_and_id_together(work: Work) -> None:
+    await add(work, decision(1, caller_id="par_a", request_id="x"))
+    await add(work, decision(2, caller_id="par_b", request_id="y"))
+    async with work.read() as decisions:
+        assert await decisions.by_request([("par_a", "y"), ("par_b", "x")]) == {}
+
+
+async def test_pages_are_newest_first_and_go_on_after_a_decision(work: Work) -> None:
+    await add(
+        work,
+        *(decision(n) for n in (1, 2, 3)),
+        decision(4, caller_id="par_other"),
+        decision(5, subject_id="sub_2"),
+    )
+    async with work.read() as decisions:
+        own = await decisions.page(caller_id="par_bank", subject_id=None, before=None, limit=2)
+        rest = await decisions.page(
+            caller_id="par_bank", subject_id=None, before=own[-1].decision_id, limit=9
+        )
+        firm = await decisions.page(caller_id=None, subject_id="sub_2", before=None, limit=9)
+    assert [made.decision_id for made in own] == ["dec_0005", "dec_0003"]
+    assert [made.decision_id for made in rest] == ["dec_0002", "dec_0001"]
+    assert [made.decision_id for made in firm] == ["dec_0005"]
+
+
+def test_the_migrated_schema_is_the_tables(tmp_path: Path, fresh_postgres_url: str) -> None:
+    for url in (f"sqlite:///{tmp_path}/scoring.db", fresh_postgres_url):
+        upgrade(url, TREE)
+        assert differences(url, TREE) == []

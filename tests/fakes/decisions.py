@@ -1,0 +1,115 @@
+"""Fakes of the ports of decisions: a store in memory, models that add, a datashare that answers."""
+
+import math
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from services.kit.errors import NotFoundError, PuhuiError
+from services.scoring.decisions.app import OrderCall, Released
+from services.scoring.decisions.domain import Decision, Outcome, Reason
+from services.scoring.features.domain import Coverage, FeatureVector, FirmSummary
+
+
+class FakeDecisions:
+    """`app.Decisions` in memory."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, Decision] = {}
+        self.requests: dict[tuple[str, str], str] = {}
+
+    async def by_request(
+        self, keys: Sequence[tuple[str, str]]
+    ) -> Mapping[tuple[str, str], Decision]:
+        return {key: self.made[self.requests[key]] for key in keys if key in self.requests}
+
+    async def add(self, decisions: Sequence[Decision]) -> None:
+        for made in decisions:
+            key = (made.caller_id, made.order.request_id)
+            if self.requests.setdefault(key, made.decision_id) == made.decision_id:
+                self.made[made.decision_id] = made
+
+    async def get(self, decision_id: str) -> Decision | None:
+        return self.made.get(decision_id)
+
+    async def page(
+        self, *, caller_id: str | None, subject_id: str | None, before: str | None, limit: int
+    ) -> list[Decision]:
+        found = [
+            made
+            for made in self.made.values()
+            if caller_id in (None, made.caller_id)
+            and subject_id in (None, made.order.subject_id)
+            and (before is None or made.decision_id < before)
+        ]
+        return sorted(found, key=lambda made: made.decision_id, reverse=True)[:limit]
+
+
+class FakeWork:
+    """Transactions that take effect at once."""
+
+    def __init__(self) -> None:
+        self.decisions = FakeDecisions()
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[FakeDecisions]:
+        yield self.decisions
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[FakeDecisions]:
+        yield self.decisions
+
+
+@dataclass(frozen=True)
+class AddingModel:
+    """PD is the sum of the features that are there, capped at 1."""
+
+    version: str
+    model_class: str = "SIMULATED"
+
+    def features(self, summary: FirmSummary, as_of: datetime) -> FeatureVector:
+        sold = sum(sum(series.columns.get("output_net", ())) / 1e4 for series in summary.series)
+        return FeatureVector((sold, math.nan), (None, Coverage.NOT_SUPPLIED))
+
+    def score(self, vectors: Sequence[FeatureVector]) -> list[Outcome]:
+        return [self._outcome(vector) for vector in vectors]
+
+    def _outcome(self, vector: FeatureVector) -> Outcome:
+        pd = min(1.0, sum(value for value in vector.values if not math.isnan(value)))
+        points = -100 * pd
+        reason = Reason("SALES_LOW", points, "销售偏低", "low sales", ())
+        return Outcome(pd, round(600 + points), "B", 600.0, {"sales": points}, (reason,))
+
+
+@dataclass
+class FakeModels:
+    """`app.Models` from a dictionary."""
+
+    loaded: dict[str, AddingModel]
+    in_service: str | None
+
+    def get(self, version: str | None) -> AddingModel:
+        model = self.loaded.get(version or self.in_service or "")
+        if model is None:
+            raise NotFoundError("MODEL_NOT_FOUND", "no such model")
+        return model
+
+
+@dataclass
+class FakeSummaries:
+    """`app.Summaries`: what it releases or refuses, by subject."""
+
+    answers: dict[str, FirmSummary | PuhuiError]
+    as_of: datetime
+    fetched: list[list[OrderCall]] = field(default_factory=list)
+
+    async def fetch(self, calls: Sequence[OrderCall]) -> list[Released | PuhuiError]:
+        self.fetched.append(list(calls))
+        return [self._answer(call) for call in calls]
+
+    def _answer(self, call: OrderCall) -> Released | PuhuiError:
+        answer = self.answers[call.order.subject_id]
+        if isinstance(answer, PuhuiError):
+            return answer
+        return Released(f"acc_{call.order.request_id}", self.as_of, answer)
