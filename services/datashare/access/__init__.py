@@ -1,0 +1,1 @@
+"""Every release of a subject's data and every refusal, and the fetch itself."""

@@ -1,0 +1,422 @@
+"""Fetching summaries: the one place where data is released.
+
+Invariants:
+
+- Everything that belongs to a fetch happens in one transaction: the consent and the recipient's
+  standing are held, the rules asked, the summary read, the access and its leaf written. The summary
+  is returned after the commit, so that nothing is released that was not recorded, and nothing after
+  a withdrawal that was acknowledged.
+- A batch is one transaction with a fixed number of statements; each item has its own result, and a
+  refusal is recorded and touches no other item.
+- A request_id that was released before is checked again, makes no new access and reads the data of
+  the same time.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from services.datashare.access.domain import (
+    Access,
+    Channel,
+    Earlier,
+    Fetch,
+    Outcome,
+    Recorded,
+    Released,
+    Rules,
+    Scope,
+    content,
+)
+from services.datashare.catalogue.domain import ContentLevel
+from services.datashare.consent.domain import Consent
+from services.datashare.idempotency.domain import RequestKey, require_same
+from services.datashare.log.domain import Leaf, LeafKind, Sealer
+from services.datashare.participants.domain import Role, Standing, require_good_standing
+from services.datashare.summaries.domain import StoredSeries, SummaryQuery
+from services.kit.clock import Clock
+from services.kit.errors import (
+    AlreadyExistsError,
+    DeadlineExceededError,
+    NotFoundError,
+    PermissionDeniedError,
+    PuhuiError,
+)
+from services.kit.identity import Caller
+from services.kit.ids import Ids
+
+
+class Consents(Protocol):
+    """Consents."""
+
+    async def hold(self, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Consent]:
+        """Return the consents of sorted (subject_id, consent_id), unchangeable until the end."""
+        ...
+
+
+class Participants(Protocol):
+    """The directory of participants."""
+
+    async def hold_standings(self, participant_ids: Collection[str]) -> Mapping[str, Standing]:
+        """Return the standing of participants, unchangeable until the end."""
+        ...
+
+
+class Accesses(Protocol):
+    """Releases and refusals."""
+
+    async def released(self, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Earlier]:
+        """Return the releases of (recipient_id, request_id)."""
+        ...
+
+    async def append(self, accesses: Sequence[tuple[Access, Leaf]]) -> set[str]:
+        """Add accesses with their leaves and return the ids of those added.
+
+        A release is not added when its request_id was released meanwhile.
+        """
+        ...
+
+    async def page(
+        self, *, subject_id: str, recipient_id: str, before: str, limit: int
+    ) -> Sequence[Recorded]:
+        """Return accesses, newest first.
+
+        Args:
+            subject_id: to this subject's data; "" is any.
+            recipient_id: of this bank; "" is any.
+            before: only with an id less than this; "" is any.
+            limit: most accesses.
+        """
+        ...
+
+
+class Leaves(Protocol):
+    """The log."""
+
+    async def append(self, leaves: Sequence[Leaf]) -> None:
+        """Add leaves, not yet sequenced."""
+        ...
+
+
+class Subjects(Protocol):
+    """Subjects."""
+
+    async def existing(self, subject_ids: Iterable[str]) -> set[str]:
+        """Return those of the ids that name a subject."""
+        ...
+
+
+class Summaries(Protocol):
+    """Summaries of records."""
+
+    async def read(self, queries: Sequence[SummaryQuery]) -> Sequence[tuple[StoredSeries, ...]]:
+        """Return what each query finds."""
+        ...
+
+    async def supplied_types(self) -> Collection[str]:
+        """Return the record types that some provider supplies to the platform."""
+        ...
+
+
+class Work(Protocol):
+    """What a fetch needs in a transaction."""
+
+    @property
+    def consents(self) -> Consents:
+        """Consents."""
+        ...
+
+    @property
+    def participants(self) -> Participants:
+        """The directory of participants."""
+        ...
+
+    @property
+    def accesses(self) -> Accesses:
+        """Releases and refusals."""
+        ...
+
+    @property
+    def leaves(self) -> Leaves:
+        """The log."""
+        ...
+
+    @property
+    def subjects(self) -> Subjects:
+        """Subjects."""
+        ...
+
+    @property
+    def summaries(self) -> Summaries:
+        """Summaries of records."""
+        ...
+
+
+class Transactions(Protocol):
+    """Opens transactions."""
+
+    def begin(self) -> AbstractAsyncContextManager[Work]:
+        """Give a write transaction."""
+        ...
+
+    def read(self) -> AbstractAsyncContextManager[Work]:
+        """Give a snapshot."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One fetch of a batch.
+
+    Args:
+        caller: the bank that asks.
+        fetch: what it asks for.
+        deadline: not worth doing after this; None is never too late.
+    """
+
+    caller: Caller
+    fetch: Fetch
+    deadline: datetime | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What makes the request unique: recipient_id and request_id."""
+        return self.caller.participant_id, self.fetch.request_id
+
+
+class FetchSummaries:
+    """Releases summaries under consent.
+
+    Args:
+        transactions: opens transactions.
+        clock: the time.
+        ids: makes access ids.
+        sealer: makes leaves.
+        rules: of the catalogue.
+    """
+
+    def __init__(
+        self,
+        *,
+        transactions: Transactions,
+        clock: Clock,
+        ids: Ids,
+        sealer: Sealer,
+        rules: Rules,
+    ) -> None:
+        self._transactions = transactions
+        self._clock = clock
+        self._ids = ids
+        self._sealer = sealer
+        self._rules = rules
+
+    async def __call__(
+        self, items: Sequence[Item], channel: Channel
+    ) -> list[Released | PuhuiError]:
+        """Return a summary or a refusal for each item, in their order.
+
+        Args:
+            items: at least one.
+            channel: the service through which the data is used.
+        """
+        now = self._clock.now()
+        results: dict[int, Released | PuhuiError] = {}
+        waiting: dict[int, Item] = {}
+        for index, item in enumerate(items):
+            if item.deadline is not None and item.deadline <= now:
+                results[index] = DeadlineExceededError(
+                    "DEADLINE_EXCEEDED", "the deadline passed before the fetch: allow more time"
+                )
+            else:
+                waiting[index] = item
+        while waiting:
+            # One item for each request: the others are its replays, once it is committed.
+            firsts = {item.key: index for index, item in reversed(waiting.items())}
+            turn = {index: waiting[index] for index in sorted(firsts.values())}
+            done = await self._transact(turn, channel)
+            results |= done
+            waiting = {index: item for index, item in waiting.items() if index not in done}
+        return [results[index] for index in range(len(items))]
+
+    async def _transact(
+        self, items: Mapping[int, Item], channel: Channel
+    ) -> dict[int, Released | PuhuiError]:
+        """Do items with distinct requests in one transaction.
+
+        Returns:
+            Results by index; none for an item whose request was released meanwhile.
+        """
+        async with self._transactions.begin() as work:
+            consents = await work.consents.hold(_consent_keys(items.values()))
+            standings = await work.participants.hold_standings(
+                sorted({item.caller.participant_id for item in items.values()})
+            )
+            # A consent names its subject; without one the subject may be anything.
+            unproved = {i.fetch.subject_id for i in items.values() if not i.fetch.consent_id}
+            unknown = unproved - await work.subjects.existing(unproved) if unproved else set()
+            earlier = await work.accesses.released([item.key for item in items.values()])
+            # Only now, as the locks may have been waited for: a consent must hold at this time.
+            now = self._clock.now()
+
+            decisions: dict[int, Scope | PuhuiError] = {}
+            made: dict[int, tuple[Access, Leaf]] = {}
+            for index, item in items.items():
+                fetch, before = item.fetch, earlier.get(item.key)
+                consent = consents.get((fetch.subject_id, fetch.consent_id))
+                standing = standings.get(item.caller.participant_id)
+                decision = self._decide(item, before, standing, consent, now)
+                if fetch.subject_id in unknown and isinstance(decision, Scope):
+                    decision = NotFoundError(
+                        "NOT_FOUND", "there is no such subject: check the subject_id"
+                    )
+                decisions[index] = decision
+                replayed = before is not None and isinstance(decision, Scope)
+                # A request_id that stands for something else says nothing about data.
+                if not replayed and not isinstance(decision, AlreadyExistsError):
+                    access = _access(self._ids.new("acc"), item, channel, consent, decision, now)
+                    leaf = self._sealer.seal(LeafKind.ACCESS, content(access), now)
+                    made[index] = access, leaf
+
+            scopes = {i: scope for i, scope in decisions.items() if isinstance(scope, Scope)}
+            queries = [query for scope in scopes.values() for query in scope.queries]
+            found = await work.summaries.read(queries) if queries else ()
+            supplied = await work.summaries.supplied_types() if scopes else ()
+
+            added = await work.accesses.append(list(made.values()))
+            await work.leaves.append(
+                [leaf for access, leaf in made.values() if access.access_id in added]
+            )
+
+        series = iter(found)
+        results: dict[int, Released | PuhuiError] = {}
+        for index, decision in decisions.items():
+            if not isinstance(decision, Scope):
+                results[index] = decision
+                continue
+            parts = tuple(part for _ in decision.queries for part in next(series))
+            if index in made:
+                access_id = made[index][0].access_id
+                if access_id not in added:
+                    continue
+            else:
+                access_id = earlier[items[index].key].access_id
+            results[index] = Released(
+                access_id=access_id,
+                subject_id=items[index].fetch.subject_id,
+                as_of=decision.as_of,
+                series=parts,
+                coverage=self._rules.coverage(
+                    decision, {part.record_type for part in parts}, supplied
+                ),
+            )
+        return results
+
+    def _decide(
+        self,
+        item: Item,
+        before: Earlier | None,
+        standing: Standing | None,
+        consent: Consent | None,
+        now: datetime,
+    ) -> Scope | PuhuiError:
+        fetch, recipient_id = item.fetch, item.caller.participant_id
+        as_of = fetch.as_of or now
+        try:
+            require_good_standing(standing)
+            if before is not None:
+                key = RequestKey(recipient_id, fetch.request_id, fetch.fingerprint)
+                require_same(key, before.fingerprint)
+                as_of = before.as_of
+        except PuhuiError as error:
+            return error
+        return self._rules.decide(fetch, recipient_id, consent, now, as_of)
+
+
+class ListAccesses:
+    """Who looked at what.
+
+    Args:
+        transactions: opens snapshots.
+    """
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
+
+    async def __call__(
+        self, caller: Caller, subject_id: str, before: str, page_size: int
+    ) -> tuple[Sequence[Recorded], str]:
+        """Return a page of accesses, newest first.
+
+        Args:
+            caller: a firm sees all accesses to its own data, a bank its own accesses.
+            subject_id: a bank may narrow to one subject; "" is all. A firm always gets its own.
+            before: the id before which the page begins; "" is the first page.
+            page_size: most accesses.
+
+        Returns:
+            The accesses, and the id before which the next page begins or "".
+
+        Raises:
+            PermissionDeniedError: NOT_YOURS, a firm asks about another subject.
+        """
+        recipient_id = caller.participant_id
+        if caller.role == Role.FIRM:
+            if caller.subject_id is None or subject_id not in ("", caller.subject_id):
+                raise PermissionDeniedError(
+                    "NOT_YOURS", "a firm lists the accesses to its own data: leave out subject_id"
+                )
+            subject_id, recipient_id = caller.subject_id, ""
+        async with self._transactions.read() as work:
+            found = await work.accesses.page(
+                subject_id=subject_id,
+                recipient_id=recipient_id,
+                before=before,
+                limit=page_size + 1,
+            )
+        page = found[:page_size]
+        return page, page[-1].access.access_id if len(found) > page_size else ""
+
+
+def _consent_keys(items: Iterable[Item]) -> list[tuple[str, str]]:
+    keys = {(item.fetch.subject_id, item.fetch.consent_id) for item in items}
+    return sorted(key for key in keys if key[1])
+
+
+def _access(
+    access_id: str,
+    item: Item,
+    channel: Channel,
+    consent: Consent | None,
+    decision: Scope | PuhuiError,
+    now: datetime,
+) -> Access:
+    fetch = item.fetch
+    if isinstance(decision, Scope):
+        outcome, reason, types = Outcome.RELEASED, "", tuple(decision.record_types)
+        first, last, as_of = decision.first_month, decision.last_month, decision.as_of
+    else:
+        outcome, reason, types = Outcome.REFUSED, decision.reason, fetch.record_types
+        first, last, as_of = 0, 0, fetch.as_of or now
+    return Access(
+        access_id=access_id,
+        subject_id=fetch.subject_id,
+        recipient_id=item.caller.participant_id,
+        request_id=fetch.request_id,
+        fingerprint=fetch.fingerprint,
+        accessed_at=now,
+        as_of=as_of,
+        purpose=fetch.purpose,
+        record_types=tuple(sorted(types)),
+        content_level=ContentLevel.SUMMARY,
+        first_month=first,
+        last_month=last,
+        consent_id=fetch.consent_id,
+        consent_revision=consent.revision if consent is not None else 0,
+        outcome=outcome,
+        refusal_reason=reason,
+        channel=channel,
+        officer=fetch.officer,
+        file_reference=fetch.file_reference,
+    )

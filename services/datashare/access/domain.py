@@ -1,0 +1,385 @@
+"""Accesses: what a fetch may read, why it may not, and what is recorded either way.
+
+Invariants:
+
+- Types that are open by law need no consent, but a purpose; every other type needs a consent that
+  covers the fetch now. A consent that is named must hold, whatever is asked for.
+- A fetch is allowed as it stands or refused, never trimmed.
+- Summaries are by month: of a period only the months that lie wholly within it are read, so that
+  nothing from outside of it is released.
+- An access never changes after it was written; its leaf attests every field of it.
+"""
+
+from calendar import monthrange
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from enum import StrEnum
+
+from services.datashare.catalogue.domain import Catalogue, ContentLevel, SharingMode
+from services.datashare.consent.domain import Consent, Period, Wanted, check, not_found
+from services.datashare.log.domain import Json, rfc3339
+from services.datashare.summaries.domain import StoredSeries, SummaryQuery
+from services.kit.errors import (
+    FailedPreconditionError,
+    FieldProblem,
+    InvalidArgumentError,
+    PuhuiError,
+)
+
+OPEN_MONTHS = 60
+"""How far back a fetch reads that names neither a consent nor a period."""
+
+_CHINA = timezone(timedelta(hours=8))
+
+
+class Outcome(StrEnum):
+    """How an access ended: names of `AccessOutcome` without the prefix."""
+
+    RELEASED = "RELEASED"
+    REFUSED = "REFUSED"
+
+
+class Channel(StrEnum):
+    """The service through which the data is used."""
+
+    DATASHARE = "datashare"
+    SCORING = "scoring"
+
+
+class CoverageState(StrEnum):
+    """Why a type is there or not: names of the .proto without the prefix."""
+
+    SUPPLIED = "SUPPLIED"
+    NOT_CONSENTED = "NOT_CONSENTED"
+    NOT_SUPPLIED = "NOT_SUPPLIED"
+    NONE_EXISTS = "NONE_EXISTS"
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """A request for a subject's summary.
+
+    Args:
+        request_id: unique for its caller.
+        fingerprint: SHA-256 of the request's body.
+        subject_id: about whom.
+        consent_id: under which consent; empty names none.
+        purpose: code of the table of purposes.
+        record_types: which types; empty are those of the consent and those open by law.
+        period: when the records occurred; None is the consent's.
+        as_of: records known by then; None is now.
+        officer: the person at the institution.
+        file_reference: the institution's file.
+    """
+
+    request_id: str
+    fingerprint: bytes
+    subject_id: str
+    consent_id: str
+    purpose: str
+    record_types: tuple[str, ...] = ()
+    period: Period | None = None
+    as_of: datetime | None = None
+    officer: str = ""
+    file_reference: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What an allowed fetch reads.
+
+    Args:
+        record_types: the types asked for.
+        consented: the types that the consent opens.
+        first_month: yyyymm.
+        last_month: yyyymm; before `first_month` when no whole month lies in the period.
+        as_of: records known by then.
+        queries: what to read.
+    """
+
+    record_types: frozenset[str]
+    consented: frozenset[str]
+    first_month: int
+    last_month: int
+    as_of: datetime
+    queries: tuple[SummaryQuery, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A release or a refusal, as recorded.
+
+    Args:
+        access_id: opaque.
+        subject_id: whose data.
+        recipient_id: who asked.
+        request_id: as the recipient named it.
+        fingerprint: SHA-256 of the request's body.
+        accessed_at: when it was decided.
+        as_of: records known by then.
+        purpose: as asked.
+        record_types: released, or asked for; ascending.
+        content_level: as asked.
+        first_month: of what was released, yyyymm; 0 of a refusal.
+        last_month: likewise.
+        consent_id: as named, or empty.
+        consent_revision: of the consent that was checked; 0 when there was none.
+        outcome: how it ended.
+        refusal_reason: a name of `ErrorReason` without the prefix; empty of a release.
+        channel: through which service.
+        officer: the person at the institution.
+        file_reference: the institution's file.
+    """
+
+    access_id: str
+    subject_id: str
+    recipient_id: str
+    request_id: str
+    fingerprint: bytes
+    accessed_at: datetime
+    as_of: datetime
+    purpose: str
+    record_types: tuple[str, ...]
+    content_level: ContentLevel
+    first_month: int
+    last_month: int
+    consent_id: str
+    consent_revision: int
+    outcome: Outcome
+    refusal_reason: str
+    channel: Channel
+    officer: str
+    file_reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An access as listed.
+
+    Args:
+        access: the access.
+        recipient_name: as registered now.
+        leaf_hash: of its leaf in the log.
+    """
+
+    access: Access
+    recipient_name: str
+    leaf_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What a replay needs to know of the release that it repeats.
+
+    Args:
+        access_id: of that release.
+        fingerprint: of its request's body.
+        as_of: of its data.
+    """
+
+    access_id: str
+    fingerprint: bytes
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A summary that may be handed over.
+
+    Args:
+        access_id: of the access that records it.
+        subject_id: whose it is.
+        as_of: records known by then are in.
+        series: the summary.
+        coverage: why each type is there or not, by type, ascending.
+    """
+
+    access_id: str
+    subject_id: str
+    as_of: datetime
+    series: tuple[StoredSeries, ...]
+    coverage: tuple[tuple[str, CoverageState], ...]
+
+
+class Rules:
+    """What the catalogue says about fetches.
+
+    Args:
+        catalogue: types and purposes.
+    """
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._purposes = frozenset(catalogue.purposes)
+        self._types = tuple(sorted(catalogue.types))
+        self._known = frozenset(catalogue.types)
+        self._open = frozenset(
+            name for name, kind in catalogue.types.items() if kind.sharing_mode is SharingMode.OPEN
+        )
+        self._complete = frozenset(
+            name for name, kind in catalogue.types.items() if kind.complete_register
+        )
+
+    def decide(
+        self,
+        fetch: Fetch,
+        recipient_id: str,
+        consent: Consent | None,
+        now: datetime,
+        as_of: datetime,
+    ) -> Scope | PuhuiError:
+        """Return what a fetch reads, or why it is refused.
+
+        The first reason that applies, in this order: PURPOSE_UNKNOWN, TYPE_UNKNOWN,
+        DATE_IN_FUTURE, CONSENT_REQUIRED, CONSENT_NOT_FOUND, then those of `consent.domain.check`.
+
+        Args:
+            fetch: what is asked.
+            recipient_id: who asks.
+            consent: the one that the fetch names, if there is such a one.
+            now: the time at which the consent must hold.
+            as_of: records known by then are read.
+        """
+        problem = self._problem(fetch, now)
+        if problem is not None:
+            return problem
+        if consent is None:
+            if fetch.consent_id:
+                return not_found()
+            return self._open_scope(fetch, as_of)
+        terms = consent.core.terms
+        consented = frozenset(terms.record_types)
+        wanted = Wanted(
+            recipient_id=recipient_id,
+            subject_id=fetch.subject_id,
+            purpose=fetch.purpose,
+            record_types=frozenset(fetch.record_types) - self._open,
+            content_level=ContentLevel.SUMMARY,
+            period=fetch.period,
+        )
+        refusal = check(consent, wanted, now)
+        if refusal is not None:
+            return refusal
+        record_types = frozenset(fetch.record_types) or consented | self._open
+        first, last = whole_months(fetch.period or terms.data_period)
+        return self._scope(
+            fetch, record_types, consented, frozenset(terms.provider_ids), first, last, as_of
+        )
+
+    def coverage(
+        self, scope: Scope, present: Collection[str], supplied: Collection[str]
+    ) -> tuple[tuple[str, CoverageState], ...]:
+        """Return why each type is there or not: those asked for and those not consented to.
+
+        Args:
+            scope: of the fetch.
+            present: the types that were found for it.
+            supplied: the types that some provider supplies to the platform.
+        """
+        states = []
+        for name in self._types:
+            if name not in scope.record_types:
+                if name not in scope.consented and name not in self._open:
+                    states.append((name, CoverageState.NOT_CONSENTED))
+            elif name in present:
+                states.append((name, CoverageState.SUPPLIED))
+            elif name in self._complete and name in supplied:
+                states.append((name, CoverageState.NONE_EXISTS))
+            else:
+                states.append((name, CoverageState.NOT_SUPPLIED))
+        return tuple(states)
+
+    def _problem(self, fetch: Fetch, now: datetime) -> PuhuiError | None:
+        if fetch.purpose not in self._purposes:
+            return _invalid("PURPOSE_UNKNOWN", "purpose", "is not in the table of purposes")
+        for index, name in enumerate(fetch.record_types):
+            if name not in self._known:
+                return _invalid(
+                    "TYPE_UNKNOWN", f"record_types[{index}]", "is not in the catalogue of types"
+                )
+        if fetch.as_of is not None and fetch.as_of > now:
+            return _invalid("DATE_IN_FUTURE", "as_of", "lies in the future: leave it out for now")
+        if not fetch.consent_id and not self._open.issuperset(fetch.record_types):
+            return FailedPreconditionError(
+                "CONSENT_REQUIRED",
+                "these record types need a consent: name one, or ask for types open by law only",
+            )
+        return None
+
+    def _open_scope(self, fetch: Fetch, as_of: datetime) -> Scope:
+        record_types = frozenset(fetch.record_types) or self._open
+        if fetch.period is None:
+            first, last = last_months(as_of, OPEN_MONTHS)
+        else:
+            first, last = whole_months(fetch.period)
+        return self._scope(fetch, record_types, frozenset(), frozenset(), first, last, as_of)
+
+    def _scope(
+        self,
+        fetch: Fetch,
+        record_types: frozenset[str],
+        consented: frozenset[str],
+        provider_ids: frozenset[str],
+        first: int,
+        last: int,
+        as_of: datetime,
+    ) -> Scope:
+        # Only what needs the consent is bound to its providers.
+        parts = ((record_types - self._open, provider_ids), (record_types & self._open, None))
+        queries = tuple(
+            SummaryQuery(fetch.subject_id, tuple(sorted(names)), providers, first, last, as_of)
+            for names, providers in parts
+            if names
+        )
+        return Scope(record_types, consented, first, last, as_of, queries)
+
+
+def whole_months(period: Period) -> tuple[int, int]:
+    """Return the first and last month, yyyymm, that lie wholly in a period."""
+    first, last = period.first, period.last
+    start = first.year * 12 + first.month - 1 + (first.day > 1)
+    end = last.year * 12 + last.month - 1 - (last.day < monthrange(last.year, last.month)[1])
+    return _yyyymm(start), _yyyymm(end)
+
+
+def last_months(at: datetime, count: int) -> tuple[int, int]:
+    """Return the first and last of the months, yyyymm, up to that of a time in China."""
+    there = at.astimezone(_CHINA)
+    last = there.year * 12 + there.month - 1
+    return _yyyymm(last - count + 1), _yyyymm(last)
+
+
+def content(access: Access) -> dict[str, Json]:
+    """Return what an access's leaf attests."""
+    return {
+        "access_id": access.access_id,
+        "subject_id": access.subject_id,
+        "recipient_id": access.recipient_id,
+        "request_id": access.request_id,
+        "fingerprint": access.fingerprint.hex(),
+        "accessed_at": rfc3339(access.accessed_at),
+        "as_of": rfc3339(access.as_of),
+        "purpose": access.purpose,
+        "record_types": access.record_types,
+        "content_level": access.content_level.name,
+        "first_month": access.first_month,
+        "last_month": access.last_month,
+        "consent_id": access.consent_id,
+        "consent_revision": access.consent_revision,
+        "outcome": access.outcome,
+        "refusal_reason": access.refusal_reason,
+        "channel": access.channel,
+        "officer": access.officer,
+        "file_reference": access.file_reference,
+    }
+
+
+def _yyyymm(months: int) -> int:
+    year, month = divmod(months, 12)
+    return year * 100 + month + 1
+
+
+def _invalid(reason: str, field: str, problem: str) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        reason, f"{field} {problem}", fields=(FieldProblem(f"fetch.{field}", problem),)
+    )

@@ -1,0 +1,200 @@
+"""The table of accesses: rows are added and never change.
+
+The subject leads the primary key, so that the table can be distributed by it; ids ascend with time,
+so that the newest come last in every index.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.dml import ReturningInsert
+
+from services.datashare.access.domain import Access, Channel, Earlier, Outcome, Recorded
+from services.datashare.catalogue.domain import ContentLevel
+from services.datashare.log.domain import Leaf
+from services.datashare.participants.store import participant
+from services.datashare.rows import arrays, insert_arrays, insert_rows, wanted_pairs
+from services.datashare.schema import metadata
+from services.kit.db import UtcTime
+
+access = sa.Table(
+    "access",
+    metadata,
+    sa.Column("subject_id", sa.String(64), primary_key=True),
+    sa.Column("access_id", sa.String(64), primary_key=True),
+    sa.Column("recipient_id", sa.String(64), nullable=False),
+    sa.Column("request_id", sa.String(64), nullable=False),
+    sa.Column("fingerprint", sa.LargeBinary(32), nullable=False),
+    sa.Column("accessed_at", UtcTime, nullable=False),
+    sa.Column("as_of", UtcTime, nullable=False),
+    sa.Column("purpose", sa.String(64), nullable=False),
+    # A list, as JSON.
+    sa.Column("record_types", sa.LargeBinary, nullable=False),
+    sa.Column("content_level", sa.SmallInteger, nullable=False),
+    sa.Column("first_month", sa.Integer, nullable=False),
+    sa.Column("last_month", sa.Integer, nullable=False),
+    sa.Column("consent_id", sa.String(64), nullable=False),
+    sa.Column("consent_revision", sa.Integer, nullable=False),
+    sa.Column("outcome", sa.String(16), nullable=False),
+    sa.Column("refusal_reason", sa.String(64), nullable=False),
+    sa.Column("channel", sa.String(16), nullable=False),
+    sa.Column("officer", sa.String(64), nullable=False),
+    sa.Column("file_reference", sa.String(64), nullable=False),
+    sa.Column("leaf_id", sa.String(64), nullable=False),
+    sa.Column("leaf_hash", sa.LargeBinary(32), nullable=False),
+    sa.Index(None, "recipient_id", "access_id"),
+)
+
+_IS_RELEASE = access.c.outcome == sa.literal_column(f"'{Outcome.RELEASED}'")
+
+release_of_request = sa.Index(
+    "uq_access_recipient_id_request_id_released",
+    access.c.recipient_id,
+    access.c.request_id,
+    unique=True,
+    postgresql_where=_IS_RELEASE,
+    sqlite_where=_IS_RELEASE,
+)
+"""A request is released once; refusals of it may be many."""
+
+
+class AccessStore:
+    """Accesses in one transaction.
+
+    Args:
+        conn: the transaction.
+    """
+
+    def __init__(self, conn: AsyncConnection) -> None:
+        self._conn = conn
+
+    async def released(self, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Earlier]:
+        """Return the releases of (recipient_id, request_id)."""
+        pairs, parameters = wanted_pairs(self._conn.dialect.name, keys)
+        rows = await self._conn.execute(
+            sa.select(
+                access.c.recipient_id,
+                access.c.request_id,
+                access.c.access_id,
+                access.c.fingerprint,
+                access.c.as_of,
+            ).join(
+                pairs,
+                sa.and_(
+                    access.c.recipient_id == pairs.c.first,
+                    access.c.request_id == pairs.c.second,
+                    _IS_RELEASE,
+                ),
+            ),
+            parameters,
+        )
+        return {(row[0], row[1]): Earlier(*row[2:]) for row in rows}
+
+    async def append(self, accesses: Sequence[tuple[Access, Leaf]]) -> set[str]:
+        """Add accesses with their leaves and return the ids of those added.
+
+        A release is not added when its request_id was released meanwhile.
+        """
+        if not accesses:
+            return set()
+        # In the order of the unique index, so that two batches cannot wait for each other.
+        ordered = sorted(accesses, key=lambda pair: (pair[0].recipient_id, pair[0].request_id))
+        rows = [_row(added, leaf) for added, leaf in ordered]
+        if self._conn.dialect.name == "postgresql":
+            inserted = await self._conn.execute(_insert(tuple(rows[0])), arrays(rows))
+            return set(inserted.scalars())
+        # SQLite has one writer: what was released before is known from `released`.
+        await insert_rows(self._conn, access, rows)
+        return {added.access_id for added, _ in accesses}
+
+    async def page(
+        self, *, subject_id: str, recipient_id: str, before: str, limit: int
+    ) -> Sequence[Recorded]:
+        """Return accesses, newest first.
+
+        Args:
+            subject_id: to this subject's data; "" is any.
+            recipient_id: of this bank; "" is any.
+            before: only with an id less than this; "" is any.
+            limit: most accesses.
+        """
+        query = (
+            sa.select(access, participant.c.name)
+            .join(participant, participant.c.participant_id == access.c.recipient_id, isouter=True)
+            .order_by(access.c.access_id.desc())
+            .limit(limit)
+        )
+        if subject_id:
+            query = query.where(access.c.subject_id == subject_id)
+        if recipient_id:
+            query = query.where(access.c.recipient_id == recipient_id)
+        if before:
+            query = query.where(access.c.access_id < before)
+        return [_recorded(row) for row in await self._conn.execute(query)]
+
+
+def _insert(columns: tuple[str, ...]) -> ReturningInsert[str]:
+    return (
+        insert_arrays(access, columns)
+        .on_conflict_do_nothing(
+            index_elements=["recipient_id", "request_id"], index_where=_IS_RELEASE
+        )
+        .returning(access.c.access_id)
+    )
+
+
+def _row(added: Access, leaf: Leaf) -> dict[str, Any]:
+    return {
+        "subject_id": added.subject_id,
+        "access_id": added.access_id,
+        "recipient_id": added.recipient_id,
+        "request_id": added.request_id,
+        "fingerprint": added.fingerprint,
+        "accessed_at": added.accessed_at,
+        "as_of": added.as_of,
+        "purpose": added.purpose,
+        "record_types": orjson.dumps(added.record_types),
+        "content_level": added.content_level,
+        "first_month": added.first_month,
+        "last_month": added.last_month,
+        "consent_id": added.consent_id,
+        "consent_revision": added.consent_revision,
+        "outcome": added.outcome,
+        "refusal_reason": added.refusal_reason,
+        "channel": added.channel,
+        "officer": added.officer,
+        "file_reference": added.file_reference,
+        "leaf_id": leaf.leaf_id,
+        "leaf_hash": leaf.hash,
+    }
+
+
+def _recorded(row: sa.Row[Any]) -> Recorded:
+    return Recorded(
+        access=Access(
+            access_id=row.access_id,
+            subject_id=row.subject_id,
+            recipient_id=row.recipient_id,
+            request_id=row.request_id,
+            fingerprint=row.fingerprint,
+            accessed_at=row.accessed_at,
+            as_of=row.as_of,
+            purpose=row.purpose,
+            record_types=tuple(orjson.loads(row.record_types)),
+            content_level=ContentLevel(row.content_level),
+            first_month=row.first_month,
+            last_month=row.last_month,
+            consent_id=row.consent_id,
+            consent_revision=row.consent_revision,
+            outcome=Outcome(row.outcome),
+            refusal_reason=row.refusal_reason,
+            channel=Channel(row.channel),
+            officer=row.officer,
+            file_reference=row.file_reference,
+        ),
+        recipient_name=row.name or "",
+        leaf_hash=row.leaf_hash,
+    )

@@ -1,0 +1,1 @@
+"""The outbox: changes that others must act on."""

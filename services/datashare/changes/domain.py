@@ -1,0 +1,59 @@
+"""Changes: what others must learn, written in the transaction that made it so.
+
+The order of the feed is the order of commit, so that a reader that keeps its cursor misses nothing.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class ChangeKind(StrEnum):
+    """What changed: names of `puhui.datashare.v1.ChangeKind` without the prefix."""
+
+    CONSENT_REQUESTED = "CONSENT_REQUESTED"
+    CONSENT_GRANTED = "CONSENT_GRANTED"
+    CONSENT_REJECTED = "CONSENT_REJECTED"
+    CONSENT_WITHDRAWN = "CONSENT_WITHDRAWN"
+    CONSENT_REVOKED = "CONSENT_REVOKED"
+    RECORD_CORRECTED = "RECORD_CORRECTED"
+    RECORD_RETRACTED = "RECORD_RETRACTED"
+    KEY_REVOKED = "KEY_REVOKED"
+    PARTICIPANT_SUSPENDED = "PARTICIPANT_SUSPENDED"
+    PARTICIPANT_REINSTATED = "PARTICIPANT_REINSTATED"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change; which ids are set depends on its kind.
+
+    Args:
+        kind: what changed.
+        changed_at: by the clock of the transaction.
+        subject_id: whose consent or record it is.
+        consent_id: of a consent's change.
+        participant_id: of a consent its recipient, of a record its provider, else who changed.
+        key_id: of a key's change.
+        record_type: of a record's change.
+    """
+
+    kind: ChangeKind
+    changed_at: datetime
+    subject_id: str = ""
+    consent_id: str = ""
+    participant_id: str = ""
+    key_id: str = ""
+    record_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A change in its place.
+
+    Args:
+        position: ascending in the order of commit, with gaps.
+        change: what happened.
+    """
+
+    position: int
+    change: Change

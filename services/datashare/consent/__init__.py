@@ -1,0 +1,1 @@
+"""What firms allow, to whom, for which purpose and how long."""

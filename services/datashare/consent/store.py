@@ -1,0 +1,180 @@
+"""The table of consents.
+
+The subject leads the primary key, so that the table can be distributed by it. The terms are kept
+once, as the canonical bytes; the columns beside them are what lists and locks look for.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.datashare.consent.domain import OPEN_STATES, Consent, Signature, State, core_of
+from services.datashare.rows import wanted_pairs
+from services.datashare.schema import metadata
+from services.kit.db import UtcTime
+
+consent = sa.Table(
+    "consent",
+    metadata,
+    sa.Column("subject_id", sa.String(64), primary_key=True),
+    sa.Column("consent_id", sa.String(64), primary_key=True),
+    sa.Column("recipient_id", sa.String(64), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("expires_at", UtcTime, nullable=False),
+    sa.Column("canonical", sa.LargeBinary, nullable=False),
+    sa.Column("sha256", sa.LargeBinary(32), nullable=False),
+    # A list of signer_id and jws, as JSON.
+    sa.Column("signatures", sa.LargeBinary, nullable=False),
+    sa.Column("requested_at", UtcTime, nullable=False),
+    sa.Column("changed_at", UtcTime, nullable=False),
+    sa.Column("note", sa.String(500), nullable=False),
+    sa.Index(None, "consent_id"),
+    sa.Index(None, "recipient_id", "consent_id"),
+)
+
+_COLUMNS = (
+    consent.c.canonical,
+    consent.c.sha256,
+    consent.c.state,
+    consent.c.revision,
+    consent.c.signatures,
+    consent.c.requested_at,
+    consent.c.changed_at,
+    consent.c.note,
+)
+
+
+class ConsentStore:
+    """Consents in one transaction.
+
+    Args:
+        conn: the transaction.
+    """
+
+    def __init__(self, conn: AsyncConnection) -> None:
+        self._conn = conn
+
+    async def add(self, added: Consent) -> None:
+        """Add a consent."""
+        await self._conn.execute(
+            sa.insert(consent).values(
+                subject_id=added.core.subject_id,
+                consent_id=added.core.consent_id,
+                recipient_id=added.core.recipient_id,
+                expires_at=added.core.terms.expires_at,
+                canonical=added.canonical,
+                sha256=added.sha256,
+                requested_at=added.requested_at,
+                **_state(added),
+            )
+        )
+
+    async def get(self, consent_id: str) -> Consent | None:
+        """Return a consent."""
+        return await self._one(sa.select(*_COLUMNS).where(consent.c.consent_id == consent_id))
+
+    async def lock(self, consent_id: str) -> Consent | None:
+        """Return a consent under which nobody else fetches or acts until the end."""
+        return await self._one(
+            sa.select(*_COLUMNS).where(consent.c.consent_id == consent_id).with_for_update()
+        )
+
+    async def hold(self, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Consent]:
+        """Return the consents of (subject_id, consent_id), which cannot change until the end.
+
+        They are held in the order of their keys, so that two batches cannot wait for each other.
+        """
+        pairs, parameters = wanted_pairs(self._conn.dialect.name, keys)
+        rows = await self._conn.execute(
+            sa.select(consent.c.subject_id, consent.c.consent_id, *_COLUMNS)
+            .join(
+                pairs,
+                sa.and_(
+                    consent.c.subject_id == pairs.c.first, consent.c.consent_id == pairs.c.second
+                ),
+            )
+            .order_by(consent.c.subject_id, consent.c.consent_id)
+            .with_for_update(read=True, of=consent),
+            parameters,
+        )
+        return {(row[0], row[1]): _consent(row[2:]) for row in rows}
+
+    async def update(self, changed: Consent) -> None:
+        """Write the new state of a locked consent."""
+        await self._conn.execute(
+            sa.update(consent)
+            .where(
+                consent.c.subject_id == changed.core.subject_id,
+                consent.c.consent_id == changed.core.consent_id,
+            )
+            .values(**_state(changed))
+        )
+
+    async def page(
+        self,
+        *,
+        subject_id: str | None,
+        recipient_id: str | None,
+        state: State | None,
+        now: datetime,
+        before: str,
+        limit: int,
+    ) -> Sequence[Consent]:
+        """Return consents, newest first.
+
+        Args:
+            subject_id: of this firm; None is any.
+            recipient_id: given to this bank; None is any.
+            state: only in this state at `now`; None is any.
+            now: the time at which the state is computed.
+            before: only with an id less than this; "" is any.
+            limit: most consents.
+        """
+        query = sa.select(*_COLUMNS).order_by(consent.c.consent_id.desc()).limit(limit)
+        if subject_id is not None:
+            query = query.where(consent.c.subject_id == subject_id)
+        if recipient_id is not None:
+            query = query.where(consent.c.recipient_id == recipient_id)
+        if before:
+            query = query.where(consent.c.consent_id < before)
+        if state is State.EXPIRED:
+            query = query.where(consent.c.state.in_(OPEN_STATES), consent.c.expires_at <= now)
+        elif state is not None:
+            query = query.where(consent.c.state == state)
+            if state in OPEN_STATES:
+                query = query.where(consent.c.expires_at > now)
+        return [_consent(row) for row in await self._conn.execute(query)]
+
+    async def _one(self, query: sa.Select[Any]) -> Consent | None:
+        row = (await self._conn.execute(query)).one_or_none()
+        return None if row is None else _consent(row)
+
+
+def _state(changed: Consent) -> dict[str, Any]:
+    return {
+        "state": changed.state,
+        "revision": changed.revision,
+        "signatures": orjson.dumps([(s.signer_id, s.jws) for s in changed.signatures]),
+        "changed_at": changed.changed_at,
+        "note": changed.note,
+    }
+
+
+def _consent(row: Sequence[Any]) -> Consent:
+    canonical, sha256, state, revision, signatures, requested_at, changed_at, note = row
+    return Consent(
+        core=core_of(canonical),
+        canonical=canonical,
+        sha256=sha256,
+        state=State(state),
+        revision=revision,
+        signatures=tuple(Signature(*pair) for pair in orjson.loads(signatures)),
+        requested_at=requested_at,
+        changed_at=changed_at,
+        note=note,
+    )

@@ -1,0 +1,51 @@
+"""The table of leaves."""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.datashare.log.domain import Leaf
+from services.datashare.rows import insert_rows
+from services.datashare.schema import metadata
+from services.kit.db import UtcTime
+
+leaf = sa.Table(
+    "leaf",
+    metadata,
+    sa.Column("leaf_id", sa.String(64), primary_key=True),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("salt", sa.LargeBinary(16), nullable=False),
+    sa.Column("hash", sa.LargeBinary(32), nullable=False),
+    # In the tree, from 0; NULL until the sequencer has placed it.
+    sa.Column("position", sa.BigInteger, unique=True),
+)
+
+
+class LeafStore:
+    """Leaves in one transaction; they are only ever added.
+
+    Args:
+        conn: the transaction.
+    """
+
+    def __init__(self, conn: AsyncConnection) -> None:
+        self._conn = conn
+
+    async def append(self, leaves: Sequence[Leaf]) -> None:
+        """Add leaves, not yet sequenced."""
+        await insert_rows(
+            self._conn,
+            leaf,
+            [
+                {
+                    "leaf_id": added.leaf_id,
+                    "created_at": added.created_at,
+                    "kind": added.kind,
+                    "salt": added.salt,
+                    "hash": added.hash,
+                }
+                for added in leaves
+            ],
+        )

@@ -1,0 +1,401 @@
+"""Registering participants, their keys and their standing."""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Protocol
+
+from services.datashare.changes.domain import Change, ChangeKind
+from services.datashare.idempotency.app import Codec, Requests, once
+from services.datashare.idempotency.domain import RequestKey, require_same
+from services.datashare.participants.domain import (
+    OPERATOR_ID,
+    SECRET_BYTES,
+    ApiKey,
+    Participant,
+    Role,
+    Standing,
+    SubjectName,
+    accept,
+    check_registration,
+    new_secret,
+)
+from services.datashare.subjects.uscc import UsccError, check
+from services.kit.clock import Clock
+from services.kit.errors import (
+    AlreadyExistsError,
+    FieldProblem,
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+)
+from services.kit.identity import Caller
+from services.kit.ids import Ids
+
+
+class Participants(Protocol):
+    """Participants and keys."""
+
+    async def add(self, participant: Participant) -> bool:
+        """Add a participant, unless its subject is registered as a firm; tell whether it did."""
+        ...
+
+    async def get(self, participant_id: str) -> Participant | None:
+        """Return a participant."""
+        ...
+
+    async def lock(self, participant_id: str) -> Participant | None:
+        """Return a participant that nobody else reads for a fetch or changes until the end."""
+        ...
+
+    async def set_standing(self, participant_id: str, standing: Standing) -> None:
+        """Change a locked participant's standing."""
+        ...
+
+    async def page(self, roles: Collection[Role], after: str, limit: int) -> Sequence[Participant]:
+        """Return participants of these roles whose id is greater, by id."""
+        ...
+
+    async def add_key(self, key: ApiKey) -> None:
+        """Add a key."""
+        ...
+
+    async def get_key(self, key_id: str) -> ApiKey | None:
+        """Return a key."""
+        ...
+
+    async def lock_key(self, key_id: str) -> ApiKey | None:
+        """Return a key that nobody else changes until the end."""
+        ...
+
+    async def revoke_key(self, key_id: str, at: datetime) -> None:
+        """Mark a locked key revoked."""
+        ...
+
+
+class Subjects(Protocol):
+    """The mapping of registration numbers to opaque ids."""
+
+    async def resolve_or_create_many(self, usccs: Iterable[str]) -> dict[str, str]:
+        """Return the subject_id of every checked code, made now where there was none."""
+        ...
+
+    async def existing(self, subject_ids: Iterable[str]) -> set[str]:
+        """Return those of the ids that name a subject."""
+        ...
+
+
+class Changes(Protocol):
+    """The outbox."""
+
+    async def append(self, changes: Sequence[Change]) -> None:
+        """Add changes."""
+        ...
+
+
+class Work(Protocol):
+    """What these use cases need in a transaction."""
+
+    @property
+    def participants(self) -> Participants:
+        """Participants and keys."""
+        ...
+
+    @property
+    def subjects(self) -> Subjects:
+        """The mapping of registration numbers."""
+        ...
+
+    @property
+    def changes(self) -> Changes:
+        """The outbox."""
+        ...
+
+    @property
+    def requests(self) -> Requests:
+        """The request ids that were used."""
+        ...
+
+
+class Transactions(Protocol):
+    """Opens transactions."""
+
+    def begin(self) -> AbstractAsyncContextManager[Work]:
+        """Give a write transaction."""
+        ...
+
+    def read(self) -> AbstractAsyncContextManager[Work]:
+        """Give a snapshot."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What is said of a new participant; see `Participant`."""
+
+    role: Role
+    name: str
+    provider_kind: str = ""
+    subject: SubjectName | None = None
+    historical_source: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BootstrapKey:
+    """The operator's key from the configuration, with which the first participants are registered.
+
+    Args:
+        key_id: its public part.
+        secret_sha256: of its secret part.
+    """
+
+    key_id: str
+    secret_sha256: bytes
+
+
+class ParticipantDirectory:
+    """Who takes part.
+
+    Args:
+        transactions: opens transactions.
+        clock: the time.
+        ids: makes participant ids and key ids.
+        random_bytes: returns that many random bytes; secrets are made of them.
+        participant_codec: of stored responses.
+        time_codec: of stored responses.
+        provider_kinds: those that the catalogue names.
+        bootstrap: the operator's key from the configuration, if there is one.
+    """
+
+    def __init__(
+        self,
+        *,
+        transactions: Transactions,
+        clock: Clock,
+        ids: Ids,
+        random_bytes: Callable[[int], bytes],
+        participant_codec: Codec[Participant],
+        time_codec: Codec[datetime],
+        provider_kinds: Collection[str],
+        bootstrap: BootstrapKey | None,
+    ) -> None:
+        self._transactions = transactions
+        self._clock = clock
+        self._ids = ids
+        self._random_bytes = random_bytes
+        self._participant_codec = participant_codec
+        self._time_codec = time_codec
+        self._provider_kinds = frozenset(provider_kinds)
+        self._bootstrap = bootstrap
+        self._started_at = clock.now()
+
+    async def register(self, key: RequestKey, wanted: Registration) -> Participant:
+        """Register a participant.
+
+        Raises:
+            InvalidArgumentError: FIELD_INVALID or USCC_MALFORMED.
+            NotFoundError: NOT_FOUND, there is no subject with the id.
+            AlreadyExistsError: ALREADY_EXISTS, the firm is registered; or REQUEST_ID_REUSED.
+        """
+        check_registration(
+            wanted.role,
+            wanted.provider_kind,
+            has_subject=wanted.subject is not None,
+            historical_source=wanted.historical_source,
+            kinds=self._provider_kinds,
+        )
+        now = self._clock.now()
+
+        async with self._transactions.begin() as work:
+
+            async def add() -> Participant:
+                participant = Participant(
+                    participant_id=self._ids.new("par"),
+                    role=wanted.role,
+                    name=wanted.name,
+                    provider_kind=wanted.provider_kind,
+                    subject_id=await _subject_id(work, wanted.subject),
+                    historical_source=wanted.historical_source,
+                    standing=Standing.ACTIVE,
+                    registered_at=now,
+                )
+                if not await work.participants.add(participant):
+                    raise AlreadyExistsError(
+                        "ALREADY_EXISTS", "this firm is registered: list the participants for it"
+                    )
+                return participant
+
+            return await once(work.requests, key, now, self._participant_codec, add)
+
+    async def list(
+        self, caller: Caller, role: Role | None, after: str, page_size: int
+    ) -> tuple[Sequence[Participant], str]:
+        """Return a page of participants by id, and the id after which the next begins, or "".
+
+        Args:
+            caller: firms are listed to the operator only.
+            role: only this one; None is all.
+            after: the id after which the page begins; "" is the first page.
+            page_size: most participants.
+
+        Raises:
+            PermissionDeniedError: ROLE_NOT_ALLOWED, firms were asked for by name.
+        """
+        visible = set(Role)
+        if caller.role != Role.OPERATOR:
+            if role is Role.FIRM:
+                raise PermissionDeniedError(
+                    "ROLE_NOT_ALLOWED", "firms are listed to the operator only: name another role"
+                )
+            visible.discard(Role.FIRM)
+        roles = visible if role is None else {role}
+        async with self._transactions.read() as work:
+            found = await work.participants.page(roles, after, page_size + 1)
+        page = found[:page_size]
+        return page, page[-1].participant_id if len(found) > page_size else ""
+
+    async def issue_key(self, key: RequestKey, participant_id: str) -> tuple[str, str]:
+        """Make an API key.
+
+        Returns:
+            The key's id, and the whole key, which is not kept.
+
+        Raises:
+            NotFoundError: NOT_FOUND, there is no such participant.
+            AlreadyExistsError: REQUEST_ID_REUSED, also for the same call sent again.
+        """
+        now = self._clock.now()
+        async with self._transactions.begin() as work:
+            stored = await work.requests.claim(key, now)
+            if stored is not None:
+                require_same(key, stored.fingerprint)
+                raise AlreadyExistsError(
+                    "REQUEST_ID_REUSED",
+                    "this key was issued and its secret is shown once: issue another one with a "
+                    "new request_id, and revoke this one if its secret was lost",
+                )
+            if await work.participants.get(participant_id) is None:
+                raise _no_participant()
+            secret, secret_sha256 = new_secret(self._random_bytes(SECRET_BYTES))
+            key_id = self._ids.new("key")
+            await work.participants.add_key(ApiKey(key_id, participant_id, secret_sha256, now))
+            await work.requests.complete(key, b"")
+        return key_id, f"{key_id}.{secret}"
+
+    async def revoke_key(self, key: RequestKey, key_id: str) -> datetime:
+        """Revoke an API key and return since when it is revoked.
+
+        Raises:
+            NotFoundError: NOT_FOUND, there is no such key.
+            AlreadyExistsError: REQUEST_ID_REUSED.
+        """
+        now = self._clock.now()
+
+        async with self._transactions.begin() as work:
+
+            async def revoke() -> datetime:
+                found = await work.participants.lock_key(key_id)
+                if found is None:
+                    raise NotFoundError("NOT_FOUND", "there is no such key: check the key_id")
+                if found.revoked_at is not None:
+                    return found.revoked_at
+                await work.participants.revoke_key(key_id, now)
+                change = Change(
+                    ChangeKind.KEY_REVOKED, now, participant_id=found.participant_id, key_id=key_id
+                )
+                await work.changes.append([change])
+                return now
+
+            return await once(work.requests, key, now, self._time_codec, revoke)
+
+    async def set_standing(
+        self, key: RequestKey, participant_id: str, standing: Standing
+    ) -> Participant:
+        """Suspend or reinstate a participant; every later fetch sees it.
+
+        Raises:
+            NotFoundError: NOT_FOUND, there is no such participant.
+            AlreadyExistsError: REQUEST_ID_REUSED.
+        """
+        now = self._clock.now()
+
+        async with self._transactions.begin() as work:
+
+            async def change() -> Participant:
+                found = await work.participants.lock(participant_id)
+                if found is None:
+                    raise _no_participant()
+                if found.standing is not standing:
+                    await work.participants.set_standing(participant_id, standing)
+                    kind = (
+                        ChangeKind.PARTICIPANT_SUSPENDED
+                        if standing is Standing.SUSPENDED
+                        else ChangeKind.PARTICIPANT_REINSTATED
+                    )
+                    await work.changes.append([Change(kind, now, participant_id=participant_id)])
+                return replace(found, standing=standing)
+
+            return await once(work.requests, key, now, self._participant_codec, change)
+
+    async def verify_key(self, key_id: str, secret_sha256: bytes) -> Participant:
+        """Return whose key it is.
+
+        Args:
+            key_id: the key's public part.
+            secret_sha256: of its secret part's characters.
+
+        Raises:
+            UnauthenticatedError: CREDENTIALS_INVALID, whatever is wrong.
+            PermissionDeniedError: PARTICIPANT_SUSPENDED.
+        """
+        if self._bootstrap is not None and key_id == self._bootstrap.key_id:
+            key = ApiKey(key_id, OPERATOR_ID, self._bootstrap.secret_sha256, self._started_at)
+            return accept(key, self._operator(), secret_sha256)
+        async with self._transactions.read() as work:
+            found = await work.participants.get_key(key_id)
+            participant = await work.participants.get(found.participant_id) if found else None
+        return accept(found, participant, secret_sha256)
+
+    def _operator(self) -> Participant:
+        return Participant(
+            participant_id=OPERATOR_ID,
+            role=Role.OPERATOR,
+            name="operator",
+            provider_kind="",
+            subject_id=None,
+            historical_source=False,
+            standing=Standing.ACTIVE,
+            registered_at=self._started_at,
+        )
+
+
+async def _subject_id(work: Work, subject: SubjectName | None) -> str | None:
+    if subject is None:
+        return None
+    if subject.uscc:
+        code = checked_uscc(subject.uscc)
+        return (await work.subjects.resolve_or_create_many([code]))[code]
+    if not await work.subjects.existing([subject.subject_id]):
+        raise NotFoundError("NOT_FOUND", "there is no such subject: check subject.subject_id")
+    return subject.subject_id
+
+
+def checked_uscc(uscc: str) -> str:
+    """Return the code of a field `subject.uscc` in its one spelling.
+
+    Raises:
+        InvalidArgumentError: USCC_MALFORMED.
+    """
+    try:
+        return check(uscc)
+    except UsccError as error:
+        raise InvalidArgumentError(
+            "USCC_MALFORMED",
+            f"subject.uscc: {error}",
+            fields=(FieldProblem("subject.uscc", str(error)),),
+        ) from None
+
+
+def _no_participant() -> NotFoundError:
+    return NotFoundError("NOT_FOUND", "there is no such participant: check the participant_id")

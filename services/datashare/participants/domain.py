@@ -1,0 +1,196 @@
+"""Participants and their API keys.
+
+Invariants:
+
+- An API key is `<key_id>.<secret>`; only the SHA-256 of the secret's characters is kept.
+- Only a provider has a provider kind; only a firm has a subject, and always has one.
+- A suspended participant may do nothing, at once.
+"""
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from services.kit.errors import (
+    FieldProblem,
+    InvalidArgumentError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
+
+SECRET_BYTES = 32
+OPERATOR_ID = "operator"
+
+_NO_KEY_SHA256 = bytes(32)
+
+
+class Role(StrEnum):
+    """What a participant is: names of `puhui.common.v1.Role` without the prefix."""
+
+    PROVIDER = "PROVIDER"
+    FIRM = "FIRM"
+    BANK = "BANK"
+    REGULATOR = "REGULATOR"
+    OPERATOR = "OPERATOR"
+
+
+class Standing(StrEnum):
+    """Whether a participant may act."""
+
+    ACTIVE = "ACTIVE"
+    SUSPENDED = "SUSPENDED"
+
+
+@dataclass(frozen=True, slots=True)
+class Participant:
+    """Someone who takes part.
+
+    Args:
+        participant_id: opaque.
+        role: what it is.
+        name: as registered.
+        provider_kind: of a provider, e.g. "tax"; else empty.
+        subject_id: of a firm, itself as a subject; else None.
+        historical_source: of a provider: its records count as known when it obtained them.
+        standing: whether it may act.
+        registered_at: when it was registered.
+    """
+
+    participant_id: str
+    role: Role
+    name: str
+    provider_kind: str
+    subject_id: str | None
+    historical_source: bool
+    standing: Standing
+    registered_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """What is kept of an API key.
+
+    Args:
+        key_id: its public part.
+        participant_id: whose it is.
+        secret_sha256: of the secret part, 32 bytes.
+        issued_at: when it was made.
+        revoked_at: since when it is not accepted.
+    """
+
+    key_id: str
+    participant_id: str
+    secret_sha256: bytes
+    issued_at: datetime
+    revoked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectName:
+    """A subject as a caller names it: one of the two is set.
+
+    Args:
+        subject_id: its opaque id.
+        uscc: its registration number.
+    """
+
+    subject_id: str = ""
+    uscc: str = ""
+
+
+def check_registration(
+    role: Role,
+    provider_kind: str,
+    *,
+    has_subject: bool,
+    historical_source: bool,
+    kinds: Collection[str],
+) -> None:
+    """Refuse a registration whose parts do not fit its role.
+
+    Args:
+        role: what the participant is to be.
+        provider_kind: what kind of provider, or empty.
+        has_subject: whether a subject was named.
+        historical_source: whether it is to be a historical source.
+        kinds: the provider kinds that the catalogue names.
+
+    Raises:
+        InvalidArgumentError: FIELD_INVALID, naming every field at fault.
+    """
+    problems = []
+    if role is Role.PROVIDER:
+        if provider_kind not in kinds:
+            known = ", ".join(sorted(kinds))
+            problems.append(
+                FieldProblem("provider_kind", f"is no kind of the catalogue: one of {known}")
+            )
+    else:
+        if provider_kind:
+            problems.append(FieldProblem("provider_kind", "is for providers only: leave it out"))
+        if historical_source:
+            problems.append(FieldProblem("historical_source", "is for providers only: unset it"))
+    if role is Role.FIRM and not has_subject:
+        problems.append(FieldProblem("subject", "is required for a firm: name its USCC"))
+    if role is not Role.FIRM and has_subject:
+        problems.append(FieldProblem("subject", "is for firms only: leave it out"))
+    if problems:
+        names = ", ".join(problem.field for problem in problems)
+        raise InvalidArgumentError(
+            "FIELD_INVALID",
+            f"fields do not fit the role, correct them: {names}",
+            fields=tuple(problems),
+        )
+
+
+def new_secret(random: bytes) -> tuple[str, bytes]:
+    """Return a key's secret part and its SHA-256.
+
+    Args:
+        random: `SECRET_BYTES` random bytes.
+    """
+    secret = base64.urlsafe_b64encode(random).rstrip(b"=")
+    return secret.decode(), hashlib.sha256(secret).digest()
+
+
+def accept(
+    key: ApiKey | None, participant: Participant | None, secret_sha256: bytes
+) -> Participant:
+    """Return whose key it is.
+
+    Args:
+        key: what is kept of the key with the id that was sent, if anything.
+        participant: whose it is.
+        secret_sha256: of the secret that was sent.
+
+    Raises:
+        UnauthenticatedError: CREDENTIALS_INVALID, whatever is wrong.
+        PermissionDeniedError: PARTICIPANT_SUSPENDED.
+    """
+    # Compares also when there is no such key, so that the time taken does not tell.
+    same = hmac.compare_digest(key.secret_sha256 if key else _NO_KEY_SHA256, secret_sha256)
+    if not same or key is None or key.revoked_at is not None or participant is None:
+        raise UnauthenticatedError(
+            "CREDENTIALS_INVALID", "the API key is not valid: ask the operator for a new one"
+        )
+    require_good_standing(participant.standing)
+    return participant
+
+
+def require_good_standing(standing: Standing | None) -> None:
+    """Refuse a participant that may not act.
+
+    Args:
+        standing: None for one that is not registered.
+
+    Raises:
+        PermissionDeniedError: PARTICIPANT_SUSPENDED.
+    """
+    if standing is not Standing.ACTIVE:
+        raise PermissionDeniedError(
+            "PARTICIPANT_SUSPENDED", "the participant is suspended: ask the operator why"
+        )

@@ -1,0 +1,170 @@
+"""The tables of participants and their API keys."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.datashare.participants.domain import ApiKey, Participant, Role, Standing
+from services.datashare.schema import metadata
+from services.kit.db import UtcTime, insert_into
+
+participant = sa.Table(
+    "participant",
+    metadata,
+    sa.Column("participant_id", sa.String(64), primary_key=True),
+    sa.Column("role", sa.String(16), nullable=False),
+    sa.Column("name", sa.String(200), nullable=False),
+    sa.Column("provider_kind", sa.String(64), nullable=False),
+    sa.Column("subject_id", sa.String(64), unique=True),
+    sa.Column("historical_source", sa.Boolean, nullable=False),
+    sa.Column("standing", sa.String(16), nullable=False),
+    sa.Column("registered_at", UtcTime, nullable=False),
+)
+
+api_key = sa.Table(
+    "api_key",
+    metadata,
+    sa.Column("key_id", sa.String(64), primary_key=True),
+    sa.Column(
+        "participant_id", sa.ForeignKey(participant.c.participant_id), nullable=False, index=True
+    ),
+    sa.Column("secret_sha256", sa.LargeBinary(32), nullable=False),
+    sa.Column("issued_at", UtcTime, nullable=False),
+    sa.Column("revoked_at", UtcTime),
+)
+
+_STANDINGS = sa.select(participant.c.participant_id, participant.c.standing).order_by(
+    participant.c.participant_id
+)
+
+
+class ParticipantStore:
+    """Participants and keys in one transaction.
+
+    Args:
+        conn: the transaction.
+    """
+
+    def __init__(self, conn: AsyncConnection) -> None:
+        self._conn = conn
+
+    async def add(self, added: Participant) -> bool:
+        """Add a participant, unless its subject is registered as a firm; tell whether it did."""
+        result = await self._conn.execute(
+            insert_into(self._conn, participant)
+            .values(
+                participant_id=added.participant_id,
+                role=added.role,
+                name=added.name,
+                provider_kind=added.provider_kind,
+                subject_id=added.subject_id,
+                historical_source=added.historical_source,
+                standing=added.standing,
+                registered_at=added.registered_at,
+            )
+            .on_conflict_do_nothing(index_elements=["subject_id"])
+        )
+        return bool(result.rowcount)
+
+    async def get(self, participant_id: str) -> Participant | None:
+        """Return a participant."""
+        return await self._one(
+            sa.select(participant).where(participant.c.participant_id == participant_id)
+        )
+
+    async def lock(self, participant_id: str) -> Participant | None:
+        """Return a participant that nobody else reads for a fetch or changes until the end."""
+        return await self._one(
+            sa.select(participant)
+            .where(participant.c.participant_id == participant_id)
+            .with_for_update()
+        )
+
+    async def set_standing(self, participant_id: str, standing: Standing) -> None:
+        """Change a locked participant's standing."""
+        await self._conn.execute(
+            sa.update(participant)
+            .where(participant.c.participant_id == participant_id)
+            .values(standing=standing)
+        )
+
+    async def hold_standings(self, participant_ids: Collection[str]) -> Mapping[str, Standing]:
+        """Return the standing of participants, which cannot change until the end."""
+        rows = await self._conn.execute(
+            _STANDINGS.where(participant.c.participant_id.in_(participant_ids)).with_for_update(
+                read=True
+            )
+        )
+        return {participant_id: Standing(standing) for participant_id, standing in rows}
+
+    async def providers_among(self, participant_ids: Collection[str]) -> set[str]:
+        """Return those of the ids that are providers."""
+        rows = await self._conn.execute(
+            sa.select(participant.c.participant_id).where(
+                participant.c.participant_id.in_(participant_ids),
+                participant.c.role == Role.PROVIDER,
+            )
+        )
+        return set(rows.scalars())
+
+    async def page(self, roles: Collection[Role], after: str, limit: int) -> Sequence[Participant]:
+        """Return participants of these roles whose id is greater, by id."""
+        rows = await self._conn.execute(
+            sa.select(participant)
+            .where(participant.c.role.in_(roles), participant.c.participant_id > after)
+            .order_by(participant.c.participant_id)
+            .limit(limit)
+        )
+        return [_participant(row) for row in rows]
+
+    async def add_key(self, key: ApiKey) -> None:
+        """Add a key."""
+        await self._conn.execute(
+            sa.insert(api_key).values(
+                key_id=key.key_id,
+                participant_id=key.participant_id,
+                secret_sha256=key.secret_sha256,
+                issued_at=key.issued_at,
+                revoked_at=key.revoked_at,
+            )
+        )
+
+    async def get_key(self, key_id: str) -> ApiKey | None:
+        """Return a key."""
+        return await self._one_key(sa.select(api_key).where(api_key.c.key_id == key_id))
+
+    async def lock_key(self, key_id: str) -> ApiKey | None:
+        """Return a key that nobody else changes until the end."""
+        return await self._one_key(
+            sa.select(api_key).where(api_key.c.key_id == key_id).with_for_update()
+        )
+
+    async def revoke_key(self, key_id: str, at: datetime) -> None:
+        """Mark a locked key revoked."""
+        await self._conn.execute(
+            sa.update(api_key).where(api_key.c.key_id == key_id).values(revoked_at=at)
+        )
+
+    async def _one(self, query: sa.Select[Any]) -> Participant | None:
+        row = (await self._conn.execute(query)).one_or_none()
+        return None if row is None else _participant(row)
+
+    async def _one_key(self, query: sa.Select[Any]) -> ApiKey | None:
+        row = (await self._conn.execute(query)).one_or_none()
+        return None if row is None else ApiKey(*row)
+
+
+def _participant(row: sa.Row[Any]) -> Participant:
+    return Participant(
+        participant_id=row.participant_id,
+        role=Role(row.role),
+        name=row.name,
+        provider_kind=row.provider_kind,
+        subject_id=row.subject_id,
+        historical_source=row.historical_source,
+        standing=Standing(row.standing),
+        registered_at=row.registered_at,
+    )
