@@ -75,22 +75,32 @@ format: setup ## rewrite Python and .proto files in the project's format
 proto: setup ## generate code beside the .proto files
 	@$(BIN)/python proto/generate.py
 
-# kubernetes-validate only warns about a kind that it does not know, and exits 0: a warning fails here.
-KUBERNETES := 1.37
+# In an environment of their own: they hold back packages that the services need newer.
+MANIFESTS := $(VENV)/manifests
+$(MANIFESTS)/.stamp: requirements/manifests.txt | $(STAMP)
+	@$(BIN)/python -m venv $(MANIFESTS)
+	$(MANIFESTS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
+	@touch $@
+
 .PHONY: manifests
-manifests: setup ## render the Kubernetes overlays and check them against their schemas
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/manifests.txt
-	@set -euo pipefail; for overlay in k8s/overlays/*/; do \
-	  echo "== $$overlay"; \
-	  kubectl kustomize "$$overlay" | $(BIN)/kubernetes-validate -k $(KUBERNETES) --strict - 2>&1 \
-	    | awk '{ print } /WARN/ { warned = 1 } END { exit warned }'; \
-	done
+manifests: $(MANIFESTS)/.stamp ## render the Kubernetes overlays; check them and the Dockerfile
+	@PATH="$(CURDIR)/$(MANIFESTS)/bin:$$PATH" k8s/check
+
+# What build/wheels holds is all that `make images` installs: for machines that reach an index only
+# with settings of their own.
+.PHONY: wheels
+wheels: setup ## download the packages of the images into build/wheels
+	@rm -rf build/wheels && mkdir -p build/wheels
+	@for lock in build datashare scoring gateway; do \
+	  $(BIN)/python -m pip download --quiet --disable-pip-version-check --require-hashes --no-deps --python-version 3.11 \
+	    --only-binary :all: --dest build/wheels -r requirements/$$lock.txt || exit 1; done
 
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+DOCKER ?= docker
 .PHONY: images
 images: ## build an image per service with Docker
 	@set -e; for service in datashare scoring gateway; do \
-	  docker build --target $$service --tag puhui-$$service:$(VERSION) .; done
+	  DOCKER_BUILDKIT=1 $(DOCKER) build --target $$service --tag puhui-$$service:$(VERSION) .; done
 
 .PHONY: bench
 bench: setup ## ONLY=name runs tests/bench/name.py, whose last line is JSON; without it, lists them
@@ -100,15 +110,18 @@ else
 	@for file in tests/bench/[a-z]*.py; do [ -e "$$file" ] && echo "make bench ONLY=$$(basename "$$file" .py)"; done; true
 endif
 
-# One lock for development, one per image and one for `make manifests`, all with the same versions. No
-# address, no host and no path may stand in them. --fork-strategy fewest: one version of a package for every Python.
+# One lock for development, one per image and one for what makes their wheel, all with the same versions,
+# and one for `make manifests`. No address, no host and no path may stand in them. --fork-strategy fewest: one
+# version of a package for every Python.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
-  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header pyproject.toml
+  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 .PHONY: lock
 lock: ## resolve pyproject.toml anew into requirements/*.txt (UPGRADE=1: newest versions)
-	@$(LOCK) $(if $(filter 1,$(UPGRADE)),--upgrade) --extra dev -o requirements/dev.txt
-	@for extra in datashare scoring gateway manifests; do \
-	  $(LOCK) --extra $$extra -c requirements/dev.txt -o requirements/$$extra.txt || exit 1; done
+	@$(LOCK) $(if $(filter 1,$(UPGRADE)),--upgrade) pyproject.toml --extra dev -o requirements/dev.txt
+	@for extra in datashare scoring gateway; do \
+	  $(LOCK) pyproject.toml --extra $$extra -c requirements/dev.txt -o requirements/$$extra.txt || exit 1; done
+	@$(LOCK) --group build -c requirements/dev.txt -o requirements/build.txt
+	@$(LOCK) $(if $(filter 1,$(UPGRADE)),--upgrade) --group manifests -o requirements/manifests.txt
 	@! grep -nE '://|--index|--find-links' requirements/*.txt
 
 .PHONY: clean

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 REQUIREMENT = re.compile(r"^([a-z0-9._-]+)(?:\[[^]]*\])?==([^ ;\\]+)", re.MULTILINE)
-LOCKS = ("dev", "datashare", "scoring", "gateway", "manifests")
+LOCKS = ("dev", "datashare", "scoring", "gateway", "build", "manifests")
 
 
 def versions(lock: Path) -> dict[str, str]:
@@ -22,7 +22,7 @@ def test_a_lock_names_no_address_and_hashes_every_package(checkout: Path, name: 
 
 def test_every_image_has_the_versions_that_were_tested(checkout: Path) -> None:
     tested = versions(checkout / "requirements" / "dev.txt")
-    for name in ("datashare", "scoring", "gateway"):
+    for name in ("datashare", "scoring", "gateway", "build"):
         image = versions(checkout / "requirements" / f"{name}.txt")
         assert image.items() <= tested.items()
 
