@@ -316,6 +316,7 @@ def sqlite_engine(
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_S,
+        hide_parameters=True,  # an error's message is logged, the values of a row are not
         pool_use_lifo=True,
         # The driver must not begin transactions by itself: it would do so without IMMEDIATE.
         connect_args={"isolation_level": None},
@@ -356,6 +357,7 @@ def postgresql_engine(url: sa.URL, pool_size: int) -> AsyncEngine:
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_S,
+        hide_parameters=True,  # an error's message is logged, the values of a row are not
         pool_use_lifo=True,  # keeps statement caches warm
         pool_recycle=RECYCLE_S,
         connect_args={
