@@ -99,6 +99,7 @@ class Series(_message.Message):
     MONTHS_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    RECORD_COUNTS_FIELD_NUMBER: _builtins.int
     record_type: _builtins.str
     provider_id: _builtins.str
     @_builtins.property
@@ -113,6 +114,10 @@ class Series(_message.Message):
     def attributes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attribute]:
         """Latest values of code-like fields, e.g. industry."""
 
+    @_builtins.property
+    def record_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many records count, for every month."""
+
     def __init__(
         self,
         *,
@@ -121,10 +126,11 @@ class Series(_message.Message):
         months: _abc.Iterable[_builtins.int] | None = ...,
         columns: _abc.Iterable[Global___Column] | None = ...,
         attributes: _abc.Iterable[Global___Attribute] | None = ...,
+        record_counts: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "columns", b"columns", "months", b"months", "provider_id", b"provider_id", "record_type", b"record_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "columns", b"columns", "months", b"months", "provider_id", b"provider_id", "record_counts", b"record_counts", "record_type", b"record_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
