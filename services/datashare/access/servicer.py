@@ -1,0 +1,147 @@
+"""AccessService over gRPC."""
+
+from collections.abc import Sequence
+
+import grpc
+
+from puhui.common.v1 import types_pb2
+from puhui.datashare.v1 import accesses_pb2 as pb
+from puhui.datashare.v1 import accesses_pb2_grpc, summaries_pb2
+from services.datashare.access.app import FetchSummaries, Item, ListAccesses
+from services.datashare.access.domain import Channel, Fetch, Recorded, Released
+from services.datashare.idempotency.servicer import fingerprint
+from services.datashare.participants.domain import Role
+from services.datashare.times import period_of, stamp_of, time_of
+from services.kit.errors import PermissionDeniedError, PuhuiError
+from services.kit.identity import IdentityVerifier, current_caller
+from services.kit.pages import decode_page_token, encode_page_token, page_size
+from services.kit.status import status_of
+
+_Context = grpc.aio.ServicerContext[object, object]
+
+
+class AccessServicer(accesses_pb2_grpc.AccessServiceServicer):
+    """Translates AccessService.
+
+    Args:
+        fetch: the use case of fetching.
+        list_accesses: the use case of listing.
+        verifier: of the identities in a batch.
+    """
+
+    def __init__(
+        self, fetch: FetchSummaries, list_accesses: ListAccesses, verifier: IdentityVerifier
+    ) -> None:
+        self._fetch = fetch
+        self._list = list_accesses
+        self._verifier = verifier
+
+    async def FetchSummary(
+        self, request: pb.FetchSummaryRequest, context: _Context
+    ) -> pb.FetchSummaryResponse:
+        item = Item(current_caller(), _fetch(request.fetch))
+        (result,) = await self._fetch([item], Channel.DATASHARE)
+        if isinstance(result, PuhuiError):
+            raise result
+        return _response(result)
+
+    async def BatchFetchSummaries(
+        self, request: pb.BatchFetchSummariesRequest, context: _Context
+    ) -> pb.BatchFetchSummariesResponse:
+        results: list[Released | PuhuiError | None] = []
+        items = []
+        for message in request.items:
+            try:
+                items.append(self._item(message))
+                results.append(None)
+            except PuhuiError as error:
+                results.append(error)
+        done = iter(await self._fetch(items, Channel.SCORING))
+        return pb.BatchFetchSummariesResponse(
+            results=[_result(next(done) if result is None else result) for result in results]
+        )
+
+    async def ListAccesses(
+        self, request: pb.ListAccessesRequest, context: _Context
+    ) -> pb.ListAccessesResponse:
+        caller = current_caller()
+        bound_to = ("accesses", caller.participant_id, request.subject_id)
+        position = decode_page_token(request.page_token, bound_to, (str,))
+        accesses, next_before = await self._list(
+            caller,
+            request.subject_id,
+            str(position[0]) if position else "",
+            page_size(request.page_size),
+        )
+        return pb.ListAccessesResponse(
+            accesses=_access_messages(accesses),
+            next_page_token=encode_page_token((next_before,), bound_to) if next_before else "",
+        )
+
+    def _item(self, message: pb.BatchFetchItem) -> Item:
+        caller = self._verifier.verify(message.identity)
+        if caller.role != Role.BANK:
+            raise PermissionDeniedError("ROLE_NOT_ALLOWED", "only a bank may fetch summaries")
+        deadline = time_of(message.deadline, "deadline") if message.HasField("deadline") else None
+        return Item(caller, _fetch(message.fetch), deadline)
+
+
+def _fetch(message: pb.SummaryFetch) -> Fetch:
+    return Fetch(
+        request_id=message.request_id,
+        fingerprint=fingerprint(message),
+        subject_id=message.subject_id,
+        consent_id=message.consent_id,
+        purpose=message.purpose,
+        record_types=tuple(message.record_types),
+        period=period_of(message.period, "fetch.period") if message.HasField("period") else None,
+        as_of=time_of(message.as_of, "fetch.as_of") if message.HasField("as_of") else None,
+        officer=message.officer.name,
+        file_reference=message.officer.file_reference,
+    )
+
+
+def _response(released: Released) -> pb.FetchSummaryResponse:
+    response = pb.FetchSummaryResponse(access_id=released.access_id)
+    summary = response.summary
+    summary.subject_id = released.subject_id
+    summary.as_of.FromDatetime(released.as_of)
+    for series in released.series:
+        summary.series.add().MergeFromString(series.content)
+    for record_type, state in released.coverage:
+        summary.coverage.add(
+            record_type=record_type,
+            state=summaries_pb2.CoverageState.Value(f"COVERAGE_STATE_{state}"),
+        )
+    return response
+
+
+def _result(result: Released | PuhuiError) -> pb.BatchFetchResult:
+    if isinstance(result, PuhuiError):
+        return pb.BatchFetchResult(refused=status_of(result))
+    return pb.BatchFetchResult(released=_response(result))
+
+
+def _access_messages(accesses: Sequence[Recorded]) -> list[pb.Access]:
+    return [
+        pb.Access(
+            access_id=recorded.access.access_id,
+            subject_id=recorded.access.subject_id,
+            accessed_at=stamp_of(recorded.access.accessed_at),
+            recipient_id=recorded.access.recipient_id,
+            recipient_name=recorded.recipient_name,
+            officer=types_pb2.Officer(
+                name=recorded.access.officer, file_reference=recorded.access.file_reference
+            ),
+            purpose=recorded.access.purpose,
+            record_types=recorded.access.record_types,
+            content_level=types_pb2.ContentLevel.ValueType(recorded.access.content_level),
+            consent_id=recorded.access.consent_id,
+            consent_revision=recorded.access.consent_revision,
+            outcome=pb.AccessOutcome.Value(f"ACCESS_OUTCOME_{recorded.access.outcome}"),
+            refusal_reason=recorded.access.refusal_reason,
+            channel=recorded.access.channel,
+            leaf_hash=recorded.leaf_hash,
+        )
+        for recorded in accesses
+    ]

@@ -1,0 +1,149 @@
+"""ParticipantService over gRPC."""
+
+from datetime import datetime
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from puhui.common.v1 import access_pb2, types_pb2
+from puhui.datashare.v1 import participants_pb2 as pb
+from puhui.datashare.v1 import participants_pb2_grpc
+from services.datashare.idempotency.servicer import key_of
+from services.datashare.participants.app import ParticipantDirectory, Registration
+from services.datashare.participants.domain import Participant, Role, Standing, SubjectName
+from services.datashare.times import stamp_of, time_of
+from services.kit.identity import current_caller
+from services.kit.pages import decode_page_token, encode_page_token, page_size
+
+_Context = grpc.aio.ServicerContext[object, object]
+
+_ROLES = {access_pb2.Role.Value(f"ROLE_{role}"): role for role in Role}
+_STANDINGS = {pb.Standing.Value(f"STANDING_{standing}"): standing for standing in Standing}
+
+
+class ParticipantServicer(participants_pb2_grpc.ParticipantServiceServicer):
+    """Translates ParticipantService.
+
+    Args:
+        directory: the use cases.
+    """
+
+    def __init__(self, directory: ParticipantDirectory) -> None:
+        self._directory = directory
+
+    async def RegisterParticipant(
+        self, request: pb.RegisterParticipantRequest, context: _Context
+    ) -> pb.RegisterParticipantResponse:
+        participant = await self._directory.register(
+            key_of(current_caller(), request.request_id, request),
+            Registration(
+                role=_ROLES[request.role],
+                name=request.name,
+                provider_kind=request.provider_kind,
+                subject=subject_name(request.subject) if request.HasField("subject") else None,
+                historical_source=request.historical_source,
+            ),
+        )
+        return pb.RegisterParticipantResponse(participant=participant_message(participant))
+
+    async def ListParticipants(
+        self, request: pb.ListParticipantsRequest, context: _Context
+    ) -> pb.ListParticipantsResponse:
+        # Roles that no participant has match none.
+        if request.role and request.role not in _ROLES:
+            return pb.ListParticipantsResponse()
+        bound_to = ("participants", request.role)
+        position = decode_page_token(request.page_token, bound_to, (str,))
+        participants, next_after = await self._directory.list(
+            current_caller(),
+            _ROLES.get(request.role),
+            str(position[0]) if position else "",
+            page_size(request.page_size),
+        )
+        return pb.ListParticipantsResponse(
+            participants=[participant_message(participant) for participant in participants],
+            next_page_token=encode_page_token((next_after,), bound_to) if next_after else "",
+        )
+
+    async def IssueKey(self, request: pb.IssueKeyRequest, context: _Context) -> pb.IssueKeyResponse:
+        key_id, api_key = await self._directory.issue_key(
+            key_of(current_caller(), request.request_id, request), request.participant_id
+        )
+        return pb.IssueKeyResponse(key_id=key_id, api_key=api_key)
+
+    async def RevokeKey(
+        self, request: pb.RevokeKeyRequest, context: _Context
+    ) -> pb.RevokeKeyResponse:
+        revoked_at = await self._directory.revoke_key(
+            key_of(current_caller(), request.request_id, request), request.key_id
+        )
+        return pb.RevokeKeyResponse(revoked_at=stamp_of(revoked_at))
+
+    async def SetStanding(
+        self, request: pb.SetStandingRequest, context: _Context
+    ) -> pb.SetStandingResponse:
+        participant = await self._directory.set_standing(
+            key_of(current_caller(), request.request_id, request),
+            request.participant_id,
+            _STANDINGS[request.standing],
+        )
+        return pb.SetStandingResponse(participant=participant_message(participant))
+
+    async def VerifyKey(
+        self, request: pb.VerifyKeyRequest, context: _Context
+    ) -> pb.VerifyKeyResponse:
+        participant = await self._directory.verify_key(request.key_id, request.secret_sha256)
+        return pb.VerifyKeyResponse(participant=participant_message(participant))
+
+
+def subject_name(ref: types_pb2.SubjectRef) -> SubjectName:
+    """Return a subject as a caller names it."""
+    return SubjectName(subject_id=ref.subject_id, uscc=ref.uscc)
+
+
+def participant_message(participant: Participant) -> pb.Participant:
+    """Return the message of a participant."""
+    return pb.Participant(
+        participant_id=participant.participant_id,
+        role=access_pb2.Role.Value(f"ROLE_{participant.role}"),
+        name=participant.name,
+        provider_kind=participant.provider_kind,
+        subject_id=participant.subject_id or "",
+        historical_source=participant.historical_source,
+        standing=pb.Standing.Value(f"STANDING_{participant.standing}"),
+        registered_at=stamp_of(participant.registered_at),
+    )
+
+
+class ParticipantCodec:
+    """A participant as stored in a response."""
+
+    def encode(self, response: Participant) -> bytes:
+        """Return the bytes of a participant."""
+        return participant_message(response).SerializeToString()
+
+    def decode(self, stored: bytes) -> Participant:
+        """Return the participant of its bytes."""
+        message = pb.Participant.FromString(stored)
+        return Participant(
+            participant_id=message.participant_id,
+            role=_ROLES[message.role],
+            name=message.name,
+            provider_kind=message.provider_kind,
+            subject_id=message.subject_id or None,
+            historical_source=message.historical_source,
+            standing=_STANDINGS[message.standing],
+            registered_at=time_of(message.registered_at, "registered_at"),
+        )
+
+
+class TimeCodec:
+    """A time as stored in a response."""
+
+    def encode(self, response: datetime) -> bytes:
+        """Return the bytes of a time."""
+        return stamp_of(response).SerializeToString()
+
+    def decode(self, stored: bytes) -> datetime:
+        """Return the time of its bytes."""
+        return time_of(Timestamp.FromString(stored), "time")

@@ -1,0 +1,255 @@
+"""Fakes of datashare's ports: its tables in memory, with transactions that roll back."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
+
+from services.datashare.access.domain import Access, Earlier, Outcome, Recorded
+from services.datashare.changes.domain import Change, Entry
+from services.datashare.consent.domain import Consent, State, state_at
+from services.datashare.idempotency.domain import RequestKey, StoredRequest
+from services.datashare.log.domain import Leaf
+from services.datashare.participants.domain import ApiKey, Participant, Role, Standing
+from services.datashare.summaries.domain import StoredSeries, SummaryQuery
+
+
+@dataclass
+class Memory:
+    """The tables."""
+
+    participants: dict[str, Participant] = field(default_factory=dict)
+    keys: dict[str, ApiKey] = field(default_factory=dict)
+    subjects: dict[str, str] = field(default_factory=dict)
+    consents: dict[str, Consent] = field(default_factory=dict)
+    accesses: dict[str, tuple[Access, Leaf]] = field(default_factory=dict)
+    leaves: dict[str, Leaf] = field(default_factory=dict)
+    changes: dict[int, Change] = field(default_factory=dict)
+    requests: dict[tuple[str, str], StoredRequest] = field(default_factory=dict)
+    series: dict[str, tuple[StoredSeries, ...]] = field(default_factory=dict)
+
+    def copy(self) -> "Memory":
+        return Memory(*(dict(getattr(self, table.name)) for table in fields(self)))
+
+
+class FakeTransactions:
+    """Transactions one at a time on tables in memory."""
+
+    def __init__(self) -> None:
+        self.memory = Memory()
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator["FakeWork"]:
+        async with self._turn:
+            changed = self.memory.copy()
+            yield FakeWork(changed)
+            self.memory = changed
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator["FakeWork"]:
+        yield FakeWork(self.memory.copy())
+
+
+class FakeWork:
+    """The stores of one transaction."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.participants = FakeParticipants(memory)
+        self.subjects = FakeSubjects(memory)
+        self.consents = FakeConsents(memory)
+        self.accesses = FakeAccesses(memory)
+        self.leaves = FakeLeaves(memory)
+        self.changes = FakeChanges(memory)
+        self.requests = FakeRequests(memory)
+        self.summaries = FakeSummaries(memory)
+
+
+class FakeParticipants:
+    def __init__(self, memory: Memory) -> None:
+        self._rows = memory.participants
+        self._keys = memory.keys
+
+    async def add(self, participant: Participant) -> bool:
+        firms = {row.subject_id for row in self._rows.values()} - {None}
+        if participant.subject_id in firms:
+            return False
+        self._rows[participant.participant_id] = participant
+        return True
+
+    async def get(self, participant_id: str) -> Participant | None:
+        return self._rows.get(participant_id)
+
+    lock = get
+
+    async def set_standing(self, participant_id: str, standing: Standing) -> None:
+        self._rows[participant_id] = replace(self._rows[participant_id], standing=standing)
+
+    async def hold_standings(self, participant_ids: Collection[str]) -> Mapping[str, Standing]:
+        return {id_: self._rows[id_].standing for id_ in participant_ids if id_ in self._rows}
+
+    async def providers_among(self, participant_ids: Collection[str]) -> set[str]:
+        return {
+            id_
+            for id_ in participant_ids
+            if id_ in self._rows and self._rows[id_].role is Role.PROVIDER
+        }
+
+    async def page(self, roles: Collection[Role], after: str, limit: int) -> Sequence[Participant]:
+        found = [row for id_, row in sorted(self._rows.items()) if id_ > after]
+        return [row for row in found if row.role in roles][:limit]
+
+    async def add_key(self, key: ApiKey) -> None:
+        self._keys[key.key_id] = key
+
+    async def get_key(self, key_id: str) -> ApiKey | None:
+        return self._keys.get(key_id)
+
+    lock_key = get_key
+
+    async def revoke_key(self, key_id: str, at: datetime) -> None:
+        self._keys[key_id] = replace(self._keys[key_id], revoked_at=at)
+
+
+class FakeSubjects:
+    def __init__(self, memory: Memory) -> None:
+        self._rows = memory.subjects
+
+    async def resolve(self, uscc: str) -> str | None:
+        return self._rows.get(uscc)
+
+    async def existing(self, subject_ids: Iterable[str]) -> set[str]:
+        return set(subject_ids) & set(self._rows.values())
+
+    async def resolve_or_create_many(self, usccs: Iterable[str]) -> dict[str, str]:
+        return {
+            uscc: self._rows.setdefault(uscc, f"sub_{len(self._rows) + 1:04}") for uscc in usccs
+        }
+
+
+class FakeConsents:
+    def __init__(self, memory: Memory) -> None:
+        self._rows = memory.consents
+
+    async def add(self, consent: Consent) -> None:
+        self._rows[consent.core.consent_id] = consent
+
+    async def get(self, consent_id: str) -> Consent | None:
+        return self._rows.get(consent_id)
+
+    lock = get
+
+    async def hold(self, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Consent]:
+        found = {(row.core.subject_id, id_): row for id_, row in self._rows.items()}
+        return {key: found[key] for key in keys if key in found}
+
+    async def update(self, consent: Consent) -> None:
+        self._rows[consent.core.consent_id] = consent
+
+    async def page(
+        self,
+        *,
+        subject_id: str | None,
+        recipient_id: str | None,
+        state: State | None,
+        now: datetime,
+        before: str,
+        limit: int,
+    ) -> Sequence[Consent]:
+        return [
+            row
+            for id_, row in sorted(self._rows.items(), reverse=True)
+            if subject_id in (None, row.core.subject_id)
+            and recipient_id in (None, row.core.recipient_id)
+            and state in (None, state_at(row, now))
+            and (not before or id_ < before)
+        ][:limit]
+
+
+class FakeAccesses:
+    def __init__(self, memory: Memory) -> None:
+        self._rows = memory.accesses
+        self._participants = memory.participants
+
+    async def released(self, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Earlier]:
+        found = {
+            (row.recipient_id, row.request_id): Earlier(row.access_id, row.fingerprint, row.as_of)
+            for row, _ in self._rows.values()
+            if row.outcome is Outcome.RELEASED
+        }
+        return {key: found[key] for key in keys if key in found}
+
+    async def append(self, accesses: Sequence[tuple[Access, Leaf]]) -> set[str]:
+        self._rows |= {access.access_id: (access, leaf) for access, leaf in accesses}
+        return {access.access_id for access, _ in accesses}
+
+    async def page(
+        self, *, subject_id: str, recipient_id: str, before: str, limit: int
+    ) -> Sequence[Recorded]:
+        return [
+            Recorded(access, self._name(access.recipient_id), leaf.hash)
+            for id_, (access, leaf) in sorted(self._rows.items(), reverse=True)
+            if subject_id in ("", access.subject_id)
+            and recipient_id in ("", access.recipient_id)
+            and (not before or id_ < before)
+        ][:limit]
+
+    def _name(self, participant_id: str) -> str:
+        found = self._participants.get(participant_id)
+        return found.name if found else ""
+
+
+class FakeLeaves:
+    def __init__(self, memory: Memory) -> None:
+        self._rows = memory.leaves
+
+    async def append(self, leaves: Sequence[Leaf]) -> None:
+        self._rows |= {leaf.leaf_id: leaf for leaf in leaves}
+
+
+class FakeChanges:
+    def __init__(self, memory: Memory) -> None:
+        self._rows = memory.changes
+
+    async def append(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            self._rows[len(self._rows) + 1] = change
+
+    async def after(self, position: int, limit: int) -> Sequence[Entry]:
+        return [Entry(at, change) for at, change in self._rows.items() if at > position][:limit]
+
+
+class FakeRequests:
+    def __init__(self, memory: Memory) -> None:
+        self._rows = memory.requests
+
+    async def claim(self, key: RequestKey, at: datetime) -> StoredRequest | None:
+        found = self._rows.get((key.caller_id, key.request_id))
+        if found is None:
+            self._rows[key.caller_id, key.request_id] = StoredRequest(key.fingerprint, b"")
+        return found
+
+    async def complete(self, key: RequestKey, response: bytes) -> None:
+        self._rows[key.caller_id, key.request_id] = StoredRequest(key.fingerprint, response)
+
+
+class FakeSummaries:
+    """Every series of a subject; providers and types are respected, months are not clipped."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._rows = memory.series
+
+    async def read(self, queries: Sequence[SummaryQuery]) -> Sequence[tuple[StoredSeries, ...]]:
+        return [
+            tuple(
+                series
+                for series in self._rows.get(query.subject_id, ())
+                if series.record_type in query.record_types
+                and (query.provider_ids is None or series.provider_id in query.provider_ids)
+            )
+            for query in queries
+        ]
+
+    async def supplied_types(self) -> Collection[str]:
+        return {series.record_type for rows in self._rows.values() for series in rows}
