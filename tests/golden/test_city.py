@@ -26,7 +26,7 @@ EXPECTED = {
 
 def test_the_city_of_a_seed_stays_the_same() -> None:
     city = City(CityPlan(seed=20260930, last_month=month_of(date(2026, 9, 30)), firms=24))
-    parts = {}
+    parts: dict[str, hashlib._Hash] = {}
     for delivery in city.deliveries():
         digest = parts.setdefault(
             f"{delivery.provider.key} {delivery.record_type}", hashlib.sha256()

@@ -14,9 +14,12 @@ from sklearn.preprocessing import StandardScaler
 
 from puhui.datashare.v1.payloads_pb2 import INVOICE_SIDE_OUTPUT, INVOICE_STATUS_VOID
 from puhui.datashare.v1.records_pb2 import Record
+from services.datashare.catalogue.loader import load
+from services.datashare.records.intake import Intake
+from services.datashare.records.tokens import CounterpartyTokens
 from services.datashare.subjects import uscc
 from services.sandbox.city import PROVIDERS, City, CityPlan
-from services.sandbox.months import day_number, last_day, month_of
+from services.sandbox.months import day_number, end_of_day, last_day, month_of
 
 LAST = month_of(date(2026, 10, 1))
 YEAR_AGO = last_day(LAST - 12)
@@ -89,6 +92,15 @@ def test_nothing_is_handed_over_before_it_happened_or_after_the_end() -> None:
     for record in records(city(60)):
         assert occurred(record) <= LAST
         assert record.obtained_at.seconds // 86_400 <= day_number(end)
+
+
+def test_the_platform_takes_every_record() -> None:
+    intake = Intake(load(), CounterpartyTokens(bytes(32)))
+    now = end_of_day(last_day(LAST))
+    for delivery in city(60).deliveries():
+        incoming, rejections = intake.read(delivery, 0, delivery.provider.kind, now)
+        assert rejections == []
+        assert len(incoming) == len(delivery)
 
 
 def test_invoice_amounts_add_up_to_the_fen() -> None:
