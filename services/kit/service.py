@@ -1,0 +1,118 @@
+"""A service as a process sees it: what it serves, what runs beside, in which order it ends.
+
+It is ready only once everything listens. At the end it first stops being ready, then finishes what
+runs, then ends its background work, and closes what that used last.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+import structlog
+
+from services.kit.health import HealthServer
+from services.kit.server import Server, until_signal
+
+_log = structlog.get_logger()
+
+
+class Runnable(Protocol):
+    """Anything that starts and stops."""
+
+    async def start(self) -> None:
+        """Start; returns once it serves."""
+        ...
+
+    async def stop(self) -> None:
+        """Stop; returns once what ran has finished."""
+        ...
+
+
+class Service:
+    """One service.
+
+    Args:
+        server: its gRPC side.
+        health: its probes and metrics.
+        background: what runs for ever beside, begun at the start.
+        close: what is closed at the end, in this order.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        health: HealthServer,
+        *,
+        background: Sequence[Callable[[], Awaitable[None]]] = (),
+        close: Sequence[Callable[[], Awaitable[None]]] = (),
+    ) -> None:
+        self._server = server
+        self._health = health
+        self._background = background
+        self._close = close
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def port(self) -> int:
+        """Where it serves gRPC; known once it started."""
+        return self._server.port
+
+    @property
+    def health_port(self) -> int:
+        """Where it serves probes and metrics; known once it started."""
+        return self._health.port
+
+    async def start(self) -> None:
+        """Listen, begin the background work, be ready.
+
+        Raises:
+            RuntimeError: the gRPC address is taken.
+            OSError: the health address is taken.
+        """
+        await self._health.start()
+        await self._server.start()
+        self._tasks = [asyncio.create_task(_for_ever(work)) for work in self._background]
+        self._health.ready = True
+
+    async def stop(self) -> None:
+        """Stop being ready, finish what runs, end."""
+        self._health.ready = False
+        await self._server.stop()
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        for close in self._close:
+            await close()
+        await self._health.stop()
+
+
+async def run_until_signal(parts: Sequence[Runnable], started: Callable[[], None]) -> None:
+    """Start the parts in order, wait for SIGTERM or SIGINT, stop them in reverse.
+
+    Args:
+        parts: what runs.
+        started: called once all of them serve.
+    """
+    running: list[Runnable] = []
+    try:
+        for part in parts:
+            await part.start()
+            running.append(part)
+        started()
+        await until_signal()
+    finally:
+        for part in reversed(running):
+            await part.stop()
+
+
+async def _for_ever(work: Callable[[], Awaitable[None]]) -> None:
+    """Run background work; one that fails is begun again."""
+    while True:
+        try:
+            await work()
+        except Exception:  # noqa: BLE001 - it must go on, whatever it was
+            _log.exception("background work failed, begun again")
+        await asyncio.sleep(1)

@@ -1,0 +1,105 @@
+import asyncio
+
+import pytest
+
+from services.kit.coalesce import Coalescer
+from services.kit.errors import DeadlineExceededError
+
+FAR = 1e9
+
+
+class Doubler:
+    """Doubles numbers, keeps the batches it saw, fails for negative ones."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.began = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def run(self, items: list[int]) -> list[int | Exception]:
+        self.batches.append(items)
+        self.began.set()
+        await self.gate.wait()
+        return [ValueError(str(item)) if item < 0 else 2 * item for item in items]
+
+
+async def test_items_that_wait_together_are_one_batch_and_get_their_own_results() -> None:
+    doubler = Doubler()
+    coalescer = Coalescer(doubler.run, max_batch=8, workers=1)
+    results = await asyncio.gather(*(coalescer.submit(n, FAR) for n in range(5)))
+    assert results == [0, 2, 4, 6, 8]
+    assert doubler.batches == [[0, 1, 2, 3, 4]]
+
+
+async def test_what_arrives_while_a_batch_runs_is_the_next_batch() -> None:
+    doubler = Doubler()
+    doubler.gate.clear()
+    coalescer = Coalescer(doubler.run, max_batch=8, workers=1)
+    first = asyncio.create_task(coalescer.submit(1, FAR))
+    await doubler.began.wait()
+    later = [asyncio.create_task(coalescer.submit(n, FAR)) for n in (2, 3)]
+    await asyncio.sleep(0)
+    doubler.gate.set()
+    assert [await first, *[await task for task in later]] == [2, 4, 6]
+    assert doubler.batches == [[1], [2, 3]]
+
+
+async def test_no_batch_is_larger_than_the_most() -> None:
+    doubler = Doubler()
+    coalescer = Coalescer(doubler.run, max_batch=2, workers=1)
+    await asyncio.gather(*(coalescer.submit(n, FAR) for n in range(5)))
+    assert [len(batch) for batch in doubler.batches] == [2, 2, 1]
+
+
+async def test_a_failure_is_the_item_s_own() -> None:
+    coalescer = Coalescer(Doubler().run, max_batch=8, workers=1)
+    results = await asyncio.gather(
+        *(coalescer.submit(n, FAR) for n in (1, -2, 3)), return_exceptions=True
+    )
+    assert results[0] == 2
+    assert isinstance(results[1], ValueError)
+    assert results[2] == 6
+
+
+async def test_a_batch_that_raises_fails_every_item_and_the_next_one_runs() -> None:
+    calls = 0
+
+    async def run(items: list[int]) -> list[int | Exception]:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise OSError("down")
+        return list(items)
+
+    coalescer = Coalescer(run, max_batch=8, workers=1)
+    results = await asyncio.gather(
+        *(coalescer.submit(n, FAR) for n in (1, 2)), return_exceptions=True
+    )
+    assert [type(result) for result in results] == [OSError, OSError]
+    assert await coalescer.submit(3, FAR) == 3
+
+
+async def test_a_cancelled_item_does_not_cancel_others() -> None:
+    doubler = Doubler()
+    doubler.gate.clear()
+    coalescer = Coalescer(doubler.run, max_batch=8, workers=1)
+    tasks = [asyncio.create_task(coalescer.submit(n, FAR)) for n in (1, 2)]
+    await doubler.began.wait()
+    tasks[0].cancel()
+    doubler.gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await tasks[0]
+    assert await tasks[1] == 4
+
+
+async def test_an_item_whose_deadline_passed_is_dropped_before_the_batch() -> None:
+    doubler = Doubler()
+    coalescer = Coalescer(doubler.run, max_batch=8, workers=1)
+    past = asyncio.get_running_loop().time() - 1
+    results = await asyncio.gather(
+        coalescer.submit(1, past), coalescer.submit(2, FAR), return_exceptions=True
+    )
+    assert isinstance(results[0], DeadlineExceededError)
+    assert results[1] == 4
+    assert doubler.batches == [[2]]
