@@ -340,7 +340,8 @@ def sqlite_engine(
 
     @sa.event.listens_for(engine.sync_engine, "begin")
     def begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql(statement)
+        driver = cast("Any", connection.connection.dbapi_connection)
+        driver.run_async(lambda raw: raw.execute(statement))
 
     return engine
 

@@ -127,7 +127,8 @@ def revise(tree: Path, message: str) -> Path:
         operations = produce_migrations(migration, metadata).upgrade_ops
         if operations is None or operations.is_empty():
             return None
-        return render_python_code(operations, render_as_batch=True, render_item=render_item)
+        code = render_python_code(operations, render_as_batch=True, render_item=render_item)
+        return "\n".join(line for line in code.splitlines() if "###" not in line).strip()
 
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/revise.db"

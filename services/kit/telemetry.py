@@ -63,7 +63,7 @@ from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, 
 
 TRACEPARENT_METADATA: Final = "traceparent"
 
-_EXPORT_TIMEOUT_S: Final = 5
+_EXPORT_TIMEOUT_S: Final = 3
 _BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 # A unified social credit code (GB 32100) or a resident's identity number (GB 11643).
@@ -367,12 +367,10 @@ class Telemetry:
 
     async def close(self) -> None:
         """Export what is left, as far as the collector takes it, and stop."""
-        await asyncio.to_thread(self._shutdown)
-
-    def _shutdown(self) -> None:
-        for provider in (self._tracers, self._loggers, self._meters):
-            if provider is not None:
-                provider.shutdown()
+        providers = (self._tracers, self._loggers, self._meters)
+        await asyncio.gather(
+            *(asyncio.to_thread(each.shutdown) for each in providers if each is not None)
+        )
 
     def _begin(
         self,

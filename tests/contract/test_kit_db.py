@@ -91,6 +91,29 @@ async def test_a_cancelled_transaction_leaves_nothing_and_blocks_nobody(db: Data
     assert await ids(db) == ["kept"]
 
 
+async def test_a_cancellation_at_any_moment_leaves_the_pool_whole(db: Database) -> None:
+    async def write(number: int) -> None:
+        async with db.begin() as conn:
+            await conn.execute(things.insert().values(id=f"{number:03d}"))
+
+    async def read() -> None:
+        async with db.read() as conn:
+            await conn.execute(sa.select(things.c.id))
+
+    for turns in range(60):
+        tasks = [asyncio.create_task(write(turns)), asyncio.create_task(read())]
+        for _ in range(turns):
+            await asyncio.sleep(0.0001)
+        for task in tasks:
+            task.cancel()
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [one for one in done if isinstance(one, Exception)] == []
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(write(100 + number) for number in range(8)))
+        await asyncio.gather(*(read() for _ in range(8)))
+    assert len([one for one in await ids(db) if one >= "100"]) == 8
+
+
 async def test_read_is_one_snapshot(db: Database) -> None:
     count = sa.select(sa.func.count()).select_from(things)
     async with db.read() as reader:

@@ -3,10 +3,18 @@ import json
 import logging
 import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import grpc
 import pytest
 import structlog
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2, logs_service_pb2_grpc
+from opentelemetry.proto.collector.metrics.v1 import (
+    metrics_service_pb2,
+    metrics_service_pb2_grpc,
+)
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
@@ -261,6 +269,68 @@ async def test_log_lines_are_exported_with_their_trace(lines: Lines) -> None:
     assert dict(record.attributes or {}) == {"seconds": 2.5, "firm": "[number]"}
     assert exported.resource.attributes["service.name"] == "x"
     assert len(lines.all) == 1
+
+
+class Collector:
+    """An OpenTelemetry collector that keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.received: dict[str, Any] = {}
+
+    def Export(self, request: Any, _context: Any) -> Any:  # noqa: N802
+        self.received[type(request).__name__] = request
+        return answers[type(request).__name__]()
+
+
+answers = {
+    "ExportTraceServiceRequest": trace_service_pb2.ExportTraceServiceResponse,
+    "ExportMetricsServiceRequest": metrics_service_pb2.ExportMetricsServiceResponse,
+    "ExportLogsServiceRequest": logs_service_pb2.ExportLogsServiceResponse,
+}
+
+
+@pytest.fixture
+def collector() -> Iterator[tuple[Collector, str]]:
+    server = grpc.server(ThreadPoolExecutor(1))
+    collector = Collector()
+    registrations: list[Any] = [
+        trace_service_pb2_grpc.add_TraceServiceServicer_to_server,
+        metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server,
+        logs_service_pb2_grpc.add_LogsServiceServicer_to_server,
+    ]
+    for register in registrations:
+        register(collector, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield collector, f"http://127.0.0.1:{port}"
+    server.stop(None)
+
+
+async def test_everything_goes_to_a_configured_collector(
+    collector: tuple[Collector, str], lines: Lines
+) -> None:
+    received, endpoint = collector[0].received, collector[1]
+    telemetry = Telemetry.setup("x", TelemetryConfig(endpoint, sample_ratio=1))
+    with telemetry.serve(METHOD, {}):
+        trace_id = current_trace_id()
+        structlog.get_logger().info("done")
+    await telemetry.close()
+    (spans,) = received["ExportTraceServiceRequest"].resource_spans
+    (logs,) = received["ExportLogsServiceRequest"].resource_logs
+    (metrics,) = received["ExportMetricsServiceRequest"].resource_metrics
+    assert spans.scope_spans[0].spans[0].trace_id.hex() == trace_id
+    assert logs.scope_logs[0].log_records[0].trace_id.hex() == trace_id
+    assert lines.all[0]["trace_id"] == trace_id
+    names = {metric.name for scope in metrics.scope_metrics for metric in scope.metrics}
+    assert names >= {"rpc.server.call.duration", "rpc.server.active_calls"}
+
+
+async def test_an_absent_collector_holds_nothing_up(lines: Lines) -> None:
+    telemetry = Telemetry.setup("x", TelemetryConfig("http://127.0.0.1:1", sample_ratio=1))
+    with telemetry.serve(METHOD, {}):
+        structlog.get_logger().info("done")
+    async with asyncio.timeout(6):
+        await telemetry.close()
 
 
 @pytest.mark.parametrize("ratio", [-0.1, 1.1])
