@@ -1,0 +1,309 @@
+"""What a bank does with data under consent: score, fetch, look up decisions."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Literal
+
+from puhui.common.v1.types_pb2 import Officer
+from puhui.datashare.v1.accesses_pb2 import (
+    Access,
+    FetchSummaryRequest,
+    FetchSummaryResponse,
+    ListAccessesRequest,
+    SummaryFetch,
+)
+from puhui.datashare.v1.subjects_pb2 import ResolveSubjectRequest
+from puhui.scoring.v1.decisions_pb2 import (
+    DecisionUse,
+    GetDecisionRequest,
+    GetDecisionResponse,
+    ListDecisionsRequest,
+)
+from puhui.scoring.v1.models_pb2 import (
+    GetModelRequest,
+    ListModelsRequest,
+    Model,
+)
+from puhui.scoring.v1.scoring_pb2 import BatchScoreRequest, Decision, ScoreOrder, ScoreRequest
+from puhui_client.base import PAGE, Methods, new_request_id
+from puhui_client.errors import PuhuiError, error_of
+from puhui_client.transport import pause_before
+from puhui_client.values import to_period, to_timestamp
+
+if TYPE_CHECKING:
+    from puhui.datashare.v1.accesses_pb2_grpc import AccessServiceAsyncStub
+    from puhui.datashare.v1.subjects_pb2_grpc import SubjectServiceAsyncStub
+    from puhui.scoring.v1.decisions_pb2_grpc import DecisionServiceAsyncStub
+    from puhui.scoring.v1.models_pb2_grpc import ModelServiceAsyncStub
+    from puhui.scoring.v1.scoring_pb2_grpc import ScoringServiceAsyncStub
+
+Use = Literal["EXPLANATION", "DISPUTE", "SUPERVISION"]
+"""What a stored decision is read for."""
+
+_PORTFOLIO = 10_000  # orders that one call takes
+_BATCH_ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class ScoreResult:
+    """What became of one order of a portfolio; exactly one of decision and error is there.
+
+    Args:
+        index: of the order, from 0.
+        order: the order.
+        decision: the score.
+        error: why there is none.
+    """
+
+    index: int
+    order: ScoreOrder
+    decision: Decision | None
+    error: PuhuiError | None
+
+
+def score_order(
+    subject_id: str,
+    consent_id: str = "",
+    *,
+    purpose: str = "credit_application",
+    as_of: datetime | None = None,
+    model_version: str = "",
+    officer: str = "",
+    file_reference: str = "",
+    request_id: str | None = None,
+) -> ScoreOrder:
+    """Return an order for `batch_score`.
+
+    Args:
+        subject_id: the firm.
+        consent_id: the consent it is scored under.
+        purpose: code of the table of purposes; the consent's.
+        as_of: data known by then, aware; None is now. Consent is always checked now.
+        model_version: empty is the model in service.
+        officer: on whose behalf, as the bank knows them.
+        file_reference: the bank's file, e.g. a loan application's number.
+        request_id: None makes one; sent again, the same id returns the same decision.
+    """
+    return ScoreOrder(
+        request_id=request_id or new_request_id(),
+        subject_id=subject_id,
+        consent_id=consent_id,
+        purpose=purpose,
+        as_of=None if as_of is None else to_timestamp(as_of),
+        model_version=model_version,
+        officer=_officer(officer, file_reference),
+    )
+
+
+class BankMethods(Methods):
+    """Methods about scores, decisions, summaries and accesses."""
+
+    _accesses: "AccessServiceAsyncStub"
+    _decisions: "DecisionServiceAsyncStub"
+    _models: "ModelServiceAsyncStub"
+    _scoring: "ScoringServiceAsyncStub"
+    _subjects: "SubjectServiceAsyncStub"
+
+    async def resolve_subject(self, uscc: str) -> str:
+        """Return the platform's id of the firm with a registration number.
+
+        Raises:
+            InvalidArgumentError: USCC_MALFORMED.
+            NotFoundError: nobody has said anything about it.
+        """
+        request = ResolveSubjectRequest(uscc=uscc)
+        return (await self._transport.unary(self._subjects.ResolveSubject, request)).subject_id
+
+    async def score(
+        self,
+        subject_id: str,
+        consent_id: str = "",
+        *,
+        purpose: str = "credit_application",
+        as_of: datetime | None = None,
+        model_version: str = "",
+        officer: str = "",
+        file_reference: str = "",
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Decision:
+        """Score one firm under its consent.
+
+        Args:
+            subject_id: the firm.
+            consent_id: the consent it is scored under.
+            purpose: code of the table of purposes; the consent's.
+            as_of: data known by then, aware; None is now. Consent is always checked now.
+            model_version: empty is the model in service.
+            officer: on whose behalf, as the bank knows them.
+            file_reference: the bank's file, e.g. a loan application's number.
+            request_id: None makes one; sent again, the same id returns the same decision.
+            timeout: seconds; None is the client's.
+
+        Raises:
+            ConsentError: the consent does not allow it; `reason` says why.
+            FailedPreconditionError: DATA_INSUFFICIENT.
+        """
+        order = score_order(
+            subject_id,
+            consent_id,
+            purpose=purpose,
+            as_of=as_of,
+            model_version=model_version,
+            officer=officer,
+            file_reference=file_reference,
+            request_id=request_id,
+        )
+        request = ScoreRequest(order=order)
+        answer = await self._transport.unary(self._scoring.Score, request, timeout=timeout)
+        return answer.decision
+
+    async def batch_score(
+        self, orders: Iterable[ScoreOrder], *, timeout: float | None = None
+    ) -> AsyncIterator[ScoreResult]:
+        """Score a portfolio; results come as they are ready, in any order.
+
+        One firm's refusal does not touch the others. After a dropped connection only the orders
+        without a result are sent again.
+
+        Args:
+            orders: any number; `score_order` makes one.
+            timeout: seconds for each 10,000 orders; None is without end.
+
+        Raises:
+            PuhuiError: the whole call failed.
+        """
+        numbered = iter(enumerate(orders))
+        while part := dict(islice(numbered, _PORTFOLIO)):
+            attempt = 0
+            while part:
+                indices = list(part)
+                request = BatchScoreRequest(orders=part.values())
+                stream = self._transport.stream(self._scoring.BatchScore, request, timeout=timeout)
+                try:
+                    async for answer in stream:
+                        attempt = 0
+                        index = indices[answer.index]
+                        order = part.pop(index)
+                        if answer.WhichOneof("result") == "decision":
+                            yield ScoreResult(index, order, answer.decision, None)
+                        else:
+                            yield ScoreResult(index, order, None, error_of(answer.refused))
+                    break
+                except PuhuiError as error:
+                    attempt += 1
+                    pause = pause_before(attempt, error) if attempt < _BATCH_ATTEMPTS else None
+                    if pause is None:
+                        raise
+                await asyncio.sleep(pause)
+
+    async def get_decision(
+        self, decision_id: str, *, use: Use = "EXPLANATION"
+    ) -> GetDecisionResponse:
+        """Return a decision, computed again from its stored inputs and compared.
+
+        Args:
+            decision_id: of the decision.
+            use: what it is read for.
+
+        Raises:
+            NotFoundError: there is none, or it is another's.
+        """
+        request = GetDecisionRequest(
+            decision_id=decision_id, use=DecisionUse.Value(f"DECISION_USE_{use}")
+        )
+        return await self._transport.unary(self._decisions.GetDecision, request)
+
+    async def decisions(self, *, subject_id: str = "") -> AsyncIterator[Decision]:
+        """Go through one's decisions, newest first.
+
+        Args:
+            subject_id: only about this firm; a firm always gets its own.
+        """
+        request = ListDecisionsRequest(subject_id=subject_id, page_size=PAGE)
+        pages = self._pages(self._decisions.ListDecisions, request)
+        async for page in pages:
+            for decision in page.decisions:
+                yield decision
+
+    async def fetch_summary(
+        self,
+        subject_id: str,
+        consent_id: str = "",
+        *,
+        purpose: str,
+        record_types: Sequence[str] = (),
+        period: tuple[date, date] | None = None,
+        as_of: datetime | None = None,
+        officer: str = "",
+        file_reference: str = "",
+        request_id: str | None = None,
+    ) -> FetchSummaryResponse:
+        """Fetch a firm's monthly aggregates under its consent.
+
+        Args:
+            subject_id: the firm.
+            consent_id: may be left out for types that are open by law.
+            purpose: code of the table of purposes; the consent's.
+            record_types: empty is those of the consent and those open by law. One outside the
+                consent is refused, never trimmed.
+            period: first and last day; None is the consent's.
+            as_of: data known by then, aware; None is now.
+            officer: on whose behalf, as the bank knows them.
+            file_reference: the bank's file.
+            request_id: None makes one.
+
+        Raises:
+            ConsentError: the consent does not allow it; `reason` says why.
+        """
+        fetch = SummaryFetch(
+            request_id=request_id or new_request_id(),
+            subject_id=subject_id,
+            consent_id=consent_id,
+            purpose=purpose,
+            record_types=record_types,
+            period=None if period is None else to_period(*period),
+            as_of=None if as_of is None else to_timestamp(as_of),
+            officer=_officer(officer, file_reference),
+        )
+        request = FetchSummaryRequest(fetch=fetch)
+        return await self._transport.unary(self._accesses.FetchSummary, request)
+
+    async def accesses(self, *, subject_id: str = "") -> AsyncIterator[Access]:
+        """Go through accesses, refusals included, newest first.
+
+        A firm sees every access to its data, a bank its own.
+
+        Args:
+            subject_id: only to this firm's data; a firm always gets its own.
+        """
+        request = ListAccessesRequest(subject_id=subject_id, page_size=PAGE)
+        pages = self._pages(self._accesses.ListAccesses, request)
+        async for page in pages:
+            for access in page.accesses:
+                yield access
+
+    async def models(self) -> AsyncIterator[Model]:
+        """Go through the models that are loaded."""
+        request = ListModelsRequest(page_size=PAGE)
+        async for page in self._pages(self._models.ListModels, request):
+            for model in page.models:
+                yield model
+
+    async def get_model(self, version: str) -> Model:
+        """Return a model with its features, measurements and card.
+
+        Raises:
+            NotFoundError: MODEL_NOT_FOUND.
+        """
+        request = GetModelRequest(version=version)
+        return (await self._transport.unary(self._models.GetModel, request)).model
+
+
+def _officer(name: str, file_reference: str) -> Officer | None:
+    if not name and not file_reference:
+        return None
+    return Officer(name=name, file_reference=file_reference)

@@ -1,0 +1,89 @@
+"""The client: one connection to the gateway, every method of the platform."""
+
+from types import TracebackType
+from typing import Self
+
+from puhui.datashare.v1.accesses_pb2_grpc import AccessServiceStub
+from puhui.datashare.v1.catalogue_pb2_grpc import CatalogueServiceStub
+from puhui.datashare.v1.consents_pb2_grpc import ConsentServiceStub
+from puhui.datashare.v1.participants_pb2_grpc import ParticipantServiceStub
+from puhui.datashare.v1.records_pb2_grpc import RecordServiceStub
+from puhui.datashare.v1.subjects_pb2_grpc import SubjectServiceStub
+from puhui.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
+from puhui.scoring.v1.decisions_pb2_grpc import DecisionServiceStub
+from puhui.scoring.v1.models_pb2_grpc import ModelServiceStub
+from puhui.scoring.v1.scoring_pb2_grpc import ScoringServiceStub
+from puhui_client.bank import BankMethods
+from puhui_client.consents import ConsentMethods
+from puhui_client.platform import PlatformMethods
+from puhui_client.provider import ProviderMethods
+from puhui_client.transport import Tls, Transport
+
+
+class Client(ProviderMethods, ConsentMethods, BankMethods, PlatformMethods):
+    """A participant's connection to the platform. Make it inside the event loop that uses it.
+
+    Every call has a deadline. Reads, and writes by their `request_id`, are repeated when the
+    platform does not answer for a moment; errors are the classes of `puhui_client.errors`.
+
+    Args:
+        address: the gateway, "host:port".
+        api_key: "<key_id>.<secret>".
+        timeout: seconds for a call that names none.
+        tls: None is plaintext: for a gateway on the same machine only.
+
+    Example:
+        >>> import asyncio
+        >>> from puhui_client import Client, ConsentError
+        >>>
+        >>> async def main(api_key: str, subject_id: str, consent_id: str) -> None:
+        ...     async with Client("127.0.0.1:7443", api_key) as bank:
+        ...         try:
+        ...             decision = await bank.score(subject_id, consent_id)
+        ...         except ConsentError as refused:
+        ...             print(refused.reason)
+        ...         else:
+        ...             print(decision.score, decision.grade, decision.reasons[0].text_en)
+    """
+
+    def __init__(
+        self, address: str, api_key: str, *, timeout: float = 10.0, tls: Tls | None = None
+    ) -> None:
+        self._transport = Transport(address, api_key, timeout=timeout, tls=tls)
+        channel = self._transport.channel
+        self._accesses = AccessServiceStub(channel)
+        self._catalogue = CatalogueServiceStub(channel)
+        self._consents = ConsentServiceStub(channel)
+        self._decisions = DecisionServiceStub(channel)
+        self._gateway = GatewayServiceStub(channel)
+        self._models = ModelServiceStub(channel)
+        self._participants = ParticipantServiceStub(channel)
+        self._records = RecordServiceStub(channel)
+        self._scoring = ScoringServiceStub(channel)
+        self._subjects = SubjectServiceStub(channel)
+
+    async def ready(self, timeout: float = 10.0) -> None:
+        """Wait until the gateway can be reached.
+
+        Args:
+            timeout: seconds.
+
+        Raises:
+            UnavailableError: it cannot in that time.
+        """
+        await self._transport.ready(timeout)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._transport.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()

@@ -1,0 +1,178 @@
+"""What a call can fail with: one class per canonical code, and one for everything about consent.
+
+Every error carries `reason`, a name of `puhui.common.v1.ErrorReason` without its prefix. Programs
+decide by class or reason; `message` is for people and says the problem and the remedy.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from puhui.common.v1.errors_pb2 import ErrorReason
+
+_DETAILS = "grpc-status-details-bin"
+# The block of ErrorReason that is about consents.
+_CONSENT_REASONS = range(60, 80)
+
+
+@dataclass(frozen=True)
+class FieldProblem:
+    """What is wrong with one field of the request.
+
+    Args:
+        field: its path, as in the .proto, e.g. `terms.data_period.from`.
+        problem: what is wrong and the remedy.
+    """
+
+    field: str
+    problem: str
+
+
+class PuhuiError(Exception):
+    """A call failed.
+
+    Args:
+        code: canonical code, e.g. "NOT_FOUND".
+        reason: name of the `ErrorReason` without its prefix.
+        message: the problem and the remedy.
+        fields: the fields at fault, if any.
+        retry_after: when to try again, if the platform said so.
+
+    Attributes:
+        trace_id: leads the operator to what happened; empty for a row of a batch.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        reason: str,
+        message: str,
+        *,
+        fields: tuple[FieldProblem, ...] = (),
+        retry_after: timedelta | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.fields = fields
+        self.retry_after = retry_after
+        self.trace_id = ""
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.message}"
+
+
+class InvalidArgumentError(PuhuiError):
+    """The request is wrong whatever the state of the platform; `fields` names where."""
+
+
+class UnauthenticatedError(PuhuiError):
+    """The API key is missing, unknown, wrong or revoked."""
+
+
+class PermissionDeniedError(PuhuiError):
+    """The caller may not do this."""
+
+
+class NotFoundError(PuhuiError):
+    """It does not exist, or the caller may not know that it does."""
+
+
+class AlreadyExistsError(PuhuiError):
+    """The name is taken, or the request_id was used with another body."""
+
+
+class FailedPreconditionError(PuhuiError):
+    """A state does not allow it now."""
+
+
+class ConsentError(PuhuiError):
+    """There is no consent that allows this: not active, withdrawn, expired, or not for this."""
+
+
+class OutOfRangeError(PuhuiError):
+    """A position that does not follow on the last one."""
+
+
+class DeadlineExceededError(PuhuiError):
+    """The time that was allowed for the call is over; a write may have happened all the same."""
+
+
+class ResourceExhaustedError(PuhuiError):
+    """Too much at once; `retry_after` says when to try again."""
+
+
+class UnavailableError(PuhuiError):
+    """The platform does not answer now; trying again may help."""
+
+
+class InternalError(PuhuiError):
+    """A fault of the platform's; give the operator the `trace_id`."""
+
+
+_BY_CODE: dict[str, type[PuhuiError]] = {
+    "INVALID_ARGUMENT": InvalidArgumentError,
+    "UNAUTHENTICATED": UnauthenticatedError,
+    "PERMISSION_DENIED": PermissionDeniedError,
+    "NOT_FOUND": NotFoundError,
+    "ALREADY_EXISTS": AlreadyExistsError,
+    "FAILED_PRECONDITION": FailedPreconditionError,
+    "OUT_OF_RANGE": OutOfRangeError,
+    "DEADLINE_EXCEEDED": DeadlineExceededError,
+    "RESOURCE_EXHAUSTED": ResourceExhaustedError,
+    "UNAVAILABLE": UnavailableError,
+}
+# What gRPC itself reports, without details of ours.
+_BARE: dict[str, tuple[str, str]] = {
+    "UNAVAILABLE": ("UNAVAILABLE", "nobody answers at this address: check it, or try again later"),
+    "DEADLINE_EXCEEDED": ("DEADLINE_EXCEEDED", "no answer in time: allow more or ask for less"),
+    "UNIMPLEMENTED": ("UNKNOWN_METHOD", "no such method there: check the address and versions"),
+    "RESOURCE_EXHAUSTED": ("OVERLOADED", "too much at once: send less, or try again later"),
+}
+
+
+def error_of(status: status_pb2.Status) -> PuhuiError:
+    """Return the error that a `google.rpc.Status` tells about."""
+    reason = ""
+    fields: tuple[FieldProblem, ...] = ()
+    retry_after: timedelta | None = None
+    for detail in status.details:
+        info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+        retry = error_details_pb2.RetryInfo()
+        if detail.Unpack(info):
+            reason = info.reason
+        elif detail.Unpack(bad):
+            fields = tuple(FieldProblem(v.field, v.description) for v in bad.field_violations)
+        elif detail.Unpack(retry):
+            retry_after = retry.retry_delay.ToTimedelta()
+    code = code_pb2.Code.Name(status.code) if status.code in code_pb2.Code.values() else "UNKNOWN"
+    bare_reason, _ = _BARE.get(code, ("INTERNAL", ""))
+    reason = reason or bare_reason
+    cls = _class_of(code, reason)
+    return cls(code, reason, status.message, fields=fields, retry_after=retry_after)
+
+
+def error_of_call(error: grpc.aio.AioRpcError) -> PuhuiError:
+    """Return the error that a failed call tells about, also where gRPC itself made it."""
+    trailing = error.trailing_metadata() or ()
+    details = next((value for key, value in trailing if key == _DETAILS), None)
+    if isinstance(details, bytes):
+        try:
+            return error_of(status_pb2.Status.FromString(details))
+        except DecodeError:
+            pass  # not the platform's: a proxy's; what gRPC says is left
+    code = error.code().name
+    reason, message = _BARE.get(code, ("INTERNAL", "an answer that this client does not know"))
+    return _class_of(code, reason)(code, reason, message)
+
+
+def _class_of(code: str, reason: str) -> type[PuhuiError]:
+    if code in {"FAILED_PRECONDITION", "PERMISSION_DENIED"}:
+        name = f"ERROR_REASON_{reason}"
+        if name in ErrorReason.keys() and ErrorReason.Value(name) in _CONSENT_REASONS:  # noqa: SIM118
+            return ConsentError
+    return _BY_CODE.get(code, InternalError)

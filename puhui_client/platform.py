@@ -1,0 +1,168 @@
+"""What everybody may ask about the platform, and what its operator does."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+from puhui.common.v1.access_pb2 import Role
+from puhui.datashare.v1.catalogue_pb2 import (
+    GetRecordTypeRequest,
+    ListPurposesRequest,
+    ListRecordTypesRequest,
+    Purpose,
+    RecordTypePolicy,
+)
+from puhui.datashare.v1.participants_pb2 import (
+    IssueKeyRequest,
+    IssueKeyResponse,
+    ListParticipantsRequest,
+    Participant,
+    RegisterParticipantRequest,
+    RevokeKeyRequest,
+    SetStandingRequest,
+    Standing,
+)
+from puhui.gateway.v1.gateway_pb2 import WhoAmIRequest, WhoAmIResponse
+from puhui_client.base import PAGE, Methods, new_request_id
+from puhui_client.values import from_timestamp, subject_ref
+
+if TYPE_CHECKING:
+    from puhui.datashare.v1.catalogue_pb2_grpc import CatalogueServiceAsyncStub
+    from puhui.datashare.v1.participants_pb2_grpc import ParticipantServiceAsyncStub
+    from puhui.gateway.v1.gateway_pb2_grpc import GatewayServiceAsyncStub
+
+RoleName = Literal["PROVIDER", "FIRM", "BANK", "REGULATOR", "OPERATOR"]
+"""What a participant is to the platform."""
+
+
+class PlatformMethods(Methods):
+    """Methods about participants, keys, the catalogue and oneself."""
+
+    _catalogue: "CatalogueServiceAsyncStub"
+    _gateway: "GatewayServiceAsyncStub"
+    _participants: "ParticipantServiceAsyncStub"
+
+    async def whoami(self) -> WhoAmIResponse:
+        """Return who the caller is to the platform, and what it may call."""
+        return await self._transport.unary(self._gateway.WhoAmI, WhoAmIRequest())
+
+    async def record_types(self) -> AsyncIterator[RecordTypePolicy]:
+        """Go through the catalogue's record types."""
+        request = ListRecordTypesRequest(page_size=PAGE)
+        pages = self._pages(self._catalogue.ListRecordTypes, request)
+        async for page in pages:
+            for policy in page.types:
+                yield policy
+
+    async def record_type(self, name: str) -> RecordTypePolicy:
+        """Return a record type's policy.
+
+        Raises:
+            NotFoundError: TYPE_UNKNOWN.
+        """
+        request = GetRecordTypeRequest(record_type=name)
+        return (await self._transport.unary(self._catalogue.GetRecordType, request)).type
+
+    async def purposes(self) -> AsyncIterator[Purpose]:
+        """Go through the purposes that a consent may be for."""
+        request = ListPurposesRequest(page_size=PAGE)
+        pages = self._pages(self._catalogue.ListPurposes, request)
+        async for page in pages:
+            for purpose in page.purposes:
+                yield purpose
+
+    async def participants(self, *, role: RoleName | None = None) -> AsyncIterator[Participant]:
+        """Go through the directory. Firms are listed to the operator only.
+
+        Args:
+            role: only these.
+        """
+        request = ListParticipantsRequest(
+            role=Role.Value(f"ROLE_{role or 'UNSPECIFIED'}"), page_size=PAGE
+        )
+        pages = self._pages(self._participants.ListParticipants, request)
+        async for page in pages:
+            for participant in page.participants:
+                yield participant
+
+    async def register_participant(
+        self,
+        role: RoleName,
+        name: str,
+        *,
+        provider_kind: str = "",
+        uscc: str = "",
+        subject_id: str = "",
+        historical_source: bool = False,
+        request_id: str | None = None,
+    ) -> Participant:
+        """As the operator, let somebody take part.
+
+        Args:
+            role: what it is to the platform.
+            name: what it is called.
+            provider_kind: of a provider, e.g. "tax"; the catalogue says what each may supply.
+            uscc: of a firm, its registration number; or else `subject_id`.
+            subject_id: of a firm, the platform's id of it.
+            historical_source: of a provider, its records may count as known when obtained.
+            request_id: None makes one.
+        """
+        subject = subject_ref(uscc=uscc, subject_id=subject_id) if uscc or subject_id else None
+        request = RegisterParticipantRequest(
+            request_id=request_id or new_request_id(),
+            role=Role.Value(f"ROLE_{role}"),
+            name=name,
+            provider_kind=provider_kind,
+            subject=subject,
+            historical_source=historical_source,
+        )
+        answer = await self._transport.unary(self._participants.RegisterParticipant, request)
+        return answer.participant
+
+    async def set_standing(
+        self,
+        participant_id: str,
+        standing: Literal["ACTIVE", "SUSPENDED"],
+        *,
+        request_id: str | None = None,
+    ) -> Participant:
+        """As the operator, suspend a participant or reinstate it; acts at once.
+
+        Args:
+            participant_id: of the participant.
+            standing: where it stands from now on.
+            request_id: None makes one.
+        """
+        request = SetStandingRequest(
+            request_id=request_id or new_request_id(),
+            participant_id=participant_id,
+            standing=Standing.Value(f"STANDING_{standing}"),
+        )
+        return (await self._transport.unary(self._participants.SetStanding, request)).participant
+
+    async def issue_key(
+        self, participant_id: str, *, request_id: str | None = None
+    ) -> IssueKeyResponse:
+        """As the operator, make an API key. The secret is in this answer and nowhere else.
+
+        Never repeated by the client: a key that was made and not received has to be revoked.
+
+        Args:
+            participant_id: whose key it is.
+            request_id: None makes one.
+        """
+        request = IssueKeyRequest(
+            request_id=request_id or new_request_id(), participant_id=participant_id
+        )
+        return await self._transport.unary(self._participants.IssueKey, request, repeat=False)
+
+    async def revoke_key(self, key_id: str, *, request_id: str | None = None) -> datetime:
+        """As the operator, revoke an API key, and return since when it is.
+
+        Args:
+            key_id: of the key; the part of it before the dot.
+            request_id: None makes one.
+        """
+        request = RevokeKeyRequest(request_id=request_id or new_request_id(), key_id=key_id)
+        answer = await self._transport.unary(self._participants.RevokeKey, request)
+        return from_timestamp(answer.revoked_at)

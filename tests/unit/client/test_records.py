@@ -1,0 +1,112 @@
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from typing import Any
+
+import protovalidate
+import pytest
+
+from puhui.datashare.v1 import payloads_pb2, records_pb2
+from puhui_client import records, values
+
+OBTAINED = datetime(2024, 6, 1, tzinfo=UTC)
+HEAD: dict[str, Any] = {
+    "record_id": "r1",
+    "uscc": "91110000MA00000000",
+    "occurred": date(2024, 5, 3),
+    "obtained_at": OBTAINED,
+}
+BUILT: dict[str, Callable[[], records_pb2.Record]] = {
+    "registration": lambda: records.registration(
+        name="北京甲科技有限公司",
+        founded=date(2015, 3, 1),
+        firm_kind="limited",
+        industry="I65",
+        district="110108",
+        capital=10_000_000,
+        former_names=["乙"],
+        **HEAD,
+    ),
+    "vat_invoice": lambda: records.vat_invoice(
+        number="1", side="input", net="-100", tax="-13", gross="-113", status="void", **HEAD
+    ),
+    "tax_filing": lambda: records.tax_filing(
+        tax_kind="vat", declared_tax="10.50", days_late=0, grade="A", **HEAD
+    ),
+    "social_insurance": lambda: records.social_insurance(headcount=0, paid=0, **HEAD),
+    "ip_right": lambda: records.ip_right(
+        kind="invention", ip_class=1, status="granted", granted=date(2020, 1, 1), **HEAD
+    ),
+    "tech_status": lambda: records.tech_status(
+        title="high_tech", valid_from=date(2023, 1, 1), valid_to=date(2025, 12, 31), **HEAD
+    ),
+    "court_case": lambda: records.court_case(
+        case_number="(2024)京01民初1号",
+        role="defendant",
+        stage="filed",
+        filed=date(2024, 5, 3),
+        **HEAD,
+    ),
+    "credit_facility": lambda: records.credit_facility(
+        facility_id="f", limit=100, balance="0.01", five_class="normal", **HEAD
+    ),
+    "grant": lambda: records.grant(programme="创新", amount=500_000, **HEAD),
+}
+
+
+def test_there_is_a_builder_for_every_payload() -> None:
+    payloads = records_pb2.Record.DESCRIPTOR.oneofs_by_name["payload"].fields
+    assert {field.name for field in payloads} == set(BUILT)
+
+
+@pytest.mark.parametrize("record_type", BUILT)
+def test_what_is_built_follows_the_rules_of_the_protocol(record_type: str) -> None:
+    record = BUILT[record_type]()
+    assert record.record_type == record.WhichOneof("payload") == record_type
+    assert not protovalidate.collect_violations(record)
+    assert record.subject.uscc == "91110000MA00000000"
+
+
+def test_what_is_left_out_is_unset_and_zero_is_not() -> None:
+    filing = records.tax_filing(tax_kind="vat", declared_tax=0, **HEAD).tax_filing
+    assert not filing.HasField("days_late")
+    assert not filing.HasField("arrears")
+    assert filing.declared_tax.currency_code == "CNY"
+    insured = BUILT["social_insurance"]().social_insurance
+    assert insured.HasField("headcount")
+    assert not insured.HasField("overdue")
+
+
+def test_amounts_sides_and_currencies() -> None:
+    invoice = records.vat_invoice(
+        number="1", side="output", net="1.05", tax=0, gross="1.05", currency="USD", **HEAD
+    ).vat_invoice
+    assert invoice.side == payloads_pb2.INVOICE_SIDE_OUTPUT
+    assert invoice.status == payloads_pb2.INVOICE_STATUS_VALID
+    assert (invoice.net.currency_code, invoice.net.units, invoice.net.nanos) == (
+        "USD",
+        1,
+        50_000_000,
+    )
+
+
+def test_a_period() -> None:
+    head = {**HEAD, "occurred": values.month(2024, 2)}
+    record = records.social_insurance(headcount=1, **head)
+    assert record.WhichOneof("occurred") == "period"
+    assert (getattr(record.period, "from").day, record.period.to.day) == (1, 29)
+
+
+def test_a_retraction() -> None:
+    record = records.retraction("grant", version=2, **HEAD)
+    assert (record.version, record.status) == (2, records_pb2.RECORD_STATUS_RETRACTED)
+    assert record.WhichOneof("payload") is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"side": "sideways"}, {"net": "abc"}, {"obtained_at": datetime(2024, 1, 1)}],  # noqa: DTZ001
+)
+def test_what_cannot_be_said(wrong: dict[str, Any]) -> None:
+    arguments = {**HEAD, "number": "1", "side": "input", "net": 1, "tax": 0, "gross": 1, **wrong}
+    with pytest.raises(ValueError):  # noqa: PT011 - each names its own problem
+        records.vat_invoice(**arguments)
