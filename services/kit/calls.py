@@ -297,7 +297,5 @@ class Pipeline:
             return DeadlineExceededError(
                 "DEADLINE_EXCEEDED", "the deadline passed: allow more time or ask for less"
             )
-        _log.error(
-            "fault", method=endpoint.method, exc_info=(type(error), None, error.__traceback__)
-        )
+        _log.error("fault", method=endpoint.method, exc_info=error)
         return InternalError("INTERNAL", "a fault of ours: report the trace id")

@@ -61,6 +61,9 @@ class Subjects(subjects_pb2_grpc.SubjectServiceServicer):
 
 
 class Records(records_pb2_grpc.RecordServiceServicer):
+    async def SubmitRecords(self, request: Any, context: Any) -> Any:  # noqa: N802
+        raise NotImplementedError
+
     async def PushRecords(self, requests: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         async for request in requests:
             ack = records_pb2.PushAck(sequence=request.batch.sequence)
@@ -160,7 +163,7 @@ async def test_a_deadline_ends_the_call(world: World) -> None:
 async def test_bytes_that_are_no_message_are_refused(world: World) -> None:
     caller = Caller("par_1", "BANK")
     async with grpc.aio.insecure_channel(f"127.0.0.1:{world.server.port}") as channel:
-        call = channel.unary_unary(RESOLVE)
+        call: Any = channel.unary_unary(RESOLVE)
         with pytest.raises(grpc.aio.AioRpcError) as refusal:
             await call(b"\xff\xff", metadata=(("x-puhui-identity", world.signer.sign(caller)),))
     assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -1,0 +1,89 @@
+"""Runs services: `python -m services {datashare,scoring,gateway,all}`.
+
+A service reads its configuration from `PUHUI_<SERVICE>_*` and the TOML file of `--config`. It exits
+with 0 after SIGTERM or SIGINT, with 2 when its configuration is wrong.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from services.kit.clock import SystemClock
+from services.kit.config import ConfigError, describe, load
+from services.kit.ids import RandomIds
+from services.kit.service import run_until_signal
+from services.kit.telemetry import configure_logs
+
+SERVICES = ("datashare", "scoring", "gateway")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what the arguments say.
+
+    Returns:
+        The exit status.
+    """
+    arguments = _parser().parse_args(argv)
+    configure_logs(arguments.log_level)
+    try:
+        if arguments.service == "all":
+            from services import embedded
+
+            uvloop.run(embedded.serve(arguments.data_dir, os.environ, arguments.config))
+        else:
+            _run_one(arguments)
+    except ConfigError as error:
+        print(f"configuration: {error}", file=sys.stderr)  # noqa: T201 - no log yet
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m services", description=__doc__)
+    parser.add_argument("service", choices=[*SERVICES, "all"], help="all: one process for a laptop")
+    parser.add_argument(
+        "action",
+        nargs="?",
+        default="serve",
+        choices=["serve", "migrate", "config"],
+        help="serve (the default), migrate the database and exit, or list the configuration",
+    )
+    parser.add_argument("--config", type=Path, help="TOML file with a table per service")
+    parser.add_argument(
+        "--data-dir", type=Path, default=Path(".puhui"), help="of `all`: databases, keys, models"
+    )
+    parser.add_argument(
+        "--log-level", default="info", choices=["debug", "info", "warning", "error"]
+    )
+    return parser
+
+
+def _run_one(arguments: argparse.Namespace) -> None:
+    name: str = arguments.service
+    module: Any = importlib.import_module(f"services.{name}.main")
+    config_type = getattr(module, f"{name.capitalize()}Config")
+    if arguments.action == "config":
+        for key in describe(config_type, name):
+            default = "required" if key.default is None else f"default {key.default!r}"
+            print(f"{key.variable}  {key.kind}, {default}: {key.help}")  # noqa: T201 - the answer
+        return
+    config = load(config_type, name, os.environ, arguments.config)
+    if arguments.action == "migrate":
+        module.migrate(config)
+        return
+    clock = SystemClock()
+
+    async def serve() -> None:
+        await run_until_signal([module.build(config, clock, RandomIds(clock))], lambda: None)
+
+    uvloop.run(serve())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,195 @@
+"""All services in one process, on one event loop, with keys and databases in one folder.
+
+For a laptop, the demo and tests. What a deployment is given as Secrets is made here at the first
+start and kept: identity keys, the counterparty key, the operator's API key. Whatever the
+environment configures (a PostgreSQL database, a port) wins over what the folder implies.
+
+Once everything serves, `endpoints.json` in the folder names the addresses.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.datashare import main as datashare
+from services.gateway import main as gateway
+from services.kit import config as configuration
+from services.kit.clock import Clock, SystemClock
+from services.kit.identity import new_key_pair
+from services.kit.ids import Ids, RandomIds
+from services.kit.service import Runnable, run_until_signal
+from services.scoring import main as scoring
+
+ENDPOINTS = "endpoints.json"
+OPERATOR_KEY = "operator.key"
+_HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The folder of an embedded platform.
+
+    Args:
+        path: made if it is missing; only its owner may enter.
+    """
+
+    path: Path
+
+    def prepare(self) -> None:
+        """Make what is missing: folders and keys."""
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for name in ("keys", "models"):
+            (self.path / name).mkdir(exist_ok=True, mode=0o700)
+        for name in ("gateway", "scoring"):
+            if not self.key(f"{name}.pub").exists():
+                private, public = new_key_pair()
+                write_secret(self.key(f"{name}.pem"), private)
+                write_secret(self.key(f"{name}.pub"), public)
+        if not self.key("counterparty.key").exists():
+            write_secret(self.key("counterparty.key"), secrets.token_hex(32))
+        if not (self.path / OPERATOR_KEY).exists():
+            api_key = f"key_operator.{secrets.token_urlsafe(32)}"
+            write_secret(self.path / OPERATOR_KEY, api_key)
+
+    def key(self, name: str) -> Path:
+        """Return where a key is."""
+        return self.path / "keys" / name
+
+    def database(self, name: str) -> str:
+        """Return the URL of a service's SQLite database."""
+        return f"sqlite:///{(self.path / f'{name}.db').absolute()}"
+
+    def operator_key(self) -> tuple[str, str]:
+        """Return the operator's key id and the SHA-256 of its secret, in hexadecimal."""
+        key_id, _, secret = (self.path / OPERATOR_KEY).read_text().strip().partition(".")
+        return key_id, hashlib.sha256(secret.encode()).hexdigest()
+
+
+def write_secret(path: Path, content: str) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    pending = path.with_name(f".{path.name}")
+    descriptor = os.open(pending, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(content)
+    pending.replace(path)
+
+
+class Embedded:
+    """The three services; each starts when the addresses it needs are known.
+
+    Args:
+        folder: where everything is.
+        environ: environment variables, which win.
+        file: a TOML file, or None.
+    """
+
+    def __init__(self, folder: Folder, environ: Mapping[str, str], file: Path | None) -> None:
+        self._folder = folder
+        self._environ = environ
+        self._file = file
+        self._running: list[Runnable] = []
+        self.endpoints: dict[str, Any] = {}
+
+    async def start(self) -> None:
+        """Migrate, then start datashare, scoring and the gateway."""
+        folder, clock = self._folder, SystemClock()
+        folder.prepare()
+        ids = RandomIds(clock)
+        key_id, key_sha256 = folder.operator_key()
+        public = {
+            "identity_gateway_public_key": folder.key("gateway.pub"),
+            "identity_scoring_public_key": folder.key("scoring.pub"),
+        }
+        data_config = self._load(
+            datashare.DatashareConfig,
+            "datashare",
+            public
+            | {
+                "database_url": folder.database("datashare"),
+                "counterparty_key": folder.key("counterparty.key"),
+                "bootstrap_operator_key_id": key_id,
+                "bootstrap_operator_key_sha256": key_sha256,
+            },
+        )
+        datashare.migrate(data_config)
+        data = await self._start(datashare.build, data_config, clock, ids)
+        score_config = self._load(
+            scoring.ScoringConfig,
+            "scoring",
+            {
+                "identity_private_key": folder.key("scoring.pem"),
+                "identity_gateway_public_key": folder.key("gateway.pub"),
+                "datashare": f"{_HOST}:{data.port}",
+                "database_url": folder.database("scoring"),
+                "models_dir": folder.path / "models",
+            },
+        )
+        scoring.migrate(score_config)
+        score = await self._start(scoring.build, score_config, clock, ids)
+        gate_config = self._load(
+            gateway.GatewayConfig,
+            "gateway",
+            {
+                "identity_private_key": folder.key("gateway.pem"),
+                "datashare": f"{_HOST}:{data.port}",
+                "scoring": f"{_HOST}:{score.port}",
+            },
+        )
+        gate = await self._start(gateway.build, gate_config, clock, ids)
+        self.endpoints = {
+            "gateway": f"{_HOST}:{gate.port}",
+            "http": f"{_HOST}:{gate.http_port}",
+            "datashare": f"{_HOST}:{data.port}",
+            "scoring": f"{_HOST}:{score.port}",
+            "health": {
+                "gateway": f"{_HOST}:{gate.health_port}",
+                "datashare": f"{_HOST}:{data.health_port}",
+                "scoring": f"{_HOST}:{score.health_port}",
+            },
+        }
+
+    async def stop(self) -> None:
+        """Stop the gateway first, datashare last."""
+        (self._folder.path / ENDPOINTS).unlink(missing_ok=True)
+        for part in reversed(self._running):
+            await part.stop()
+
+    async def _start(
+        self, build: Callable[[Any, Clock, Ids], Any], config: object, clock: Clock, ids: Ids
+    ) -> Any:
+        async def begin() -> Any:
+            part = build(config, clock, ids)
+            await part.start()
+            return part
+
+        # In a task of its own, whose log lines name this service and no other.
+        part = await asyncio.create_task(begin())
+        self._running.append(part)
+        return part
+
+    def _load(self, cls: type[Any], section: str, implied: Mapping[str, object]) -> Any:
+        variables = {
+            f"{configuration.PREFIX}_{section}_{name}".upper(): str(value)
+            for name, value in implied.items()
+        }
+        return configuration.load(cls, section, variables | dict(self._environ), self._file)
+
+
+async def serve(data_dir: Path, environ: Mapping[str, str], file: Path | None) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    folder = Folder(data_dir)
+    platform = Embedded(folder, environ, file)
+    parts: Sequence[Runnable] = [platform]
+
+    def announce() -> None:
+        pending = data_dir / f".{ENDPOINTS}"
+        pending.write_text(json.dumps(platform.endpoints, indent=1))
+        pending.replace(data_dir / ENDPOINTS)
+
+    await run_until_signal(parts, announce)
