@@ -1,0 +1,90 @@
+"""Scoring's wiring: the only place where its parts meet."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from puhui.scoring.v1 import decisions_pb2_grpc, models_pb2_grpc, scoring_pb2_grpc
+from services.kit import migrations
+from services.kit.client import Channel
+from services.kit.clock import Clock
+from services.kit.db import Database, Transactions
+from services.kit.health import HealthConfig, HealthServer
+from services.kit.identity import GATEWAY, SCORING, Caller, IdentitySigner, IdentityVerifier
+from services.kit.ids import Ids
+from services.kit.server import Server, ServerConfig, by_assertion
+from services.kit.service import Service
+from services.kit.telemetry import Telemetry, TelemetryConfig
+from services.scoring.decisions.app import Scoring
+from services.scoring.decisions.datashare import DatashareSummaries
+from services.scoring.decisions.servicer import DecisionServicer, ScoringServicer
+from services.scoring.decisions.store import DecisionStore
+from services.scoring.models.folder import load_model
+from services.scoring.models.served import ServedModels
+from services.scoring.models.servicer import ModelServicer
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+ITSELF = Caller("scoring", "SCORING")
+
+
+@dataclass(frozen=True)
+class ScoringConfig:
+    """Configuration of scoring, section `scoring`.
+
+    Args:
+        identity_private_key: PEM file, Ed25519; proves that scoring is scoring.
+        identity_gateway_public_key: PEM file; proves who calls.
+        datashare: address of datashare, "host:port" or "dns:///host:port".
+        database_url: its own database.
+        database_pool: most connections to it.
+        models_dir: a folder per model version, and the file `in_service`.
+        server: where it listens.
+        health: where probes and metrics are.
+        telemetry: where traces go.
+    """
+
+    identity_private_key: Path = field(metadata={"help": "PEM file, Ed25519 private key"})
+    identity_gateway_public_key: Path = field(metadata={"help": "PEM file of the gateway's key"})
+    datashare: str = field(metadata={"help": "address of datashare, host:port or dns:///host:port"})
+    database_url: str = field(
+        default="sqlite:///.puhui/scoring.db",
+        metadata={"help": "sqlite:///path or postgresql://user:password@host/name", "secret": True},
+    )
+    database_pool: int = field(default=8, metadata={"help": "most database connections"})
+    models_dir: Path = field(
+        default=Path(".puhui/models"), metadata={"help": "a folder per model version"}
+    )
+    server: ServerConfig = field(default_factory=ServerConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
+    telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
+
+
+def build(config: ScoringConfig, clock: Clock, ids: Ids) -> Service:
+    """Return scoring, ready to start."""
+    telemetry = Telemetry.setup("scoring", config.telemetry)
+    signer = IdentitySigner(config.identity_private_key.read_text(), SCORING, clock)
+    verifier = IdentityVerifier({GATEWAY: config.identity_gateway_public_key.read_text()}, clock)
+    database = Database.open(config.database_url, pool_size=config.database_pool)
+    datashare = Channel(config.datashare, lambda: signer.sign(ITSELF))
+    models = ServedModels(config.models_dir, load_model)
+    scoring = Scoring(
+        DatashareSummaries(datashare, clock),
+        models,
+        Transactions(database, DecisionStore),
+        clock,
+        ids,
+    )
+    server = Server(config.server, by_assertion(verifier), telemetry, clock)
+    server.add(scoring_pb2_grpc.add_ScoringServiceServicer_to_server, ScoringServicer(scoring))
+    server.add(decisions_pb2_grpc.add_DecisionServiceServicer_to_server, DecisionServicer(scoring))
+    server.add(models_pb2_grpc.add_ModelServiceServicer_to_server, ModelServicer(models))
+    return Service(
+        server,
+        HealthServer(config.health, telemetry.render_metrics),
+        background=[models.watch],
+        close=[datashare.close, database.close, telemetry.close],
+    )
+
+
+def migrate(config: ScoringConfig) -> None:
+    """Bring the database to the newest schema."""
+    migrations.upgrade(config.database_url, MIGRATIONS)
