@@ -1,17 +1,20 @@
-"""Many rows in one statement.
+"""Many rows with named columns in one statement; columns that are not named get their default.
 
 On PostgreSQL the rows travel as one array per column (`INSERT ... SELECT FROM unnest(...)`), so
-that the statement's text, and with it its plan, is the same for any number of rows.
+that the statement's text, and with it its plan, is the same for any number of rows. On SQLite they
+are one list of VALUES, for the reason that `bulk` gives.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
-import orjson
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+_MOST_ROWS: Final = 512
+"""At one time, on SQLite: 512 rows of 64 columns are SQLite's limit of variables."""
 
 
 async def insert_rows(
@@ -26,10 +29,17 @@ async def insert_rows(
     """
     if not rows:
         return
+    columns = tuple(rows[0])
     if conn.dialect.name == "postgresql":
-        await conn.execute(insert_arrays(table, tuple(rows[0])), arrays(rows))
-    else:
-        await conn.execute(sa.insert(table), list(rows))
+        await conn.execute(insert_arrays(table, columns), arrays(rows))
+        return
+    processors = _processors(table, columns)
+    for start in range(0, len(rows), _MOST_ROWS):
+        part = rows[start : start + _MOST_ROWS]
+        await conn.exec_driver_sql(
+            _insert_values(table, columns, len(part)),
+            tuple(process(row[name]) for row in part for name, process in processors),
+        )
 
 
 @functools.cache
@@ -43,37 +53,28 @@ def insert_arrays(table: sa.Table, columns: tuple[str, ...]) -> postgresql.Inser
     )
 
 
-_FIRSTS = sa.bindparam("firsts", type_=postgresql.ARRAY(sa.String))
-_SECONDS = sa.bindparam("seconds", type_=postgresql.ARRAY(sa.String))
-_UNNESTED = (
-    sa.func.unnest(_FIRSTS, _SECONDS)
-    .table_valued(sa.column("first", sa.String), sa.column("second", sa.String))
-    .render_derived(name="wanted")
-)
-_EACH = sa.func.json_each(sa.bindparam("pairs", type_=sa.String)).table_valued("value")
-_EXTRACTED = sa.select(
-    sa.func.json_extract(_EACH.c.value, "$[0]").label("first"),
-    sa.func.json_extract(_EACH.c.value, "$[1]").label("second"),
-).subquery("wanted")
-
-
-def wanted_pairs(
-    dialect: str, pairs: Sequence[tuple[str, str]]
-) -> tuple[sa.FromClause, dict[str, Any]]:
-    """Return a table of pairs to join with, and the parameters that fill it.
-
-    The statement that joins it is the same for any number of pairs.
-
-    Args:
-        dialect: "postgresql" or "sqlite".
-        pairs: the table's rows, with the columns `first` and `second`.
-    """
-    if dialect == "postgresql":
-        firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
-        return _UNNESTED, {"firsts": firsts, "seconds": seconds}
-    return _EXTRACTED, {"pairs": orjson.dumps(pairs).decode()}
-
-
 def arrays(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Return the values of rows by column."""
     return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+@functools.cache
+def _processors(
+    table: sa.Table, columns: tuple[str, ...]
+) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
+    dialect = sqlite.dialect()
+    return tuple(
+        (name, table.c[name].type.dialect_impl(dialect).bind_processor(dialect) or _same)
+        for name in columns
+    )
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+@functools.lru_cache(maxsize=256)
+def _insert_values(table: sa.Table, columns: tuple[str, ...], count: int) -> str:
+    values = f"({', '.join('?' * len(columns))})"
+    head = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES "  # noqa: S608 - our own tables
+    return head + ", ".join([values] * count)

@@ -13,10 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningInsert
 
 from services.datashare.access.domain import Access, Channel, Earlier, Outcome, Recorded
+from services.datashare.bulk import relation
 from services.datashare.catalogue.domain import ContentLevel
 from services.datashare.log.domain import Leaf
 from services.datashare.participants.store import participant
-from services.datashare.rows import arrays, insert_arrays, insert_rows, wanted_pairs
+from services.datashare.rows import arrays, insert_arrays, insert_rows
 from services.datashare.schema import metadata
 from services.kit.db import UtcTime
 
@@ -48,9 +49,11 @@ access = sa.Table(
     sa.Index(None, "recipient_id", "access_id"),
 )
 
+_REQUEST = {"recipient_id": sa.String(), "request_id": sa.String()}
 _IS_RELEASE = access.c.outcome == sa.literal_column(f"'{Outcome.RELEASED}'")
 
-release_of_request = sa.Index(
+# A request is released once; refusals of it may be many.
+sa.Index(
     "uq_access_recipient_id_request_id_released",
     access.c.recipient_id,
     access.c.request_id,
@@ -58,7 +61,6 @@ release_of_request = sa.Index(
     postgresql_where=_IS_RELEASE,
     sqlite_where=_IS_RELEASE,
 )
-"""A request is released once; refusals of it may be many."""
 
 
 class AccessStore:
@@ -73,7 +75,7 @@ class AccessStore:
 
     async def released(self, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Earlier]:
         """Return the releases of (recipient_id, request_id)."""
-        pairs, parameters = wanted_pairs(self._conn.dialect.name, keys)
+        wanted = relation(self._conn, "wanted", _REQUEST, keys)
         rows = await self._conn.execute(
             sa.select(
                 access.c.recipient_id,
@@ -82,14 +84,9 @@ class AccessStore:
                 access.c.fingerprint,
                 access.c.as_of,
             ).join(
-                pairs,
-                sa.and_(
-                    access.c.recipient_id == pairs.c.first,
-                    access.c.request_id == pairs.c.second,
-                    _IS_RELEASE,
-                ),
-            ),
-            parameters,
+                wanted,
+                sa.and_(*(access.c[name] == wanted.c[name] for name in _REQUEST), _IS_RELEASE),
+            )
         )
         return {(row[0], row[1]): Earlier(*row[2:]) for row in rows}
 

@@ -12,8 +12,8 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.datashare.bulk import relation
 from services.datashare.consent.domain import OPEN_STATES, Consent, Signature, State, core_of
-from services.datashare.rows import wanted_pairs
 from services.datashare.schema import metadata
 from services.kit.db import UtcTime
 
@@ -37,6 +37,7 @@ consent = sa.Table(
     sa.Index(None, "recipient_id", "consent_id"),
 )
 
+_KEY = {"subject_id": sa.String(), "consent_id": sa.String()}
 _COLUMNS = (
     consent.c.canonical,
     consent.c.sha256,
@@ -89,18 +90,15 @@ class ConsentStore:
 
         They are held in the order of their keys, so that two batches cannot wait for each other.
         """
-        pairs, parameters = wanted_pairs(self._conn.dialect.name, keys)
+        wanted = relation(self._conn, "wanted", _KEY, keys)
         rows = await self._conn.execute(
             sa.select(consent.c.subject_id, consent.c.consent_id, *_COLUMNS)
             .join(
-                pairs,
-                sa.and_(
-                    consent.c.subject_id == pairs.c.first, consent.c.consent_id == pairs.c.second
-                ),
+                wanted,
+                sa.and_(*(consent.c[name] == wanted.c[name] for name in _KEY)),
             )
             .order_by(consent.c.subject_id, consent.c.consent_id)
-            .with_for_update(read=True, of=consent),
-            parameters,
+            .with_for_update(read=True, of=consent)
         )
         return {(row[0], row[1]): _consent(row[2:]) for row in rows}
 

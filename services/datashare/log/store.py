@@ -19,7 +19,18 @@ leaf = sa.Table(
     sa.Column("salt", sa.LargeBinary(16), nullable=False),
     sa.Column("hash", sa.LargeBinary(32), nullable=False),
     # In the tree, from 0; NULL until the sequencer has placed it.
-    sa.Column("position", sa.BigInteger, unique=True),
+    sa.Column("position", sa.BigInteger),
+)
+
+_IS_PLACED = leaf.c.position.is_not(None)
+
+# New leaves have no position, so that writing them does not touch this index.
+sa.Index(
+    "uq_leaf_position",
+    leaf.c.position,
+    unique=True,
+    postgresql_where=_IS_PLACED,
+    sqlite_where=_IS_PLACED,
 )
 
 

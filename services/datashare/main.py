@@ -1,0 +1,246 @@
+"""Datashare's wiring: the only place where its parts meet."""
+
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from puhui.datashare.v1 import (
+    accesses_pb2_grpc,
+    catalogue_pb2_grpc,
+    changes_pb2_grpc,
+    consents_pb2_grpc,
+    participants_pb2_grpc,
+    records_pb2_grpc,
+    subjects_pb2_grpc,
+)
+from services.datashare.access.app import FetchSummaries, ListAccesses
+from services.datashare.access.domain import Rules
+from services.datashare.access.servicer import AccessServicer
+from services.datashare.access.store import AccessStore
+from services.datashare.catalogue.domain import Catalogue
+from services.datashare.catalogue.loader import load
+from services.datashare.catalogue.servicer import CatalogueServicer
+from services.datashare.changes.app import Feed
+from services.datashare.changes.servicer import ChangeServicer
+from services.datashare.changes.store import ChangeStore
+from services.datashare.consent.app import Consents
+from services.datashare.consent.servicer import ConsentCodec, ConsentServicer
+from services.datashare.consent.store import ConsentStore
+from services.datashare.idempotency.store import RequestStore
+from services.datashare.log.domain import Sealer
+from services.datashare.log.store import LeafStore
+from services.datashare.participants.app import BootstrapKey, ParticipantDirectory
+from services.datashare.participants.servicer import (
+    ParticipantCodec,
+    ParticipantServicer,
+    TimeCodec,
+)
+from services.datashare.participants.store import ParticipantStore
+from services.datashare.records.app import TakeIn
+from services.datashare.records.intake import Intake
+from services.datashare.records.payloads import readers
+from services.datashare.records.servicer import RecordServicer
+from services.datashare.records.store import DeliveryStore, RecordStore
+from services.datashare.records.tokens import CounterpartyTokens
+from services.datashare.subjects.app import ResolveSubject
+from services.datashare.subjects.servicer import SubjectServicer
+from services.datashare.subjects.store import SubjectStore
+from services.datashare.summaries.domain import layouts_of
+from services.datashare.summaries.reader import SummaryReader
+from services.datashare.summaries.store import SeriesStore
+from services.kit import migrations
+from services.kit.clock import Clock
+from services.kit.config import ConfigError
+from services.kit.db import Database, Transactions, retry_on_conflict
+from services.kit.health import HealthConfig, HealthServer
+from services.kit.identity import GATEWAY, SCORING, IdentityVerifier
+from services.kit.ids import Ids
+from services.kit.server import Server, ServerConfig, by_assertion
+from services.kit.service import Service
+from services.kit.telemetry import Telemetry, TelemetryConfig
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+_SHA256_HEX = 64
+
+
+@dataclass(frozen=True)
+class DatashareConfig:
+    """Configuration of datashare, section `datashare`.
+
+    Args:
+        identity_gateway_public_key: PEM file; proves who calls through the gateway.
+        identity_scoring_public_key: PEM file; proves that scoring calls.
+        counterparty_key: file with at least 16 bytes in hexadecimal; names of counterparties are
+            kept as HMACs under it.
+        database_url: its own database.
+        database_pool: most connections to it.
+        bootstrap_operator_key_id: the public part of the first operator's API key; empty is none.
+        bootstrap_operator_key_sha256: SHA-256 of its secret part's characters, in hexadecimal.
+        server: where it listens.
+        health: where probes and metrics are.
+        telemetry: where traces go.
+    """
+
+    identity_gateway_public_key: Path = field(metadata={"help": "PEM file of the gateway's key"})
+    identity_scoring_public_key: Path = field(metadata={"help": "PEM file of scoring's key"})
+    counterparty_key: Path = field(
+        metadata={"help": "file with 16 or more bytes in hexadecimal, for names of counterparties"}
+    )
+    database_url: str = field(
+        default="sqlite:///.puhui/datashare.db",
+        metadata={"help": "sqlite:///path or postgresql://user:password@host/name", "secret": True},
+    )
+    database_pool: int = field(default=8, metadata={"help": "most database connections"})
+    bootstrap_operator_key_id: str = field(
+        default="", metadata={"help": "public part of the first operator's API key; empty: none"}
+    )
+    bootstrap_operator_key_sha256: str = field(
+        default="", metadata={"help": "SHA-256 of that key's secret part, in hexadecimal"}
+    )
+    server: ServerConfig = field(default_factory=ServerConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
+    telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
+
+    def __post_init__(self) -> None:
+        if self.bootstrap_operator_key_id:
+            digits = self.bootstrap_operator_key_sha256
+            if len(digits) != _SHA256_HEX or not set(digits) <= set("0123456789abcdef"):
+                raise ValueError(
+                    "bootstrap_operator_key_sha256 must be 64 hexadecimal digits in lower case"
+                )
+
+    @property
+    def bootstrap(self) -> BootstrapKey | None:
+        """The first operator's key."""
+        if not self.bootstrap_operator_key_id:
+            return None
+        sha256 = bytes.fromhex(self.bootstrap_operator_key_sha256)
+        return BootstrapKey(self.bootstrap_operator_key_id, sha256)
+
+
+class Stores:
+    """Every store of datashare, and what they know of the catalogue.
+
+    Args:
+        catalogue: types and purposes.
+        ids: makes subject ids.
+    """
+
+    def __init__(self, catalogue: Catalogue, ids: Ids) -> None:
+        self.ids = ids
+        self.layouts = layouts_of(catalogue)
+        self.readers = readers(catalogue)
+
+    def __call__(self, conn: AsyncConnection) -> "Work":
+        """Return the stores in one transaction."""
+        return Work(conn, self)
+
+
+class Work:
+    """Every store in one transaction.
+
+    Args:
+        conn: the transaction.
+        stores: what they know.
+    """
+
+    def __init__(self, conn: AsyncConnection, stores: Stores) -> None:
+        self.participants = ParticipantStore(conn)
+        self.subjects = SubjectStore(conn, stores.ids)
+        self.consents = ConsentStore(conn)
+        self.accesses = AccessStore(conn)
+        self.leaves = LeafStore(conn)
+        self.changes = ChangeStore(conn)
+        self.requests = RequestStore(conn)
+        self.deliveries = DeliveryStore(conn)
+        self.records = RecordStore(conn, stores.readers)
+        self.series = SeriesStore(conn, stores.layouts)
+        self.summaries = SummaryReader(conn, self.records, stores.layouts)
+
+
+def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
+    """Return datashare, ready to start.
+
+    Raises:
+        ConfigError: a key file cannot be used.
+    """
+    telemetry = Telemetry.setup("datashare", config.telemetry)
+    verifier = IdentityVerifier(
+        {
+            GATEWAY: config.identity_gateway_public_key.read_text(),
+            SCORING: config.identity_scoring_public_key.read_text(),
+        },
+        clock,
+    )
+    catalogue = load()
+    stores = Stores(catalogue, ids)
+    database = Database.open(config.database_url, pool_size=config.database_pool)
+    transactions = Transactions(database, stores)
+    sealer = Sealer(ids, secrets.token_bytes)
+    directory = ParticipantDirectory(
+        transactions=transactions,
+        clock=clock,
+        ids=ids,
+        random_bytes=secrets.token_bytes,
+        participant_codec=ParticipantCodec(),
+        time_codec=TimeCodec(),
+        provider_kinds=frozenset().union(*(t.provider_kinds for t in catalogue.types.values())),
+        bootstrap=config.bootstrap,
+    )
+    consents = Consents(
+        transactions=transactions,
+        clock=clock,
+        ids=ids,
+        sealer=sealer,
+        codec=ConsentCodec(),
+        catalogue=catalogue,
+    )
+    fetch = FetchSummaries(
+        transactions=transactions, clock=clock, ids=ids, sealer=sealer, rules=Rules(catalogue)
+    )
+    accesses = AccessServicer(fetch, ListAccesses(transactions), verifier)
+    intake = Intake(catalogue, CounterpartyTokens(_counterparty_key(config.counterparty_key)))
+    take_in = TakeIn(transactions, retry_on_conflict, stores.layouts, clock)
+
+    server = Server(config.server, by_assertion(verifier), telemetry, clock)
+    server.add(
+        participants_pb2_grpc.add_ParticipantServiceServicer_to_server,
+        ParticipantServicer(directory),
+    )
+    server.add(
+        subjects_pb2_grpc.add_SubjectServiceServicer_to_server,
+        SubjectServicer(ResolveSubject(transactions)),
+    )
+    server.add(
+        catalogue_pb2_grpc.add_CatalogueServiceServicer_to_server, CatalogueServicer(catalogue)
+    )
+    server.add(
+        records_pb2_grpc.add_RecordServiceServicer_to_server,
+        RecordServicer(take_in, intake, clock),
+    )
+    server.add(consents_pb2_grpc.add_ConsentServiceServicer_to_server, ConsentServicer(consents))
+    server.add(accesses_pb2_grpc.add_AccessServiceServicer_to_server, accesses)
+    server.add(
+        changes_pb2_grpc.add_ChangeServiceServicer_to_server, ChangeServicer(Feed(transactions))
+    )
+    return Service(
+        server,
+        HealthServer(config.health, telemetry.render_metrics),
+        close=[database.close, telemetry.close],
+    )
+
+
+def migrate(config: DatashareConfig) -> None:
+    """Bring the database to the newest schema."""
+    migrations.upgrade(config.database_url, MIGRATIONS)
+
+
+def _counterparty_key(path: Path) -> bytes:
+    try:
+        return bytes.fromhex(path.read_text())
+    except (OSError, ValueError):
+        problem = f"counterparty_key: {path} is not a file of hexadecimal digits: make one"
+        raise ConfigError([problem]) from None

@@ -1,0 +1,15 @@
+"""Alembic's environment for datashare's tables."""
+
+import services.datashare.access.store
+import services.datashare.changes.store
+import services.datashare.consent.store
+import services.datashare.idempotency.store
+import services.datashare.log.store
+import services.datashare.participants.store
+import services.datashare.records.store
+import services.datashare.subjects.store
+import services.datashare.summaries.store  # noqa: F401 - they add their tables to the metadata
+from services.datashare.schema import metadata
+from services.kit.migrations import run_environment
+
+run_environment(metadata)
