@@ -28,7 +28,7 @@ from services.kit.errors import (
     UnauthenticatedError,
 )
 from services.kit.identity import Caller, set_caller
-from services.kit.telemetry import Telemetry
+from services.kit.telemetry import Telemetry, current_trace_id
 
 _log = structlog.get_logger()
 _validator = protovalidate.Validator()
@@ -291,6 +291,11 @@ class Pipeline:
         return min(named, longest)
 
     def _told(self, endpoint: Endpoint, error: Exception) -> PuhuiError:
+        told = self._as_told(endpoint, error)
+        told.trace_id = current_trace_id()
+        return told
+
+    def _as_told(self, endpoint: Endpoint, error: Exception) -> PuhuiError:
         if isinstance(error, PuhuiError):
             return error
         if isinstance(error, TimeoutError):

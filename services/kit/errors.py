@@ -30,9 +30,13 @@ class PuhuiError(Exception):
         reason: name of the `ErrorReason` without its prefix.
         message: the problem and the remedy.
         fields: the fields at fault, if any.
+
+    Attributes:
+        trace_id: where it can be looked up; known once it leaves the service, else empty.
     """
 
     code: ClassVar[str] = "UNKNOWN"
+    trace_id: str = ""
 
     def __init__(self, reason: str, message: str, *, fields: tuple[FieldProblem, ...] = ()) -> None:
         super().__init__(message)

@@ -126,8 +126,11 @@ class Server:
         """Serve one method."""
         self.endpoints[endpoint.method] = endpoint
 
-    async def start(self) -> None:
-        """Listen, and be ready.
+    async def start(self, *, ready: bool = True) -> None:
+        """Listen.
+
+        Args:
+            ready: calls are welcome already; else once `set_ready` says so.
 
         Raises:
             RuntimeError: the address is taken.
@@ -140,8 +143,8 @@ class Server:
             )
         self._server.add_generic_rpc_handlers((_Handlers(self.pipeline, self.endpoints),))
         self.port = self._server.add_insecure_port(self._config.listen)
+        await self.set_ready(ready=ready)
         await self._server.start()
-        await self.set_ready(ready=True)
 
     async def set_ready(self, *, ready: bool) -> None:
         """Say by grpc.health.v1 whether calls are welcome."""

@@ -1,7 +1,8 @@
 """Errors to google.rpc.Status and back: the one place where reasons become wire details.
 
-A status carries one ErrorInfo; BadRequest when fields are at fault; PreconditionFailure when a
-state (a consent, a participant, a model) is; RetryInfo when there was too much at once.
+A status carries one ErrorInfo, with the trace id; BadRequest when fields are at fault;
+PreconditionFailure when a state of what the call is about is; RetryInfo when there was too much at
+once.
 """
 
 from datetime import timedelta
@@ -27,7 +28,10 @@ GRPC_CODES = {code.value[0]: code for code in grpc.StatusCode}
 def status_of(error: PuhuiError) -> status_pb2.Status:
     """Return the status that tells a caller about `error`."""
     status = status_pb2.Status(code=code_pb2.Code.Value(error.code), message=error.message)
-    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN))
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)
+    if error.trace_id:
+        info.metadata["trace_id"] = error.trace_id
+    status.details.add().Pack(info)
     if error.fields:
         violations = [
             error_details_pb2.BadRequest.FieldViolation(field=f.field, description=f.problem)

@@ -1,0 +1,180 @@
+"""The gateway's wiring: the only place where its parts meet."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from services.gateway.http.app import application
+from services.gateway.http.server import HttpServer
+from services.gateway.limits import Concurrency
+from services.gateway.refusals import Refusals
+from services.gateway.routes import (
+    DATASHARE,
+    GATEWAY,
+    SCORING,
+    Backend,
+    answering,
+    exposed,
+    forwarding,
+)
+from services.gateway.servicer import GatewayServicer
+from services.gateway.tokens import Directory, Revocations, Tokens
+from services.kit import identity
+from services.kit.calls import Timeouts
+from services.kit.client import Channel
+from services.kit.clock import Clock
+from services.kit.health import HealthConfig, HealthServer
+from services.kit.identity import Caller, IdentitySigner
+from services.kit.relay import Relayer
+from services.kit.server import Server, ServerConfig
+from services.kit.telemetry import Telemetry, TelemetryConfig
+
+ITSELF = Caller("gateway", "GATEWAY")
+
+
+@dataclass(frozen=True)
+class GatewayConfig:
+    """Configuration of the gateway, section `gateway`.
+
+    Args:
+        datashare: address of datashare, "host:port" or "dns:///host:port".
+        scoring: address of scoring, likewise.
+        identity_private_key: PEM file, Ed25519; signs who is calling.
+        http_listen: "host:port"; port 0 lets the system choose.
+        key_cache: how long a right API key is accepted without asking again.
+        changes_every: how often to ask for revocations.
+        max_concurrent: calls of one participant at once.
+        server: where it listens for gRPC.
+        timeouts: how long calls may take.
+        health: where probes and metrics are.
+        telemetry: where traces go.
+    """
+
+    datashare: str = field(metadata={"help": "address of datashare, host:port or dns:///host:port"})
+    scoring: str = field(metadata={"help": "address of scoring, host:port or dns:///host:port"})
+    identity_private_key: Path = field(metadata={"help": "PEM file, Ed25519 private key"})
+    http_listen: str = field(default="127.0.0.1:0", metadata={"help": "host:port; port 0: any"})
+    key_cache: timedelta = field(
+        default=timedelta(seconds=5), metadata={"help": "how long a right API key is remembered"}
+    )
+    changes_every: timedelta = field(
+        default=timedelta(seconds=1), metadata={"help": "how often to ask for revocations"}
+    )
+    max_concurrent: int = field(default=256, metadata={"help": "calls of one participant at once"})
+    server: ServerConfig = field(default_factory=ServerConfig)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    health: HealthConfig = field(default_factory=HealthConfig)
+    telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
+
+
+class Gateway:
+    """The entrance, over gRPC and HTTP; ready while datashare can be reached.
+
+    Args:
+        server: its gRPC side.
+        http: its HTTP side.
+        health: its probes and metrics.
+        revocations: ends what is remembered of keys, and notices whether datashare answers.
+        close: what is closed at the end, in this order.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        http: HttpServer,
+        health: HealthServer,
+        revocations: Revocations,
+        close: Sequence[Callable[[], Awaitable[None]]],
+    ) -> None:
+        self._server = server
+        self._http = http
+        self._health = health
+        self._revocations = revocations
+        self._close = close
+        self._following: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """Where it serves gRPC; known once it started."""
+        return self._server.port
+
+    @property
+    def http_port(self) -> int:
+        """Where it serves HTTP; known once it started."""
+        return self._http.port
+
+    @property
+    def health_port(self) -> int:
+        """Where it serves probes and metrics; known once it started."""
+        return self._health.port
+
+    @property
+    def ready(self) -> bool:
+        """Whether datashare answered when it was last asked."""
+        return self._health.ready
+
+    async def start(self) -> None:
+        """Listen, and begin to follow datashare.
+
+        Raises:
+            RuntimeError: the gRPC address is taken.
+            OSError: another address is taken.
+        """
+        await self._health.start()
+        await self._server.start(ready=False)
+        await self._http.start()
+        self._following = asyncio.create_task(self._revocations.follow(self._set_ready))
+
+    async def stop(self) -> None:
+        """Stop being ready, finish what runs, end."""
+        if self._following:
+            self._following.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._following
+        self._health.ready = False
+        await asyncio.gather(self._server.stop(), self._http.stop())
+        for close in self._close:
+            await close()
+        await self._health.stop()
+
+    async def _set_ready(self, ready: bool) -> None:
+        if ready != self.ready:
+            self._health.ready = ready
+            await self._server.set_ready(ready=ready)
+
+
+def build(config: GatewayConfig, clock: Clock) -> Gateway:
+    """Return the gateway, ready to start."""
+    telemetry = Telemetry.setup("gateway", config.telemetry)
+    signer = IdentitySigner(config.identity_private_key.read_text(), identity.GATEWAY, clock)
+    datashare = Channel(config.datashare, lambda: signer.sign(ITSELF))
+    scoring = Channel(config.scoring, lambda: signer.sign(ITSELF))
+    directory = Directory(datashare)
+    tokens = Tokens(directory.verify, clock, config.key_cache)
+    server = Server(
+        config.server,
+        tokens.authenticate,
+        telemetry,
+        clock,
+        internal=False,
+        timeouts=config.timeouts,
+        refused=Refusals(telemetry.meter),
+    )
+    running = Concurrency(config.max_concurrent)
+    callable_ = [method for package in (GATEWAY, DATASHARE, SCORING) for method in exposed(package)]
+    routes = answering(GATEWAY, GatewayServicer(callable_))
+    for package, channel in ((DATASHARE, datashare), (SCORING, scoring)):
+        backend = Backend(channel, Relayer(channel, clock))
+        routes += forwarding(package, backend, signer.sign, running)
+    for route in routes:
+        server.add_endpoint(route.endpoint)
+    return Gateway(
+        server,
+        HttpServer(application(server.pipeline, routes), config.http_listen, config.server.grace),
+        HealthServer(config.health, telemetry.render_metrics),
+        Revocations(directory, tokens, config.changes_every),
+        close=[datashare.close, scoring.close, telemetry.close],
+    )
