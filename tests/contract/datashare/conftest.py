@@ -1,0 +1,55 @@
+"""The stores of datashare on the fake, SQLite and PostgreSQL."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+import sqlalchemy as sa
+
+from services.datashare.catalogue.loader import load
+from services.datashare.main import MIGRATIONS, Stores, Work
+from services.datashare.schema import metadata
+from services.kit.db import Database, Transactions
+from services.kit.ids import SequentialIds
+from services.kit.migrations import upgrade
+from tests.fakes.datashare import FakeTransactions
+
+Stored: TypeAlias = Transactions[Work] | FakeTransactions
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres_url(postgres_url: str) -> str:
+    """A PostgreSQL database with datashare's tables, shared by the tests of this worker."""
+    upgrade(postgres_url, MIGRATIONS)
+    return postgres_url
+
+
+@pytest.fixture
+async def postgres(migrated_postgres_url: str) -> AsyncIterator[Database]:
+    """A PostgreSQL database with datashare's tables, empty."""
+    database = Database.open(migrated_postgres_url, pool_size=20)
+    names = ", ".join(f'"{table.name}"' for table in metadata.sorted_tables)
+    async with database.begin() as conn:
+        await conn.execute(sa.text(f"TRUNCATE {names} RESTART IDENTITY"))
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def sqlite(tmp_path: Path) -> AsyncIterator[Database]:
+    """A SQLite database with datashare's tables, empty."""
+    url = f"sqlite:///{tmp_path / 'datashare.db'}"
+    upgrade(url, MIGRATIONS)
+    database = Database.open(url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture(params=["fake", "sqlite", "postgres"])
+def stored(request: pytest.FixtureRequest) -> Stored:
+    """Transactions over every store of datashare."""
+    if request.param == "fake":
+        return FakeTransactions()
+    database: Database = request.getfixturevalue(request.param)
+    return Transactions(database, Stores(load(), SequentialIds()))

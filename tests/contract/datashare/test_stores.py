@@ -1,0 +1,300 @@
+"""One suite for the stores of participants, consents, accesses, changes and request ids."""
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from services.datashare.access.domain import Access, Channel, Earlier, Outcome
+from services.datashare.catalogue.domain import ContentLevel
+from services.datashare.changes.domain import Change, ChangeKind
+from services.datashare.consent.domain import (
+    Action,
+    Consent,
+    Core,
+    Period,
+    Signature,
+    State,
+    Terms,
+    advance,
+    request,
+)
+from services.datashare.idempotency.domain import RequestKey, StoredRequest
+from services.datashare.log.domain import Leaf, LeafKind
+from services.datashare.participants.domain import ApiKey, Participant, Role, Standing
+from tests.contract.datashare.conftest import Stored
+
+NOW = datetime(2026, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)
+BANK = Participant("par_2", Role.BANK, "银行 A", "", None, False, Standing.ACTIVE, NOW)
+FIRM = Participant("par_3", Role.FIRM, "A firm", "", "sub_1", False, Standing.ACTIVE, NOW)
+TAX = Participant("par_1", Role.PROVIDER, "Tax", "tax", None, True, Standing.ACTIVE, NOW)
+PEOPLE = (BANK, FIRM, TAX)
+
+
+def consent(number: int, subject_id: str = "sub_1", recipient_id: str = "par_2") -> Consent:
+    terms = Terms(
+        purpose="credit_application",
+        provider_ids=("par_1",),
+        record_types=("vat_invoice",),
+        content_level=ContentLevel.SUMMARY,
+        data_period=Period(date(2023, 1, 1), date(2026, 12, 31)),
+        not_before=None,
+        expires_at=NOW + timedelta(days=number),
+    )
+    return request(Core(f"con_{number}", subject_id, recipient_id, terms), NOW)
+
+
+def access(number: int, **changes: object) -> tuple[Access, Leaf]:
+    made = Access(
+        access_id=f"acc_{number:02}",
+        subject_id="sub_1",
+        recipient_id="par_2",
+        request_id=f"r{number}",
+        fingerprint=bytes([number]) * 32,
+        accessed_at=NOW,
+        as_of=NOW - timedelta(hours=1),
+        purpose="credit_application",
+        record_types=("registration", "vat_invoice"),
+        content_level=ContentLevel.SUMMARY,
+        first_month=202301,
+        last_month=202604,
+        consent_id="con_1",
+        consent_revision=2,
+        outcome=Outcome.RELEASED,
+        refusal_reason="",
+        channel=Channel.SCORING,
+        officer="王",
+        file_reference="F-1",
+    )
+    leaf = Leaf(f"leaf_{number:02}", NOW, LeafKind.ACCESS, b"s" * 16, bytes([number]) * 32)
+    return replace(made, **changes), leaf  # type: ignore[arg-type]
+
+
+async def add_people(stored: Stored) -> None:
+    async with stored.begin() as work:
+        for person in PEOPLE:
+            assert await work.participants.add(person)
+
+
+class TestTransactions:
+    async def test_what_raises_leaves_nothing(self, stored: Stored) -> None:
+        async def fail() -> None:
+            async with stored.begin() as work:
+                await work.participants.add(BANK)
+                await work.changes.append([Change(ChangeKind.KEY_REVOKED, NOW)])
+                raise RuntimeError("stop")
+
+        with pytest.raises(RuntimeError, match="stop"):
+            await fail()
+        async with stored.read() as work:
+            assert await work.participants.get("par_2") is None
+            assert not await work.changes.after(0, 10)
+
+
+class TestParticipants:
+    async def test_they_come_back_as_they_were(self, stored: Stored) -> None:
+        await add_people(stored)
+        async with stored.read() as work:
+            assert [await work.participants.get(p.participant_id) for p in PEOPLE] == list(PEOPLE)
+            assert await work.participants.get("par_9") is None
+
+    async def test_a_subject_is_one_firm(self, stored: Stored) -> None:
+        await add_people(stored)
+        async with stored.begin() as work:
+            assert not await work.participants.add(replace(FIRM, participant_id="par_4"))
+            assert await work.participants.get("par_4") is None
+
+    async def test_standing_changes(self, stored: Stored) -> None:
+        await add_people(stored)
+        async with stored.begin() as work:
+            assert await work.participants.lock("par_2") == BANK
+            await work.participants.set_standing("par_2", Standing.SUSPENDED)
+        async with stored.begin() as work:
+            assert await work.participants.hold_standings(["par_1", "par_2", "par_9"]) == {
+                "par_1": Standing.ACTIVE,
+                "par_2": Standing.SUSPENDED,
+            }
+
+    async def test_providers_are_told_from_others(self, stored: Stored) -> None:
+        await add_people(stored)
+        async with stored.read() as work:
+            assert await work.participants.providers_among(("par_1", "par_2", "x")) == {"par_1"}
+
+    async def test_pages_are_by_id(self, stored: Stored) -> None:
+        await add_people(stored)
+        async with stored.read() as work:
+            both = await work.participants.page({Role.BANK, Role.PROVIDER}, "", 5)
+            assert both == [TAX, BANK]
+            assert await work.participants.page(set(Role), "par_1", 1) == [BANK]
+            assert await work.participants.page(set(Role), "par_3", 1) == []
+
+    async def test_keys_are_kept_and_revoked(self, stored: Stored) -> None:
+        await add_people(stored)
+        key = ApiKey("key_1", "par_2", b"h" * 32, NOW)
+        async with stored.begin() as work:
+            await work.participants.add_key(key)
+        async with stored.begin() as work:
+            assert await work.participants.lock_key("key_1") == key
+            await work.participants.revoke_key("key_1", NOW)
+        async with stored.read() as work:
+            assert await work.participants.get_key("key_1") == replace(key, revoked_at=NOW)
+            assert await work.participants.get_key("key_2") is None
+
+
+class TestConsents:
+    async def add(self, stored: Stored, *consents: Consent) -> None:
+        async with stored.begin() as work:
+            for added in consents:
+                await work.consents.add(added)
+
+    async def test_a_consent_comes_back_to_the_last_byte(self, stored: Stored) -> None:
+        added = consent(1)
+        await self.add(stored, added)
+        async with stored.begin() as work:
+            assert await work.consents.get("con_1") == added
+            assert await work.consents.lock("con_1") == added
+            assert await work.consents.get("con_9") is None
+
+    async def test_a_change_of_state_is_kept(self, stored: Stored) -> None:
+        await self.add(stored, consent(1))
+        signature = Signature("par_3", "e30..c2ln")
+        granted = advance(consent(1), Action.GRANT, NOW, signatures=(signature,))
+        ended = advance(granted, Action.WITHDRAW, NOW + timedelta(hours=1), note="不再需要")
+        for changed in (granted, ended):
+            async with stored.begin() as work:
+                await work.consents.update(changed)
+            async with stored.read() as work:
+                assert await work.consents.get("con_1") == changed
+
+    async def test_those_wanted_are_held_by_subject_and_id(self, stored: Stored) -> None:
+        mine, other = consent(1), consent(2, subject_id="sub_2")
+        await self.add(stored, mine, other)
+        async with stored.begin() as work:
+            keys = [("sub_1", "con_1"), ("sub_1", "con_2"), ("sub_2", "con_2"), ("x", "con_9")]
+            assert await work.consents.hold(keys) == {
+                ("sub_1", "con_1"): mine,
+                ("sub_2", "con_2"): other,
+            }
+            assert await work.consents.hold([]) == {}
+
+    async def test_lists_are_newest_first_by_party_and_state(self, stored: Stored) -> None:
+        rows = [consent(number) for number in range(1, 5)]
+        rows[1] = advance(rows[1], Action.GRANT, NOW)
+        rows[2] = advance(rows[2], Action.REJECT, NOW)
+        rows.append(consent(5, subject_id="sub_2", recipient_id="par_8"))
+        await self.add(stored, *rows)
+
+        async def ids(
+            subject_id: str | None = None,
+            recipient_id: str | None = None,
+            state: State | None = None,
+            now: datetime = NOW,
+            before: str = "",
+            limit: int = 9,
+        ) -> str:
+            async with stored.read() as work:
+                found = await work.consents.page(
+                    subject_id=subject_id,
+                    recipient_id=recipient_id,
+                    state=state,
+                    now=now,
+                    before=before,
+                    limit=limit,
+                )
+            return "".join(row.core.consent_id[-1] for row in found)
+
+        assert await ids(subject_id="sub_1") == "4321"
+        assert await ids(recipient_id="par_8") == "5"
+        assert await ids(subject_id="sub_1", recipient_id="par_8") == ""
+        assert await ids(subject_id="sub_1", before="con_4", limit=2) == "32"
+        assert await ids(state=State.ACTIVE) == "2"
+        assert await ids(state=State.REQUESTED) == "541"
+        later = NOW + timedelta(days=3)
+        assert await ids(state=State.EXPIRED, now=later) == "21"
+        assert await ids(state=State.ACTIVE, now=later) == ""
+        assert await ids(state=State.REQUESTED, now=later) == "54"
+        assert await ids(state=State.REJECTED, now=later) == "3"
+
+
+class TestAccesses:
+    async def test_they_come_back_newest_first(self, stored: Stored) -> None:
+        await add_people(stored)
+        rows = [
+            access(1),
+            access(2, outcome=Outcome.REFUSED, refusal_reason="CONSENT_EXPIRED", first_month=0),
+            access(3, subject_id="sub_2"),
+            access(4, recipient_id="par_9"),
+        ]
+        async with stored.begin() as work:
+            assert await work.accesses.append(rows) == {f"acc_{n:02}" for n in range(1, 5)}
+
+        async def page(
+            subject_id: str = "", recipient_id: str = "", before: str = "", limit: int = 9
+        ) -> list[tuple[Access, bytes, str]]:
+            async with stored.read() as work:
+                found = await work.accesses.page(
+                    subject_id=subject_id, recipient_id=recipient_id, before=before, limit=limit
+                )
+            return [(one.access, one.leaf_hash, one.recipient_name) for one in found]
+
+        expected = [(made, leaf.hash, "银行 A") for made, leaf in rows]
+        expected[3] = (*expected[3][:2], "")
+        assert await page() == expected[::-1]
+        assert await page(subject_id="sub_1") == [expected[3], expected[1], expected[0]]
+        assert await page(recipient_id="par_2") == [expected[2], expected[1], expected[0]]
+        assert await page(subject_id="sub_2", recipient_id="par_2") == [expected[2]]
+        assert await page(before="acc_03", limit=1) == [expected[1]]
+
+    async def test_only_releases_are_found_by_request(self, stored: Stored) -> None:
+        released, _ = pair = access(1)
+        refused = access(2, outcome=Outcome.REFUSED)
+        async with stored.begin() as work:
+            await work.accesses.append([pair, refused])
+        async with stored.begin() as work:
+            keys = [("par_2", "r1"), ("par_2", "r2"), ("par_9", "r1")]
+            assert await work.accesses.released(keys) == {
+                ("par_2", "r1"): Earlier("acc_01", released.fingerprint, released.as_of)
+            }
+
+    async def test_refusals_of_a_request_may_be_many(self, stored: Stored) -> None:
+        refusals = [access(n, request_id="r", outcome=Outcome.REFUSED) for n in (1, 2)]
+        async with stored.begin() as work:
+            assert await work.accesses.append(refusals) == {"acc_01", "acc_02"}
+            assert await work.accesses.append([access(3, request_id="r")]) == {"acc_03"}
+
+    async def test_nothing_is_added_for_nothing(self, stored: Stored) -> None:
+        async with stored.begin() as work:
+            assert await work.accesses.append([]) == set()
+            await work.leaves.append([])
+
+
+class TestChanges:
+    async def test_they_are_read_behind_a_position_in_order(self, stored: Stored) -> None:
+        changes = [
+            Change(ChangeKind.CONSENT_GRANTED, NOW, subject_id="sub_1", consent_id="con_1"),
+            Change(ChangeKind.KEY_REVOKED, NOW, participant_id="par_2", key_id="key_1"),
+            Change(ChangeKind.RECORD_CORRECTED, NOW, record_type="vat_invoice"),
+        ]
+        async with stored.begin() as work:
+            await work.changes.append(changes[:2])
+        async with stored.begin() as work:
+            await work.changes.append(changes[2:])
+            await work.changes.append([])
+        async with stored.read() as work:
+            entries = await work.changes.after(0, 10)
+            assert [entry.change for entry in entries] == changes
+            behind_first = await work.changes.after(entries[0].position, 1)
+            assert [entry.change for entry in behind_first] == changes[1:2]
+            assert not await work.changes.after(entries[-1].position, 10)
+
+
+class TestRequests:
+    async def test_an_id_is_taken_once_per_caller(self, stored: Stored) -> None:
+        key = RequestKey("par_2", "r1", b"f" * 32)
+        async with stored.begin() as work:
+            assert await work.requests.claim(key, NOW) is None
+            await work.requests.complete(key, b"answer")
+        async with stored.begin() as work:
+            again = await work.requests.claim(replace(key, fingerprint=b"g" * 32), NOW)
+            assert again == StoredRequest(b"f" * 32, b"answer")
+            assert await work.requests.claim(replace(key, caller_id="par_3"), NOW) is None
