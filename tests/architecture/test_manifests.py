@@ -1,0 +1,91 @@
+"""The Kubernetes manifests against what the services take."""
+
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.kit.config import Key, describe, load
+
+SERVICES = ("datashare", "scoring", "gateway")
+# Of the environment, whatever else a key's name is part of.
+VARIABLE = re.compile(r"\bPUHUI_(?P<section>[A-Z]+)_[A-Z0-9_]+")
+
+
+def config_of(service: str) -> Any:
+    main = importlib.import_module(f"services.{service}.main")
+    return getattr(main, f"{service.capitalize()}Config")
+
+
+def keys(service: str) -> dict[str, Key]:
+    return {key.variable: key for key in describe(config_of(service), service)}
+
+
+def files(k8s: Path) -> list[Path]:
+    return [path for path in k8s.rglob("*") if path.suffix in (".yaml", ".env")]
+
+
+def settings(k8s: Path, service: str) -> dict[str, str]:
+    """Return what the ConfigMap of a service sets."""
+    lines = (k8s / "base" / service / "config.env").read_text().split()
+    return dict(line.split("=", 1) for line in lines)
+
+
+@pytest.fixture
+def k8s(checkout: Path) -> Path:
+    return checkout / "k8s"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_variable_is_a_key_of_its_service(k8s: Path, service: str) -> None:
+    named = {
+        match[0]
+        for path in files(k8s)
+        for match in VARIABLE.finditer(path.read_text())
+        if match["section"] == service.upper()
+    }
+    assert named - keys(service).keys() == set()
+    assert {variable for variable, key in keys(service).items() if key.default is None} <= named
+
+
+def test_no_variable_is_of_no_service(k8s: Path) -> None:
+    sections = {
+        match["section"] for path in files(k8s) for match in VARIABLE.finditer(path.read_text())
+    }
+    assert sections == {service.upper() for service in SERVICES}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_can_load_what_its_config_map_sets(k8s: Path, service: str) -> None:
+    config = load(config_of(service), service, settings(k8s, service))
+    assert config.server.listen == "0.0.0.0:50051"
+    assert config.health.listen == "0.0.0.0:9090"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_pod_lives_longer_than_its_server_takes_to_end(k8s: Path, service: str) -> None:
+    server = load(config_of(service), service, settings(k8s, service)).server
+    deployment = (k8s / "base" / service / "deployment.yaml").read_text()
+    (period,) = re.findall(r"terminationGracePeriodSeconds: (\d+)", deployment)
+    (pre_stop,) = re.findall(r"command: \[sleep, \"(\d+)\"\]", deployment)
+    assert int(period) > int(pre_stop) + server.drain + server.grace
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_no_secret_is_in_a_config_map(k8s: Path, service: str) -> None:
+    secret = {variable for variable, key in keys(service).items() if key.secret}
+    assert settings(k8s, service).keys() & secret == set()
+
+
+def test_the_images_are_of_this_version(checkout: Path, k8s: Path) -> None:
+    (version,) = re.findall(
+        r'^version = "(.*)"', (checkout / "pyproject.toml").read_text(), re.MULTILINE
+    )
+    tags = [
+        tag
+        for path in files(k8s)
+        for tag in re.findall(r"newTag: (\S+)|image: puhui-\w+:(\S+)", path.read_text())
+    ]
+    assert {"".join(tag) for tag in tags} == {version}
