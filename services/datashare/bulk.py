@@ -1,0 +1,128 @@
+"""Many rows in one statement, the same in SQLite and PostgreSQL.
+
+SQLite's driver gives up the interpreter's lock at every row that it steps over, and gets it back
+only when the event loop's thread lets go: beside a busy loop, `executemany` of 1,000 rows took 606
+us a row where one statement with many VALUES took 15 (3.8 against 3.3 us when nothing else ran).
+PostgreSQL gets arrays (`unnest`), or COPY where nothing can conflict.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.kit.db import raw_asyncpg, to_microseconds
+
+_MOST_VARIABLES: Final = 32_766
+"""SQLite's default limit."""
+
+
+def stored_time(conn: AsyncConnection, value: datetime) -> int | datetime:
+    """Return a time as the column type `UtcTime` stores it, for rows given to this module."""
+    return to_microseconds(value) if conn.dialect.name == "sqlite" else value
+
+
+def relation(
+    conn: AsyncConnection,
+    name: str,
+    columns: Mapping[str, sa.types.TypeEngine[Any]],
+    rows: Sequence[Sequence[Any]],
+) -> sa.Subquery:
+    """Return rows as something to select from and join with.
+
+    Args:
+        conn: says which database it is.
+        name: of the relation.
+        columns: name and type of each column: integers or strings.
+        rows: values in the order of the columns; None is NULL.
+    """
+    if conn.dialect.name == "sqlite":
+        each = sa.func.json_each(orjson.dumps([list(row) for row in rows]).decode()).table_valued(
+            "value"
+        )
+        extracted = [
+            sa.func.json_extract(each.c.value, f"$[{index}]", type_=kind).label(column)
+            for index, (column, kind) in enumerate(columns.items())
+        ]
+        return sa.select(*extracted).subquery(name)
+    arrays = [
+        sa.bindparam(None, [row[index] for row in rows], type_=ARRAY(kind))
+        for index, kind in enumerate(columns.values())
+    ]
+    typed = [sa.column(column, kind) for column, kind in columns.items()]
+    table = sa.func.unnest(*arrays).table_valued(*typed, name=f"{name}_rows").render_derived()
+    return sa.select(*table.c).subquery(name)
+
+
+async def copy_rows(conn: AsyncConnection, table: sa.Table, rows: Sequence[Sequence[Any]]) -> None:
+    """Insert rows that conflict with none.
+
+    Args:
+        conn: a write transaction.
+        table: where.
+        rows: a value for every column, as the database stores it.
+    """
+    if not rows:
+        return
+    if conn.dialect.name == "sqlite":
+        await _insert_values(conn, table, rows, "")
+        return
+    driver = await raw_asyncpg(conn)
+    await driver.copy_records_to_table(table.name, records=rows, columns=table.columns.keys())
+
+
+async def upsert_rows(
+    conn: AsyncConnection, table: sa.Table, rows: Sequence[Sequence[Any]], update: Mapping[str, str]
+) -> None:
+    """Insert rows; where the primary key is taken, change the row that has it.
+
+    Args:
+        conn: a write transaction.
+        table: where.
+        rows: a value for every column, as the database stores it; no two with the same key.
+        update: SQL by column, over `excluded`; empty leaves the row as it is.
+    """
+    if not rows:
+        return
+    key = ", ".join(table.primary_key.columns.keys())
+    changes = ", ".join(f"{column} = {value}" for column, value in update.items())
+    action = f"DO UPDATE SET {changes}" if update else "DO NOTHING"
+    suffix = f" ON CONFLICT ({key}) {action}"
+    if conn.dialect.name == "sqlite":
+        await _insert_values(conn, table, rows, suffix)
+        return
+    arrays = ", ".join(
+        f"${number}::{column.type.compile(conn.dialect)}[]"
+        for number, column in enumerate(table.columns, start=1)
+    )
+    head = f"INSERT INTO {table.name} ({', '.join(table.columns.keys())})"
+    await conn.exec_driver_sql(
+        f"{head} SELECT * FROM unnest({arrays}){suffix}",  # noqa: S608 - as below
+        tuple([row[index] for row in rows] for index in range(len(table.columns))),
+    )
+
+
+async def _insert_values(
+    conn: AsyncConnection, table: sa.Table, rows: Sequence[Sequence[Any]], suffix: str
+) -> None:
+    columns = table.columns.keys()
+    values = f"({', '.join('?' * len(columns))})"
+    head = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES "  # noqa: S608 - names of our own tables
+    for part in _powers_of_two(rows, _MOST_VARIABLES // len(columns)):
+        await conn.exec_driver_sql(
+            head + ", ".join([values] * len(part)) + suffix,
+            tuple(value for row in part for value in row),
+        )
+
+
+def _powers_of_two(rows: Sequence[Any], most: int) -> Iterator[Sequence[Any]]:
+    """Cut rows so that few different statements come up: the driver keeps them prepared."""
+    start = 0
+    while start < len(rows):
+        size = 1 << min(len(rows) - start, most).bit_length() - 1
+        yield rows[start : start + size]
+        start += size

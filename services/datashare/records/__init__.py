@@ -1,0 +1,1 @@
+"""Records: what providers supply about subjects."""

@@ -1,0 +1,399 @@
+"""Taking in batches: one transaction covers records, summaries, the outbox and the delivery."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, Protocol
+
+from services.datashare.changes.domain import Change, ChangeKind
+from services.datashare.participants.domain import Participant
+from services.datashare.records.domain import (
+    Accepted,
+    Ack,
+    Delivery,
+    Duplicate,
+    History,
+    Incoming,
+    RecordKey,
+    Rejection,
+    admit,
+    check_reopened,
+    check_supplier,
+)
+from services.datashare.summaries.app import Facts, Series, update_summaries
+from services.datashare.summaries.domain import Fact, Layout, SeriesChange, SeriesKey
+from services.kit.clock import Clock
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Participants(Protocol):
+    """Who takes part."""
+
+    async def get(self, participant_id: str) -> Participant | None:
+        """Return a participant."""
+        ...
+
+
+class Subjects(Protocol):
+    """The mapping of registration numbers to opaque ids."""
+
+    async def resolve_or_create_many(self, usccs: Iterable[str]) -> Mapping[str, str]:
+        """Return the subject_id of every checked code, made now where there was none."""
+        ...
+
+    async def existing(self, subject_ids: Iterable[str]) -> set[str]:
+        """Return those of the ids that name a subject."""
+        ...
+
+
+class Deliveries(Protocol):
+    """How far each delivery has come."""
+
+    async def get(self, provider_id: str, delivery_id: str) -> Delivery | None:
+        """Return a delivery."""
+        ...
+
+    async def lock(self, opened: Delivery) -> Delivery:
+        """Return a delivery as it is now, made if there is none; nobody else goes on with it."""
+        ...
+
+    async def advance(self, delivery: Delivery, at: datetime) -> None:
+        """Store that a locked delivery has come further."""
+        ...
+
+
+class NewRecord(NamedTuple):
+    """A version of a record to store.
+
+    Args:
+        subject_id: whose.
+        incoming: the row.
+        known_at: microseconds since 1970-01-01 UTC.
+    """
+
+    subject_id: str
+    incoming: Incoming
+    known_at: int
+
+
+class Records(Facts, Protocol):
+    """Every version of every record."""
+
+    async def histories(
+        self, provider_id: str, keys: Sequence[RecordKey]
+    ) -> dict[RecordKey, History]:
+        """Return the versions of those records that have any."""
+        ...
+
+    async def facts_of(
+        self, provider_id: str, versions: Sequence[tuple[RecordKey, int]]
+    ) -> Sequence[tuple[RecordKey, Fact]]:
+        """Return the fact of each version, none of which is a retraction."""
+        ...
+
+    async def insert(
+        self, provider_id: str, records: Sequence[NewRecord], recorded_at: datetime
+    ) -> None:
+        """Store versions that are not there yet."""
+        ...
+
+
+class Changes(Protocol):
+    """The outbox."""
+
+    async def append(self, changes: Sequence[Change]) -> None:
+        """Add changes."""
+        ...
+
+
+class Work(Protocol):
+    """What taking in a batch needs in a transaction."""
+
+    @property
+    def participants(self) -> Participants:
+        """Who takes part."""
+        ...
+
+    @property
+    def subjects(self) -> Subjects:
+        """The mapping of registration numbers."""
+        ...
+
+    @property
+    def deliveries(self) -> Deliveries:
+        """How far each delivery has come."""
+        ...
+
+    @property
+    def records(self) -> Records:
+        """Every version of every record."""
+        ...
+
+    @property
+    def series(self) -> Series:
+        """Stored summaries."""
+        ...
+
+    @property
+    def changes(self) -> Changes:
+        """The outbox."""
+        ...
+
+
+class Transactions(Protocol):
+    """Opens transactions."""
+
+    def begin(self) -> AbstractAsyncContextManager[Work]:
+        """Give a write transaction."""
+        ...
+
+    def read(self) -> AbstractAsyncContextManager[Work]:
+        """Give a snapshot."""
+        ...
+
+
+class Retry(Protocol):
+    """Runs work again that lost a race against another transaction."""
+
+    async def __call__(self, work: Callable[[], Awaitable[Ack]]) -> Ack:
+        """Return what the work returns in the end."""
+        ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one provider that were checked one by one.
+
+    Args:
+        provider_id: whose.
+        historical: they count as known when the provider obtained them.
+        sequence: in the delivery; 0 without one.
+        rows: the well-formed ones.
+        rejections: why the others are not.
+        delivery: as it was opened; None of a single submission.
+    """
+
+    provider_id: str
+    historical: bool
+    sequence: int
+    rows: Sequence[Incoming]
+    rejections: Sequence[Rejection]
+    delivery: Delivery | None = None
+
+
+class TakeIn:
+    """Takes in batches.
+
+    Args:
+        transactions: opens transactions.
+        retry: runs a transaction again that lost a race.
+        layouts: what summaries hold, by record type.
+        clock: the time.
+    """
+
+    def __init__(
+        self,
+        transactions: Transactions,
+        retry: Retry,
+        layouts: Mapping[str, Layout],
+        clock: Clock,
+    ) -> None:
+        self._transactions = transactions
+        self._retry = retry
+        self._layouts = layouts
+        self._clock = clock
+
+    async def supplier(self, provider_id: str, *, historical: bool) -> Participant:
+        """Return a provider that may supply records now.
+
+        Raises:
+            PermissionDeniedError: NOT_YOURS, PARTICIPANT_SUSPENDED or BACKFILL_NOT_ALLOWED.
+        """
+        async with self._transactions.read() as work:
+            found = await work.participants.get(provider_id)
+        return check_supplier(found, historical=historical)
+
+    async def open(self, provider_id: str, delivery_id: str, *, historical: bool) -> Delivery:
+        """Return a delivery, where it stands.
+
+        Raises:
+            InvalidArgumentError: FIELD_INVALID, it was opened otherwise before.
+        """
+        async with self._transactions.read() as work:
+            delivery = await work.deliveries.get(provider_id, delivery_id)
+        if delivery is None:
+            return Delivery(provider_id, delivery_id, historical)
+        check_reopened(delivery, historical=historical)
+        return delivery
+
+    async def __call__(self, batch: Batch) -> Ack:
+        """Take in a batch; everything or, when it raises, nothing of it is stored.
+
+        Raises:
+            OutOfRangeError: OUT_OF_SEQUENCE.
+            PermissionDeniedError: as `supplier`.
+        """
+        return await self._retry(lambda: self._transact(batch))
+
+    async def _transact(self, batch: Batch) -> Ack:
+        now = self._clock.now()
+        async with self._transactions.begin() as work:
+            delivery = batch.delivery
+            if delivery:
+                delivery = await work.deliveries.lock(delivery)
+                check_reopened(delivery, historical=batch.historical)
+                earlier = delivery.earlier(batch.sequence)
+                if earlier:
+                    return earlier
+            check_supplier(
+                await work.participants.get(batch.provider_id), historical=batch.historical
+            )
+            rows, unnamed = await _named(work.subjects, batch.rows)
+            done = await self._take(work, batch, rows, now)
+            ack = Ack(
+                batch.sequence,
+                tuple(done.accepted),
+                tuple(done.duplicates),
+                tuple(sorted([*batch.rejections, *unnamed, *done.rejections])),
+            )
+            if delivery:
+                advanced = Delivery(
+                    delivery.provider_id, delivery.delivery_id, delivery.historical, ack
+                )
+                await work.deliveries.advance(advanced, now)
+        return ack
+
+    async def _take(
+        self,
+        work: Work,
+        batch: Batch,
+        rows: Sequence[tuple[RecordKey, Incoming]],
+        now: datetime,
+    ) -> "_Admission":
+        provider_id = batch.provider_id
+        of_record = {
+            key[:2]: SeriesKey(key.subject_id, key.record_type, provider_id) for key, _ in rows
+        }
+        # Holding the series first keeps every record of theirs still until the commit.
+        states = await work.series.lock(of_record.values())
+        histories = await work.records.histories(provider_id, [key for key, _ in rows])
+        admission = _Admission(histories, now, historical=batch.historical)
+        for key, incoming in rows:
+            admission.admit(of_record[key[:2]], key, incoming)
+        if not admission.records:
+            return admission
+        removed = await work.records.facts_of(provider_id, admission.superseded)
+        for key, fact in removed:
+            admission.changes[of_record[key[:2]]].removed.append(fact)
+        await work.records.insert(provider_id, admission.records, now)
+        await update_summaries(work.series, work.records, self._layouts, states, admission.changes)
+        await work.changes.append(admission.announcements(provider_id))
+        return admission
+
+
+async def _named(
+    subjects: Subjects, rows: Sequence[Incoming]
+) -> tuple[list[tuple[RecordKey, Incoming]], list[Rejection]]:
+    """Return the rows with the key of their record, and those about a subject that is not."""
+    ids: Mapping[str, str] = {}
+    if usccs := {row.uscc for row in rows if row.uscc}:
+        ids = await subjects.resolve_or_create_many(usccs)
+    existing: set[str] = set()
+    if named := {row.subject_id for row in rows if not row.uscc}:
+        existing = await subjects.existing(named)
+    keyed = []
+    rejections = []
+    for row in rows:
+        subject_id = ids[row.uscc] if row.uscc else row.subject_id
+        if row.uscc or subject_id in existing:
+            keyed.append((RecordKey(subject_id, row.record_type, row.provider_record_id), row))
+        else:
+            problem = "there is no such subject: name it by its registration number"
+            rejections.append(Rejection(row.row, "NOT_FOUND", "subject.subject_id", problem))
+    return keyed, rejections
+
+
+class _Admission:
+    """What becomes of the rows of a batch, one after the other.
+
+    Args:
+        histories: versions that are stored; those of this batch are added.
+        now: when the batch is recorded.
+        historical: rows count as known when the provider obtained them.
+    """
+
+    def __init__(
+        self, histories: dict[RecordKey, History], now: datetime, *, historical: bool
+    ) -> None:
+        self.accepted: list[int] = []
+        self.duplicates: list[int] = []
+        self.rejections: list[Rejection] = []
+        self.records: list[NewRecord] = []
+        self.changes: dict[SeriesKey, SeriesChange] = {}
+        self.superseded: list[tuple[RecordKey, int]] = []
+        self._histories = histories
+        self._now = now
+        self._recorded_at = (now - EPOCH) // _MICROSECOND
+        self._historical = historical
+        self._facts: dict[tuple[RecordKey, int], Fact] = {}
+        self._news: dict[tuple[str, str, ChangeKind], None] = {}
+
+    def admit(self, series: SeriesKey, key: RecordKey, row: Incoming) -> None:
+        history = self._histories.get(key)
+        verdict = admit(row, history)
+        if isinstance(verdict, Duplicate):
+            self.duplicates.append(row.row)
+        elif isinstance(verdict, Rejection):
+            self.rejections.append(verdict)
+        else:
+            if history is None:
+                self._histories[key] = History({1: row.content_hash}, 1)
+            else:
+                history.add(row.version, row.content_hash, retracted=row.retracted)
+            self._accept(series, key, row, verdict)
+
+    def _accept(self, series: SeriesKey, key: RecordKey, row: Incoming, verdict: Accepted) -> None:
+        known_at = self._recorded_at
+        if self._historical and row.obtained_at < known_at:
+            known_at = row.obtained_at
+        self.accepted.append(row.row)
+        self.records.append(NewRecord(key.subject_id, row, known_at))
+        change = self.changes.get(series)
+        if change is None:
+            change = self.changes[series] = SeriesChange(known_at)
+        elif known_at > change.known_at:
+            change.known_at = known_at
+        if row.fact is not None:
+            change.added.append(row.fact)
+            self._facts[key, row.version] = row.fact
+        if row.version > 1:
+            self._correct(change, key, row, verdict)
+
+    def _correct(
+        self, change: SeriesChange, key: RecordKey, row: Incoming, verdict: Accepted
+    ) -> None:
+        kind = ChangeKind.RECORD_RETRACTED if row.retracted else ChangeKind.RECORD_CORRECTED
+        self._news[key.subject_id, key.record_type, kind] = None
+        if not verdict.corrects:
+            return
+        mine = self._facts.get((key, verdict.corrects))
+        if mine is not None:
+            change.removed.append(mine)
+        else:
+            self.superseded.append((key, verdict.corrects))
+
+    def announcements(self, provider_id: str) -> list[Change]:
+        """Return what the outbox tells."""
+        return [
+            Change(
+                kind=kind,
+                changed_at=self._now,
+                subject_id=subject_id,
+                participant_id=provider_id,
+                record_type=record_type,
+            )
+            for subject_id, record_type, kind in self._news
+        ]

@@ -1,0 +1,202 @@
+"""Rows of a batch, from the wire to what `app` admits: each is checked alone, at the edge.
+
+What leaves here has no counterparty in clear and no field that the .proto does not know. Attribute
+access on messages is what a row costs most, so each is done once.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime, timedelta
+from functools import lru_cache
+from hashlib import sha256
+from struct import Struct
+from typing import Any, Final
+
+import protovalidate
+
+from puhui.datashare.v1 import records_pb2
+from services.datashare.catalogue.domain import Catalogue, RecordType
+from services.datashare.records.domain import Incoming, Rejection, RowProblem
+from services.datashare.records.payloads import (
+    day_of,
+    month_of,
+    payload_types,
+    readers,
+)
+from services.datashare.records.tokens import CounterpartyTokens
+from services.datashare.subjects.uscc import UsccError, check
+from services.kit.calls import field_path
+
+CLOCK_SKEW: Final = timedelta(minutes=5)
+"""How far a provider's clock may run ahead of ours."""
+CHINA: Final = timedelta(hours=8)
+"""Reporting dates are in China Standard Time, which has no summer time."""
+
+_RETRACTED: Final = records_pb2.RECORD_STATUS_RETRACTED
+_HASHED: Final = Struct(">Bii")
+_NUMBERS: Final = ("int", "uint", "sint", "fixed", "sfixed", "double", "float")
+_PERIOD_FROM: Final = "from"
+_SECONDS_A_DAY: Final = 86_400
+_CHINA_SECONDS: Final = 28_800
+# Longer than any timestamp's microseconds would fit a 64-bit column.
+_SECONDS: Final = range(-(1 << 40), 1 << 40)
+
+_checked_uscc = lru_cache(1 << 16)(check)
+
+
+class Intake:
+    """Checks rows.
+
+    Args:
+        catalogue: the types.
+        tokens: hides counterparties.
+    """
+
+    def __init__(self, catalogue: Catalogue, tokens: CounterpartyTokens) -> None:
+        self._types = catalogue.types
+        self._readers = readers(catalogue)
+        self._empty = {name: make() for name, make in payload_types().items()}
+        self._may_supply = {
+            (kind, name): policy
+            for name, policy in catalogue.types.items()
+            for kind in policy.provider_kinds
+        }
+        self._tokens = tokens
+        self._validator = protovalidate.Validator()
+
+    def read(
+        self, records: Iterable[Any], first_row: int, kind: str, now: datetime
+    ) -> tuple[list[Incoming], list[Rejection]]:
+        """Return the rows that are well formed, and why the others are not.
+
+        The records are changed: counterparties are replaced by their tokens.
+
+        Args:
+            records: `puhui.datashare.v1.Record`s.
+            first_row: index of the first one in its batch.
+            kind: of the provider.
+            now: the time.
+        """
+        incoming = []
+        rejections = []
+        today = ((now + CHINA).date() - date(1970, 1, 1)).days
+        latest = int((now + CLOCK_SKEW).timestamp() * 1_000_000)
+        for row, record in enumerate(records, first_row):
+            try:
+                incoming.append(self._row(record, row, kind, today, latest))
+            except RowProblem as problem:
+                rejections.append(Rejection(row, problem.reason, problem.field, problem.message))
+        return incoming, rejections
+
+    def _row(self, record: Any, row: int, kind: str, today: int, latest: int) -> Incoming:
+        record_type: str = record.record_type
+        policy = self._may_supply.get((kind, record_type))
+        if policy is None:
+            raise _not_suppliable(self._types, record_type)
+        violations = self._validator.collect_violations(record)
+        if violations:
+            raise _problem(violations[0].proto)
+        if record.schema_version > policy.schema_version:
+            raise RowProblem("FIELD_INVALID", "schema_version", "newer than the catalogue's")
+        retracted: bool = record.status == _RETRACTED
+        field = record.WhichOneof("payload")
+        if field != record_type and not (retracted and field is None):
+            raise RowProblem(
+                "TYPE_MISMATCH", field or "payload", f"the payload of this type is `{record_type}`"
+            )
+        uscc, subject_id = _subject(record.subject)
+        occurred_from, occurred_to = _occurred(record, today)
+        obtained_at = _obtained(record.obtained_at, occurred_from, latest)
+        provider_record_id: str = record.provider_record_id
+        month = month_of(occurred_to)
+        payload = self._empty[record_type] if field is None else getattr(record, field)
+        if record_type == "vat_invoice":
+            self._hide_counterparty(payload)
+        payload.DiscardUnknownFields()
+        fact = None
+        if not retracted:
+            order = (occurred_to, obtained_at, provider_record_id)
+            fact = self._readers[record_type](payload, month, order, today)
+            month = fact.month
+        content: bytes = payload.SerializeToString(deterministic=True)
+        return Incoming(
+            row,
+            uscc,
+            subject_id,
+            record_type,
+            provider_record_id,
+            record.version or 1,
+            retracted,
+            occurred_from,
+            occurred_to,
+            month,
+            obtained_at,
+            record.schema_version or 1,
+            sha256(_HASHED.pack(retracted, occurred_from, occurred_to) + content).digest(),
+            content,
+            fact,
+        )
+
+    def _hide_counterparty(self, invoice: Any) -> None:
+        name = invoice.counterparty
+        if name:
+            invoice.counterparty_token = self._tokens.of(name)
+            invoice.ClearField("counterparty")
+        else:
+            invoice.ClearField("counterparty_token")
+
+
+def _not_suppliable(types: Mapping[str, RecordType], name: str) -> RowProblem:
+    if name in types:
+        return RowProblem(
+            "TYPE_NOT_YOURS", "record_type", "this kind of provider does not supply this type"
+        )
+    return RowProblem(
+        "TYPE_UNKNOWN", "record_type", "not in the catalogue: ListRecordTypes names the types"
+    )
+
+
+def _subject(ref: Any) -> tuple[str, str]:
+    code = ref.uscc
+    if not code:
+        return "", ref.subject_id
+    try:
+        return _checked_uscc(code), ""
+    except UsccError as error:
+        raise RowProblem("USCC_MALFORMED", "subject.uscc", str(error)) from None
+
+
+def _occurred(record: Any, today: int) -> tuple[int, int]:
+    if record.WhichOneof("occurred") == "date":
+        day = day_of(record.date, "date", today)
+        return day, day
+    period = record.period
+    begins = day_of(getattr(period, _PERIOD_FROM), "period.from", today)
+    # The month that is running may be reported, so a period may end after today, but not far.
+    ends = day_of(period.to, "period.to", today + 366)
+    if ends < begins:
+        raise RowProblem("DATE_INVALID", "period.to", "the period ends before it begins")
+    return begins, ends
+
+
+def _obtained(stamp: Any, occurred_from: int, latest: int) -> int:
+    seconds: int = stamp.seconds
+    if seconds not in _SECONDS or not 0 <= stamp.nanos < 1_000_000_000:
+        raise RowProblem("DATE_INVALID", "obtained_at", "no such time")
+    microseconds: int = seconds * 1_000_000 + stamp.nanos // 1_000
+    if microseconds > latest:
+        raise RowProblem("DATE_IN_FUTURE", "obtained_at", "lies in the future: check the clock")
+    if seconds + _CHINA_SECONDS < occurred_from * _SECONDS_A_DAY:
+        raise RowProblem("DATE_INVALID", "obtained_at", "obtained before it happened")
+    return microseconds
+
+
+def _problem(violation: Any) -> RowProblem:
+    path = field_path(violation)
+    rule, _, detail = violation.rule_id.partition(".")
+    if path == "subject.uscc":
+        reason = "USCC_MALFORMED"
+    elif detail and rule.rstrip("0123456789") in _NUMBERS:
+        reason = "NUMBER_OUT_OF_RANGE"
+    else:
+        reason = "FIELD_INVALID"
+    return RowProblem(reason, path, violation.message)

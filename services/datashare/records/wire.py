@@ -1,0 +1,31 @@
+"""Acks as messages: on the wire, and kept for a sender that lost one."""
+
+from puhui.datashare.v1 import records_pb2
+from services.datashare.records.domain import Ack, Rejection
+
+
+def ack_message(ack: Ack) -> records_pb2.PushAck:
+    """Return the message of an ack."""
+    return records_pb2.PushAck(
+        sequence=ack.sequence,
+        accepted=ack.accepted,
+        duplicates=ack.duplicates,
+        rejections=[
+            records_pb2.RowRejection(row=row, reason=reason, field=field, message=message)
+            for row, reason, field, message in ack.rejections
+        ],
+    )
+
+
+def ack_of(content: bytes) -> Ack:
+    """Return the ack in a serialised message."""
+    message = records_pb2.PushAck.FromString(content)
+    return Ack(
+        sequence=message.sequence,
+        accepted=tuple(message.accepted),
+        duplicates=tuple(message.duplicates),
+        rejections=tuple(
+            Rejection(item.row, item.reason, item.field, item.message)
+            for item in message.rejections
+        ),
+    )

@@ -1,0 +1,218 @@
+"""Reading summaries as of a time.
+
+What is stored is the present. It is handed over as it is, byte for byte, when nothing that became
+known later is in it; else the series is folded from the raw records known then. Derived measures
+are computed by the first reader after a change, and kept.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.datashare.bulk import relation
+from services.datashare.summaries import derived
+from services.datashare.summaries.codec import clip, decode, encode
+from services.datashare.summaries.domain import (
+    Fact,
+    FactWanted,
+    Layout,
+    SeriesKey,
+    StoredSeries,
+    SummaryQuery,
+    Table,
+    TradeTotals,
+    fold,
+    trades_of,
+)
+from services.datashare.summaries.store import KEY, counterparty, series, supply
+
+
+class PastFacts(Protocol):
+    """Raw records, as the facts that they were to a summary."""
+
+    async def facts(
+        self, wanted: FactWanted, as_of: datetime | None = None
+    ) -> Mapping[SeriesKey, Sequence[Fact]]:
+        """Return the facts of the records that counted by what was known at a time."""
+        ...
+
+
+class _Stored(NamedTuple):
+    key: SeriesKey
+    revision: int
+    derived_revision: int
+    known_at: datetime
+    first_month: int
+    last_month: int
+    content: bytes
+
+
+class SummaryReader:
+    """Summaries in one write transaction.
+
+    Args:
+        conn: the transaction; a write one, because derived measures are stored.
+        facts: raw records in the same transaction.
+        layouts: by record type.
+    """
+
+    def __init__(
+        self, conn: AsyncConnection, facts: PastFacts, layouts: Mapping[str, Layout]
+    ) -> None:
+        self._conn = conn
+        self._facts = facts
+        self._layouts = layouts
+
+    async def supplied_types(self) -> frozenset[str]:
+        """Return the record types of which some provider has ever supplied a record."""
+        rows = await self._conn.execute(sa.select(supply.c.record_type).distinct())
+        return frozenset(rows.scalars())
+
+    async def read(self, queries: Sequence[SummaryQuery]) -> list[tuple[StoredSeries, ...]]:
+        """Return the series of each query, in the order of type and provider.
+
+        A series without a month in the query's period is left out. `first_month` does not limit
+        types that are open by law: theirs describe a state that lasts.
+        """
+        stored = await self._stored(queries)
+        matched = [(query, _matching(stored, query)) for query in queries]
+        wanted = [(query, row) for query, rows in matched for row in rows]
+        now = await self._present({row.key: row for query, row in wanted if _is_now(query, row)})
+        then = {as_of: await self._past(keys, as_of) for as_of, keys in _past_keys(wanted).items()}
+        answers = []
+        for query, rows in matched:
+            parts = []
+            for row in rows:
+                first = query.first_month if self._layouts[row.key.record_type].bounded else 0
+                content: bytes | None
+                if not _is_now(query, row):
+                    content = clip(then[query.as_of][row.key], first, query.last_month)
+                elif first <= row.first_month and 0 < row.last_month <= query.last_month:
+                    content = now[row.key]
+                else:
+                    content = clip(now[row.key], first, query.last_month)
+                if content:
+                    parts.append(StoredSeries(row.key.record_type, row.key.provider_id, content))
+            answers.append(tuple(parts))
+        return answers
+
+    async def _stored(self, queries: Sequence[SummaryQuery]) -> dict[str, list[_Stored]]:
+        pairs = {(query.subject_id, name) for query in queries for name in query.record_types}
+        if not pairs:
+            return {}
+        pair = {name: KEY[name] for name in ("subject_id", "record_type")}
+        wanted = relation(self._conn, "wanted", pair, sorted(pairs))
+        rows = await self._conn.execute(
+            sa.select(series)
+            .join(wanted, sa.and_(*(series.c[name] == wanted.c[name] for name in pair)))
+            .order_by(series.c.record_type, series.c.provider_id)
+        )
+        found: dict[str, list[_Stored]] = {}
+        for row in rows:
+            stored = _Stored(SeriesKey(*row[:3]), *row[3:])
+            found.setdefault(stored.key.subject_id, []).append(stored)
+        return found
+
+    async def _present(self, rows: Mapping[SeriesKey, _Stored]) -> dict[SeriesKey, bytes]:
+        """Return contents with derived measures, computing and storing those that are missing."""
+        contents = {key: row.content for key, row in rows.items()}
+        stale = sorted(key for key, row in rows.items() if row.derived_revision != row.revision)
+        for key in stale:
+            layout = self._layouts[key.record_type]
+            table = decode(layout, rows[key].content)
+            contents[key] = encode(
+                key, layout, table, self._derive(layout, table, await self._trades(key))
+            )
+            await self._keep(key, rows[key].revision, contents[key])
+        return contents
+
+    async def _trades(self, key: SeriesKey) -> dict[int, list[tuple[int, bytes, int, int]]]:
+        columns = counterparty.c
+        rows = await self._conn.execute(
+            sa.select(
+                columns.side, columns.month, columns.token, columns.invoices, columns.net
+            ).where(columns.subject_id == key.subject_id, columns.provider_id == key.provider_id)
+        )
+        sides: dict[int, list[tuple[int, bytes, int, int]]] = {}
+        for side, month, token, invoices, net in rows:
+            sides.setdefault(side, []).append((month, token, invoices, net))
+        return sides
+
+    def _derive(
+        self,
+        layout: Layout,
+        table: Table,
+        sides: Mapping[int, list[tuple[int, bytes, int, int]]],
+    ) -> dict[str, list[int]]:
+        if not layout.derived:
+            return {}
+        columns = {
+            f"{word}_{name}": values
+            for side, word in derived.SIDES.items()
+            for name, values in derived.derive(
+                derived.trades(sides.get(side, [])), sorted(table.rows)
+            ).items()
+        }
+        return {name: columns[name] for name in layout.derived}
+
+    async def _keep(self, key: SeriesKey, revision: int, content: bytes) -> None:
+        """Store derived measures, unless the series is being changed just now.
+
+        A reader never waits for a writer here: it would hold what it has locked meanwhile.
+        """
+        this = sa.and_(*(series.c[name] == value for name, value in zip(KEY, key, strict=True)))
+        if self._conn.dialect.name == "postgresql":
+            free = sa.select(series.c.revision).where(this).with_for_update(skip_locked=True)
+            if await self._conn.scalar(free) != revision:
+                return
+        await self._conn.execute(
+            sa.update(series)
+            .where(this, series.c.revision == revision)
+            .values(content=content, derived_revision=revision)
+        )
+
+    async def _past(self, keys: AbstractSet[SeriesKey], as_of: datetime) -> dict[SeriesKey, bytes]:
+        found = await self._facts.facts(dict.fromkeys(sorted(keys)), as_of)
+        contents = {}
+        for key in keys:
+            layout = self._layouts[key.record_type]
+            facts = found.get(key, ())
+            table = fold(layout, facts)
+            columns = self._derive(layout, table, _by_side(trades_of(facts)))
+            contents[key] = encode(key, layout, table, columns)
+        return contents
+
+
+def _is_now(query: SummaryQuery, row: _Stored) -> bool:
+    return row.known_at <= query.as_of
+
+
+def _past_keys(
+    wanted: Iterable[tuple[SummaryQuery, _Stored]],
+) -> dict[datetime, set[SeriesKey]]:
+    keys: dict[datetime, set[SeriesKey]] = {}
+    for query, row in wanted:
+        if not _is_now(query, row):
+            keys.setdefault(query.as_of, set()).add(row.key)
+    return keys
+
+
+def _matching(stored: Mapping[str, Iterable[_Stored]], query: SummaryQuery) -> list[_Stored]:
+    providers = query.provider_ids
+    return [
+        row
+        for row in stored.get(query.subject_id, ())
+        if row.key.record_type in query.record_types
+        and (providers is None or row.key.provider_id in providers)
+    ]
+
+
+def _by_side(totals: TradeTotals) -> dict[int, list[tuple[int, bytes, int, int]]]:
+    sides: dict[int, list[tuple[int, bytes, int, int]]] = {}
+    for (side, month, token), (invoices, net) in totals.items():
+        sides.setdefault(side, []).append((month, token, invoices, net))
+    return sides

@@ -1,0 +1,151 @@
+"""The tables of summaries.
+
+Invariants: a series' row is the lock of its records: whoever adds records of that subject, type and
+provider holds it, taken in sorted order. `content` has the derived measures if and only if
+`derived_revision` equals `revision`.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.datashare.bulk import relation, stored_time, upsert_rows
+from services.datashare.schema import metadata
+from services.datashare.summaries.codec import decode, encode
+from services.datashare.summaries.domain import (
+    Layout,
+    SeriesKey,
+    SeriesState,
+    Table,
+    TradeTotals,
+)
+from services.kit.db import EPOCH, UtcTime, from_microseconds, to_microseconds
+
+series = sa.Table(
+    "summary_series",
+    metadata,
+    sa.Column("subject_id", sa.String(64), primary_key=True),
+    sa.Column("record_type", sa.String(64), primary_key=True),
+    sa.Column("provider_id", sa.String(64), primary_key=True),
+    sa.Column("revision", sa.BigInteger, nullable=False),
+    sa.Column("derived_revision", sa.BigInteger, nullable=False),
+    sa.Column("known_at", UtcTime, nullable=False),
+    sa.Column("first_month", sa.Integer, nullable=False),
+    sa.Column("last_month", sa.Integer, nullable=False),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+counterparty = sa.Table(
+    "summary_counterparty",
+    metadata,
+    sa.Column("subject_id", sa.String(64), primary_key=True),
+    sa.Column("provider_id", sa.String(64), primary_key=True),
+    sa.Column("side", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("month", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("token", sa.LargeBinary, primary_key=True),
+    sa.Column("invoices", sa.BigInteger, nullable=False),
+    sa.Column("net", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+supply = sa.Table(
+    "summary_supply",
+    metadata,
+    sa.Column("record_type", sa.String(64), primary_key=True),
+    sa.Column("provider_id", sa.String(64), primary_key=True),
+)
+
+KEY: Final = {"subject_id": sa.String(), "record_type": sa.String(), "provider_id": sa.String()}
+
+
+class SeriesStore:
+    """Summaries in one write transaction.
+
+    Args:
+        conn: the transaction.
+        layouts: by record type.
+    """
+
+    def __init__(self, conn: AsyncConnection, layouts: Mapping[str, Layout]) -> None:
+        self._conn = conn
+        self._layouts = layouts
+
+    async def lock(self, keys: Iterable[SeriesKey]) -> dict[SeriesKey, SeriesState]:
+        """Return the state of every series, which nobody else changes until the end."""
+        wanted = sorted(set(keys))
+        states = await self._locked(wanted)
+        missing = [key for key in wanted if key not in states]
+        if missing and self._conn.dialect.name == "postgresql":
+            # A row to lock, which another transaction may be making just now.
+            nothing: tuple[Any, ...] = (0, 0, stored_time(self._conn, EPOCH), 0, 0, b"")
+            await upsert_rows(self._conn, series, [tuple(key) + nothing for key in missing], {})
+            states |= await self._locked(missing)
+        for key in missing:
+            states.setdefault(key, SeriesState(0, 0, Table()))
+        return states
+
+    async def _locked(self, keys: list[SeriesKey]) -> dict[SeriesKey, SeriesState]:
+        if not keys:
+            return {}
+        wanted = relation(self._conn, "wanted", KEY, keys)
+        columns = [series.c[name] for name in KEY]
+        rows: Any = await self._conn.execute(
+            sa.select(*columns, series.c.revision, series.c.known_at, series.c.content)
+            .join(wanted, sa.and_(*(column == wanted.c[column.name] for column in columns)))
+            .order_by(*columns)
+            .with_for_update(of=series)
+        )
+        states = {}
+        for subject_id, record_type, provider_id, revision, known_at, content in rows:
+            key = SeriesKey(subject_id, record_type, provider_id)
+            states[key] = SeriesState(
+                revision,
+                to_microseconds(known_at),
+                decode(self._layouts[record_type], content),
+            )
+        return states
+
+    async def save(self, states: Mapping[SeriesKey, SeriesState]) -> None:
+        """Store locked series."""
+        rows = []
+        for key, state in states.items():
+            layout = self._layouts[key.record_type]
+            rows.append(
+                (
+                    *key,
+                    state.revision,
+                    0 if layout.derived else state.revision,
+                    stored_time(self._conn, from_microseconds(state.known_at)),
+                    min(state.table.rows, default=0),
+                    max(state.table.rows, default=0),
+                    encode(key, layout, state.table, {}),
+                )
+            )
+        names = ["revision", "derived_revision", "known_at", "first_month", "last_month", "content"]
+        await upsert_rows(self._conn, series, rows, {name: f"excluded.{name}" for name in names})
+
+    async def add_trades(self, trades: Mapping[SeriesKey, TradeTotals]) -> None:
+        """Add to the dealings with counterparties."""
+        rows = [
+            (key.subject_id, key.provider_id, side, month, token, invoices, net)
+            for key, totals in trades.items()
+            for (side, month, token), (invoices, net) in totals.items()
+            if invoices or net
+        ]
+        rows.sort()
+        await upsert_rows(
+            self._conn,
+            counterparty,
+            rows,
+            {
+                name: f"summary_counterparty.{name} + excluded.{name}"
+                for name in ("invoices", "net")
+            },
+        )
+
+    async def note_supply(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Remember that a provider supplies a record type: pairs of type and provider."""
+        await upsert_rows(self._conn, supply, sorted(set(pairs)), {})
