@@ -1,0 +1,223 @@
+"""Fetching: what is released, what is recorded, what a replay gets."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from services.datashare.access.app import Item
+from services.datashare.access.domain import Access, Outcome, Released, content
+from services.datashare.consent.domain import Action
+from services.datashare.log.domain import LeafKind, canonical, leaf_hash
+from services.datashare.participants.domain import Standing
+from services.kit.errors import PermissionDeniedError, PuhuiError
+from tests.fakes.datashare_world import BANK, FIRM, NOW, OTHER, RIVAL, World, caller
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def reasons(results: list[Released | PuhuiError]) -> list[str]:
+    return ["RELEASED" if isinstance(result, Released) else result.reason for result in results]
+
+
+async def released(world: World, item: Item) -> Released:
+    (result,) = await world.fetched(item)
+    assert isinstance(result, Released)
+    return result
+
+
+class TestRelease:
+    async def test_the_summary_comes_with_its_access(self, world: World) -> None:
+        consent = await world.granted()
+        result = await released(world, world.item(consent, officer="王", file_reference="F-1"))
+        assert [series.content for series in result.series] == [b"vat_invoice par_tax"]
+        (access,) = world.recorded()
+        assert access == Access(
+            access_id=result.access_id,
+            subject_id="sub_0001",
+            recipient_id="par_bank",
+            request_id=access.request_id,
+            fingerprint=b"f" * 32,
+            accessed_at=NOW,
+            as_of=NOW,
+            purpose="credit_application",
+            record_types=(
+                "court_case",
+                "grant",
+                "ip_right",
+                "registration",
+                "tax_filing",
+                "tech_status",
+                "vat_invoice",
+            ),
+            content_level=access.content_level,
+            first_month=202301,
+            last_month=202612,
+            consent_id=consent.core.consent_id,
+            consent_revision=2,
+            outcome=Outcome.RELEASED,
+            refusal_reason="",
+            channel=access.channel,
+            officer="王",
+            file_reference="F-1",
+        )
+
+    async def test_its_leaf_can_be_checked_from_what_is_listed(self, world: World) -> None:
+        await released(world, world.item(await world.granted()))
+        (access,) = world.recorded()
+        listed, _ = await world.accesses(caller(FIRM), "", "", 10)
+        (leaf,) = (
+            leaf
+            for leaf in world.transactions.memory.leaves.values()
+            if leaf.kind is LeafKind.ACCESS
+        )
+        assert leaf.hash == leaf_hash(leaf.salt, canonical(content(access)))
+        assert [one.leaf_hash for one in listed] == [leaf.hash]
+
+    async def test_only_consented_providers_are_read_but_for_what_is_open(
+        self, world: World
+    ) -> None:
+        world.supply("sub_0001", "vat_invoice", "par_elsewhere")
+        world.supply("sub_0001", "court_case", "par_court")
+        result = await released(world, world.item(await world.granted()))
+        assert [(series.record_type, series.provider_id) for series in result.series] == [
+            ("vat_invoice", "par_tax"),
+            ("court_case", "par_court"),
+        ]
+
+
+class TestRefusal:
+    async def test_it_is_recorded_with_its_reason_and_touches_nobody_else(
+        self, world: World
+    ) -> None:
+        good, ended = await world.granted(), await world.granted()
+        await world.end(caller(FIRM), ended, Action.WITHDRAW)
+        results = await world.fetched(world.item(good), world.item(ended), world.item(good))
+        assert reasons(results) == ["RELEASED", "CONSENT_WITHDRAWN", "RELEASED"]
+        assert [
+            (access.outcome, access.refusal_reason, access.consent_revision)
+            for access in world.recorded()
+        ] == [
+            (Outcome.RELEASED, "", 2),
+            (Outcome.REFUSED, "CONSENT_WITHDRAWN", 3),
+            (Outcome.RELEASED, "", 2),
+        ]
+
+    async def test_another_banks_consent_is_as_if_there_were_none(self, world: World) -> None:
+        consent = await world.granted()
+        theirs = replace(world.item(consent), caller=caller(OTHER))
+        none = world.item(consent, consent_id="con_none")
+        first, second = await world.fetched(theirs, none)
+        assert isinstance(first, PuhuiError)
+        assert isinstance(second, PuhuiError)
+        assert (first.code, first.reason, first.message) == (
+            second.code,
+            second.reason,
+            second.message,
+        )
+
+    async def test_a_suspended_bank_gets_nothing_at_once(self, world: World) -> None:
+        item = world.item(await world.granted())
+        people = world.transactions.memory.participants
+        people["par_bank"] = replace(BANK, standing=Standing.SUSPENDED)
+        assert reasons(await world.fetched(item)) == ["PARTICIPANT_SUSPENDED"]
+        assert [access.refusal_reason for access in world.recorded()] == ["PARTICIPANT_SUSPENDED"]
+
+    async def test_nobody_knows_about_a_subject_that_is_none(self, world: World) -> None:
+        unknown = world.item(None, subject_id="sub_9999")
+        assert reasons(await world.fetched(unknown, world.item(None))) == ["NOT_FOUND", "RELEASED"]
+
+    async def test_who_is_late_costs_nothing(self, world: World) -> None:
+        consent = await world.granted()
+        late = replace(world.item(consent), deadline=NOW)
+        in_time = replace(world.item(consent), deadline=NOW + timedelta(seconds=1))
+        results = await world.fetched(late, in_time)
+        assert reasons(results) == ["DEADLINE_EXCEEDED", "RELEASED"]
+        assert len(world.recorded()) == 1
+
+    async def test_a_batch_of_only_late_ones_opens_no_transaction(self, world: World) -> None:
+        before = world.transactions.memory
+        late = replace(world.item(None), deadline=NOW - timedelta(seconds=1))
+        assert reasons(await world.fetched(late)) == ["DEADLINE_EXCEEDED"]
+        assert world.transactions.memory is before
+
+
+class TestReplay:
+    async def test_it_is_the_same_access_and_the_same_data(self, world: World) -> None:
+        item = world.item(await world.granted())
+        first = await released(world, item)
+        world.clock.advance(timedelta(days=3))
+        assert await released(world, item) == first
+        assert len(world.recorded()) == 1
+
+    async def test_another_body_is_refused_and_not_recorded(self, world: World) -> None:
+        item = world.item(await world.granted())
+        await released(world, item)
+        other = replace(item, fetch=replace(item.fetch, fingerprint=b"g" * 32))
+        assert reasons(await world.fetched(other)) == ["REQUEST_ID_REUSED"]
+        assert len(world.recorded()) == 1
+
+    async def test_it_is_refused_after_withdrawal(self, world: World) -> None:
+        consent = await world.granted()
+        item = world.item(consent)
+        first = await released(world, item)
+        await world.end(caller(FIRM), consent, Action.WITHDRAW)
+        assert reasons(await world.fetched(item)) == ["CONSENT_WITHDRAWN"]
+        assert [access.refusal_reason for access in world.recorded()] == ["", "CONSENT_WITHDRAWN"]
+        assert len({access.access_id for access in world.recorded()}) == 2
+        assert world.recorded()[0].access_id == first.access_id
+
+    async def test_a_refused_request_may_be_sent_again(self, world: World) -> None:
+        consent = await world.requested()
+        item = world.item(consent)
+        assert reasons(await world.fetched(item)) == ["CONSENT_NOT_ACTIVE"]
+        await world.consents.grant(
+            caller(FIRM), world.key(caller(FIRM)), consent.core.consent_id, consent.sha256, ()
+        )
+        assert reasons(await world.fetched(item)) == ["RELEASED"]
+
+    async def test_within_a_batch_too(self, world: World) -> None:
+        item = world.item(await world.granted())
+        other = replace(item, fetch=replace(item.fetch, fingerprint=b"g" * 32))
+        results = await world.fetched(item, other, item)
+        assert reasons(results) == ["RELEASED", "REQUEST_ID_REUSED", "RELEASED"]
+        assert results[0] == results[2]
+        assert len(world.recorded()) == 1
+
+    async def test_a_request_id_belongs_to_its_caller(self, world: World) -> None:
+        item = world.item(None)
+        results = await world.fetched(item, replace(item, caller=caller(OTHER)))
+        assert reasons(results) == ["RELEASED", "RELEASED"]
+        assert len(world.recorded()) == 2
+
+
+class TestList:
+    async def test_a_firm_sees_all_to_its_data_a_bank_its_own(self, world: World) -> None:
+        item = world.item(await world.granted())
+        open_one = replace(world.item(None), caller=caller(OTHER))
+        rivals = world.item(None, subject_id="sub_0002")
+        await world.fetched(item, open_one, rivals)
+
+        async def listed(who: object, subject_id: str = "") -> list[tuple[str, str]]:
+            found, _ = await world.accesses(caller(who), subject_id, "", 10)  # type: ignore[arg-type]
+            return [(one.access.subject_id, one.recipient_name) for one in found]
+
+        assert await listed(FIRM) == [("sub_0001", "B bank"), ("sub_0001", "A bank")]
+        assert await listed(RIVAL) == [("sub_0002", "A bank")]
+        assert await listed(BANK) == [("sub_0002", "A bank"), ("sub_0001", "A bank")]
+        assert await listed(BANK, "sub_0001") == [("sub_0001", "A bank")]
+        with pytest.raises(PermissionDeniedError) as caught:
+            await listed(FIRM, "sub_0002")
+        assert caught.value.reason == "NOT_YOURS"
+
+    async def test_pages_meet(self, world: World) -> None:
+        await world.fetched(*(world.item(None) for _ in range(5)))
+        seen, before = [], ""
+        for size in (2, 2, 2):
+            page, before = await world.accesses(caller(BANK), "", before, size)
+            seen += [one.access.access_id for one in page]
+        assert before == ""
+        assert seen == sorted((access.access_id for access in world.recorded()), reverse=True)

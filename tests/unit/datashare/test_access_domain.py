@@ -1,0 +1,195 @@
+"""Which months a fetch reads, what it may read, and how it says what is missing."""
+
+from calendar import monthrange
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.datashare.access.domain import (
+    Access,
+    Channel,
+    CoverageState,
+    Fetch,
+    Outcome,
+    Rules,
+    Scope,
+    content,
+    last_months,
+    whole_months,
+)
+from services.datashare.catalogue.domain import ContentLevel
+from services.datashare.catalogue.loader import load
+from services.datashare.consent.domain import Action, Consent, Core, Period, advance, request
+from services.kit.errors import PuhuiError
+from tests.fakes.datashare_world import NOW, TERMS
+
+RULES = Rules(load())
+OPEN = {"registration", "ip_right", "tech_status", "court_case", "grant"}
+CONSENT = advance(request(Core("con_1", "sub_1", "par_bank", TERMS), NOW), Action.GRANT, NOW)
+FETCH = Fetch("r1", b"f" * 32, "sub_1", "con_1", "credit_application")
+ALL_MONTHS = [year * 100 + month for year in range(2022, 2026) for month in range(1, 13)]
+BARE = replace(FETCH, consent_id="")
+
+
+def decide(fetch: Fetch, consent: Consent | None = CONSENT) -> Scope | PuhuiError:
+    return RULES.decide(fetch, "par_bank", consent, NOW, NOW)
+
+
+def scope(fetch: Fetch, consent: Consent | None = CONSENT) -> Scope:
+    decided = decide(fetch, consent)
+    assert isinstance(decided, Scope)
+    return decided
+
+
+def refusal(fetch: Fetch, consent: Consent | None = CONSENT) -> str:
+    decided = decide(fetch, consent)
+    assert isinstance(decided, PuhuiError)
+    return decided.reason
+
+
+class TestMonths:
+    @given(
+        st.lists(st.dates(date(2022, 11, 1), date(2025, 3, 31)), min_size=2, max_size=2).map(sorted)
+    )
+    def test_they_are_those_that_lie_wholly_in_the_period(self, days: list[date]) -> None:
+        first, last = whole_months(Period(*days))
+        read = {month for month in ALL_MONTHS if first <= month <= last}
+        assert read == {
+            month
+            for month in ALL_MONTHS
+            if date(month // 100, month % 100, 1) >= days[0]
+            and date(month // 100, month % 100, monthrange(month // 100, month % 100)[1]) <= days[1]
+        }
+
+    def test_examples(self) -> None:
+        assert whole_months(Period(date(2024, 1, 1), date(2024, 2, 29))) == (202401, 202402)
+        assert whole_months(Period(date(2024, 1, 2), date(2024, 12, 30))) == (202402, 202411)
+        assert whole_months(Period(date(2023, 12, 2), date(2024, 1, 31))) == (202401, 202401)
+        first, last = whole_months(Period(date(2024, 1, 2), date(2024, 1, 30)))
+        assert first > last
+        assert whole_months(Period(date.min, date.max)) == (101, 999912)
+
+    def test_the_last_sixty_end_with_this_month_in_china(self) -> None:
+        new_year_in_china = datetime(2025, 12, 31, 16, 0, tzinfo=UTC)
+        assert last_months(new_year_in_china, 60) == (202102, 202601)
+        assert last_months(new_year_in_china - timedelta(seconds=1), 1) == (202512, 202512)
+
+
+class TestDecide:
+    def test_nothing_named_is_all_of_the_consent_and_all_that_is_open(self) -> None:
+        found = scope(FETCH)
+        assert found.record_types == {"vat_invoice", "tax_filing"} | OPEN
+        assert (found.first_month, found.last_month) == (202301, 202612)
+        consented, free = found.queries
+        assert set(consented.record_types) == {"vat_invoice", "tax_filing"}
+        assert consented.provider_ids == frozenset({"par_tax"})
+        assert set(free.record_types) == OPEN
+        assert free.provider_ids is None
+
+    def test_only_what_is_named_is_read(self) -> None:
+        found = scope(replace(FETCH, record_types=("vat_invoice",)))
+        assert [query.record_types for query in found.queries] == [("vat_invoice",)]
+
+    def test_a_period_within_the_consents_is_taken_as_it_is(self) -> None:
+        found = scope(replace(FETCH, period=Period(date(2024, 1, 1), date(2024, 6, 30))))
+        assert (found.first_month, found.last_month) == (202401, 202406)
+
+    def test_without_a_consent_what_is_open_is_read_for_sixty_months(self) -> None:
+        found = scope(BARE, None)
+        assert found.record_types == OPEN
+        assert (found.first_month, found.last_month) == (202106, 202605)
+        assert [query.provider_ids for query in found.queries] == [None]
+
+    @pytest.mark.parametrize(
+        ("fetch", "reason"),
+        [
+            (replace(FETCH, purpose="curiosity"), "PURPOSE_UNKNOWN"),
+            (replace(BARE, purpose=""), "PURPOSE_UNKNOWN"),
+            (replace(FETCH, record_types=("horoscope",)), "TYPE_UNKNOWN"),
+            (replace(FETCH, as_of=NOW + timedelta(seconds=1)), "DATE_IN_FUTURE"),
+            (replace(BARE, record_types=("vat_invoice",)), "CONSENT_REQUIRED"),
+            (replace(BARE, record_types=("court_case", "tax_filing")), "CONSENT_REQUIRED"),
+            (replace(FETCH, record_types=("credit_facility",)), "TYPE_NOT_CONSENTED"),
+            (replace(FETCH, purpose="model_training"), "PURPOSE_NOT_CONSENTED"),
+            (
+                replace(FETCH, period=Period(date(2022, 12, 31), date(2024, 1, 1))),
+                "PERIOD_NOT_CONSENTED",
+            ),
+            (replace(FETCH, subject_id="sub_2"), "CONSENT_NOT_FOUND"),
+        ],
+    )
+    def test_refusals(self, fetch: Fetch, reason: str) -> None:
+        assert refusal(fetch) == reason if fetch.consent_id else refusal(fetch, None) == reason
+
+    def test_a_consent_that_is_named_must_be_there(self) -> None:
+        assert refusal(replace(FETCH, record_types=("court_case",)), None) == "CONSENT_NOT_FOUND"
+
+    def test_a_consent_that_is_named_must_hold_even_for_what_is_open(self) -> None:
+        withdrawn = advance(CONSENT, Action.WITHDRAW, NOW)
+        fetch = replace(FETCH, record_types=("court_case",))
+        assert refusal(fetch, withdrawn) == "CONSENT_WITHDRAWN"
+
+    def test_a_profile_opens_no_summary(self) -> None:
+        core = replace(CONSENT.core, terms=replace(TERMS, content_level=ContentLevel.PROFILE))
+        assert refusal(FETCH, replace(CONSENT, core=core)) == "CONTENT_NOT_CONSENTED"
+
+
+class TestCoverage:
+    def test_each_kind_of_missing_is_told(self) -> None:
+        states = dict(
+            RULES.coverage(
+                scope(FETCH),
+                present={"vat_invoice", "registration"},
+                supplied={"vat_invoice", "tax_filing", "registration", "court_case"},
+            )
+        )
+        assert states == {
+            "vat_invoice": CoverageState.SUPPLIED,
+            "registration": CoverageState.SUPPLIED,
+            "tax_filing": CoverageState.NOT_SUPPLIED,
+            "court_case": CoverageState.NONE_EXISTS,
+            "ip_right": CoverageState.NOT_SUPPLIED,
+            "tech_status": CoverageState.NOT_SUPPLIED,
+            "grant": CoverageState.NOT_SUPPLIED,
+            "social_insurance": CoverageState.NOT_CONSENTED,
+            "credit_facility": CoverageState.NOT_CONSENTED,
+        }
+
+    def test_what_was_not_asked_for_is_told_only_if_the_consent_leaves_it_out(self) -> None:
+        found = RULES.coverage(scope(replace(FETCH, record_types=("vat_invoice",))), set(), set())
+        assert dict(found) == {
+            "vat_invoice": CoverageState.NOT_SUPPLIED,
+            "social_insurance": CoverageState.NOT_CONSENTED,
+            "credit_facility": CoverageState.NOT_CONSENTED,
+        }
+
+
+def test_a_leaf_attests_every_field_of_an_access() -> None:
+    access = Access(
+        access_id="acc_1",
+        subject_id="sub_1",
+        recipient_id="par_bank",
+        request_id="r1",
+        fingerprint=b"\x0f" * 32,
+        accessed_at=NOW,
+        as_of=NOW,
+        purpose="credit_application",
+        record_types=("vat_invoice",),
+        content_level=ContentLevel.SUMMARY,
+        first_month=202301,
+        last_month=202612,
+        consent_id="con_1",
+        consent_revision=2,
+        outcome=Outcome.RELEASED,
+        refusal_reason="",
+        channel=Channel.SCORING,
+        officer="",
+        file_reference="",
+    )
+    stated = content(access)
+    assert set(stated) == set(Access.__slots__)
+    assert stated["fingerprint"] == "0f" * 32
+    assert stated["accessed_at"] == "2026-05-01T08:30:00.000000Z"

@@ -1,0 +1,212 @@
+"""Registering participants, keys and standing."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from services.datashare.changes.domain import ChangeKind
+from services.datashare.idempotency.domain import RequestKey
+from services.datashare.participants.app import BootstrapKey, ParticipantDirectory, Registration
+from services.datashare.participants.domain import Role, Standing, SubjectName
+from services.datashare.participants.servicer import ParticipantCodec, TimeCodec
+from services.kit.errors import (
+    AlreadyExistsError,
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
+from services.kit.ids import SequentialIds
+from tests.fakes.datashare_world import BANK, FIRM, OPERATOR, USCC, World, caller
+
+BOOTSTRAP = BootstrapKey("key_first", hashlib.sha256(b"first").digest())
+
+
+@pytest.fixture
+def world() -> World:
+    empty = World()
+    empty.transactions.memory.participants.clear()
+    empty.transactions.memory.subjects.clear()
+    return empty
+
+
+@pytest.fixture
+def directory(world: World) -> ParticipantDirectory:
+    return ParticipantDirectory(
+        transactions=world.transactions,
+        clock=world.clock,
+        ids=SequentialIds(),
+        random_bytes=lambda size: bytes(range(size)),
+        participant_codec=ParticipantCodec(),
+        time_codec=TimeCodec(),
+        provider_kinds={"tax", "court"},
+        bootstrap=BOOTSTRAP,
+    )
+
+
+@pytest.fixture
+def key(world: World) -> Callable[..., RequestKey]:
+    def make(request_id: str = "", fingerprint: bytes = b"f" * 32) -> RequestKey:
+        return world.key(OPERATOR, request_id, fingerprint)
+
+    return make
+
+
+Key = Callable[..., RequestKey]
+A_BANK = Registration(Role.BANK, "A bank")
+A_FIRM = Registration(Role.FIRM, "A firm", subject=SubjectName(uscc=USCC))
+
+
+class TestRegister:
+    async def test_a_replay_returns_what_was_made(
+        self, directory: ParticipantDirectory, world: World, key: Key
+    ) -> None:
+        first = await directory.register(key("r1"), A_BANK)
+        await directory.set_standing(key(), first.participant_id, Standing.SUSPENDED)
+        assert await directory.register(key("r1"), A_BANK) == first
+        assert len(world.transactions.memory.participants) == 1
+
+    async def test_another_body_is_refused(self, directory: ParticipantDirectory, key: Key) -> None:
+        await directory.register(key("r1"), A_BANK)
+        with pytest.raises(AlreadyExistsError) as caught:
+            await directory.register(key("r1", b"g" * 32), A_BANK)
+        assert caught.value.reason == "REQUEST_ID_REUSED"
+
+    async def test_a_firm_becomes_a_subject(
+        self, directory: ParticipantDirectory, world: World, key: Key
+    ) -> None:
+        firm = await directory.register(key(), A_FIRM)
+        assert firm.subject_id == world.transactions.memory.subjects[USCC]
+
+    async def test_a_firm_may_be_a_known_subject_and_only_once(
+        self, directory: ParticipantDirectory, world: World, key: Key
+    ) -> None:
+        world.transactions.memory.subjects[USCC] = "sub_7"
+        by_id = replace(A_FIRM, subject=SubjectName(subject_id="sub_7"))
+        assert (await directory.register(key(), by_id)).subject_id == "sub_7"
+        with pytest.raises(AlreadyExistsError) as caught:
+            await directory.register(key("r9"), A_FIRM)
+        assert caught.value.reason == "ALREADY_EXISTS"
+        assert ("operator", "r9") not in world.transactions.memory.requests
+
+    async def test_bad_subjects(self, directory: ParticipantDirectory, key: Key) -> None:
+        with pytest.raises(InvalidArgumentError) as malformed:
+            await directory.register(key(), replace(A_FIRM, subject=SubjectName(uscc=USCC[::-1])))
+        assert malformed.value.reason == "USCC_MALFORMED"
+        assert [problem.field for problem in malformed.value.fields] == ["subject.uscc"]
+        with pytest.raises(NotFoundError):
+            await directory.register(key(), replace(A_FIRM, subject=SubjectName("sub_9")))
+
+    async def test_a_provider_is_of_a_kind(self, directory: ParticipantDirectory, key: Key) -> None:
+        with pytest.raises(InvalidArgumentError):
+            await directory.register(key(), Registration(Role.PROVIDER, "X", "astrologer"))
+
+
+class TestList:
+    async def test_firms_are_for_the_operator(
+        self, directory: ParticipantDirectory, key: Key
+    ) -> None:
+        for registration in (A_BANK, A_FIRM, Registration(Role.PROVIDER, "Tax", "tax")):
+            await directory.register(key(), registration)
+
+        async def roles(who: object, role: Role | None = None) -> list[str]:
+            found, _ = await directory.list(who, role, "", 10)  # type: ignore[arg-type]
+            return [participant.role for participant in found]
+
+        assert await roles(OPERATOR) == ["BANK", "FIRM", "PROVIDER"]
+        assert await roles(OPERATOR, Role.FIRM) == ["FIRM"]
+        assert await roles(caller(BANK)) == ["BANK", "PROVIDER"]
+        assert await roles(caller(FIRM), Role.PROVIDER) == ["PROVIDER"]
+        with pytest.raises(PermissionDeniedError) as caught:
+            await roles(caller(BANK), Role.FIRM)
+        assert caught.value.reason == "ROLE_NOT_ALLOWED"
+
+    async def test_pages_meet(self, directory: ParticipantDirectory, key: Key) -> None:
+        made = [(await directory.register(key(), A_BANK)).participant_id for _ in range(5)]
+        seen, after = [], ""
+        for _ in range(3):
+            page, after = await directory.list(OPERATOR, None, after, 2)
+            seen += [participant.participant_id for participant in page]
+        assert (seen, after) == (made, "")
+
+
+def digest(api_key: str) -> bytes:
+    return hashlib.sha256(api_key.partition(".")[2].encode()).digest()
+
+
+class TestKeys:
+    async def test_a_key_verifies_and_its_secret_is_not_kept(
+        self, directory: ParticipantDirectory, world: World, key: Key
+    ) -> None:
+        bank = await directory.register(key(), A_BANK)
+        key_id, api_key = await directory.issue_key(key(), bank.participant_id)
+        assert api_key.startswith(f"{key_id}.")
+        assert await directory.verify_key(key_id, digest(api_key)) == bank
+        assert api_key.partition(".")[2] not in repr(world.transactions.memory)
+
+    async def test_a_replay_does_not_show_the_secret_again(
+        self, directory: ParticipantDirectory, world: World, key: Key
+    ) -> None:
+        bank = await directory.register(key(), A_BANK)
+        await directory.issue_key(key("r1"), bank.participant_id)
+        with pytest.raises(AlreadyExistsError) as caught:
+            await directory.issue_key(key("r1"), bank.participant_id)
+        assert caught.value.reason == "REQUEST_ID_REUSED"
+        assert len(world.transactions.memory.keys) == 1
+
+    async def test_there_are_no_keys_for_nobody(
+        self, directory: ParticipantDirectory, key: Key
+    ) -> None:
+        with pytest.raises(NotFoundError):
+            await directory.issue_key(key(), "par_none")
+        with pytest.raises(NotFoundError):
+            await directory.revoke_key(key(), "key_none")
+        with pytest.raises(NotFoundError):
+            await directory.set_standing(key(), "par_none", Standing.SUSPENDED)
+
+    async def test_revocation_acts_at_once_and_is_told_once(
+        self, directory: ParticipantDirectory, world: World, key: Key
+    ) -> None:
+        bank = await directory.register(key(), A_BANK)
+        key_id, api_key = await directory.issue_key(key(), bank.participant_id)
+        at = await directory.revoke_key(key("r1"), key_id)
+        assert at == await directory.revoke_key(key("r1"), key_id)
+        assert at == await directory.revoke_key(key(), key_id)
+        with pytest.raises(UnauthenticatedError):
+            await directory.verify_key(key_id, digest(api_key))
+        (change,) = world.transactions.memory.changes.values()
+        assert (change.kind, change.participant_id, change.key_id) == (
+            ChangeKind.KEY_REVOKED,
+            bank.participant_id,
+            key_id,
+        )
+
+    async def test_the_first_operators_key_is_in_the_configuration(
+        self, directory: ParticipantDirectory
+    ) -> None:
+        operator = await directory.verify_key("key_first", BOOTSTRAP.secret_sha256)
+        assert (operator.participant_id, operator.role) == ("operator", Role.OPERATOR)
+        with pytest.raises(UnauthenticatedError):
+            await directory.verify_key("key_first", bytes(32))
+
+
+class TestStanding:
+    async def test_suspension_and_reinstatement_are_told_when_they_change_something(
+        self, directory: ParticipantDirectory, world: World, key: Key
+    ) -> None:
+        bank = await directory.register(key(), A_BANK)
+        key_id, api_key = await directory.issue_key(key(), bank.participant_id)
+        for standing in (Standing.ACTIVE, Standing.SUSPENDED, Standing.SUSPENDED):
+            changed = await directory.set_standing(key(), bank.participant_id, standing)
+            assert changed == replace(bank, standing=standing)
+        with pytest.raises(PermissionDeniedError) as caught:
+            await directory.verify_key(key_id, digest(api_key))
+        assert caught.value.reason == "PARTICIPANT_SUSPENDED"
+        await directory.set_standing(key(), bank.participant_id, Standing.ACTIVE)
+        assert await directory.verify_key(key_id, digest(api_key)) == bank
+        assert world.change_kinds() == [
+            ChangeKind.PARTICIPANT_SUSPENDED,
+            ChangeKind.PARTICIPANT_REINSTATED,
+        ]
