@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from services.gateway.http.app import application
+from services.gateway.http.asgi import application
 from services.gateway.http.server import HttpServer
 from services.gateway.limits import Concurrency
 from services.gateway.refusals import Refusals

@@ -1,0 +1,271 @@
+"""Services behind a gateway, small but real: served by kit over gRPC on loopback.
+
+They note who called with what, and do what the request tells them to, so that a test can see what
+the gateway passes on.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from puhui.common.v1 import access_pb2
+from puhui.datashare.v1 import (
+    accesses_pb2,
+    accesses_pb2_grpc,
+    changes_pb2,
+    changes_pb2_grpc,
+    consents_pb2,
+    consents_pb2_grpc,
+    participants_pb2,
+    participants_pb2_grpc,
+    records_pb2,
+    records_pb2_grpc,
+    subjects_pb2,
+    subjects_pb2_grpc,
+)
+from puhui.scoring.v1 import scoring_pb2, scoring_pb2_grpc
+from services.kit.calls import current_deadline, current_metadata
+from services.kit.clock import SystemClock
+from services.kit.errors import (
+    FailedPreconditionError,
+    FieldProblem,
+    InvalidArgumentError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
+from services.kit.identity import Caller, IdentityVerifier, current_caller
+from services.kit.server import Server, ServerConfig, by_assertion
+from services.kit.telemetry import Telemetry
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A call as it arrived."""
+
+    method: str
+    caller: Caller
+    metadata: Mapping[str, str]
+    seconds_left: float
+    request: Any
+
+
+@dataclass
+class Notes:
+    """What arrived."""
+
+    calls: list[Seen] = field(default_factory=list)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    received: int = 0
+
+    def note(self, method: str, request: Any) -> None:
+        """Keep a call."""
+        left = current_deadline() - asyncio.get_running_loop().time()
+        seen = Seen(method, current_caller(), dict(current_metadata()), left, request)
+        self.calls.append(seen)
+
+
+@dataclass
+class Participants(participants_pb2_grpc.ParticipantServiceServicer):
+    """Knows keys; a key is "<key_id>.<secret>"."""
+
+    notes: Notes
+    keys: dict[str, tuple[bytes, participants_pb2.Participant]] = field(default_factory=dict)
+    revoked: set[str] = field(default_factory=set)
+    suspended: set[str] = field(default_factory=set)
+    asked: list[str] = field(default_factory=list)
+
+    def issue(self, role: str, participant_id: str, subject_id: str = "") -> str:
+        """Return a new participant's API key."""
+        number = len(self.keys) + 1
+        secret = f"secret-{number}"
+        participant = participants_pb2.Participant(
+            participant_id=participant_id,
+            role=access_pb2.Role.Value(f"ROLE_{role}"),
+            name=f"Name of {participant_id}",
+            subject_id=subject_id,
+        )
+        digest = hashlib.sha256(secret.encode()).digest()
+        self.keys[f"key_{number}"] = digest, participant
+        return f"key_{number}.{secret}"
+
+    async def VerifyKey(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.asked.append(request.key_id)
+        digest, participant = self.keys.get(request.key_id, (b"", None))
+        wrong = digest != request.secret_sha256 or request.key_id in self.revoked
+        if participant is None or wrong:
+            raise UnauthenticatedError("CREDENTIALS_INVALID", "the API key is not valid")
+        if participant.participant_id in self.suspended:
+            raise PermissionDeniedError("PARTICIPANT_SUSPENDED", "the participant is suspended")
+        return participants_pb2.VerifyKeyResponse(participant=participant)
+
+    async def IssueKey(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.notes.note("IssueKey", request)
+        return participants_pb2.IssueKeyResponse(key_id="key_new")
+
+    async def ListParticipants(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.notes.note("ListParticipants", request)
+        return participants_pb2.ListParticipantsResponse()
+
+
+@dataclass
+class Changes(changes_pb2_grpc.ChangeServiceServicer):
+    """A feed."""
+
+    changes: list[changes_pb2.Change] = field(default_factory=list)
+
+    async def ListChanges(self, request: Any, context: Any) -> Any:  # noqa: N802
+        start = int(request.cursor or 0)
+        page = self.changes[start : start + request.page_size]
+        return changes_pb2.ListChangesResponse(changes=page, next_cursor=str(start + len(page)))
+
+
+@dataclass
+class Records(records_pb2_grpc.RecordServiceServicer):
+    """Acknowledges batches; a delivery's id says how it behaves."""
+
+    notes: Notes
+
+    async def SubmitRecords(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.notes.note("SubmitRecords", request)
+        accepted = range(len(request.records))
+        return records_pb2.SubmitRecordsResponse(ack=records_pb2.PushAck(accepted=accepted))
+
+    async def PushRecords(self, requests: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        behaviour = ""
+        try:
+            async for request in requests:
+                self.notes.received += 1
+                if request.WhichOneof("part") == "header":
+                    behaviour = request.header.delivery_id
+                    self.notes.note("PushRecords", request)
+                    yield records_pb2.PushRecordsResponse(ready=records_pb2.PushReady())
+                    if behaviour == "stop-reading":
+                        await self.notes.go_on.wait()
+                    continue
+                if behaviour == "fail":
+                    raise InvalidArgumentError("OUT_OF_SEQUENCE", "not the next batch")
+                ack = records_pb2.PushAck(sequence=request.batch.sequence)
+                yield records_pb2.PushRecordsResponse(ack=ack)
+        except asyncio.CancelledError:
+            self.notes.cancelled.set()
+            raise
+
+
+@dataclass
+class Subjects(subjects_pb2_grpc.SubjectServiceServicer):
+    """The number says what happens."""
+
+    notes: Notes
+
+    async def ResolveSubject(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.notes.note("ResolveSubject", request)
+        match request.uscc:
+            case "slow":
+                await asyncio.sleep(1.0)
+            case "wait":
+                await self.notes.go_on.wait()
+            case "fault":
+                raise ValueError(request.uscc)
+        return subjects_pb2.ResolveSubjectResponse(subject_id=f"sub_{request.uscc}")
+
+
+@dataclass
+class Consents(consents_pb2_grpc.ConsentServiceServicer):
+    """The id says what happens."""
+
+    notes: Notes
+
+    async def GetConsent(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.notes.note("GetConsent", request)
+        if request.consent_id == "con_expired":
+            raise FailedPreconditionError("CONSENT_EXPIRED", "the consent's time is over")
+        consent = consents_pb2.Consent(consent_id=request.consent_id)
+        return consents_pb2.GetConsentResponse(consent=consent)
+
+    async def WithdrawConsent(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.notes.note("WithdrawConsent", request)
+        if request.note == "refuse":
+            problem = FieldProblem("terms.record_types[2]", "is unknown")
+            raise InvalidArgumentError("FIELD_INVALID", "correct it", fields=(problem,))
+        return consents_pb2.WithdrawConsentResponse()
+
+    async def ListConsents(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.notes.note("ListConsents", request)
+        return consents_pb2.ListConsentsResponse()
+
+
+@dataclass
+class Accesses(accesses_pb2_grpc.AccessServiceServicer):
+    """Releases nothing."""
+
+    notes: Notes
+
+    async def FetchSummary(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.notes.note("FetchSummary", request)
+        return accesses_pb2.FetchSummaryResponse(access_id="acc_1")
+
+
+@dataclass
+class Scoring(scoring_pb2_grpc.ScoringServiceServicer):
+    """Scores in the order of the portfolio; a consent's id says what happens."""
+
+    notes: Notes
+
+    async def Score(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.notes.note("Score", request)
+        return scoring_pb2.ScoreResponse(decision=scoring_pb2.Decision(score=600, pd=0.02))
+
+    async def BatchScore(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        self.notes.note("BatchScore", request)
+        try:
+            for index, order in enumerate(request.orders):
+                if order.consent_id == "fail":
+                    raise FailedPreconditionError("MODEL_NOT_FOUND", "no model is loaded")
+                if order.consent_id == "wait":
+                    await self.notes.go_on.wait()
+                yield scoring_pb2.BatchScoreResponse(index=index)
+        except asyncio.CancelledError:
+            self.notes.cancelled.set()
+            raise
+
+
+@dataclass
+class Backend:
+    """Both services."""
+
+    notes: Notes
+    participants: Participants
+    changes: Changes
+    datashare: Server
+    scoring: Server
+
+
+async def start_backend(public_key: str, listen: str = "127.0.0.1:0") -> Backend:
+    """Return both services, started; they believe who proves by `public_key` to be the gateway."""
+    clock = SystemClock()
+    notes = Notes()
+    participants, changes = Participants(notes), Changes()
+
+    def server(name: str, listen: str) -> Server:
+        verifier = IdentityVerifier({"puhui-gateway": public_key}, clock)
+        config = ServerConfig(listen, grace=0.1)
+        return Server(config, by_assertion(verifier), Telemetry(name), clock)
+
+    datashare, scoring = server("datashare", listen), server("scoring", "127.0.0.1:0")
+    add: dict[Callable[[Any, Any], None], object] = {
+        participants_pb2_grpc.add_ParticipantServiceServicer_to_server: participants,
+        changes_pb2_grpc.add_ChangeServiceServicer_to_server: changes,
+        records_pb2_grpc.add_RecordServiceServicer_to_server: Records(notes),
+        subjects_pb2_grpc.add_SubjectServiceServicer_to_server: Subjects(notes),
+        consents_pb2_grpc.add_ConsentServiceServicer_to_server: Consents(notes),
+        accesses_pb2_grpc.add_AccessServiceServicer_to_server: Accesses(notes),
+    }
+    for register, servicer in add.items():
+        datashare.add(register, servicer)
+    scoring.add(scoring_pb2_grpc.add_ScoringServiceServicer_to_server, Scoring(notes))
+    await datashare.start()
+    await scoring.start()
+    return Backend(notes, participants, changes, datashare, scoring)
