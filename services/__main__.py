@@ -78,9 +78,10 @@ def _run_one(arguments: argparse.Namespace) -> None:
         module.migrate(config)
         return
     clock = SystemClock()
+    given = (clock,) if name == "gateway" else (clock, RandomIds(clock))
 
     async def serve() -> None:
-        await run_until_signal([module.build(config, clock, RandomIds(clock))], lambda: None)
+        await run_until_signal([module.build(config, *given)], lambda: None)
 
     uvloop.run(serve())
 

@@ -20,9 +20,9 @@ from typing import Any
 from services.datashare import main as datashare
 from services.gateway import main as gateway
 from services.kit import config as configuration
-from services.kit.clock import Clock, SystemClock
+from services.kit.clock import SystemClock
 from services.kit.identity import new_key_pair
-from services.kit.ids import Ids, RandomIds
+from services.kit.ids import RandomIds
 from services.kit.service import Runnable, run_until_signal
 from services.scoring import main as scoring
 
@@ -97,7 +97,14 @@ class Embedded:
         self.endpoints: dict[str, Any] = {}
 
     async def start(self) -> None:
-        """Migrate, then start datashare, scoring and the gateway."""
+        """Migrate, then start datashare, scoring and the gateway; all of them, or none."""
+        try:
+            await self._start_all()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start_all(self) -> None:
         folder, clock = self._folder, SystemClock()
         folder.prepare()
         ids = RandomIds(clock)
@@ -118,7 +125,7 @@ class Embedded:
             },
         )
         datashare.migrate(data_config)
-        data = await self._start(datashare.build, data_config, clock, ids)
+        data = await self._start(lambda: datashare.build(data_config, clock, ids))
         score_config = self._load(
             scoring.ScoringConfig,
             "scoring",
@@ -131,7 +138,7 @@ class Embedded:
             },
         )
         scoring.migrate(score_config)
-        score = await self._start(scoring.build, score_config, clock, ids)
+        score = await self._start(lambda: scoring.build(score_config, clock, ids))
         gate_config = self._load(
             gateway.GatewayConfig,
             "gateway",
@@ -141,7 +148,7 @@ class Embedded:
                 "scoring": f"{_HOST}:{score.port}",
             },
         )
-        gate = await self._start(gateway.build, gate_config, clock, ids)
+        gate = await self._start(lambda: gateway.build(gate_config, clock))
         self.endpoints = {
             "gateway": f"{_HOST}:{gate.port}",
             "http": f"{_HOST}:{gate.http_port}",
@@ -160,11 +167,9 @@ class Embedded:
         for part in reversed(self._running):
             await part.stop()
 
-    async def _start(
-        self, build: Callable[[Any, Clock, Ids], Any], config: object, clock: Clock, ids: Ids
-    ) -> Any:
+    async def _start(self, build: Callable[[], Any]) -> Any:
         async def begin() -> Any:
-            part = build(config, clock, ids)
+            part = build()
             await part.start()
             return part
 

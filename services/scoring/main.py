@@ -16,9 +16,9 @@ from services.kit.service import Service
 from services.kit.telemetry import Telemetry, TelemetryConfig
 from services.scoring.decisions.app import Scoring
 from services.scoring.decisions.datashare import DatashareSummaries
+from services.scoring.decisions.model import ServedModel
 from services.scoring.decisions.servicer import DecisionServicer, ScoringServicer
 from services.scoring.decisions.store import DecisionStore
-from services.scoring.models.folder import load_model
 from services.scoring.models.served import ServedModels
 from services.scoring.models.servicer import ModelServicer
 
@@ -65,7 +65,7 @@ def build(config: ScoringConfig, clock: Clock, ids: Ids) -> Service:
     verifier = IdentityVerifier({GATEWAY: config.identity_gateway_public_key.read_text()}, clock)
     database = Database.open(config.database_url, pool_size=config.database_pool)
     datashare = Channel(config.datashare, lambda: signer.sign(ITSELF))
-    models = ServedModels(config.models_dir, load_model)
+    models = ServedModels(config.models_dir, ServedModel.load)
     scoring = Scoring(
         DatashareSummaries(datashare, clock),
         models,

@@ -17,8 +17,8 @@ from services.kit.errors import FailedPreconditionError, PuhuiError
 from services.kit.identity import Caller
 from services.kit.ids import Ids
 from services.scoring.decisions.domain import Decision, Order, Outcome, readable, replayed
-from services.scoring.features.domain import Coverage, FeatureVector, FirmSummary
-from services.scoring.features.registry import REQUIRED
+from services.scoring.features.domain import FeatureVector, FirmSummary
+from services.scoring.features.registry import insufficient
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +263,7 @@ def _key(call: OrderCall) -> tuple[str, str]:
 
 
 def _sufficient(summary: FirmSummary) -> None:
-    missing = [name for name in REQUIRED if summary.coverage_of(name) != Coverage.SUPPLIED]
+    missing = insufficient(summary)
     if missing:
         raise FailedPreconditionError(
             "DATA_INSUFFICIENT",

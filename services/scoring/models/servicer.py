@@ -1,0 +1,103 @@
+"""ModelService on the wire: which models there are and what each is made of."""
+
+from datetime import datetime
+from typing import Any, Protocol
+
+from puhui.scoring.v1 import models_pb2, models_pb2_grpc, scoring_pb2
+from services.kit.pages import decode_page_token, encode_page_token, page_size
+from services.scoring.models.domain import Manifest
+
+
+class Described(Protocol):
+    """A loaded model, as far as it is told about."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """What it is made of."""
+        ...
+
+    @property
+    def card(self) -> str:
+        """Its card, Markdown."""
+        ...
+
+
+class Models(Protocol):
+    """The models there are."""
+
+    @property
+    def in_service(self) -> str | None:
+        """The version that answers when none is asked for."""
+        ...
+
+    def versions(self) -> list[str]:
+        """Return their versions."""
+        ...
+
+    def get(self, version: str | None) -> Described:
+        """Return one.
+
+        Raises:
+            NotFoundError: MODEL_NOT_FOUND.
+        """
+        ...
+
+
+class ModelServicer(models_pb2_grpc.ModelServiceServicer):
+    """Tells about models.
+
+    Args:
+        models: the models there are.
+    """
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+
+    async def ListModels(
+        self, request: models_pb2.ListModelsRequest, context: Any
+    ) -> models_pb2.ListModelsResponse:
+        limit, bound = page_size(request.page_size), ("models",)
+        after = decode_page_token(request.page_token, bound, (str,))
+        names = [name for name in self._models.versions() if after is None or name > str(after[0])]
+        return models_pb2.ListModelsResponse(
+            models=[self._model(name) for name in names[:limit]],
+            next_page_token=encode_page_token((names[limit - 1],), bound)
+            if len(names) > limit
+            else "",
+        )
+
+    async def GetModel(
+        self, request: models_pb2.GetModelRequest, context: Any
+    ) -> models_pb2.GetModelResponse:
+        return models_pb2.GetModelResponse(model=self._model(request.version))
+
+    def _model(self, version: str) -> models_pb2.Model:
+        described = self._models.get(version)
+        manifest = described.manifest
+        message = models_pb2.Model(
+            ref=scoring_pb2.ModelRef(
+                version=manifest.version,
+                model_class=scoring_pb2.ModelClass.Value(f"MODEL_CLASS_{manifest.model_class}"),
+            ),
+            in_service=manifest.version == self._models.in_service,
+            outcome=manifest.outcome,
+            features=[
+                models_pb2.ModelFeature(
+                    name=feature.name,
+                    group=feature.group,
+                    unit=feature.unit,
+                    monotone=feature.monotone,
+                )
+                for feature in manifest.features
+            ],
+            grades=[
+                models_pb2.GradeCut(grade=cut.grade, pd_from=cut.pd_from) for cut in manifest.grades
+            ],
+            metrics=[
+                models_pb2.Metric(name=name, value=metric.value, deviation=metric.deviation)
+                for name, metric in manifest.metrics.items()
+            ],
+            card=described.card,
+        )
+        message.trained_at.FromDatetime(datetime.fromisoformat(manifest.data.trained_at))
+        return message
