@@ -8,6 +8,7 @@ from services.scoring.decisions.domain import Outcome, Reason
 from services.scoring.features.domain import FeatureVector, FirmSummary
 from services.scoring.features.registry import compute, encode
 from services.scoring.models.domain import Manifest
+from services.scoring.models.reasons import Reasoner
 from services.scoring.models.scorer import Scorer
 
 
@@ -16,10 +17,14 @@ class ServedModel:
 
     Args:
         scorer: the loaded folder.
+
+    Raises:
+        ValueError: its features are not those that this release computes.
     """
 
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
+        self._reasoner = Reasoner(scorer.manifest)
 
     @classmethod
     def load(cls, folder: Path) -> "ServedModel":
@@ -27,6 +32,7 @@ class ServedModel:
 
         Raises:
             ModelFolderError: it must not be served.
+            ValueError: its features are not those that this release computes.
         """
         return cls(Scorer.load(folder))
 
@@ -65,10 +71,10 @@ class ServedModel:
                 grade=batch.grades[row],
                 base_points=batch.base_points,
                 group_points=dict(zip(groups, batch.group_points[row].tolist(), strict=True)),
-                reasons=self._reasons(),
+                reasons=tuple(
+                    Reason(reason.code, reason.points, reason.zh, reason.en, reason.features)
+                    for reason in self._reasoner.reasons(batch, row, vectors[row])
+                ),
             )
             for row in range(len(vectors))
         ]
-
-    def _reasons(self) -> tuple[Reason, ...]:
-        return ()
