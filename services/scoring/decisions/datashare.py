@@ -16,7 +16,7 @@ from services.kit.clock import Clock
 from services.kit.errors import PuhuiError
 from services.kit.status import error_from_status
 from services.scoring.decisions.app import OrderCall, Released
-from services.scoring.features.reader import read_summary
+from services.scoring.reader import read_summary
 
 METHOD = "/puhui.datashare.v1.AccessService/BatchFetchSummaries"
 
