@@ -1,0 +1,226 @@
+"""Records to push, and a datashare to push them to, for tests of records and summaries."""
+
+from collections.abc import AsyncIterator, Iterable
+from datetime import UTC, date, datetime
+from typing import Any
+
+from google.protobuf.json_format import ParseDict
+from google.type import date_pb2, money_pb2
+
+from puhui.datashare.v1 import payloads_pb2, records_pb2, summaries_pb2
+from services.datashare.catalogue.loader import load
+from services.datashare.main import Stores, Work
+from services.datashare.participants.domain import Participant, Role, Standing
+from services.datashare.records.app import TakeIn
+from services.datashare.records.intake import Intake
+from services.datashare.records.servicer import RecordServicer
+from services.datashare.records.tokens import CounterpartyTokens
+from services.datashare.subjects.uscc import make
+from services.datashare.summaries.domain import StoredSeries, SummaryQuery
+from services.kit.clock import FixedClock
+from services.kit.db import Database, Transactions, retry_on_conflict
+from services.kit.identity import Caller, set_caller
+from services.kit.ids import Ids, SequentialIds
+
+NOW = datetime(2024, 6, 15, 4, 0, tzinfo=UTC)
+USCC = make("91", "110108", "MA01ABCD")
+OBTAINED = datetime(2024, 6, 1, tzinfo=UTC)
+
+
+def provider(kind: str, *, historical: bool = False, suffix: str = "") -> Participant:
+    """Return a provider `par_<kind><suffix>`."""
+    name = f"par_{kind}{suffix}"
+    return Participant(name, Role.PROVIDER, name, kind, None, historical, Standing.ACTIVE, NOW)
+
+
+def day(value: str) -> date_pb2.Date:
+    """Return the message of an ISO date."""
+    parsed = date.fromisoformat(value)
+    return date_pb2.Date(year=parsed.year, month=parsed.month, day=parsed.day)
+
+
+def money(fen: int) -> money_pb2.Money:
+    """Return the message of an amount in CNY."""
+    units = abs(fen) // 100 * (1 if fen > 0 else -1)
+    nanos = abs(fen) % 100 * 10_000_000 * (1 if fen > 0 else -1)
+    return money_pb2.Money(currency_code="CNY", units=units, nanos=nanos)
+
+
+def record(record_id: str, on: str = "2024-01-15", **fields: Any) -> records_pb2.Record:
+    """Return a record without payload; `fields` are those of the message."""
+    values: dict[str, Any] = {"version": 1, **fields}
+    built = records_pb2.Record(provider_record_id=record_id, date=day(on), **values)
+    if not built.HasField("subject"):
+        built.subject.uscc = USCC
+    if not built.HasField("obtained_at"):
+        built.obtained_at.FromDatetime(OBTAINED)
+    return built
+
+
+def invoice(
+    record_id: str,
+    net: int = 100_00,
+    *,
+    on: str = "2024-01-15",
+    side: int = payloads_pb2.INVOICE_SIDE_OUTPUT,
+    counterparty: str = "Acme",
+    void: bool = False,
+    **fields: Any,
+) -> records_pb2.Record:
+    """Return a VAT invoice of a net amount in fen, taxed at 13 %."""
+    tax = net * 13 // 100
+    return record(
+        record_id,
+        on,
+        record_type="vat_invoice",
+        vat_invoice=payloads_pb2.VatInvoice(
+            number=record_id,
+            side=payloads_pb2.InvoiceSide.ValueType(side),
+            counterparty=counterparty,
+            net=money(net),
+            tax=money(tax),
+            gross=money(net + tax),
+            status=payloads_pb2.INVOICE_STATUS_VOID if void else payloads_pb2.INVOICE_STATUS_VALID,
+        ),
+        **fields,
+    )
+
+
+def filing(
+    record_id: str, grade: str = "", *, on: str = "2024-01-31", **fields: Any
+) -> records_pb2.Record:
+    """Return a VAT filing."""
+    return record(
+        record_id,
+        on,
+        record_type="tax_filing",
+        tax_filing=payloads_pb2.TaxFiling(
+            tax_kind="vat", declared_sales=money(50_00), declared_tax=money(6_50), grade=grade
+        ),
+        **fields,
+    )
+
+
+def retraction(of: records_pb2.Record, version: int) -> records_pb2.Record:
+    """Return what takes a record back."""
+    taken = records_pb2.Record()
+    taken.CopyFrom(of)
+    taken.version = version
+    taken.status = records_pb2.RECORD_STATUS_RETRACTED
+    if field := taken.WhichOneof("payload"):
+        taken.ClearField(field)
+    return taken
+
+
+def from_json(content: dict[str, Any]) -> records_pb2.Record:
+    """Return the record in canonical JSON, with the usual subject and time."""
+    built = ParseDict(content, records_pb2.Record())
+    built.subject.uscc = USCC
+    built.obtained_at.FromDatetime(OBTAINED)
+    return built
+
+
+class Datashare:
+    """The record side of datashare over a migrated database.
+
+    Args:
+        database: where it keeps everything.
+        ids: makes subject ids.
+    """
+
+    def __init__(self, database: Database, ids: Ids | None = None) -> None:
+        self.clock = FixedClock(NOW)
+        self.catalogue = load()
+        self.stores = Stores(self.catalogue, ids or SequentialIds())
+        self.transactions: Transactions[Work] = Transactions(database, self.stores)
+        take_in = TakeIn(self.transactions, retry_on_conflict, self.stores.layouts, self.clock)
+        self.intake = Intake(self.catalogue, CounterpartyTokens(b"counterparty-key"))
+        self.servicer = RecordServicer(take_in, self.intake, self.clock)
+
+    async def register(self, *participants: Participant) -> None:
+        """Register participants."""
+        async with self.transactions.begin() as work:
+            for participant in participants:
+                await work.participants.add(participant)
+
+    async def submit(
+        self, by: str, *records: records_pb2.Record, historical: bool = False
+    ) -> records_pb2.PushAck:
+        """Submit one batch."""
+        set_caller(Caller(by, "PROVIDER"))
+        request = records_pb2.SubmitRecordsRequest(records=records, historical=historical)
+        return (await self.servicer.SubmitRecords(request, None)).ack  # type: ignore[arg-type]
+
+    async def push(
+        self, by: str, *messages: records_pb2.PushRecordsRequest
+    ) -> list[records_pb2.PushRecordsResponse]:
+        """Open a stream, send the messages, and return every answer."""
+        set_caller(Caller(by, "PROVIDER"))
+        answers = self.servicer.PushRecords(_stream(messages), None)  # type: ignore[arg-type]
+        return [answer async for answer in answers]
+
+    async def subject_id(self, uscc: str = USCC) -> str:
+        """Return the id of a subject that is there."""
+        async with self.transactions.read() as work:
+            found = await work.subjects.resolve(uscc)
+        assert found
+        return found
+
+    async def read(
+        self,
+        *record_types: str,
+        uscc: str = USCC,
+        first: int = 190001,
+        last: int = 209912,
+        as_of: datetime | None = None,
+        providers: frozenset[str] | None = None,
+    ) -> list[summaries_pb2.Series]:
+        """Return the series of a query."""
+        stored = await self.read_stored(
+            SummaryQuery(
+                await self.subject_id(uscc),
+                record_types,
+                providers,
+                first,
+                last,
+                as_of or self.clock.now(),
+            )
+        )
+        return [summaries_pb2.Series.FromString(item.content) for item in stored]
+
+    async def read_stored(self, query: SummaryQuery) -> tuple[StoredSeries, ...]:
+        """Return the series of a query as they are handed over."""
+        async with self.transactions.begin() as work:
+            (answer,) = await work.summaries.read([query])
+        return answer
+
+
+async def _stream(
+    messages: Iterable[records_pb2.PushRecordsRequest],
+) -> AsyncIterator[records_pb2.PushRecordsRequest]:
+    for message in messages:
+        yield message
+
+
+def header(delivery_id: str, *, historical: bool = False) -> records_pb2.PushRecordsRequest:
+    """Return a stream's first message."""
+    return records_pb2.PushRecordsRequest(
+        header=records_pb2.PushHeader(delivery_id=delivery_id, historical=historical)
+    )
+
+
+def batch(sequence: int, *records: records_pb2.Record) -> records_pb2.PushRecordsRequest:
+    """Return a batch."""
+    return records_pb2.PushRecordsRequest(
+        batch=records_pb2.PushBatch(sequence=sequence, records=records)
+    )
+
+
+def table(series: summaries_pb2.Series) -> dict[int, dict[str, int]]:
+    """Return a series by month and measure, without what is 0."""
+    return {
+        month: {
+            column.name: column.values[index] for column in series.columns if column.values[index]
+        }
+        for index, month in enumerate(series.months)
+    }
