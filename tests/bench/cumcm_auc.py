@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from services.scoring.features.domain import Coverage, FirmSummary, SubjectSeries
 from services.scoring.features.registry import FEATURES, REQUIRED, compute, encode
-from services.scoring.models.domain import ModelFeature
+from services.scoring.models.inputs import PLATFORM
 from services.scoring.training.domain import Spec
 from services.scoring.training.evaluation import cross_validate
 
@@ -144,8 +144,7 @@ def main() -> dict[str, Any]:
     """Measure."""
     started = time.perf_counter()
     matrix, labels = labelled(FOLDER)
-    features = [ModelFeature(f.name, f.group, f.unit, f.monotone) for f in FEATURES]
-    metrics = cross_validate(matrix, labels, features, Spec(repeats=10, folds=5)).metrics
+    metrics = cross_validate(matrix, labels, PLATFORM.features, Spec(repeats=10, folds=5)).metrics
     return {
         "name": "cumcm_auc",
         "firms": len(labels),

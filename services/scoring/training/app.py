@@ -23,6 +23,7 @@ from services.scoring.models.domain import (
     Reference,
 )
 from services.scoring.models.folder import CARD, MODEL, sha256, write_folder
+from services.scoring.models.inputs import PLATFORM, Inputs
 from services.scoring.models.scorer import ScoreBatch, Scorer, golden_rows
 from services.scoring.training import metrics
 from services.scoring.training.card import card
@@ -39,13 +40,11 @@ SCORE: Final = "score"
 def train(
     matrix: Floats,
     labels: Ints,
-    features: Sequence[ModelFeature],
     spec: Spec,
     folder: Path,
     *,
     trained_at: dt.datetime,
-    feature_version: int,
-    reason_version: int,
+    inputs: Inputs = PLATFORM,
     progress: Progress | None = None,
 ) -> Manifest:
     """Train, evaluate, calibrate, check and write a model.
@@ -53,12 +52,10 @@ def train(
     Args:
         matrix: rows x features, as `features.registry.encode` gives them; NaN is missing.
         labels: 1 is the outcome.
-        features: of the columns.
         spec: how.
         folder: to write; its name is the model's version.
         trained_at: aware.
-        feature_version: of the features' definitions.
-        reason_version: of the catalogue of reasons.
+        inputs: of the columns.
         progress: told of each fold that is done.
 
     Returns:
@@ -68,6 +65,7 @@ def train(
         TrainingError: there must not be a model of this table.
         FileExistsError: the folder exists.
     """
+    features = inputs.features
     matrix = np.ascontiguousarray(matrix, dtype=np.float64)
     labels = np.ascontiguousarray(labels, dtype=np.int64)
     if folder.exists():
@@ -84,9 +82,9 @@ def train(
         model_class=spec.model_class,
         outcome=spec.outcome,
         files={},
-        feature_version=feature_version,
-        reason_version=reason_version,
-        features=tuple(features),
+        feature_version=inputs.feature_version,
+        reason_version=inputs.reason_version,
+        features=features,
         fills=_fills(matrix, features),
         calibration=calibration,
         scaling=spec.scaling,
