@@ -1,0 +1,271 @@
+"""What holds on PostgreSQL when transactions meet: withdrawals, replays, the feed.
+
+Replicas are independent connections to the same database, so tasks with transactions of their own
+race here as two replicas would.
+"""
+
+import asyncio
+import hashlib
+import random
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from services.datashare.access.app import FetchSummaries, Item
+from services.datashare.access.domain import Channel, Fetch, Released, Rules
+from services.datashare.access.store import access
+from services.datashare.catalogue.domain import ContentLevel
+from services.datashare.catalogue.loader import load
+from services.datashare.changes.domain import Change, ChangeKind
+from services.datashare.consent.app import Consents
+from services.datashare.consent.domain import Action, Consent, Period, Terms
+from services.datashare.consent.servicer import ConsentCodec
+from services.datashare.consent.store import consent as stored_consent
+from services.datashare.idempotency.domain import RequestKey
+from services.datashare.log.domain import Sealer
+from services.datashare.log.store import leaf
+from services.datashare.main import Stores
+from services.datashare.participants.domain import Participant, Role, Standing, SubjectName
+from services.kit.clock import SystemClock
+from services.kit.db import Database, Transactions
+from services.kit.errors import AlreadyExistsError, PuhuiError
+from services.kit.identity import Caller
+from services.kit.ids import RandomIds
+
+BANK = Caller("par_bank", "BANK", None, "A bank")
+NOW = datetime.now(UTC)
+SAME_CONSENT = access.c.consent_id == stored_consent.c.consent_id
+
+
+class Replica:
+    """The use cases over one database."""
+
+    def __init__(self, database: Database) -> None:
+        clock, catalogue = SystemClock(), load()
+        ids = RandomIds(clock)
+        self.transactions = Transactions(database, Stores(catalogue, ids))
+        sealer = Sealer(ids, bytes)
+        self.consents = Consents(
+            transactions=self.transactions,
+            clock=clock,
+            ids=ids,
+            sealer=sealer,
+            codec=ConsentCodec(),
+            catalogue=catalogue,
+        )
+        self.fetch = FetchSummaries(
+            transactions=self.transactions,
+            clock=clock,
+            ids=ids,
+            sealer=sealer,
+            rules=Rules(catalogue),
+        )
+        self._ids = ids
+
+    def key(self, who: Caller, request_id: str = "") -> RequestKey:
+        request_id = request_id or self._ids.new("req")
+        return RequestKey(who.participant_id, request_id, b"f" * 32)
+
+    async def populate(self) -> Caller:
+        """Register a bank, a provider and a firm; return the firm."""
+        subject = SubjectName(uscc="91110108MA01234537")
+        async with self.transactions.begin() as work:
+            subject_id = (await work.subjects.resolve_or_create_many([subject.uscc]))[subject.uscc]
+            for participant_id, role in (("par_bank", Role.BANK), ("par_tax", Role.PROVIDER)):
+                kind = "tax" if role is Role.PROVIDER else ""
+                person = Participant(
+                    participant_id, role, "n", kind, None, False, Standing.ACTIVE, NOW
+                )
+                await work.participants.add(person)
+        return Caller("par_firm", "FIRM", subject_id, "A firm")
+
+    async def granted(self, firm: Caller) -> Consent:
+        terms = Terms(
+            purpose="credit_application",
+            provider_ids=("par_tax",),
+            record_types=("vat_invoice",),
+            content_level=ContentLevel.SUMMARY,
+            data_period=Period(date(2023, 1, 1), date(2026, 12, 31)),
+            not_before=None,
+            expires_at=datetime.now(UTC) + timedelta(days=30),
+        )
+        assert firm.subject_id
+        named = SubjectName(subject_id=firm.subject_id)
+        consent = await self.consents.request(BANK, self.key(BANK), named, terms)
+        return await self.consents.grant(
+            firm, self.key(firm), consent.core.consent_id, consent.sha256, ()
+        )
+
+    def item(self, consent: Consent, request_id: str = "") -> Item:
+        fetch = Fetch(
+            request_id=request_id or self._ids.new("req"),
+            fingerprint=hashlib.sha256(consent.core.consent_id.encode()).digest(),
+            subject_id=consent.core.subject_id,
+            consent_id=consent.core.consent_id,
+            purpose="credit_application",
+        )
+        return Item(BANK, fetch)
+
+    async def fetched(self, *items: Item) -> list[Released | PuhuiError]:
+        return await self.fetch(items, Channel.SCORING)
+
+
+@pytest.fixture
+def replica(postgres: Database) -> Replica:
+    return Replica(postgres)
+
+
+async def test_no_release_follows_a_withdrawal_that_was_acknowledged(
+    replica: Replica, postgres: Database
+) -> None:
+    """16 fetches around one withdrawal, 50 times."""
+    firm = await replica.populate()
+    moments = random.Random(20181022)
+    outcomes: list[bool] = []
+
+    async def fetch(consent: Consent, delay: float) -> bool:
+        await asyncio.sleep(delay)
+        (result,) = await replica.fetched(replica.item(consent))
+        return isinstance(result, Released)
+
+    async def withdraw(consent: Consent, delay: float) -> set[str]:
+        await asyncio.sleep(delay)
+        consent_id = consent.core.consent_id
+        await replica.consents.end(firm, replica.key(firm), consent_id, Action.WITHDRAW, "")
+        # Acknowledged: every release there will ever be stands in the table now.
+        return await releases(postgres, consent_id)
+
+    for _ in range(50):
+        consent = await replica.granted(firm)
+        acknowledged, released = await asyncio.gather(
+            withdraw(consent, moments.uniform(0, 0.02)),
+            asyncio.gather(*(fetch(consent, moments.uniform(0, 0.06)) for _ in range(16))),
+        )
+        assert await releases(postgres, consent.core.consent_id) == acknowledged
+        assert len(acknowledged) == sum(released)
+        outcomes += released
+
+    # Both happened, so the rounds were races; and every outcome has its access and its leaf.
+    assert set(outcomes) == {True, False}
+    async with postgres.read() as conn:
+        late = await conn.scalar(
+            sa.select(sa.func.count())
+            .select_from(access.join(stored_consent, SAME_CONSENT))
+            .where(
+                access.c.outcome == "RELEASED",
+                access.c.accessed_at > stored_consent.c.changed_at,
+            )
+        )
+        accesses = await conn.scalar(sa.select(sa.func.count()).select_from(access))
+        leaves = await conn.scalar(
+            sa.select(sa.func.count()).select_from(leaf).where(leaf.c.kind == "access")
+        )
+    assert late == 0
+    assert accesses == leaves == len(outcomes)
+
+
+async def releases(database: Database, consent_id: str) -> set[str]:
+    async with database.read() as conn:
+        found = await conn.execute(
+            sa.select(access.c.access_id).where(
+                access.c.consent_id == consent_id, access.c.outcome == "RELEASED"
+            )
+        )
+        return set(found.scalars())
+
+
+async def test_batches_over_the_same_consents_do_not_wait_for_each_other_in_a_ring(
+    replica: Replica,
+) -> None:
+    firm = await replica.populate()
+    consents = [await replica.granted(firm) for _ in range(8)]
+    batches = [
+        [replica.item(consents[(n * step) % 8]) for n in range(8)] for step in (1, 3, 5, 7) * 4
+    ]
+
+    async def end(consent: Consent) -> None:
+        await replica.consents.end(
+            firm, replica.key(firm), consent.core.consent_id, Action.WITHDRAW, ""
+        )
+
+    async with asyncio.timeout(20):
+        *done, _, _ = await asyncio.gather(
+            *(replica.fetched(*batch) for batch in batches), end(consents[2]), end(consents[5])
+        )
+    for results in done:
+        assert results is not None
+        for result in results:
+            assert isinstance(result, Released) or result.reason == "CONSENT_WITHDRAWN"
+
+
+async def test_a_request_sent_many_times_at_once_is_one_access(
+    replica: Replica, postgres: Database
+) -> None:
+    firm = await replica.populate()
+    consent = await replica.granted(firm)
+    item = replica.item(consent, "once")
+    results = await asyncio.gather(*(replica.fetched(item) for _ in range(12)))
+    ids = {result.access_id for (result,) in results if isinstance(result, Released)}
+    assert all(isinstance(result, Released) for (result,) in results)
+    assert await releases(postgres, consent.core.consent_id) == ids
+    assert len(ids) == 1
+
+
+async def test_one_id_with_two_bodies_at_once_is_one_access_and_a_refusal(
+    replica: Replica, postgres: Database
+) -> None:
+    firm = await replica.populate()
+    consent = await replica.granted(firm)
+    item = replica.item(consent, "twice")
+    other = replace(item, fetch=replace(item.fetch, fingerprint=b"g" * 32))
+    (first,), (second,) = await asyncio.gather(replica.fetched(item), replica.fetched(other))
+    assert sum(isinstance(result, AlreadyExistsError) for result in (first, second)) == 1
+    assert len(await releases(postgres, consent.core.consent_id)) == 1
+
+
+async def test_a_write_sent_many_times_at_once_happens_once(replica: Replica) -> None:
+    firm = await replica.populate()
+    consent = await replica.granted(firm)
+
+    async def withdraw() -> Consent:
+        return await replica.consents.end(
+            firm, replica.key(firm, "w"), consent.core.consent_id, Action.WITHDRAW, ""
+        )
+
+    answers = await asyncio.gather(*(withdraw() for _ in range(10)))
+    assert len(set(answers)) == 1
+    async with replica.transactions.read() as work:
+        kinds = [entry.change.kind for entry in await work.changes.after(0, 100)]
+    assert kinds.count(ChangeKind.CONSENT_WITHDRAWN) == 1
+
+
+async def test_the_feed_skips_nothing_while_many_write(replica: Replica) -> None:
+    writers, each = 12, 10
+    done = asyncio.Event()
+
+    async def write(number: int) -> None:
+        for n in range(each):
+            async with replica.transactions.begin() as work:
+                change = Change(ChangeKind.KEY_REVOKED, NOW, key_id=f"{number}.{n}")
+                await work.changes.append([change])
+                await asyncio.sleep(0.001 * (number % 4))
+
+    async def follow() -> list[str]:
+        seen, position = [], 0
+        while True:
+            finished = done.is_set()
+            async with replica.transactions.read() as work:
+                entries = await work.changes.after(position, 1000)
+            seen += [entry.change.key_id for entry in entries]
+            position = entries[-1].position if entries else position
+            if finished:
+                return seen
+
+    follower = asyncio.create_task(follow())
+    await asyncio.gather(*(write(number) for number in range(writers)))
+    done.set()
+    seen = await follower
+    assert len(seen) == writers * each
+    assert set(seen) == {f"{number}.{n}" for number in range(writers) for n in range(each)}
