@@ -1,0 +1,109 @@
+"""The main job over real gRPC: push, grant, score, withdraw, list."""
+
+import pytest
+
+from puhui.datashare.v1.accesses_pb2 import ACCESS_OUTCOME_REFUSED, ACCESS_OUTCOME_RELEASED, Access
+from puhui.datashare.v1.summaries_pb2 import CoverageState
+from puhui.scoring.v1 import decisions_pb2
+from puhui.scoring.v1.scoring_pb2 import MODEL_CLASS_SIMULATED
+from puhui_client import Client, score_order
+from puhui_client.errors import PuhuiError
+from tests.e2e.town import Town
+
+
+async def accesses(town: Town, consent_id: str) -> list[Access]:
+    async with town.client("firm") as firm:
+        return [access async for access in firm.accesses() if access.consent_id == consent_id]
+
+
+async def refused(
+    client: Client, town: Town, consent_id: str, request_id: str | None = None
+) -> str:
+    with pytest.raises(PuhuiError) as refusal:
+        await client.score(town.subject_id, consent_id, request_id=request_id)
+    return refusal.value.reason
+
+
+async def test_a_bank_scores_under_consent_with_reasons_in_both_languages(town: Town) -> None:
+    consent = await town.consent()
+    async with town.client("bank") as bank:
+        decision = await bank.score(
+            town.subject_id, consent.consent_id, officer="王", file_reference="F1"
+        )
+    assert 0 < decision.pd < 1
+    assert decision.grade
+    assert decision.model.version == "town-1"
+    assert decision.model.model_class == MODEL_CLASS_SIMULATED
+    assert [notice.code for notice in decision.notices] == ["MODEL_SIMULATED"]
+    assert decision.reasons
+    assert all(reason.text_zh and reason.text_en and reason.code for reason in decision.reasons)
+    coverage = {c.record_type: CoverageState.Name(c.state) for c in decision.coverage}
+    assert coverage["vat_invoice"] == "COVERAGE_STATE_SUPPLIED"
+    assert coverage["tax_filing"] == "COVERAGE_STATE_NOT_SUPPLIED"
+    assert coverage["credit_facility"] == "COVERAGE_STATE_NOT_CONSENTED"
+
+
+async def test_after_withdrawal_the_next_call_and_a_replay_are_refused(town: Town) -> None:
+    consent = await town.consent()
+    async with town.client("bank") as bank, town.client("firm") as firm:
+        first = await bank.score(town.subject_id, consent.consent_id, request_id="w-1")
+        assert (
+            await bank.score(town.subject_id, consent.consent_id, request_id="w-1")
+        ).decision_id == first.decision_id
+        await firm.withdraw_consent(consent.consent_id)
+        assert await refused(bank, town, consent.consent_id) == "CONSENT_WITHDRAWN"
+        assert await refused(bank, town, consent.consent_id, "w-1") == "CONSENT_WITHDRAWN"
+
+
+async def test_the_firm_sees_every_access_refusals_included(town: Town) -> None:
+    consent = await town.consent()
+    async with town.client("bank") as bank, town.client("firm") as firm:
+        await bank.score(town.subject_id, consent.consent_id, officer="王", file_reference="F-9")
+        await bank.fetch_summary(town.subject_id, consent.consent_id, purpose="credit_application")
+        await firm.withdraw_consent(consent.consent_id)
+        await refused(bank, town, consent.consent_id)
+    seen = await accesses(town, consent.consent_id)
+    assert [access.outcome for access in seen] == [
+        ACCESS_OUTCOME_REFUSED,
+        ACCESS_OUTCOME_RELEASED,
+        ACCESS_OUTCOME_RELEASED,
+    ]
+    assert seen[0].refusal_reason == "CONSENT_WITHDRAWN"
+    assert {access.recipient_id for access in seen} == {town.people["bank"].participant_id}
+    assert (seen[2].officer.name, seen[2].officer.file_reference) == ("王", "F-9")
+    assert [access.channel for access in seen] == ["scoring", "datashare", "scoring"]
+    assert all(len(access.leaf_hash) == 32 for access in seen)
+
+
+async def test_a_decision_reproduces_also_after_withdrawal(town: Town) -> None:
+    consent = await town.consent()
+    async with town.client("bank") as bank, town.client("firm") as firm:
+        decision = await bank.score(town.subject_id, consent.consent_id)
+        await firm.withdraw_consent(consent.consent_id)
+        for reader in (bank, firm):
+            answer = await reader.get_decision(decision.decision_id)
+            assert answer.decision == decision
+            assert answer.reproduced
+            points = answer.base_points + sum(group.points for group in answer.groups)
+            assert round(points) == decision.score
+            assert isinstance(answer, decisions_pb2.GetDecisionResponse)
+    async with town.client("other_bank") as other:
+        with pytest.raises(PuhuiError) as refusal:
+            await other.get_decision(decision.decision_id)
+    assert refusal.value.reason == "NOT_FOUND"
+
+
+async def test_a_portfolio_is_scored_with_a_result_per_firm(town: Town) -> None:
+    good, gone = await town.consent(), await town.consent()
+    async with town.client("bank") as bank, town.client("firm") as firm:
+        await firm.withdraw_consent(gone.consent_id)
+        orders = [
+            score_order(town.subject_id, consent.consent_id) for consent in (good, gone, good)
+        ]
+        results = [result async for result in bank.batch_score(orders)]
+    assert [result.index for result in results] == [0, 1, 2]
+    assert [result.error.reason if result.error else "" for result in results] == [
+        "",
+        "CONSENT_WITHDRAWN",
+        "",
+    ]

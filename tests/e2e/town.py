@@ -1,0 +1,162 @@
+"""A small town on a real platform: participants, a firm with records, a model that answers."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from puhui.datashare.v1.consents_pb2 import Consent
+from puhui.datashare.v1.records_pb2 import Record
+from puhui_client import Client, records
+from puhui_client.platform import RoleName
+from puhui_client.values import month
+from services.datashare.subjects import uscc
+from services.sandbox.embedded import Embedded, embedded
+from services.scoring.features.registry import FEATURES
+from services.scoring.models.domain import ModelClass
+from services.scoring.models.served import put_in_service
+from services.scoring.training.app import train
+from services.scoring.training.domain import Spec
+
+USCC = uscc.make("91", "110108", "MA01TE5T")
+OTHER_USCC = uscc.make("91", "110105", "MA02TE5T")
+TYPES = ("vat_invoice", "tax_filing", "social_insurance")
+FIRST, LAST = date(2023, 1, 1), date(2026, 12, 31)
+NOW = datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Person:
+    """A participant and its key."""
+
+    participant_id: str
+    subject_id: str
+    api_key: str
+
+
+@dataclass(frozen=True)
+class Town:
+    """The platform and who is on it."""
+
+    platform: Embedded
+    people: dict[str, Person]
+
+    def client(self, who: str) -> Client:
+        """A connection as somebody; use it as a context."""
+        return Client(self.platform.gateway, self.key(who), timeout=20)
+
+    def key(self, who: str) -> str:
+        """Somebody's API key."""
+        return self.platform.operator_key if who == "operator" else self.people[who].api_key
+
+    @property
+    def subject_id(self) -> str:
+        """The firm as a subject."""
+        return self.people["firm"].subject_id
+
+    async def consent(self, *, grant: bool = True, **changes: object) -> Consent:
+        """A consent of the firm to the bank, which names the tax bureau and all of TYPES."""
+        terms: dict[str, object] = {
+            "subject_id": self.subject_id,
+            "purpose": "credit_application",
+            "providers": [self.people["tax"].participant_id, self.people["hr"].participant_id],
+            "record_types": TYPES,
+            "data_from": FIRST,
+            "data_to": LAST,
+            "expires_at": datetime.now(UTC) + timedelta(days=30),
+        }
+        async with self.client("bank") as bank, self.client("firm") as firm:
+            asked = await bank.request_consent(**(terms | changes))  # type: ignore[arg-type] - keyword by keyword
+            return await firm.grant_consent(asked) if grant else asked
+
+
+def invoices(count: int = 40) -> list[Record]:
+    """Sales and purchases over the last years."""
+    made = []
+    for number in range(count):
+        day = (NOW - timedelta(days=20 * number + 2)).date()
+        made.append(
+            records.vat_invoice(
+                record_id=f"output:{number:08}",
+                uscc=USCC,
+                occurred=day,
+                obtained_at=datetime(day.year, day.month, day.day, tzinfo=UTC),
+                number=f"{number:08}",
+                side="output" if number % 3 else "input",
+                net="1000.10",
+                tax="130.01",
+                gross="1130.11",
+                counterparty=f"客户{number % 5}",
+            )
+        )
+    return made
+
+
+def headcount(number: int, *, record_id: str = "2025-01") -> Record:
+    """A month of social insurance."""
+    return records.social_insurance(
+        record_id=record_id,
+        uscc=USCC,
+        occurred=month(2025, 1),
+        obtained_at=NOW - timedelta(days=1),
+        headcount=number,
+    )
+
+
+@contextmanager
+def running_town(folder: Path) -> Iterator[Town]:
+    """Starts it and ends it."""
+    (folder / "models").mkdir(parents=True)
+    a_model(folder / "models" / "town-1")
+    put_in_service(folder / "models", "town-1")
+    with embedded(folder) as platform:
+        yield asyncio.run(_settle(platform))
+
+
+async def _settle(platform: Embedded) -> Town:
+    people = {}
+    async with Client(platform.gateway, platform.operator_key, timeout=20) as operator:
+        wanted: list[tuple[str, RoleName, dict[str, object]]] = [
+            ("tax", "PROVIDER", {"provider_kind": "tax", "historical_source": True}),
+            ("hr", "PROVIDER", {"provider_kind": "social_insurance"}),
+            ("bank", "BANK", {}),
+            ("other_bank", "BANK", {}),
+            ("firm", "FIRM", {"uscc": USCC}),
+            ("other_firm", "FIRM", {"uscc": OTHER_USCC}),
+        ]
+        for name, role, more in wanted:
+            member = await operator.register_participant(role, f"test {name}", **more)  # type: ignore[arg-type] - keyword by keyword
+            key = await operator.issue_key(member.participant_id)
+            people[name] = Person(member.participant_id, member.subject_id, key.api_key)
+    town = Town(platform, people)
+    async with town.client("tax") as tax:
+        report = await tax.push(invoices(), historical=True)
+        assert report.accepted == report.sent, report
+    return town
+
+
+def a_model(folder: Path) -> None:
+    """Trains a model on noise and a signal: enough to answer, and no more."""
+    rng = np.random.default_rng(7)
+    matrix = rng.normal(size=(160, len(FEATURES)))
+    signal = matrix @ np.array([feature.monotone for feature in FEATURES])
+    labels = (rng.random(160) < 1 / (1 + np.exp(1 - signal))).astype(np.int64)
+    train(
+        matrix,
+        labels,
+        Spec(
+            outcome="nothing real",
+            source="random numbers",
+            as_of="2026-01-01",
+            model_class=ModelClass.SIMULATED,
+            trees=20,
+            folds=3,
+            repeats=1,
+        ),
+        folder,
+        trained_at=NOW,
+    )
