@@ -28,6 +28,7 @@ from services.kit.client import Channel
 from services.kit.clock import Clock
 from services.kit.health import HealthConfig, HealthServer
 from services.kit.identity import Caller, IdentitySigner
+from services.kit.ids import Ids
 from services.kit.relay import Relayer
 from services.kit.server import Server, ServerConfig
 from services.kit.telemetry import Telemetry, TelemetryConfig
@@ -146,8 +147,8 @@ class Gateway:
             await self._server.set_ready(ready=ready)
 
 
-def build(config: GatewayConfig, clock: Clock) -> Gateway:
-    """Return the gateway, ready to start."""
+def build(config: GatewayConfig, clock: Clock, _ids: Ids | None = None) -> Gateway:
+    """Return the gateway, ready to start; it makes no ids, the other services do."""
     telemetry = Telemetry.setup("gateway", config.telemetry)
     signer = IdentitySigner(config.identity_private_key.read_text(), identity.GATEWAY, clock)
     datashare = Channel(config.datashare, lambda: signer.sign(ITSELF))
