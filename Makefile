@@ -75,6 +75,10 @@ format: setup ## rewrite Python and .proto files in the project's format
 proto: setup ## generate code beside the .proto files
 	@$(BIN)/python proto/generate.py
 
+.PHONY: openapi
+openapi: setup ## write the gateway's OpenAPI document from the .proto files
+	@$(BIN)/python -m services.gateway.openapi
+
 # In an environment of their own: they hold back packages that the services need newer.
 MANIFESTS := $(VENV)/manifests
 $(MANIFESTS)/.stamp: requirements/manifests.txt | $(STAMP)

@@ -78,7 +78,7 @@ def from_query(kind: Descriptor, query: Sequence[tuple[str, str]]) -> Message:
     problems = []
     for name, text in query:
         field = field_at(kind, name)
-        if field is None:
+        if field is None or not _is_value(field):
             problems.append(FieldProblem(_shown(name), "is no parameter here: see /docs"))
         elif not _put(tree, _proto_path(kind, name), field, text):
             problems.append(FieldProblem(_shown(name), "is given twice: give it once"))
@@ -186,7 +186,17 @@ def _put(tree: dict[str, Any], path: Sequence[str], field: FieldDescriptor, text
     if field.is_repeated:
         tree.setdefault(last, []).append(value)
         return True
-    return tree.setdefault(last, value) is value
+    if last in tree:
+        return False
+    tree[last] = value
+    return True
+
+
+def _is_value(field: FieldDescriptor) -> bool:
+    """Return whether a text can stand for the field: it is no message but a well-known one."""
+    inner = field.containing_type is not None and field.containing_type.full_name in _WELL_KNOWN
+    kind = field.message_type
+    return not inner and (kind is None or kind.full_name in _WELL_KNOWN)
 
 
 def _proto_path(kind: Descriptor, name: str) -> list[str]:
