@@ -1,1 +1,1 @@
-"""The `puhui` command."""
+"""The `puhui` command: a thin, typed face of `puhui_client`, and of the services on one machine."""

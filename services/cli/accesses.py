@@ -1,0 +1,52 @@
+"""`puhui accesses`: who looked at the data."""
+
+from typing import Annotated
+
+import typer
+
+from services.cli import output
+from services.cli.command import Session, remote
+from services.cli.inputs import lower
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the main group."""
+    remote(app, example="puhui accesses --limit 20")(accesses)
+
+
+async def accesses(
+    session: Session,
+    subject: Annotated[
+        str, typer.Option("--subject", help="Only this firm's data; a firm always gets its own.")
+    ] = "",
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 100,
+) -> None:
+    """List accesses, refusals included, newest first: a firm's, or a bank's own."""
+    from puhui.datashare.v1.accesses_pb2 import AccessOutcome
+
+    found = []
+    async with session.client() as client:
+        async for access in client.accesses(subject_id=subject):
+            found.append(access)
+            if len(found) == limit:
+                break
+    session.out.show(
+        {"accesses": [output.plain(access) for access in found]},
+        output.table(
+            f"{len(found)} accesses",
+            ["when", "who", "officer", "purpose", "types", "consent", "outcome"],
+            [
+                [
+                    output.moment(access.accessed_at),
+                    access.recipient_name or access.recipient_id,
+                    access.officer.name,
+                    access.purpose,
+                    ", ".join(access.record_types),
+                    access.consent_id,
+                    access.refusal_reason
+                    or lower(AccessOutcome.Name(access.outcome), "ACCESS_OUTCOME_"),
+                ]
+                for access in found
+            ],
+        ),
+    )

@@ -1,0 +1,218 @@
+"""How commands are made: an async function over a `Session` becomes a command with common options.
+
+The common options (connection, `--json`) may stand before or after the command's name. A command
+exits with 0 when it was done, 1 when the platform refused or did not answer, 2 when it was called
+wrongly.
+"""
+
+import asyncio
+import functools
+import inspect
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
+
+import typer
+
+from services.cli.output import Output
+from services.cli.settings import Options, SettingsError, resolve
+
+if TYPE_CHECKING:
+    from puhui_client import Client
+
+P = ParamSpec("P")
+
+REFUSED = 1
+WRONG_USE = 2
+
+_PANEL = "Connection"
+Gateway = Annotated[
+    str | None,
+    typer.Option(
+        "--gateway",
+        metavar="HOST:PORT",
+        help="The gateway. Else: PUHUI_GATEWAY, the profile, .puhui/endpoints.json.",
+        rich_help_panel=_PANEL,
+    ),
+]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--key-file",
+        metavar="FILE",
+        help="File with the API key. Else: PUHUI_API_KEY, the profile.",
+        rich_help_panel=_PANEL,
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        help="Folder of `puhui serve all`: its gateway and its operator's key.",
+        rich_help_panel=_PANEL,
+    ),
+]
+Profile = Annotated[
+    Path | None,
+    typer.Option(
+        "--profile",
+        metavar="FILE",
+        help="TOML with gateway, key_file, ca_file, timeout. Else: PUHUI_PROFILE, "
+        "~/.config/puhui/profile.toml.",
+        rich_help_panel=_PANEL,
+    ),
+]
+CaFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--ca-file",
+        metavar="FILE",
+        help="PEM certificates that sign the gateway's; TLS is used then.",
+        rich_help_panel=_PANEL,
+    ),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout", metavar="SECONDS", help="For a call; 30 by default.", rich_help_panel=_PANEL
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+_CONNECTION: dict[str, Any] = {
+    "gateway": Gateway,
+    "key_file": KeyFile,
+    "data_dir": DataDir,
+    "profile": Profile,
+    "ca_file": CaFile,
+    "timeout": Timeout,
+}
+
+
+@dataclass(frozen=True)
+class Common:
+    """What was said before the command's name."""
+
+    options: Options = field(default_factory=Options)
+    as_json: bool = False
+
+
+class Session:
+    """What a command works with.
+
+    Args:
+        options: of the connection.
+        out: where results go.
+    """
+
+    def __init__(self, options: Options, out: Output) -> None:
+        self._options = options
+        self.out = out
+
+    def client(self) -> "Client":
+        """Return a connection to the gateway; use it as a context."""
+        from puhui_client import Client, Tls
+
+        settings = resolve(self._options, os.environ)
+        tls = None if settings.ca is None else Tls(ca=settings.ca)
+        return Client(settings.gateway, settings.api_key, timeout=settings.timeout, tls=tls)
+
+
+def remote(
+    app: typer.Typer, *, example: str, name: str | None = None
+) -> Callable[[Callable[Concatenate[Session, P], Awaitable[None]]], Callable[..., None]]:
+    """Make a command that talks to the platform.
+
+    Args:
+        app: the group that it belongs to.
+        example: how it is called.
+        name: of the command, where the function's does not do.
+    """
+
+    def decorate(
+        function: Callable[Concatenate[Session, P], Awaitable[None]],
+    ) -> Callable[..., None]:
+        @functools.wraps(function)
+        def command(context: typer.Context, **arguments: Any) -> None:
+            common: Common = context.find_root().obj
+            chosen = {key: arguments.pop(key) for key in _CONNECTION}
+            given = {key: value for key, value in chosen.items() if value is not None}
+            options = replace(common.options, **given)
+            out = Output(as_json=arguments.pop("as_json") or common.as_json)
+            _run(function, Session(options, out), arguments)
+
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        extra = [_option(key, kind, None) for key, kind in _CONNECTION.items()]
+        _sign(command, [*own, _option("as_json", Json, False), *extra])
+        return app.command(name, help=inspect.getdoc(function), epilog=_epilog(example))(command)
+
+    return decorate
+
+
+def local(
+    app: typer.Typer, *, example: str, name: str | None = None, with_json: bool = True
+) -> Callable[[Callable[Concatenate[Output, P], None]], Callable[..., None]]:
+    """Make a command that works on this machine alone.
+
+    Args:
+        app: the group that it belongs to.
+        example: how it is called.
+        name: of the command, where the function's does not do.
+        with_json: it takes the flag `--json`.
+    """
+
+    def decorate(function: Callable[Concatenate[Output, P], None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def command(context: typer.Context, **arguments: Any) -> None:
+            common: Common = context.find_root().obj
+            as_json = arguments.pop("as_json", False) or common.as_json
+            function(Output(as_json=as_json), **arguments)  # type: ignore[call-arg]
+
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        _sign(command, [*own, _option("as_json", Json, False)] if with_json else own)
+        return app.command(name, help=inspect.getdoc(function), epilog=_epilog(example))(command)
+
+    return decorate
+
+
+def usage(message: str) -> typer.BadParameter:
+    """Return the error for a command that was called wrongly."""
+    return typer.BadParameter(message)
+
+
+def _run(
+    function: Callable[..., Awaitable[None]], session: Session, arguments: dict[str, Any]
+) -> None:
+    from puhui_client import PuhuiError
+
+    async def run() -> None:
+        await function(session, **arguments)
+
+    try:
+        asyncio.run(run())
+    except PuhuiError as error:
+        session.out.refused(error)
+        raise typer.Exit(REFUSED) from None
+    except SettingsError as error:
+        raise usage(str(error)) from None
+
+
+def _option(name: str, kind: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+
+def _sign(command: Callable[..., None], parameters: list[inspect.Parameter]) -> None:
+    """Give a command the signature that typer reads its options from."""
+    context = inspect.Parameter(
+        "context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
+    )
+    named = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    command.__signature__ = inspect.Signature([context, *named])  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in (context, *named)}
+
+
+def _epilog(example: str) -> str:
+    return f"Example: [bold]{example}[/]"

@@ -1,0 +1,197 @@
+"""`puhui consent`: banks ask, firms answer."""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from services.cli import output
+from services.cli.command import Session, remote, usage
+from services.cli.inputs import Level, State, is_uscc, lower, parse_day, parse_moment
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from puhui.datashare.v1.consents_pb2 import Consent
+    from puhui_client.consents import Level as ContentLevelName
+    from puhui_client.consents import State as StateName
+
+app = typer.Typer(help="Ask for, give and end consents.", no_args_is_help=True)
+
+ConsentId = Annotated[str, typer.Argument(metavar="CONSENT", help="Id of the consent.")]
+Note = Annotated[str, typer.Option("--note", help="Why, for the other party to read.")]
+_YEARS_BACK = 3
+
+
+@remote(
+    app,
+    example="puhui consent request 91110000MA00000000 --provider par_1 --type vat_invoice",
+)
+async def request(
+    session: Session,
+    subject: Annotated[str, typer.Argument(help="The firm: subject id or registration number.")],
+    provider: Annotated[
+        list[str], typer.Option("--provider", help="Participant whose records may be used; repeat.")
+    ],
+    record_type: Annotated[
+        list[str], typer.Option("--type", help="Record type that may be used; repeat.")
+    ],
+    purpose: Annotated[
+        str, typer.Option("--purpose", help="See `puhui catalogue list`.")
+    ] = "credit_application",
+    level: Annotated[Level, typer.Option("--level", help="How much is opened.")] = "summary",
+    data_from: Annotated[
+        date | None,
+        typer.Option(
+            "--from", parser=parse_day, metavar="DAY", help="First day of the data; 3 years ago."
+        ),
+    ] = None,
+    data_to: Annotated[
+        date | None,
+        typer.Option("--to", parser=parse_day, metavar="DAY", help="Last day of the data; today."),
+    ] = None,
+    days: Annotated[int, typer.Option("--days", min=1, help="How long the consent runs.")] = 90,
+    expires: Annotated[
+        datetime | None,
+        typer.Option(
+            "--expires",
+            parser=parse_moment,
+            metavar="TIME",
+            help="End of the consent, instead of --days.",
+        ),
+    ] = None,
+) -> None:
+    """As a bank, ask a firm for its consent. Nothing is open until the firm grants it."""
+    now = datetime.now(UTC)
+    today = now.date()
+    async with session.client() as client:
+        consent = await client.request_consent(
+            uscc=subject if is_uscc(subject) else "",
+            subject_id="" if is_uscc(subject) else subject,
+            purpose=purpose,
+            providers=provider,
+            record_types=record_type,
+            content_level=cast("ContentLevelName", level.upper()),
+            data_from=data_from or _years_before(today),
+            data_to=data_to or today,
+            expires_at=expires or now + timedelta(days=days),
+        )
+    _show(session, consent)
+
+
+@remote(app, example="puhui consent grant con_1")
+async def grant(
+    session: Session,
+    consent_id: ConsentId,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; the terms were read.")] = False,
+) -> None:
+    """As a firm, agree to the terms of a request, after reading them."""
+    if session.out.as_json and not yes:
+        raise usage("with --json the terms cannot be read first: say --yes")
+    async with session.client() as client:
+        consent = await client.get_consent(consent_id)
+        if not yes:
+            session.out.stderr().print(_terms(consent))
+            typer.confirm("Grant exactly this?", abort=True, err=True)
+        consent = await client.grant_consent(consent)
+    _show(session, consent)
+
+
+@remote(app, example='puhui consent reject con_1 --note "not now"')
+async def reject(session: Session, consent_id: ConsentId, note: Note = "") -> None:
+    """As a firm, say no to a request."""
+    async with session.client() as client:
+        consent = await client.reject_consent(consent_id, note=note)
+    _show(session, consent)
+
+
+@remote(app, example="puhui consent withdraw con_1")
+async def withdraw(session: Session, consent_id: ConsentId, note: Note = "") -> None:
+    """As a firm, end its consent. Whatever is asked after this is refused."""
+    async with session.client() as client:
+        consent = await client.withdraw_consent(consent_id, note=note)
+    _show(session, consent)
+
+
+@remote(app, example='puhui consent revoke con_1 --note "loan repaid"')
+async def revoke(session: Session, consent_id: ConsentId, note: Note = "") -> None:
+    """As the bank that holds it or as the operator, end a consent."""
+    async with session.client() as client:
+        consent = await client.revoke_consent(consent_id, note=note)
+    _show(session, consent)
+
+
+@remote(app, example="puhui consent show con_1", name="show")
+async def show(session: Session, consent_id: ConsentId) -> None:
+    """Show one consent with its terms."""
+    async with session.client() as client:
+        consent = await client.get_consent(consent_id)
+    _show(session, consent)
+
+
+@remote(app, example="puhui consent list --state active", name="list")
+async def list_consents(
+    session: Session,
+    state: Annotated[State | None, typer.Option("--state", help="Only these.")] = None,
+) -> None:
+    """List one's consents, newest first."""
+    async with session.client() as client:
+        name = None if state is None else cast("StateName", state.upper())
+        consents = [consent async for consent in client.list_consents(state=name)]
+    session.out.show(
+        {"consents": [output.plain(consent) for consent in consents]},
+        output.table(
+            f"{len(consents)} consents",
+            ["consent", "state", "subject", "recipient", "purpose", "types", "expires"],
+            [
+                [
+                    consent.consent_id,
+                    _state(consent),
+                    consent.subject_id,
+                    consent.recipient_id,
+                    consent.terms.purpose,
+                    ", ".join(consent.terms.record_types),
+                    output.moment(consent.terms.expires_at),
+                ]
+                for consent in consents
+            ],
+        ),
+    )
+
+
+def _years_before(today: date) -> date:
+    return today.replace(year=today.year - _YEARS_BACK, day=1)
+
+
+def _state(consent: "Consent") -> str:
+    from puhui.datashare.v1.consents_pb2 import ConsentState
+
+    return lower(ConsentState.Name(consent.state), "CONSENT_STATE_")
+
+
+def _show(session: Session, consent: "Consent") -> None:
+    session.out.show({"consent": output.plain(consent)}, _terms(consent))
+
+
+def _terms(consent: "Consent") -> "RenderableType":
+    from puhui.common.v1.types_pb2 import ContentLevel
+
+    terms = consent.terms
+    first, last = getattr(terms.data_period, "from"), terms.data_period.to
+    return output.pairs(
+        f"Consent {consent.consent_id}: {_state(consent)}",
+        [
+            ("subject", consent.subject_id),
+            ("recipient", consent.recipient_id),
+            ("purpose", terms.purpose),
+            ("level", lower(ContentLevel.Name(terms.content_level), "CONTENT_LEVEL_")),
+            ("types", ", ".join(terms.record_types)),
+            ("providers", ", ".join(terms.provider_ids)),
+            ("data", f"{output.day(first)} to {output.day(last)}"),
+            ("not before", output.moment(terms.not_before)),
+            ("expires", output.moment(terms.expires_at)),
+            ("revision", str(consent.revision)),
+            ("note", consent.note),
+            ("hash", consent.canonical_sha256.hex()),
+        ],
+    )

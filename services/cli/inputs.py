@@ -1,0 +1,46 @@
+"""What options and arguments mean: days, times, names of the protocol's enums."""
+
+import re
+from datetime import date, datetime, time, timedelta, timezone
+from typing import Literal
+
+CHINA = timezone(timedelta(hours=8), "CST")
+"""China Standard Time: the zone of a day or time that names none."""
+
+# The alphabet and length of GB 32100-2015; a subject id is never like that.
+_USCC = re.compile(r"[0-9A-HJ-NP-RT-UW-Y]{18}")
+
+
+def is_uscc(subject: str) -> bool:
+    """Tell a registration number from a subject id, by its form."""
+    return _USCC.fullmatch(subject) is not None
+
+
+def parse_day(text: str) -> date:
+    """Return a day."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ValueError("not a day: write it as 2024-05-31") from None
+
+
+def parse_moment(text: str) -> datetime:
+    """Return an aware time; a day is its end, and without a zone it is China Standard Time."""
+    try:
+        if len(text) == len("2024-05-31"):
+            return datetime.combine(date.fromisoformat(text), time.max, CHINA)
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("not a time: write 2024-05-31 or 2024-05-31T18:00+08:00") from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=CHINA)
+
+
+def lower(name: str, prefix: str) -> str:
+    """Return an enum's name for people: `ROLE_BANK` is bank."""
+    return name.removeprefix(prefix).lower()
+
+
+Level = Literal["profile", "summary", "transactions"]
+State = Literal["requested", "active", "rejected", "withdrawn", "revoked", "expired"]
+Role = Literal["provider", "firm", "bank", "regulator", "operator"]
+Use = Literal["explanation", "dispute", "supervision"]

@@ -1,0 +1,89 @@
+"""Entry of the `puhui` command: common options and the groups of commands.
+
+Nothing heavy is imported before a command runs, so that `puhui --help` answers at once.
+"""
+
+from typing import Annotated
+
+import typer
+
+from services.cli import (
+    accesses,
+    catalogue,
+    consent,
+    decision,
+    model,
+    participant,
+    push,
+    sandbox,
+    score,
+    serve,
+)
+from services.cli.command import (
+    CaFile,
+    Common,
+    DataDir,
+    Gateway,
+    Json,
+    KeyFile,
+    Profile,
+    Timeout,
+)
+from services.cli.settings import Options
+
+app = typer.Typer(
+    name="puhui",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    add_completion=False,
+)
+serve.register(app)
+push.register(app)
+app.add_typer(consent.app, name="consent")
+score.register(app)
+accesses.register(app)
+app.add_typer(decision.app, name="decision")
+app.add_typer(catalogue.app, name="catalogue")
+app.add_typer(participant.app, name="participant")
+app.add_typer(participant.keys, name="key")
+app.add_typer(model.app, name="model")
+app.add_typer(sandbox.app, name="sandbox")
+sandbox.register(app)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"puhui {version('puhui')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    context: typer.Context,
+    gateway: Gateway = None,
+    key_file: KeyFile = None,
+    data_dir: DataDir = None,
+    profile: Profile = None,
+    ca_file: CaFile = None,
+    timeout: Timeout = None,
+    as_json: Json = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", is_eager=True, callback=_version),
+    ] = False,
+) -> None:
+    """Puhui 普惠: consented credit data and explainable scores for small technology firms."""
+    options = Options(gateway, key_file, data_dir, profile, ca_file, timeout)
+    context.obj = Common(options, as_json=as_json)
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="puhui")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""What a command prints: one JSON document, or tables; on stdout. Notes and progress: on stderr."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+    from google.protobuf.timestamp_pb2 import Timestamp
+    from google.type.date_pb2 import Date
+    from rich.console import Console, RenderableType
+
+    from puhui_client import PuhuiError
+
+Document = Mapping[str, Any]
+"""What `--json` prints."""
+
+
+def plain(message: "Message") -> dict[str, Any]:
+    """Return a message as JSON values, by the names of the .proto, with every field."""
+    from google.protobuf.json_format import MessageToDict
+
+    values: dict[str, Any] = MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    return values
+
+
+def day(date: "Date") -> str:
+    """Return a date for a table."""
+    return f"{date.year:04}-{date.month:02}-{date.day:02}" if date.year else ""
+
+
+def moment(time: "Timestamp") -> str:
+    """Return a time for a table, in the reader's zone."""
+    if not time.seconds:
+        return ""
+    from datetime import UTC
+
+    return f"{time.ToDatetime(UTC).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> "RenderableType":
+    """Return a table; columns whose name ends in `>` are aligned right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for name in columns:
+        right = name.endswith(">")
+        made.add_column(name.rstrip(">"), justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    return made
+
+
+def pairs(title: str, values: Iterable[tuple[str, str]]) -> "RenderableType":
+    """Return names and values, those that are there."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(title=title, title_justify="left", box=None, show_header=False)
+    made.add_column(style="dim")
+    made.add_column(overflow="fold")
+    for name, value in values:
+        if value:
+            made.add_row(name, Text(value))
+    return made
+
+
+class Output:
+    """Prints for people or for programs.
+
+    Args:
+        as_json: one JSON document on stdout.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+
+    def show(self, document: Document, *parts: "RenderableType") -> None:
+        """Print a result.
+
+        Args:
+            document: for programs.
+            parts: for people.
+        """
+        if self.as_json:
+            print(json.dumps(document, ensure_ascii=False, indent=2))
+            return
+        console = self.stdout()
+        for part in parts:
+            console.print(part)
+
+    def note(self, text: str) -> None:
+        """Tell people something beside the result."""
+        self.stderr().print(text, style="dim", markup=False, highlight=False)
+
+    def refused(self, error: "PuhuiError") -> None:
+        """Print why the platform did not do it."""
+        if self.as_json:
+            print(json.dumps({"error": error_document(error)}, ensure_ascii=False, indent=2))
+            return
+        from rich.text import Text
+
+        console = self.stderr()
+        console.print(Text.assemble((error.reason, "bold red"), "  ", error.message))
+        for field in error.fields:
+            name = (field.field or "message", "bold")
+            console.print(Text.assemble("  ", name, ": ", field.problem))
+        if error.retry_after is not None:
+            console.print(f"  try again in {error.retry_after.total_seconds():g} s")
+        if error.trace_id:
+            console.print(f"  trace {error.trace_id}", style="dim", highlight=False)
+
+    def stdout(self) -> "Console":
+        """Return a console on stdout."""
+        from rich.console import Console
+
+        return Console(soft_wrap=False)
+
+    def stderr(self) -> "Console":
+        """Return a console on stderr."""
+        from rich.console import Console
+
+        return Console(stderr=True)
+
+
+def error_document(error: "PuhuiError") -> dict[str, Any]:
+    """Return an error as JSON values."""
+    document: dict[str, Any] = {
+        "code": error.code,
+        "reason": error.reason,
+        "message": error.message,
+        "fields": [{"field": f.field, "problem": f.problem} for f in error.fields],
+        "trace_id": error.trace_id,
+    }
+    if error.retry_after is not None:
+        document["retry_after_seconds"] = error.retry_after.total_seconds()
+    return document

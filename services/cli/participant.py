@@ -1,0 +1,199 @@
+"""`puhui participant` and `puhui key`: who takes part, and with which keys."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from services.cli import output
+from services.cli.command import Session, remote, usage
+from services.cli.inputs import Role, is_uscc, lower
+
+if TYPE_CHECKING:
+    from puhui.datashare.v1.participants_pb2 import Participant
+    from puhui_client.platform import RoleName
+
+app = typer.Typer(help="Who takes part.", no_args_is_help=True)
+keys = typer.Typer(help="API keys of participants.", no_args_is_help=True)
+
+ParticipantId = Annotated[str, typer.Argument(metavar="PARTICIPANT", help="Id of the participant.")]
+
+
+@remote(
+    app, example='puhui participant register provider "Tax Bureau" --kind tax --data-dir .puhui'
+)
+async def register(
+    session: Session,
+    role: Annotated[Role, typer.Argument(help="What it is to the platform.")],
+    name: Annotated[str, typer.Argument(help="What it is called.")],
+    kind: Annotated[
+        str, typer.Option("--kind", help="Of a provider: tax, court ...; see the catalogue.")
+    ] = "",
+    subject: Annotated[
+        str, typer.Option("--subject", help="Of a firm: registration number or subject id.")
+    ] = "",
+    historical: Annotated[
+        bool,
+        typer.Option(
+            "--historical", help="Of a provider: its imports count as known when obtained."
+        ),
+    ] = False,
+) -> None:
+    """As the operator, let somebody take part."""
+    async with session.client() as client:
+        participant = await client.register_participant(
+            cast("RoleName", role.upper()),
+            name,
+            provider_kind=kind,
+            uscc=subject if is_uscc(subject) else "",
+            subject_id="" if is_uscc(subject) else subject,
+            historical_source=historical,
+        )
+    _show(session, participant)
+
+
+@remote(app, example="puhui participant list --role provider", name="list")
+async def list_participants(
+    session: Session,
+    role: Annotated[Role | None, typer.Option("--role", help="Only these.")] = None,
+) -> None:
+    """List who takes part; firms are listed to the operator only."""
+    name = None if role is None else cast("RoleName", role.upper())
+    async with session.client() as client:
+        found = [participant async for participant in client.participants(role=name)]
+    session.out.show(
+        {"participants": [output.plain(participant) for participant in found]},
+        output.table(
+            f"{len(found)} participants",
+            ["participant", "role", "name", "kind", "subject", "standing", "since"],
+            [
+                [
+                    participant.participant_id,
+                    _role(participant),
+                    participant.name,
+                    participant.provider_kind,
+                    participant.subject_id,
+                    _standing(participant),
+                    output.moment(participant.registered_at),
+                ]
+                for participant in found
+            ],
+        ),
+    )
+
+
+@remote(app, example="puhui participant suspend par_1")
+async def suspend(session: Session, participant_id: ParticipantId) -> None:
+    """As the operator, suspend a participant; acts at once."""
+    async with session.client() as client:
+        participant = await client.set_standing(participant_id, "SUSPENDED")
+    _show(session, participant)
+
+
+@remote(app, example="puhui participant reinstate par_1")
+async def reinstate(session: Session, participant_id: ParticipantId) -> None:
+    """As the operator, reinstate a suspended participant."""
+    async with session.client() as client:
+        participant = await client.set_standing(participant_id, "ACTIVE")
+    _show(session, participant)
+
+
+@remote(app, example="puhui participant whoami")
+async def whoami(session: Session) -> None:
+    """Show who one is to the platform, and what one may call."""
+    from puhui.common.v1.access_pb2 import Role as Roles
+
+    async with session.client() as client:
+        answer = await client.whoami()
+    session.out.show(
+        output.plain(answer),
+        output.pairs(
+            answer.name or answer.participant_id,
+            [
+                ("participant", answer.participant_id),
+                ("role", lower(Roles.Name(answer.role), "ROLE_")),
+                ("subject", answer.subject_id),
+                ("may call", "\n".join(answer.methods)),
+            ],
+        ),
+    )
+
+
+@remote(keys, example="puhui key issue par_1 --out bank.key --data-dir .puhui")
+async def issue(
+    session: Session,
+    participant_id: ParticipantId,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="Write the key there, readable by its owner only."
+        ),
+    ] = None,
+) -> None:
+    """As the operator, make an API key. It is shown once; only its hash is kept."""
+    if out is not None and out.exists():
+        raise usage(f"{out} is there already: name another file, or remove it")
+    async with session.client() as client:
+        answer = await client.issue_key(participant_id)
+    if out is None:
+        session.out.show(
+            {"key_id": answer.key_id, "api_key": answer.api_key},
+            output.pairs(
+                "Keep it now: it is not shown again.",
+                [("key", answer.key_id), ("API key", answer.api_key)],
+            ),
+        )
+        return
+    descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(answer.api_key + "\n")
+    session.out.show(
+        {"key_id": answer.key_id, "key_file": str(out)},
+        output.pairs(f"Key {answer.key_id}", [("file", str(out))]),
+    )
+
+
+@remote(keys, example="puhui key revoke key_1 --data-dir .puhui")
+async def revoke(
+    session: Session,
+    key_id: Annotated[str, typer.Argument(metavar="KEY", help="The part before the dot.")],
+) -> None:
+    """As the operator, revoke an API key."""
+    if "." in key_id:
+        raise usage("name the key's id, the part before the dot, never the secret")
+    async with session.client() as client:
+        revoked_at = await client.revoke_key(key_id)
+    session.out.show(
+        {"key_id": key_id, "revoked_at": revoked_at.isoformat()},
+        output.pairs(f"Key {key_id}", [("revoked", f"{revoked_at.astimezone():%F %T}")]),
+    )
+
+
+def _show(session: Session, participant: "Participant") -> None:
+    session.out.show(
+        {"participant": output.plain(participant)},
+        output.pairs(
+            participant.name,
+            [
+                ("participant", participant.participant_id),
+                ("role", _role(participant)),
+                ("kind", participant.provider_kind),
+                ("subject", participant.subject_id),
+                ("historical", "yes" if participant.historical_source else ""),
+                ("standing", _standing(participant)),
+            ],
+        ),
+    )
+
+
+def _role(participant: "Participant") -> str:
+    from puhui.common.v1.access_pb2 import Role as Roles
+
+    return lower(Roles.Name(participant.role), "ROLE_")
+
+
+def _standing(participant: "Participant") -> str:
+    from puhui.datashare.v1.participants_pb2 import Standing
+
+    return lower(Standing.Name(participant.standing), "STANDING_")

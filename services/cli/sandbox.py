@@ -1,0 +1,102 @@
+"""`puhui sandbox` and `puhui demo`: trying everything out on data that is simulated or public."""
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from services.cli import output
+from services.cli.command import REFUSED, local, usage
+from services.cli.inputs import parse_day
+from services.cli.output import Output
+
+app = typer.Typer(help="Simulated firms and public data sets.", no_args_is_help=True)
+
+
+def register(main: typer.Typer) -> None:
+    """Add `demo` to the main group."""
+    local(main, example="puhui demo --stay", with_json=False)(demo)
+
+
+@local(app, example="puhui sandbox run cumcm2020c data/cumcm2020c --json out.json", with_json=False)
+def run(
+    out: Output,
+    data_set: Annotated[
+        Literal["cumcm2020c"], typer.Argument(help="CUMCM 2020 C: 425 firms, 1,099,441 invoices.")
+    ],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", exists=True, file_okay=False, help="Holds the set.")
+    ],
+    json_file: Annotated[
+        Path, typer.Option("--json", metavar="OUT", help="Where the report is written.")
+    ],
+) -> None:
+    """Run the whole path on a public data set, on a platform of its own, and report."""
+    from services.sandbox.embedded import EmbeddedError
+    from services.sandbox.run_cumcm2020c import run as run_cumcm2020c
+
+    try:
+        run_cumcm2020c(folder, json_file)
+    except (FileNotFoundError, ValueError) as error:
+        raise usage(f"{folder} does not hold {data_set}: {error}") from None
+    except EmbeddedError as error:
+        raise _failed(out, error) from None
+    out.note(f"The report is in {json_file}.")
+
+
+@local(app, example="puhui sandbox simulate --firms 300 --seed 7 --out city")
+def simulate(
+    out: Output,
+    folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the files go.")],
+    firms: Annotated[int, typer.Option("--firms", min=1, help="Size of the city.")] = 300,
+    seed: Annotated[int, typer.Option("--seed", help="Picks the city.")] = 1,
+    last: Annotated[
+        date | None,
+        typer.Option(
+            "--until",
+            parser=parse_day,
+            metavar="DAY",
+            help="A day of its last month; else the last whole month.",
+        ),
+    ] = None,
+) -> None:
+    """Write a simulated city as files: records for `puhui push`, and who defaulted."""
+    from services.sandbox.city import CityPlan
+    from services.sandbox.months import last_complete_month, month_of
+    from services.sandbox.simulate import simulate as write_city
+
+    today = datetime.now(UTC).date()
+    last_month = last_complete_month(today) if last is None else month_of(last)
+    count = write_city(CityPlan(seed, last_month, firms), folder)
+    out.show(
+        {"folder": str(folder), "firms": firms, "seed": seed, "records": count},
+        output.pairs(
+            "A simulated city: nobody in it exists.",
+            [("folder", str(folder)), ("firms", f"{firms:,}"), ("records", f"{count:,}")],
+        ),
+    )
+
+
+def demo(
+    out: Output,
+    stay: Annotated[
+        bool, typer.Option("--stay", help="Keep the platform running, and say how to call it.")
+    ] = False,
+    firms: Annotated[int, typer.Option("--firms", min=50, help="Size of the city.")] = 300,
+    seed: Annotated[int | None, typer.Option("--seed", help="Picks the city.")] = None,
+) -> None:
+    """Show the main job on a simulated city: push, consent, score, withdraw, accesses."""
+    from services.sandbox.demo import SEED
+    from services.sandbox.demo import demo as show
+    from services.sandbox.embedded import EmbeddedError
+
+    try:
+        show(stay=stay, firms=firms, seed=SEED if seed is None else seed)
+    except EmbeddedError as error:
+        raise _failed(out, error) from None
+
+
+def _failed(out: Output, error: Exception) -> typer.Exit:
+    out.stderr().print(str(error), style="bold red", markup=False)
+    return typer.Exit(REFUSED)

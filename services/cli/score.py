@@ -1,0 +1,220 @@
+"""`puhui score`: one firm, or a portfolio."""
+
+import csv
+import json
+import uuid
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from services.cli import output
+from services.cli.command import Session, remote, usage
+from services.cli.inputs import is_uscc, lower, parse_moment
+from services.cli.progress import bar
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from puhui.scoring.v1.scoring_pb2 import Decision, ScoreOrder
+    from puhui_client import Client, ScoreResult
+
+_COLUMNS = frozenset(
+    {"subject_id", "consent_id", "purpose", "as_of", "model_version", "request_id"}
+    | {"officer", "file_reference"}
+)
+_REASONS = 6
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the main group."""
+    remote(app, example="puhui score sub_1 --consent con_1")(score)
+
+
+async def score(
+    session: Session,
+    subject: Annotated[
+        str | None, typer.Argument(help="The firm: subject id or registration number.")
+    ] = None,
+    consent: Annotated[
+        str, typer.Option("--consent", metavar="CONSENT", help="Consent it is scored under.")
+    ] = "",
+    batch: Annotated[
+        Path | None,
+        typer.Option(
+            "--batch",
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="A portfolio instead: CSV with a header, or JSON lines. Columns: subject_id, "
+            "consent_id, and if need be purpose, as_of, model_version, officer, file_reference, "
+            "request_id.",
+        ),
+    ] = None,
+    purpose: Annotated[
+        str, typer.Option("--purpose", help="See `puhui catalogue list`; the consent's.")
+    ] = "credit_application",
+    as_of: Annotated[
+        datetime | None,
+        typer.Option(
+            "--as-of",
+            parser=parse_moment,
+            metavar="TIME",
+            help="Data known by then; now. Consent is always checked now.",
+        ),
+    ] = None,
+    model: Annotated[
+        str, typer.Option("--model", metavar="VERSION", help="Else the model in service.")
+    ] = "",
+    officer: Annotated[str, typer.Option("--officer", help="On whose behalf.")] = "",
+    file_reference: Annotated[
+        str, typer.Option("--file-reference", help="Your file, e.g. the application's number.")
+    ] = "",
+    request_id: Annotated[
+        str | None,
+        typer.Option("--request-id", help="Sent again, the same id gives the same decision."),
+    ] = None,
+) -> None:
+    """Score a firm under its consent: probability of default, points, grade and reasons."""
+    if (subject is None) == (batch is None):
+        raise usage("name a subject, or give --batch FILE")
+    chosen: dict[str, Any] = {
+        "purpose": purpose,
+        "as_of": as_of,
+        "model_version": model,
+        "officer": officer,
+        "file_reference": file_reference,
+    }
+    if batch is not None:
+        orders = list(_orders(batch, chosen))
+        async with session.client() as client:
+            await _portfolio(session, client, orders)
+        return
+    async with session.client() as client:
+        subject_id = subject or ""
+        if is_uscc(subject_id):
+            subject_id = await client.resolve_subject(subject_id)
+        decision = await client.score(subject_id, consent, request_id=request_id, **chosen)
+    session.out.show({"decision": output.plain(decision)}, *decision_parts(decision))
+
+
+def decision_parts(decision: "Decision") -> "Iterator[RenderableType]":
+    """Tell a decision to people."""
+    from rich.text import Text
+
+    from puhui.datashare.v1.summaries_pb2 import CoverageState
+    from puhui.scoring.v1.scoring_pb2 import ModelClass
+
+    states = [
+        f"{c.record_type} {lower(CoverageState.Name(c.state), 'COVERAGE_STATE_')}".replace("_", " ")
+        for c in decision.coverage
+    ]
+    model_class = lower(ModelClass.Name(decision.model.model_class), "MODEL_CLASS_")
+    yield output.pairs(
+        f"Score {decision.score}   Grade {decision.grade}   PD {decision.pd:.2%}",
+        [
+            ("decision", decision.decision_id),
+            ("subject", decision.subject_id),
+            ("consent", decision.consent_id),
+            ("access", decision.access_id),
+            ("data known by", output.moment(decision.as_of)),
+            ("model", f"{decision.model.version} ({model_class})"),
+            ("data", ", ".join(states)),
+        ],
+    )
+    yield output.table(
+        "Reasons 原因",
+        ["points>", "", ""],
+        [
+            [f"{reason.points:+.1f}", reason.text_zh, reason.text_en]
+            for reason in decision.reasons[:_REASONS]
+        ],
+    )
+    for notice in decision.notices:
+        yield Text(f"{notice.text_zh} {notice.text_en}", style="yellow")
+
+
+async def _portfolio(session: Session, client: "Client", orders: "list[ScoreOrder]") -> None:
+    results: list[ScoreResult] = []
+    with bar("Scoring", len(orders)) as advance:
+        async for result in client.batch_score(orders):
+            results.append(result)
+            advance(1)
+    results.sort(key=lambda result: result.index)
+    scored = sum(result.decision is not None for result in results)
+    session.out.show(
+        {
+            "scored": scored,
+            "refused": len(results) - scored,
+            "results": [_result_document(result) for result in results],
+        },
+        output.table(
+            f"{scored} scored, {len(results) - scored} refused",
+            ["subject", "consent", "score>", "grade", "PD>", "decision or reason"],
+            [_result_row(result) for result in results],
+        ),
+    )
+
+
+def _result_document(result: "ScoreResult") -> dict[str, Any]:
+    document: dict[str, Any] = {"index": result.index, "subject_id": result.order.subject_id}
+    if result.decision is not None:
+        document["decision"] = output.plain(result.decision)
+    if result.error is not None:
+        document["error"] = output.error_document(result.error)
+    return document
+
+
+def _result_row(result: "ScoreResult") -> list[str]:
+    order, decision = result.order, result.decision
+    if decision is None:
+        reason = result.error.reason if result.error else ""
+        return [order.subject_id, order.consent_id, "", "", "", reason]
+    return [
+        order.subject_id,
+        order.consent_id,
+        str(decision.score),
+        decision.grade,
+        f"{decision.pd:.2%}",
+        decision.decision_id,
+    ]
+
+
+def _orders(path: Path, chosen: dict[str, Any]) -> "Iterator[ScoreOrder]":
+    from puhui_client import score_order
+
+    for number, row in _rows(path):
+        unknown = set(row) - _COLUMNS
+        if unknown:
+            raise usage(f"{path}, line {number}: unknown column {min(unknown)}")
+        given = {name: value for name, value in row.items() if value}
+        if "subject_id" not in given:
+            raise usage(f"{path}, line {number}: subject_id is missing")
+        try:
+            if "as_of" in given:
+                given["as_of"] = parse_moment(given["as_of"])
+        except ValueError as error:
+            raise usage(f"{path}, line {number}: as_of: {error}") from None
+        yield score_order(**chosen | {"request_id": uuid.uuid4().hex} | given)
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        if path.suffix == ".csv":
+            for number, row in enumerate(csv.DictReader(file), start=2):
+                if None in row:
+                    raise usage(f"{path}, line {number}: more cells than the header has")
+                yield number, row
+            return
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                order = json.loads(line)
+            except ValueError:
+                raise usage(f"{path}, line {number}: not JSON") from None
+            if not isinstance(order, dict):
+                raise usage(f"{path}, line {number}: not a JSON object")
+            yield number, order

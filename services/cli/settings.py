@@ -1,0 +1,176 @@
+"""Where the gateway is and which API key to use.
+
+In this order: options; the environment (PUHUI_GATEWAY, PUHUI_API_KEY); the profile; at last, for
+the gateway, the platform that `puhui serve all` runs in `.puhui`. Secrets come from the environment
+or from files, never from options, which other users of the machine can see.
+"""
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_DATA_DIR = Path(".puhui")
+DEFAULT_TIMEOUT = 30.0
+
+
+class SettingsError(Exception):
+    """A setting is missing or wrong; the message names it and the remedy."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line said.
+
+    Args:
+        gateway: "host:port".
+        key_file: file with an API key.
+        data_dir: folder of an embedded platform, whose gateway and operator's key are used.
+        profile: TOML file.
+        ca_file: certificates that sign the gateway's.
+        timeout: seconds for a call.
+    """
+
+    gateway: str | None = None
+    key_file: Path | None = None
+    data_dir: Path | None = None
+    profile: Path | None = None
+    ca_file: Path | None = None
+    timeout: float | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a call needs.
+
+    Args:
+        gateway: "host:port".
+        api_key: "<key_id>.<secret>".
+        ca: certificates that sign the gateway's, PEM; None is plaintext.
+        timeout: seconds for a call.
+    """
+
+    gateway: str
+    api_key: str
+    ca: bytes | None
+    timeout: float
+
+
+def resolve(options: Options, environ: Mapping[str, str]) -> Settings:
+    """Return the settings that options, environment and profile make.
+
+    Raises:
+        SettingsError: one is missing or wrong.
+    """
+    profile = _profile(options, environ)
+    return Settings(
+        gateway=_gateway(options, environ, profile),
+        api_key=_api_key(options, environ, profile),
+        ca=_ca(options, profile),
+        timeout=options.timeout or profile.timeout or DEFAULT_TIMEOUT,
+    )
+
+
+@dataclass(frozen=True)
+class _Profile:
+    gateway: str | None = None
+    key_file: Path | None = None
+    ca_file: Path | None = None
+    timeout: float | None = None
+
+
+def _profile(options: Options, environ: Mapping[str, str]) -> _Profile:
+    named = options.profile or environ.get("PUHUI_PROFILE")
+    path = Path(named) if named else _config_home(environ) / "puhui" / "profile.toml"
+    if not path.is_file():
+        if named:
+            raise SettingsError(f"there is no profile {path}: make it, or name another")
+        return _Profile()
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the profile {path} is not TOML: {error}") from None
+    kinds: dict[str, tuple[type, ...]] = {
+        "gateway": (str,),
+        "key_file": (str,),
+        "ca_file": (str,),
+        "timeout": (int, float),
+    }
+    for name, value in table.items():
+        if name not in kinds:
+            raise SettingsError(f"{path}: unknown key {name!r}; there are {', '.join(kinds)}")
+        if not isinstance(value, kinds[name]):
+            raise SettingsError(f"{path}: {name} has the wrong type: {kinds[name][0].__name__}")
+    for name in ("key_file", "ca_file"):
+        if name in table:  # beside the profile
+            table[name] = path.parent / Path(table[name]).expanduser()
+    return _Profile(**table)
+
+
+def _config_home(environ: Mapping[str, str]) -> Path:
+    named = environ.get("XDG_CONFIG_HOME")
+    return Path(named) if named else Path(environ.get("HOME", "~")).expanduser() / ".config"
+
+
+def _gateway(options: Options, environ: Mapping[str, str], profile: _Profile) -> str:
+    if options.gateway:
+        return options.gateway
+    if options.data_dir is not None:
+        return _endpoint(options.data_dir)
+    named = environ.get("PUHUI_GATEWAY") or profile.gateway
+    if named:
+        return named
+    if (DEFAULT_DATA_DIR / "endpoints.json").is_file():
+        return _endpoint(DEFAULT_DATA_DIR)
+    raise SettingsError(
+        "no gateway: set PUHUI_GATEWAY=host:port, give --gateway, or run `puhui serve all` here"
+    )
+
+
+def _endpoint(data_dir: Path) -> str:
+    path = data_dir / "endpoints.json"
+    try:
+        gateway = json.loads(path.read_text("utf-8"))["gateway"]
+    except FileNotFoundError:
+        raise SettingsError(
+            f"no platform runs in {data_dir}: start it with `puhui serve all --data-dir {data_dir}`"
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise SettingsError(f"{path} does not name a gateway: restart the platform") from None
+    return str(gateway)
+
+
+def _api_key(options: Options, environ: Mapping[str, str], profile: _Profile) -> str:
+    if options.key_file is not None:
+        return _secret(options.key_file)
+    if options.data_dir is not None and "PUHUI_API_KEY" not in environ:
+        return _secret(options.data_dir / "operator.key")
+    if environ.get("PUHUI_API_KEY"):
+        return environ["PUHUI_API_KEY"]
+    if profile.key_file is not None:
+        return _secret(profile.key_file)
+    raise SettingsError("no API key: set PUHUI_API_KEY, or give --key-file FILE")
+
+
+def _secret(path: Path) -> str:
+    try:
+        if os.name == "posix" and path.stat().st_mode & 0o077:
+            raise SettingsError(f"others can read the key in {path}: chmod 600 {path}")
+        key = path.read_text("utf-8").strip()
+    except OSError as error:
+        raise SettingsError(f"cannot read the key in {path}: {error.strerror}") from None
+    if not key:
+        raise SettingsError(f"there is no key in {path}")
+    return key
+
+
+def _ca(options: Options, profile: _Profile) -> bytes | None:
+    path = options.ca_file or profile.ca_file
+    if path is None:
+        return None
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"cannot read {path}: {error.strerror}") from None

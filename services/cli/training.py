@@ -1,0 +1,158 @@
+"""A bank's own outcomes to a model folder: summaries under consent, features, training.
+
+Features are computed as of each row's own date, by the functions that serve scores.
+"""
+
+import asyncio
+import csv
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from puhui_client import Client, PuhuiError
+from services.cli.inputs import CHINA, parse_moment
+from services.scoring.features import registry
+from services.scoring.models.domain import Manifest
+from services.scoring.reader import read_summary
+from services.scoring.training.app import train
+from services.scoring.training.domain import Floats, Ints, Spec
+
+if TYPE_CHECKING:
+    from puhui.datashare.v1.summaries_pb2 import SubjectSummary
+
+PURPOSE = "model_training"
+COLUMNS = ("subject_id", "consent_id", "as_of", "label")
+_AT_ONCE = 16
+
+
+class LabelsError(Exception):
+    """The file of labels cannot be read; the message names the line and the remedy."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """One firm's outcome.
+
+    Args:
+        subject_id: the firm.
+        consent_id: its consent to training.
+        as_of: when its score would have been asked for.
+        label: 1 where the outcome came.
+    """
+
+    subject_id: str
+    consent_id: str
+    as_of: datetime
+    label: int
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a model is trained on.
+
+    Args:
+        matrix: rows x features.
+        labels: 1 is the outcome.
+        refused: rows whose summary was refused, by reason.
+        insufficient: rows without what a score needs.
+    """
+
+    matrix: Floats
+    labels: Ints
+    refused: dict[str, int] = field(default_factory=dict)
+    insufficient: int = 0
+
+
+def read_labels(path: Path) -> list[Label]:
+    """Return the rows of a CSV file with the columns subject_id, consent_id, as_of, label.
+
+    Raises:
+        LabelsError: a column is missing or a value wrong.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        missing = set(COLUMNS) - set(reader.fieldnames or ())
+        if missing:
+            raise LabelsError(f"{path}: the columns {', '.join(sorted(missing))} are missing")
+        return [_label(path, reader.line_num, row) for row in reader]
+
+
+def _label(path: Path, line: int, row: dict[str, str]) -> Label:
+    if row["label"] not in {"0", "1"}:
+        raise LabelsError(f"{path}, line {line}: label is neither 0 nor 1: leave the row out")
+    if not row["subject_id"] or not row["consent_id"]:
+        raise LabelsError(f"{path}, line {line}: subject_id or consent_id is empty")
+    try:
+        as_of = parse_moment(row["as_of"])
+    except ValueError as error:
+        raise LabelsError(f"{path}, line {line}: as_of: {error}") from None
+    return Label(row["subject_id"], row["consent_id"], as_of, int(row["label"]))
+
+
+async def fetch_table(
+    client: Client, labels: Sequence[Label], advance: Callable[[int], None]
+) -> Table:
+    """Fetch every firm's summary as of its date and make features of it.
+
+    Args:
+        client: of the bank.
+        labels: the rows; one that is refused is left out and counted.
+        advance: told of rows that are done.
+
+    Raises:
+        PuhuiError: the platform as a whole does not answer.
+    """
+    refused: Counter[str] = Counter()
+    limit = asyncio.Semaphore(_AT_ONCE)
+
+    async def fetch(label: Label) -> "SubjectSummary | None":
+        async with limit:
+            try:
+                answer = await client.fetch_summary(
+                    label.subject_id, label.consent_id, purpose=PURPOSE, as_of=label.as_of
+                )
+            except PuhuiError as error:
+                if error.code not in {"FAILED_PRECONDITION", "PERMISSION_DENIED", "NOT_FOUND"}:
+                    raise
+                refused[error.reason] += 1
+                return None
+            finally:
+                advance(1)
+        return answer.summary
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(fetch(label)) for label in labels]
+    rows: list[list[float]] = []
+    outcomes: list[int] = []
+    insufficient = 0
+    for label, task in zip(labels, tasks, strict=True):
+        summary = task.result()
+        if summary is None:
+            continue
+        firm = read_summary(summary)
+        if registry.insufficient(firm):
+            insufficient += 1
+            continue
+        day = label.as_of.astimezone(CHINA).date()
+        rows.append(registry.encode(registry.compute(firm, day)))
+        outcomes.append(label.label)
+    width = len(registry.FEATURES)
+    matrix = np.array(rows, dtype=np.float64).reshape(len(rows), width)
+    return Table(matrix, np.array(outcomes, dtype=np.int64), dict(refused), insufficient)
+
+
+def fit(table: Table, spec: Spec, folder: Path, progress: Callable[[int, int], None]) -> Manifest:
+    """Train and write a model folder.
+
+    Raises:
+        TrainingError: there must not be a model of this table.
+        FileExistsError: the folder exists.
+    """
+    return train(
+        table.matrix, table.labels, spec, folder, trained_at=datetime.now(UTC), progress=progress
+    )

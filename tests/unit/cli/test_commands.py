@@ -1,0 +1,515 @@
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.type.date_pb2 import Date
+from typer.main import get_command
+
+from puhui.common.v1 import access_pb2, types_pb2
+from puhui.datashare.v1 import (
+    accesses_pb2,
+    catalogue_pb2,
+    consents_pb2,
+    participants_pb2,
+    subjects_pb2,
+    summaries_pb2,
+)
+from puhui.gateway.v1 import gateway_pb2
+from puhui.scoring.v1 import decisions_pb2, models_pb2, scoring_pb2
+from services.cli.main import app
+from tests.fakes.platform import UNAVAILABLE, FakePlatform, refusal
+from tests.unit.cli.conftest import Outcome, Run
+
+WHEN = Timestamp(seconds=1717200000)
+USCC = "91110000MA00000000"
+CONSENT = consents_pb2.Consent(
+    consent_id="con_1",
+    subject_id="sub_1",
+    recipient_id="par_bank",
+    state=consents_pb2.CONSENT_STATE_REQUESTED,
+    revision=1,
+    canonical=b"{}",
+    canonical_sha256=b"\x01" * 32,
+    terms=consents_pb2.ConsentTerms(
+        purpose="credit_application",
+        provider_ids=["par_tax"],
+        record_types=["vat_invoice"],
+        content_level=types_pb2.CONTENT_LEVEL_SUMMARY,
+        data_period=types_pb2.DatePeriod(
+            **{"from": Date(year=2021, month=6, day=1), "to": Date(year=2024, month=5, day=31)}
+        ),
+        expires_at=WHEN,
+    ),
+)
+DECISION = scoring_pb2.Decision(
+    decision_id="dec_1",
+    subject_id="sub_1",
+    decided_at=WHEN,
+    access_id="acc_1",
+    consent_id="con_1",
+    purpose="credit_application",
+    as_of=WHEN,
+    model=scoring_pb2.ModelRef(version="m1", model_class=scoring_pb2.MODEL_CLASS_SIMULATED),
+    pd=0.0312,
+    score=642,
+    grade="BBB",
+    reasons=[
+        scoring_pb2.Reason(
+            code="sales_growth", points=-12.3, text_zh="销售下降", text_en="Sales shrink"
+        )
+    ],
+    coverage=[
+        summaries_pb2.Coverage(
+            record_type="court_case", state=summaries_pb2.COVERAGE_STATE_NONE_EXISTS
+        )
+    ],
+    notices=[scoring_pb2.Notice(code="SIMULATED", text_zh="模拟", text_en="Simulated model")],
+)
+PARTICIPANT = participants_pb2.Participant(
+    participant_id="par_1",
+    role=access_pb2.ROLE_PROVIDER,
+    name="Tax",
+    provider_kind="tax",
+    standing=participants_pb2.STANDING_ACTIVE,
+)
+
+
+def refused(outcome: Outcome, code: int, *parts: str) -> None:
+    assert outcome.code == code
+    assert outcome.out == ""
+    for part in parts:
+        assert part in " ".join(outcome.err.split())
+
+
+# Options, errors and exit codes.
+
+
+def test_help_is_quick_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from services.cli.main import app\n"
+        "heavy = {'grpc', 'google.protobuf', 'numpy', 'rich', 'sqlalchemy', 'lightgbm'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+    started = time.perf_counter()
+    shown = subprocess.run(
+        [sys.executable, "-m", "services.cli.main", "--help"], capture_output=True, check=True
+    )
+    assert time.perf_counter() - started < 2  # 0.25 s on a quiet machine
+    assert b"sandbox" in shown.stdout
+
+
+def test_the_version(run: Run) -> None:
+    assert run("--version").out.startswith("puhui 0.")
+
+
+def commands(command: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
+    if not hasattr(command, "commands"):
+        return [(path, command)]
+    return [
+        found for name, part in command.commands.items() for found in commands(part, (*path, name))
+    ]
+
+
+COMMANDS = commands(get_command(app))
+
+
+@pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[" ".join(c[0]) for c in COMMANDS])
+def test_every_command_has_help_and_an_example(path: tuple[str, ...], command: Any) -> None:
+    assert command.help
+    assert f"puhui {' '.join(path)}" in command.epilog
+    silent = [
+        p.name for p in command.params if not getattr(p, "help", "") and p.name != "log_level"
+    ]
+    assert silent == []
+
+
+def test_json_before_or_after_the_command(call: Run, platform: FakePlatform) -> None:
+    platform.answer("WhoAmI", gateway_pb2.WhoAmIResponse(participant_id="par_1"))
+    before = call("--json", "participant", "whoami")
+    after = call("participant", "whoami", "--json")
+    assert before.document == after.document
+    assert before.document["participant_id"] == "par_1"
+
+
+def test_the_connection_before_or_after_the_command(
+    run: Run, platform: FakePlatform, tmp_path: Path
+) -> None:
+    platform.answer("WhoAmI", gateway_pb2.WhoAmIResponse(participant_id="par_1"))
+    key = tmp_path / "a.key"
+    key.touch(0o600)
+    key.write_text("key_9.secret")
+    options = ["--gateway", platform.address, "--key-file", str(key)]
+    assert run(*options, "participant", "whoami").code == 0
+    assert run("participant", "whoami", *options).code == 0
+    assert platform.calls[-1].metadata["authorization"] == "Bearer key_9.secret"
+
+
+def test_without_settings(run: Run) -> None:
+    refused(run("participant", "whoami"), 2, "no gateway: set PUHUI_GATEWAY")
+
+
+def test_no_option_takes_a_secret() -> None:
+    named = {opt for _, command in COMMANDS for p in command.params for opt in p.opts}
+    assert not named & {"--key", "--api-key", "--secret", "--password", "--token"}
+
+
+def test_a_refusal_names_reason_field_and_remedy(call: Run, platform: FakePlatform) -> None:
+    status = refusal(
+        "INVALID_ARGUMENT",
+        "FIELD_INVALID",
+        "fields break their rules, correct them",
+        fields=[("terms.purpose", "value is required")],
+    )
+    platform.answer("Score", status)
+    refused(
+        call("score", "sub_1"),
+        1,
+        "FIELD_INVALID fields break their rules, correct them",
+        "terms.purpose: value is required",
+        "trace ",
+    )
+    error = call("score", "sub_1", "--json")
+    assert error.code == 1
+    told = error.document["error"]
+    assert len(told.pop("trace_id")) == 32
+    assert told == {
+        "code": "INVALID_ARGUMENT",
+        "reason": "FIELD_INVALID",
+        "message": "fields break their rules, correct them",
+        "fields": [{"field": "terms.purpose", "problem": "value is required"}],
+    }
+
+
+def test_an_overload_says_when_to_try_again(call: Run, platform: FakePlatform) -> None:
+    platform.answer(
+        "Score", refusal("RESOURCE_EXHAUSTED", "OVERLOADED", retry_after=timedelta(minutes=2))
+    )
+    refused(call("score", "sub_1"), 1, "OVERLOADED", "try again in 120 s")
+    assert call("score", "sub_1", "--json").document["error"]["retry_after_seconds"] == 120
+
+
+def test_nobody_answers(call: Run, platform: FakePlatform) -> None:
+    platform.answer("WhoAmI", UNAVAILABLE)
+    refused(call("--timeout", "0.1", "participant", "whoami"), 1, "UNAVAILABLE")
+
+
+# Consents.
+
+
+def test_consent_request(call: Run, platform: FakePlatform) -> None:
+    platform.answer("RequestConsent", consents_pb2.RequestConsentResponse(consent=CONSENT))
+    before = datetime.now(UTC)
+    done = call(
+        *("consent", "request", USCC, "--provider", "par_tax", "--type", "vat_invoice"),
+        *("--type", "tax_filing", "--days", "30", "--from", "2022-01-01", "--level", "profile"),
+    )
+    assert done.code == 0
+    assert "Consent con_1: requested" in done.out
+    (request,) = platform.requests("RequestConsent")
+    terms = request.terms
+    assert request.subject.uscc == USCC
+    assert list(terms.record_types) == ["vat_invoice", "tax_filing"]
+    assert terms.content_level == types_pb2.CONTENT_LEVEL_PROFILE
+    assert getattr(terms.data_period, "from") == Date(year=2022, month=1, day=1)
+    expires = terms.expires_at.ToDatetime(UTC)
+    assert timedelta(days=30) <= expires - before < timedelta(days=30, minutes=1)
+
+
+def test_consent_request_by_id_until_a_day(call: Run, platform: FakePlatform) -> None:
+    platform.answer("RequestConsent", consents_pb2.RequestConsentResponse(consent=CONSENT))
+    call(
+        *("consent", "request", "sub_1", "--provider", "p", "--type", "grant"),
+        *("--expires", "2030-01-31"),
+    )
+    (request,) = platform.requests("RequestConsent")
+    assert request.subject.subject_id == "sub_1"
+    # The end of the day in China.
+    assert request.terms.expires_at.ToDatetime().isoformat() == "2030-01-31T15:59:59.999999"
+
+
+def test_consent_request_called_wrongly(call: Run) -> None:
+    refused(call("consent", "request", USCC, "--type", "grant"), 2, "--provider")
+    wrong = ["consent", "request", USCC, "--type", "g", "--provider", "p", "--from", "May"]
+    refused(call(*wrong), 2, "write it as 2024-05-31")
+
+
+def test_consent_grant_shows_the_terms_and_asks(call: Run, platform: FakePlatform) -> None:
+    platform.answer("GetConsent", consents_pb2.GetConsentResponse(consent=CONSENT))
+    platform.answer("GrantConsent", consents_pb2.GrantConsentResponse(consent=CONSENT))
+    declined = call("consent", "grant", "con_1", input="n\n")
+    assert declined.code == 1
+    assert "vat_invoice" in declined.err
+    assert "Grant exactly this?" in declined.err
+    assert platform.requests("GrantConsent") == []
+    assert call("consent", "grant", "con_1", input="y\n").code == 0
+    assert call("consent", "grant", "con_1", "--yes", "--json").code == 0
+    assert len(platform.requests("GrantConsent")) == 2
+    refused(call("consent", "grant", "con_1", "--json"), 2, "--yes")
+
+
+@pytest.mark.parametrize("verb", ["reject", "withdraw", "revoke"])
+def test_consents_end(call: Run, platform: FakePlatform, verb: str) -> None:
+    method = f"{verb.capitalize()}Consent"
+    platform.answer(method, getattr(consents_pb2, f"{method}Response")(consent=CONSENT))
+    done = call("consent", verb, "con_1", "--note", "why", "--json")
+    assert done.document["consent"]["consent_id"] == "con_1"
+    (request,) = platform.requests(method)
+    assert (request.consent_id, request.note) == ("con_1", "why")
+
+
+def test_consents_are_shown_and_listed(call: Run, platform: FakePlatform) -> None:
+    platform.answer("GetConsent", consents_pb2.GetConsentResponse(consent=CONSENT))
+    platform.answer("ListConsents", consents_pb2.ListConsentsResponse(consents=[CONSENT]))
+    shown = call("consent", "show", "con_1")
+    assert "2021-06-01 to 2024-05-31" in shown.out
+    listed = call("consent", "list", "--state", "active")
+    assert "con_1" in listed.out
+    assert platform.requests("ListConsents")[0].state == consents_pb2.CONSENT_STATE_ACTIVE
+    document = call("consent", "list", "--json").document
+    assert document["consents"][0]["terms"]["record_types"] == ["vat_invoice"]
+    assert document["consents"][0]["state"] == "CONSENT_STATE_REQUESTED"
+
+
+# Scores, decisions, accesses.
+
+
+def test_score(call: Run, platform: FakePlatform) -> None:
+    platform.answer("Score", scoring_pb2.ScoreResponse(decision=DECISION))
+    shown = call("score", "sub_1", "--consent", "con_1", "--as-of", "2024-05-31T18:00:00+08:00")
+    assert shown.code == 0
+    for part in ("Score 642", "Grade BBB", "PD 3.12%", "-12.3", "销售下降", "Sales shrink"):
+        assert part in shown.out
+    assert "court case none exists" in shown.out
+    assert "Simulated model" in shown.out
+    order = platform.requests("Score")[0].order
+    assert (order.subject_id, order.consent_id) == ("sub_1", "con_1")
+    assert order.as_of.ToDatetime().isoformat() == "2024-05-31T10:00:00"
+
+
+def test_score_as_json(call: Run, platform: FakePlatform) -> None:
+    platform.answer("Score", scoring_pb2.ScoreResponse(decision=DECISION))
+    assert call("score", "sub_1", "--consent", "con_1", "--json").document == {
+        "decision": {
+            "decision_id": "dec_1",
+            "subject_id": "sub_1",
+            "decided_at": "2024-06-01T00:00:00Z",
+            "access_id": "acc_1",
+            "consent_id": "con_1",
+            "purpose": "credit_application",
+            "as_of": "2024-06-01T00:00:00Z",
+            "model": {"version": "m1", "model_class": "MODEL_CLASS_SIMULATED"},
+            "pd": 0.0312,
+            "score": 642,
+            "grade": "BBB",
+            "reasons": [
+                {
+                    "code": "sales_growth",
+                    "points": -12.3,
+                    "text_zh": "销售下降",
+                    "text_en": "Sales shrink",
+                    "features": [],
+                }
+            ],
+            "coverage": [{"record_type": "court_case", "state": "COVERAGE_STATE_NONE_EXISTS"}],
+            "notices": [{"code": "SIMULATED", "text_zh": "模拟", "text_en": "Simulated model"}],
+        }
+    }
+
+
+def test_score_by_registration_number(call: Run, platform: FakePlatform) -> None:
+    platform.answer("ResolveSubject", subjects_pb2.ResolveSubjectResponse(subject_id="sub_7"))
+    platform.answer("Score", scoring_pb2.ScoreResponse(decision=DECISION))
+    assert call("score", USCC, "--consent", "con_1").code == 0
+    assert platform.requests("ResolveSubject")[0].uscc == USCC
+    assert platform.requests("Score")[0].order.subject_id == "sub_7"
+
+
+def portfolio(request: scoring_pb2.BatchScoreRequest) -> list[scoring_pb2.BatchScoreResponse]:
+    return [
+        scoring_pb2.BatchScoreResponse(
+            index=1, refused=refusal("FAILED_PRECONDITION", "CONSENT_EXPIRED")
+        ),
+        scoring_pb2.BatchScoreResponse(index=0, decision=DECISION),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("p.csv", "subject_id,consent_id,as_of\nsub_1,con_1,\nsub_2,con_2,2024-05-31\n"),
+        (
+            "p.jsonl",
+            '{"subject_id": "sub_1", "consent_id": "con_1"}\n\n'
+            '{"subject_id": "sub_2", "consent_id": "con_2", "as_of": "2024-05-31"}\n',
+        ),
+    ],
+)
+def test_score_a_portfolio(
+    call: Run, platform: FakePlatform, tmp_path: Path, name: str, text: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    platform.answer("BatchScore", portfolio)
+    document = call("score", "--batch", name, "--purpose", "portfolio_review", "--json").document
+    assert (document["scored"], document["refused"]) == (1, 1)
+    first, second = document["results"]
+    assert (first["index"], first["decision"]["score"]) == (0, 642)
+    assert (second["subject_id"], second["error"]["reason"]) == ("sub_2", "CONSENT_EXPIRED")
+    one, two = platform.requests("BatchScore")[0].orders
+    assert one.purpose == two.purpose == "portfolio_review"
+    assert one.request_id != two.request_id
+    assert not one.HasField("as_of")
+    assert two.HasField("as_of")
+    assert "CONSENT_EXPIRED" in call("score", "--batch", name).out
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("p.csv", "subject_id,consent\nsub_1,con_1\n", "line 2: unknown column consent"),
+        ("p.csv", "subject_id,consent_id\n,con_1\n", "line 2: subject_id is missing"),
+        ("p.csv", "subject_id\nsub_1,x\n", "line 2: more cells"),
+        ("p.csv", "subject_id,as_of\nsub_1,May\n", "line 2: as_of: not a time"),
+        ("p.jsonl", "{\n", "line 1: not JSON"),
+        ("p.jsonl", "[]\n", "line 1: not a JSON object"),
+    ],
+)
+def test_a_portfolio_that_cannot_be_read(
+    call: Run, tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    refused(call("score", "--batch", name), 2, message)
+
+
+def test_score_needs_one_or_many(call: Run) -> None:
+    refused(call("score"), 2, "name a subject, or give --batch FILE")
+
+
+def test_decisions(call: Run, platform: FakePlatform) -> None:
+    answer = decisions_pb2.GetDecisionResponse(
+        decision=DECISION,
+        features=[
+            scoring_pb2.FeatureValue(name="sales_growth", value=-0.25, unit="ratio"),
+            scoring_pb2.FeatureValue(
+                name="arrears", missing=summaries_pb2.COVERAGE_STATE_NOT_CONSENTED
+            ),
+        ],
+        groups=[decisions_pb2.GroupPoints(group="sales", points=-12.3)],
+        base_points=600,
+        reproduced=True,
+    )
+    platform.answer("GetDecision", answer)
+    platform.answer("ListDecisions", decisions_pb2.ListDecisionsResponse(decisions=[DECISION]))
+    shown = call("decision", "show", "dec_1", "--use", "dispute")
+    for part in ("-0.25", "not consented", "-12.30", "Reproduced"):
+        assert part in shown.out
+    assert platform.requests("GetDecision")[0].use == decisions_pb2.DECISION_USE_DISPUTE
+    assert call("decision", "show", "dec_1", "--json").document["reproduced"] is True
+    assert "dec_1" in call("decision", "list").out
+
+
+def test_accesses(call: Run, platform: FakePlatform) -> None:
+    found = [
+        accesses_pb2.Access(
+            access_id=f"acc_{n}",
+            accessed_at=WHEN,
+            recipient_name="Bank of Trial",
+            purpose="credit_application",
+            outcome=accesses_pb2.ACCESS_OUTCOME_REFUSED,
+            refusal_reason="CONSENT_WITHDRAWN",
+        )
+        for n in range(3)
+    ]
+    platform.answer("ListAccesses", accesses_pb2.ListAccessesResponse(accesses=found))
+    shown = call("accesses", "--limit", "2").out
+    assert "2 accesses" in shown
+    assert "CONSENT_WITHDRAWN" in shown
+    assert len(call("accesses", "--json").document["accesses"]) == 3
+
+
+# The catalogue, participants, keys.
+
+
+def test_catalogue(call: Run, platform: FakePlatform) -> None:
+    policy = catalogue_pb2.RecordTypePolicy(
+        record_type="vat_invoice",
+        title=catalogue_pb2.Text(zh="增值税发票", en="VAT invoice"),
+        sharing_mode=catalogue_pb2.SHARING_MODE_STANDING,
+        provider_kinds=["tax"],
+        measures=[catalogue_pb2.Measure(name="output_net", unit="fen")],
+        code_lists=[catalogue_pb2.CodeList(field="x", codes=[catalogue_pb2.Code(code="y")])],
+    )
+    purpose = catalogue_pb2.Purpose(code="credit_application", max_days=365, max_content_level=3)
+    platform.answer("ListRecordTypes", catalogue_pb2.ListRecordTypesResponse(types=[policy]))
+    platform.answer("ListPurposes", catalogue_pb2.ListPurposesResponse(purposes=[purpose]))
+    platform.answer("GetRecordType", catalogue_pb2.GetRecordTypeResponse(type=policy))
+    listed = call("catalogue", "list").out
+    for part in ("增值税发票 VAT invoice", "standing", "credit_application", "transactions"):
+        assert part in listed
+    shown = call("catalogue", "show", "vat_invoice").out
+    assert "output_net" in shown
+    assert "Codes of x" in shown
+    assert call("catalogue", "list", "--json").document["purposes"][0]["max_days"] == 365
+
+
+def test_participants(call: Run, platform: FakePlatform) -> None:
+    answer = participants_pb2.RegisterParticipantResponse(participant=PARTICIPANT)
+    platform.answer("RegisterParticipant", answer)
+    platform.answer("SetStanding", participants_pb2.SetStandingResponse(participant=PARTICIPANT))
+    platform.answer(
+        "ListParticipants", participants_pb2.ListParticipantsResponse(participants=[PARTICIPANT])
+    )
+    made = call("participant", "register", "provider", "Tax", "--kind", "tax", "--historical")
+    assert "par_1" in made.out
+    call("participant", "register", "firm", "Firm", "--subject", USCC)
+    provider, firm = platform.requests("RegisterParticipant")
+    assert (provider.role, provider.historical_source) == (access_pb2.ROLE_PROVIDER, True)
+    assert firm.subject.uscc == USCC
+    assert "tax" in call("participant", "list", "--role", "provider").out
+    call("participant", "suspend", "par_1")
+    call("participant", "reinstate", "par_1")
+    assert [r.standing for r in platform.requests("SetStanding")] == [
+        participants_pb2.STANDING_SUSPENDED,
+        participants_pb2.STANDING_ACTIVE,
+    ]
+
+
+def test_keys(call: Run, platform: FakePlatform, tmp_path: Path) -> None:
+    issued = participants_pb2.IssueKeyResponse(key_id="key_2", api_key="key_2.topsecret")
+    platform.answer("IssueKey", issued)
+    platform.answer("RevokeKey", participants_pb2.RevokeKeyResponse(revoked_at=WHEN))
+    assert call("key", "issue", "par_1", "--json").document["api_key"] == "key_2.topsecret"
+    written = call("key", "issue", "par_1", "--out", "bank.key")
+    assert "topsecret" not in written.out + written.err
+    path = tmp_path / "bank.key"
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("key_2.topsecret\n", 0o600)
+    refused(call("key", "issue", "par_1", "--out", "bank.key"), 2, "is there already")
+    assert len(platform.requests("IssueKey")) == 2
+    assert call("key", "revoke", "key_2", "--json").document == {
+        "key_id": "key_2",
+        "revoked_at": "2024-06-01T00:00:00+00:00",
+    }
+    refused(call("key", "revoke", "key_2.topsecret"), 2, "never the secret")
+
+
+def test_models_that_are_served(call: Run, platform: FakePlatform) -> None:
+    model = models_pb2.Model(
+        ref=scoring_pb2.ModelRef(version="m1", model_class=scoring_pb2.MODEL_CLASS_SIMULATED),
+        in_service=True,
+        metrics=[models_pb2.Metric(name="auc", value=0.91234)],
+        card="# Model m1\n\nFor **trying out** only.",
+    )
+    platform.answer("ListModels", models_pb2.ListModelsResponse(models=[model]))
+    platform.answer("GetModel", models_pb2.GetModelResponse(model=model))
+    assert "0.912" in call("model", "list").out
+    assert "trying out" in call("model", "show").out
+    assert platform.requests("GetModel")[0].version == "m1"
+    assert call("model", "show", "m1", "--json").document["model"]["in_service"] is True
+    platform.answer("ListModels", models_pb2.ListModelsResponse())
+    refused(call("model", "show"), 2, "no model is in service")

@@ -1,0 +1,179 @@
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from google.protobuf.json_format import MessageToJson
+
+from puhui.datashare.v1.records_pb2 import RECORD_STATUS_RETRACTED, Record
+from puhui_client import records, values
+from services.cli.rows import HeaderError, Row, read
+
+CHINA = timezone(timedelta(hours=8))
+INVOICE = records.vat_invoice(
+    record_id="out:1",
+    uscc="91110000MA00000000",
+    occurred=date(2024, 5, 3),
+    obtained_at=datetime(2024, 5, 4, 10, tzinfo=CHINA),
+    number="1",
+    side="output",
+    net="100.00",
+    tax="13.00",
+    gross="113.00",
+    counterparty="甲公司",
+)
+HEADER = (
+    "provider_record_id,subject.uscc,date,obtained_at,number,side,net,tax,gross,vat_invoice.status,"
+    "counterparty"
+)
+LINE = (
+    "out:1,91110000MA00000000,2024-05-03,2024-05-04T10:00:00+08:00,1,output,100.00,13 CNY,113.00,"
+    "valid,甲公司"
+)
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="surrogateescape")
+    return path
+
+
+def csv_rows(tmp_path: Path, record_type: str, *lines: str) -> list[Row]:
+    return list(read(write(tmp_path / "rows.csv", *lines), record_type))
+
+
+@pytest.mark.parametrize("snake", [True, False])
+def test_json_lines(tmp_path: Path, snake: bool) -> None:
+    text = MessageToJson(INVOICE, indent=None, preserving_proto_field_name=snake)
+    first, second = read(write(tmp_path / "rows.jsonl", text, "", text), "")
+    assert (first.record, first.line, second.line) == (INVOICE, 1, 3)
+
+
+def test_the_type_comes_from_the_payload_where_it_is_left_out(tmp_path: Path) -> None:
+    untyped = Record()
+    untyped.CopyFrom(INVOICE)
+    untyped.record_type = ""
+    (row,) = read(write(tmp_path / "rows.jsonl", MessageToJson(untyped, indent=None)), "")
+    assert row.record == INVOICE
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("{", "not JSON"),
+        ("[]", "not a record"),
+        ('"many"', "not a record"),
+        ("\udcff", "not JSON"),
+        ('{"social_insurance": {"headcount": "many"}}', "not a record"),
+        ('{"no_such": 1}', 'no field named "no_such"'),
+    ],
+)
+def test_lines_that_cannot_be_read_are_reported_without_their_values(
+    tmp_path: Path, line: str, problem: str
+) -> None:
+    good = MessageToJson(INVOICE, indent=None)
+    bad, after = read(write(tmp_path / "rows.jsonl", line, good), "")
+    assert bad.record is None
+    assert problem in bad.problem
+    assert "many" not in bad.problem
+    assert after.record == INVOICE
+
+
+def test_csv(tmp_path: Path) -> None:
+    (row,) = csv_rows(tmp_path, "vat_invoice", HEADER, LINE)
+    assert row == Row(2, row.size, INVOICE)
+
+
+def test_csv_of_a_spreadsheet(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + f"{HEADER}\r\n{LINE}\r\n".encode())
+    (row,) = read(path, "vat_invoice")
+    assert row.record == INVOICE
+
+
+def test_columns_of_every_kind(tmp_path: Path) -> None:
+    (filing,) = csv_rows(
+        tmp_path,
+        "tax_filing",
+        "subject.subject_id,period,version,status,tax_filing.days_late,tax_filing.declared_tax",
+        "sub_1,2024-02,2,retracted,0,-0.05 USD",
+    )
+    record = filing.record
+    assert record is not None
+    assert (record.subject.subject_id, record.version) == ("sub_1", 2)
+    assert record.status == RECORD_STATUS_RETRACTED
+    assert record.period == values.to_period(date(2024, 2, 1), date(2024, 2, 29))
+    assert record.tax_filing.HasField("days_late")
+    assert record.tax_filing.declared_tax == values.to_money("-0.05", "USD")
+
+
+def test_flags_lists_and_parts_of_a_period(tmp_path: Path) -> None:
+    (right,) = csv_rows(tmp_path, "ip_right", "pledged,ip_class,period.from", "yes,2,2024-01-01")
+    assert right.record is not None
+    assert (right.record.ip_right.pledged, right.record.ip_right.ip_class) == (True, 2)
+    (firm,) = csv_rows(tmp_path, "registration", "former_names,capital", "甲; 乙,")
+    assert firm.record is not None
+    assert list(firm.record.registration.former_names) == ["甲", "乙"]
+    assert not firm.record.registration.HasField("capital")
+    (spanned,) = csv_rows(tmp_path, "grant", "period", "2024-01-01/2024-12-31")
+    assert spanned.record is not None
+    assert spanned.record.period.to == values.to_date(date(2024, 12, 31))
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "problem"),
+    [
+        ("date", "2024-13-01", "not a day"),
+        ("period", "May", "not a period"),
+        ("obtained_at", "yesterday", "not a time"),
+        ("obtained_at", "2024-05-04T10:00:00", "zone"),
+        ("net", "12,5", "not an amount"),
+        ("side", "sideways", "not one of input, output"),
+        ("version", "two", "not a whole number"),
+        ("version", "-1", "range"),
+    ],
+)
+def test_cells_that_cannot_be_read(tmp_path: Path, column: str, cell: str, problem: str) -> None:
+    bad, good = csv_rows(tmp_path, "vat_invoice", f"number,{column}", f'1,"{cell}"', "2,", "")
+    assert (bad.line, bad.record, bad.field) == (2, None, column)
+    assert problem in bad.problem
+    assert cell not in bad.problem.replace("2024-05-31", "")
+    assert good.record is not None
+
+
+def test_a_row_with_too_many_cells(tmp_path: Path) -> None:
+    bad, good = csv_rows(tmp_path, "vat_invoice", "number,code", "1,2,3", "1,2")
+    assert bad.problem == "3 cells where the header has 2"
+    assert good.record is not None
+
+
+@pytest.mark.parametrize(
+    ("record_type", "header", "message"),
+    [
+        ("", "number", "--type"),
+        ("invoice", "number", "unknown record type invoice"),
+        ("vat_invoice", "number,nett", "unknown column nett"),
+        ("vat_invoice", "subject.uscc.x", "unknown column subject.uscc.x"),
+        ("vat_invoice", "counterparty_token", "leave it out"),
+        ("vat_invoice", "subject", "name the fields in it"),
+    ],
+)
+def test_a_header_that_cannot_be_read(
+    tmp_path: Path, record_type: str, header: str, message: str
+) -> None:
+    with pytest.raises(HeaderError, match=message):
+        csv_rows(tmp_path, record_type, header)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("编号,号\n".encode("gbk"), "not UTF-8"), (b"number\n" + b"1" * 200_000, "not CSV")],
+)
+def test_bytes_that_are_no_csv(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "rows.csv").write_bytes(content)
+    with pytest.raises(HeaderError, match=message):
+        list(read(tmp_path / "rows.csv", "vat_invoice"))
+
+
+def test_an_empty_file(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").touch()
+    with pytest.raises(HeaderError, match="is empty"):
+        list(read(tmp_path / "rows.csv", "grant"))

@@ -1,0 +1,105 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from services.cli.settings import Options, Settings, SettingsError, resolve
+
+
+def secret(path: Path, text: str = "k.s\n") -> Path:
+    path.write_text(text)
+    path.chmod(0o600)
+    return path
+
+
+def profile(folder: Path, text: str) -> dict[str, str]:
+    (folder / "puhui").mkdir()
+    (folder / "puhui" / "profile.toml").write_text(text)
+    return {"XDG_CONFIG_HOME": str(folder)}
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_environment_is_enough() -> None:
+    environ = {"PUHUI_GATEWAY": "gw:1", "PUHUI_API_KEY": "k.s"}
+    assert resolve(Options(), environ) == Settings("gw:1", "k.s", None, 30.0)
+
+
+def test_options_win_over_the_environment_and_that_over_the_profile(tmp_path: Path) -> None:
+    environ = profile(tmp_path, 'gateway = "profile:1"\nkey_file = "p.key"\ntimeout = 5\n')
+    secret(tmp_path / "puhui" / "p.key", "p.s")
+    assert resolve(Options(), environ) == Settings("profile:1", "p.s", None, 5)
+    environ |= {"PUHUI_GATEWAY": "env:1", "PUHUI_API_KEY": "e.s"}
+    assert resolve(Options(), environ) == Settings("env:1", "e.s", None, 5)
+    options = Options(gateway="opt:1", key_file=secret(tmp_path / "o.key", "o.s"), timeout=2)
+    assert resolve(options, environ) == Settings("opt:1", "o.s", None, 2)
+
+
+def test_the_folder_of_an_embedded_platform(tmp_path: Path) -> None:
+    (tmp_path / "endpoints.json").write_text(json.dumps({"gateway": "127.0.0.1:7"}))
+    secret(tmp_path / "operator.key", "operator.s")
+    found = resolve(Options(data_dir=tmp_path), {})
+    assert (found.gateway, found.api_key) == ("127.0.0.1:7", "operator.s")
+    bank = resolve(Options(data_dir=tmp_path), {"PUHUI_API_KEY": "bank.s"})
+    assert (bank.gateway, bank.api_key) == ("127.0.0.1:7", "bank.s")
+
+
+def test_the_default_folder_names_the_gateway_but_gives_nobody_the_operators_key(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / ".puhui"
+    folder.mkdir()
+    (folder / "endpoints.json").write_text(json.dumps({"gateway": "127.0.0.1:7"}))
+    secret(folder / "operator.key")
+    assert resolve(Options(), {"PUHUI_API_KEY": "k.s"}).gateway == "127.0.0.1:7"
+    with pytest.raises(SettingsError, match="no API key"):
+        resolve(Options(), {})
+
+
+def test_certificates(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_bytes(b"PEM")
+    environ = {"PUHUI_GATEWAY": "gw:1", "PUHUI_API_KEY": "k.s"}
+    assert resolve(Options(ca_file=tmp_path / "ca.pem"), environ).ca == b"PEM"
+
+
+@pytest.mark.parametrize(
+    ("options", "environ", "message"),
+    [
+        (Options(), {"PUHUI_API_KEY": "k.s"}, "no gateway: set PUHUI_GATEWAY"),
+        (Options(gateway="g"), {}, "no API key: set PUHUI_API_KEY"),
+        (Options(gateway="g", key_file=Path("none.key")), {}, "cannot read the key in none.key"),
+        (Options(data_dir=Path("none")), {}, "no platform runs in none"),
+        (Options(profile=Path("none.toml")), {}, "no profile none.toml"),
+        (
+            Options(gateway="g", ca_file=Path("none.pem")),
+            {"PUHUI_API_KEY": "k.s"},
+            "cannot read none.pem",
+        ),
+    ],
+)
+def test_what_is_missing_is_named(options: Options, environ: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        resolve(options, environ)
+
+
+def test_a_key_that_others_can_read_is_not_used(tmp_path: Path) -> None:
+    path = secret(tmp_path / "k.key")
+    path.chmod(0o644)
+    with pytest.raises(SettingsError, match="chmod 600"):
+        resolve(Options(gateway="g", key_file=path), {})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gateway =", "not TOML"),
+        ('key = "k.s"', "unknown key 'key'"),
+        ("gateway = 1", "gateway has the wrong type"),
+    ],
+)
+def test_a_profile_that_is_wrong(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        resolve(Options(), profile(tmp_path, text))
