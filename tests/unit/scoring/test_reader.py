@@ -1,0 +1,53 @@
+"""The wire's summary becomes the plain input of features."""
+
+import pytest
+
+from puhui.datashare.v1 import summaries_pb2 as pb
+from services.scoring.features.domain import Coverage, SubjectSeries
+from services.scoring.reader import read_summary
+
+
+def test_everything_that_features_use_comes_over() -> None:
+    wire = pb.SubjectSummary(
+        series=[
+            pb.Series(
+                record_type="court_case",
+                provider_id="court",
+                months=[202401, 202403],
+                columns=[pb.Column(name="defendant", values=[1, 2])],
+                attributes=[pb.Attribute(name="stage", value="closed")],
+            )
+        ],
+        coverage=[
+            pb.Coverage(record_type="court_case", state=pb.COVERAGE_STATE_SUPPLIED),
+            pb.Coverage(record_type="tax_filing", state=pb.COVERAGE_STATE_NOT_CONSENTED),
+            pb.Coverage(record_type="grant", state=pb.COVERAGE_STATE_NONE_EXISTS),
+            pb.Coverage(record_type="ip_right", state=pb.COVERAGE_STATE_NOT_SUPPLIED),
+        ],
+    )
+    read = read_summary(wire)
+    assert read.series == (
+        SubjectSeries(
+            "court_case", "court", (202401, 202403), {"defendant": [1, 2]}, {"stage": "closed"}
+        ),
+    )
+    assert read.coverage == {
+        "court_case": Coverage.SUPPLIED,
+        "tax_filing": Coverage.NOT_CONSENTED,
+        "grant": Coverage.NONE_EXISTS,
+        "ip_right": Coverage.NOT_SUPPLIED,
+    }
+
+
+def test_a_column_of_another_length_is_refused() -> None:
+    wire = pb.SubjectSummary(
+        series=[pb.Series(record_type="grant", months=[202401], columns=[pb.Column(name="grants")])]
+    )
+    with pytest.raises(ValueError, match=r"grant\.grants has 0 values for 1 months"):
+        read_summary(wire)
+
+
+def test_an_unknown_state_of_coverage_is_refused() -> None:
+    wire = pb.SubjectSummary(coverage=[pb.Coverage(record_type="grant")])
+    with pytest.raises(ValueError, match="unknown state of coverage"):
+        read_summary(wire)
