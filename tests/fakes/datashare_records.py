@@ -1,11 +1,12 @@
 """Records to push, and a datashare to push them to, for tests of records and summaries."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, date, datetime
 from typing import Any
 
 from google.protobuf.json_format import ParseDict
 from google.type import date_pb2, money_pb2
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from puhui.datashare.v1 import payloads_pb2, records_pb2, summaries_pb2
 from services.datashare.catalogue.loader import load
@@ -20,7 +21,7 @@ from services.datashare.summaries.domain import StoredSeries, SummaryQuery
 from services.kit.clock import FixedClock
 from services.kit.db import Database, Transactions, retry_on_conflict
 from services.kit.identity import Caller, set_caller
-from services.kit.ids import Ids, SequentialIds
+from services.kit.ids import SequentialIds
 
 NOW = datetime(2024, 6, 15, 4, 0, tzinfo=UTC)
 USCC = make("91", "110108", "MA01ABCD")
@@ -125,14 +126,17 @@ class Datashare:
 
     Args:
         database: where it keeps everything.
-        ids: makes subject ids.
+        work: makes the stores of a transaction; the real ones by default.
     """
 
-    def __init__(self, database: Database, ids: Ids | None = None) -> None:
+    def __init__(
+        self, database: Database, work: Callable[[AsyncConnection], Work] | None = None
+    ) -> None:
         self.clock = FixedClock(NOW)
+        self.database = database
         self.catalogue = load()
-        self.stores = Stores(self.catalogue, ids or SequentialIds())
-        self.transactions: Transactions[Work] = Transactions(database, self.stores)
+        self.stores = Stores(self.catalogue, SequentialIds())
+        self.transactions: Transactions[Work] = Transactions(database, work or self.stores)
         take_in = TakeIn(self.transactions, retry_on_conflict, self.stores.layouts, self.clock)
         self.intake = Intake(self.catalogue, CounterpartyTokens(b"counterparty-key"))
         self.servicer = RecordServicer(take_in, self.intake, self.clock)

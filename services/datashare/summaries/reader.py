@@ -30,6 +30,13 @@ from services.datashare.summaries.domain import (
 )
 from services.datashare.summaries.store import KEY, counterparty, series, supply
 
+_Sides = dict[int, list[tuple[int, bytes, int, int]]]
+"""Rows of month, counterparty token, number of invoices and net fen, by side."""
+
+
+class _ChangedMeanwhileError(Exception):
+    """Another transaction changed a series between two statements of this one."""
+
 
 class PastFacts(Protocol):
     """Raw records, as the facts that they were to a summary."""
@@ -78,7 +85,14 @@ class SummaryReader:
         A series without a month in the query's period is left out. `first_month` does not limit
         types that are open by law: theirs describe a state that lasts.
         """
-        stored = await self._stored(queries)
+        try:
+            return await self._read(queries, await self._stored(queries, lock=False))
+        except _ChangedMeanwhileError:
+            return await self._read(queries, await self._stored(queries, lock=True))
+
+    async def _read(
+        self, queries: Sequence[SummaryQuery], stored: Mapping[str, Iterable[_Stored]]
+    ) -> list[tuple[StoredSeries, ...]]:
         matched = [(query, _matching(stored, query)) for query in queries]
         wanted = [(query, row) for query, rows in matched for row in rows]
         now = await self._present({row.key: row for query, row in wanted if _is_now(query, row)})
@@ -100,17 +114,20 @@ class SummaryReader:
             answers.append(tuple(parts))
         return answers
 
-    async def _stored(self, queries: Sequence[SummaryQuery]) -> dict[str, list[_Stored]]:
+    async def _stored(
+        self, queries: Sequence[SummaryQuery], *, lock: bool
+    ) -> dict[str, list[_Stored]]:
         pairs = {(query.subject_id, name) for query in queries for name in query.record_types}
         if not pairs:
             return {}
         pair = {name: KEY[name] for name in ("subject_id", "record_type")}
         wanted = relation(self._conn, "wanted", pair, sorted(pairs))
-        rows = await self._conn.execute(
+        query = (
             sa.select(series)
             .join(wanted, sa.and_(*(series.c[name] == wanted.c[name] for name in pair)))
-            .order_by(series.c.record_type, series.c.provider_id)
+            .order_by(*(series.c[name] for name in KEY))
         )
+        rows = await self._conn.execute(query.with_for_update(of=series) if lock else query)
         found: dict[str, list[_Stored]] = {}
         for row in rows:
             stored = _Stored(SeriesKey(*row[:3]), *row[3:])
@@ -118,35 +135,47 @@ class SummaryReader:
         return found
 
     async def _present(self, rows: Mapping[SeriesKey, _Stored]) -> dict[SeriesKey, bytes]:
-        """Return contents with derived measures, computing and storing those that are missing."""
+        """Return contents with derived measures, computing and storing those that are missing.
+
+        Raises:
+            _ChangedMeanwhileError: what they derive from is newer than the contents.
+        """
         contents = {key: row.content for key, row in rows.items()}
         stale = sorted(key for key, row in rows.items() if row.derived_revision != row.revision)
         for key in stale:
+            revision, sides = await self._trades(key)
+            if revision != rows[key].revision:
+                raise _ChangedMeanwhileError
             layout = self._layouts[key.record_type]
             table = decode(layout, rows[key].content)
-            contents[key] = encode(
-                key, layout, table, self._derive(layout, table, await self._trades(key))
-            )
-            await self._keep(key, rows[key].revision, contents[key])
+            contents[key] = encode(key, layout, table, self._derive(layout, table, sides))
+            await self._keep(key, revision, contents[key])
         return contents
 
-    async def _trades(self, key: SeriesKey) -> dict[int, list[tuple[int, bytes, int, int]]]:
+    async def _trades(self, key: SeriesKey) -> tuple[int, _Sides]:
+        """Return a series' revision and trades, of one moment because by one statement."""
         columns = counterparty.c
-        rows = await self._conn.execute(
-            sa.select(
-                columns.side, columns.month, columns.token, columns.invoices, columns.net
-            ).where(columns.subject_id == key.subject_id, columns.provider_id == key.provider_id)
-        )
-        sides: dict[int, list[tuple[int, bytes, int, int]]] = {}
-        for side, month, token, invoices, net in rows:
-            sides.setdefault(side, []).append((month, token, invoices, net))
-        return sides
+        zero = sa.literal(0)
+        revision = sa.select(zero, zero, sa.null(), series.c.revision, zero).where(_is(key))
+        trades = sa.select(
+            columns.side, columns.month, columns.token, columns.invoices, columns.net
+        ).where(columns.subject_id == key.subject_id, columns.provider_id == key.provider_id)
+        found = 0
+        sides: _Sides = {}
+        for side, month, token, invoices, net in await self._conn.execute(
+            trades.union_all(revision)
+        ):
+            if side:
+                sides.setdefault(side, []).append((month, token, invoices, net))
+            else:
+                found = invoices
+        return found, sides
 
     def _derive(
         self,
         layout: Layout,
         table: Table,
-        sides: Mapping[int, list[tuple[int, bytes, int, int]]],
+        sides: _Sides,
     ) -> dict[str, list[int]]:
         if not layout.derived:
             return {}
@@ -164,14 +193,13 @@ class SummaryReader:
 
         A reader never waits for a writer here: it would hold what it has locked meanwhile.
         """
-        this = sa.and_(*(series.c[name] == value for name, value in zip(KEY, key, strict=True)))
         if self._conn.dialect.name == "postgresql":
-            free = sa.select(series.c.revision).where(this).with_for_update(skip_locked=True)
+            free = sa.select(series.c.revision).where(_is(key)).with_for_update(skip_locked=True)
             if await self._conn.scalar(free) != revision:
                 return
         await self._conn.execute(
             sa.update(series)
-            .where(this, series.c.revision == revision)
+            .where(_is(key), series.c.revision == revision)
             .values(content=content, derived_revision=revision)
         )
 
@@ -211,8 +239,12 @@ def _matching(stored: Mapping[str, Iterable[_Stored]], query: SummaryQuery) -> l
     ]
 
 
-def _by_side(totals: TradeTotals) -> dict[int, list[tuple[int, bytes, int, int]]]:
-    sides: dict[int, list[tuple[int, bytes, int, int]]] = {}
+def _is(key: SeriesKey) -> sa.ColumnElement[bool]:
+    return sa.and_(*(series.c[name] == value for name, value in zip(KEY, key, strict=True)))
+
+
+def _by_side(totals: TradeTotals) -> _Sides:
+    sides: _Sides = {}
     for (side, month, token), (invoices, net) in totals.items():
         sides.setdefault(side, []).append((month, token, invoices, net))
     return sides
