@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -58,9 +59,9 @@ class Town:
         """The firm as a subject."""
         return self.people["firm"].subject_id
 
-    async def consent(self, *, grant: bool = True, **changes: object) -> Consent:
+    async def consent(self, *, grant: bool = True, **changes: Any) -> Consent:
         """A consent of the firm to the bank, which names the tax bureau and all of TYPES."""
-        terms: dict[str, object] = {
+        terms: dict[str, Any] = {
             "subject_id": self.subject_id,
             "purpose": "credit_application",
             "providers": [self.people["tax"].participant_id, self.people["hr"].participant_id],
@@ -70,7 +71,7 @@ class Town:
             "expires_at": datetime.now(UTC) + timedelta(days=30),
         }
         async with self.client("bank") as bank, self.client("firm") as firm:
-            asked = await bank.request_consent(**(terms | changes))  # type: ignore[arg-type] - keyword by keyword
+            asked = await bank.request_consent(**(terms | changes))
             return await firm.grant_consent(asked) if grant else asked
 
 
@@ -120,7 +121,7 @@ def running_town(folder: Path) -> Iterator[Town]:
 async def _settle(platform: Embedded) -> Town:
     people = {}
     async with Client(platform.gateway, platform.operator_key, timeout=20) as operator:
-        wanted: list[tuple[str, RoleName, dict[str, object]]] = [
+        wanted: list[tuple[str, RoleName, dict[str, Any]]] = [
             ("tax", "PROVIDER", {"provider_kind": "tax", "historical_source": True}),
             ("hr", "PROVIDER", {"provider_kind": "social_insurance"}),
             ("bank", "BANK", {}),
@@ -129,7 +130,7 @@ async def _settle(platform: Embedded) -> Town:
             ("other_firm", "FIRM", {"uscc": OTHER_USCC}),
         ]
         for name, role, more in wanted:
-            member = await operator.register_participant(role, f"test {name}", **more)  # type: ignore[arg-type] - keyword by keyword
+            member = await operator.register_participant(role, f"test {name}", **more)
             key = await operator.issue_key(member.participant_id)
             people[name] = Person(member.participant_id, member.subject_id, key.api_key)
     town = Town(platform, people)
