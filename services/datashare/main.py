@@ -199,7 +199,12 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         catalogue=catalogue,
     )
     fetch = FetchSummaries(
-        transactions=transactions, clock=clock, ids=ids, sealer=sealer, rules=Rules(catalogue)
+        transactions=transactions,
+        retry=retry_on_conflict,
+        clock=clock,
+        ids=ids,
+        sealer=sealer,
+        rules=Rules(catalogue),
     )
     accesses = AccessServicer(fetch, ListAccesses(transactions), verifier)
     intake = Intake(catalogue, CounterpartyTokens(_counterparty_key(config.counterparty_key)))

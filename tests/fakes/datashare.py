@@ -180,9 +180,8 @@ class FakeAccesses:
         }
         return {key: found[key] for key in keys if key in found}
 
-    async def append(self, accesses: Sequence[tuple[Access, Leaf]]) -> set[str]:
+    async def append(self, accesses: Sequence[tuple[Access, Leaf]]) -> None:
         self._rows |= {access.access_id: (access, leaf) for access, leaf in accesses}
-        return {access.access_id for access, _ in accesses}
 
     async def page(
         self, *, subject_id: str, recipient_id: str, before: str, limit: int

@@ -73,6 +73,7 @@ class World:
         )
         self.fetch = FetchSummaries(
             transactions=self.transactions,
+            retry=lambda work: work(),
             clock=self.clock,
             ids=ids,
             sealer=sealer,

@@ -12,11 +12,12 @@ Invariants:
   the same time.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import functools
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from services.datashare.access.domain import (
     Access,
@@ -47,6 +48,9 @@ from services.kit.errors import (
 from services.kit.identity import Caller
 from services.kit.ids import Ids
 
+Results: TypeAlias = dict[int, Released | PuhuiError]
+"""Summaries and refusals by the index of the item."""
+
 
 class Consents(Protocol):
     """Consents."""
@@ -71,10 +75,10 @@ class Accesses(Protocol):
         """Return the releases of (recipient_id, request_id)."""
         ...
 
-    async def append(self, accesses: Sequence[tuple[Access, Leaf]]) -> set[str]:
-        """Add accesses with their leaves and return the ids of those added.
+    async def append(self, accesses: Sequence[tuple[Access, Leaf]]) -> None:
+        """Add accesses with their leaves.
 
-        A release is not added when its request_id was released meanwhile.
+        Loses the race when another transaction released one of the requests meanwhile.
         """
         ...
 
@@ -166,6 +170,14 @@ class Transactions(Protocol):
         ...
 
 
+class Retry(Protocol):
+    """Runs a transaction again that lost a race against another one."""
+
+    async def __call__(self, work: Callable[[], Awaitable[Results]]) -> Results:
+        """Return what the work returns in the end."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """One fetch of a batch.
@@ -191,6 +203,7 @@ class FetchSummaries:
 
     Args:
         transactions: opens transactions.
+        retry: runs a transaction again that lost a race.
         clock: the time.
         ids: makes access ids.
         sealer: makes leaves.
@@ -201,12 +214,14 @@ class FetchSummaries:
         self,
         *,
         transactions: Transactions,
+        retry: Retry,
         clock: Clock,
         ids: Ids,
         sealer: Sealer,
         rules: Rules,
     ) -> None:
         self._transactions = transactions
+        self._retry = retry
         self._clock = clock
         self._ids = ids
         self._sealer = sealer
@@ -222,7 +237,7 @@ class FetchSummaries:
             channel: the service through which the data is used.
         """
         now = self._clock.now()
-        results: dict[int, Released | PuhuiError] = {}
+        results: Results = {}
         waiting: dict[int, Item] = {}
         for index, item in enumerate(items):
             if item.deadline is not None and item.deadline <= now:
@@ -235,19 +250,12 @@ class FetchSummaries:
             # One item for each request: the others are its replays, once it is committed.
             firsts = {item.key: index for index, item in reversed(waiting.items())}
             turn = {index: waiting[index] for index in sorted(firsts.values())}
-            done = await self._transact(turn, channel)
-            results |= done
-            waiting = {index: item for index, item in waiting.items() if index not in done}
+            results |= await self._retry(functools.partial(self._transact, turn, channel))
+            waiting = {index: item for index, item in waiting.items() if index not in turn}
         return [results[index] for index in range(len(items))]
 
-    async def _transact(
-        self, items: Mapping[int, Item], channel: Channel
-    ) -> dict[int, Released | PuhuiError]:
-        """Do items with distinct requests in one transaction.
-
-        Returns:
-            Results by index; none for an item whose request was released meanwhile.
-        """
+    async def _transact(self, items: Mapping[int, Item], channel: Channel) -> Results:
+        """Do items with distinct requests in one transaction."""
         async with self._transactions.begin() as work:
             consents = await work.consents.hold(_consent_keys(items.values()))
             standings = await work.participants.hold_standings(
@@ -284,26 +292,19 @@ class FetchSummaries:
             found = await work.summaries.read(queries) if queries else ()
             supplied = await work.summaries.supplied_types() if scopes else ()
 
-            added = await work.accesses.append(list(made.values()))
-            await work.leaves.append(
-                [leaf for access, leaf in made.values() if access.access_id in added]
-            )
+            await work.accesses.append(list(made.values()))
+            await work.leaves.append([leaf for _, leaf in made.values()])
 
         series = iter(found)
-        results: dict[int, Released | PuhuiError] = {}
+        results: Results = {}
         for index, decision in decisions.items():
             if not isinstance(decision, Scope):
                 results[index] = decision
                 continue
             parts = tuple(part for _ in decision.queries for part in next(series))
-            if index in made:
-                access_id = made[index][0].access_id
-                if access_id not in added:
-                    continue
-            else:
-                access_id = earlier[items[index].key].access_id
+            source = made[index][0] if index in made else earlier[items[index].key]
             results[index] = Released(
-                access_id=access_id,
+                access_id=source.access_id,
                 subject_id=items[index].fetch.subject_id,
                 as_of=decision.as_of,
                 series=parts,

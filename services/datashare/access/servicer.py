@@ -8,7 +8,7 @@ from puhui.common.v1 import types_pb2
 from puhui.datashare.v1 import accesses_pb2 as pb
 from puhui.datashare.v1 import accesses_pb2_grpc, summaries_pb2
 from services.datashare.access.app import FetchSummaries, Item, ListAccesses
-from services.datashare.access.domain import Channel, Fetch, Recorded, Released
+from services.datashare.access.domain import Channel, CoverageState, Fetch, Recorded, Released
 from services.datashare.idempotency.servicer import fingerprint
 from services.datashare.participants.domain import Role
 from services.datashare.times import period_of, stamp_of, time_of
@@ -16,6 +16,10 @@ from services.kit.errors import PermissionDeniedError, PuhuiError
 from services.kit.identity import IdentityVerifier, current_caller
 from services.kit.pages import decode_page_token, encode_page_token, page_size
 from services.kit.status import status_of
+
+_COVERAGE = {
+    state: summaries_pb2.CoverageState.Value(f"COVERAGE_STATE_{state}") for state in CoverageState
+}
 
 _Context = grpc.aio.ServicerContext[object, object]
 
@@ -43,7 +47,9 @@ class AccessServicer(accesses_pb2_grpc.AccessServiceServicer):
         (result,) = await self._fetch([item], Channel.DATASHARE)
         if isinstance(result, PuhuiError):
             raise result
-        return _response(result)
+        response = pb.FetchSummaryResponse()
+        _fill(response, result)
+        return response
 
     async def BatchFetchSummaries(
         self, request: pb.BatchFetchSummariesRequest, context: _Context
@@ -57,9 +63,11 @@ class AccessServicer(accesses_pb2_grpc.AccessServiceServicer):
             except PuhuiError as error:
                 results.append(error)
         done = iter(await self._fetch(items, Channel.SCORING))
-        return pb.BatchFetchSummariesResponse(
-            results=[_result(next(done) if result is None else result) for result in results]
-        )
+        # Filled in place: a message given to another's constructor is copied.
+        response = pb.BatchFetchSummariesResponse()
+        for result in results:
+            _fill_result(response.results.add(), next(done) if result is None else result)
+        return response
 
     async def ListAccesses(
         self, request: pb.ListAccessesRequest, context: _Context
@@ -101,25 +109,22 @@ def _fetch(message: pb.SummaryFetch) -> Fetch:
     )
 
 
-def _response(released: Released) -> pb.FetchSummaryResponse:
-    response = pb.FetchSummaryResponse(access_id=released.access_id)
-    summary = response.summary
+def _fill_result(message: pb.BatchFetchResult, result: Released | PuhuiError) -> None:
+    if isinstance(result, PuhuiError):
+        message.refused.CopyFrom(status_of(result))
+    else:
+        _fill(message.released, result)
+
+
+def _fill(message: pb.FetchSummaryResponse, released: Released) -> None:
+    message.access_id = released.access_id
+    summary = message.summary
     summary.subject_id = released.subject_id
     summary.as_of.FromDatetime(released.as_of)
     for series in released.series:
         summary.series.add().MergeFromString(series.content)
     for record_type, state in released.coverage:
-        summary.coverage.add(
-            record_type=record_type,
-            state=summaries_pb2.CoverageState.Value(f"COVERAGE_STATE_{state}"),
-        )
-    return response
-
-
-def _result(result: Released | PuhuiError) -> pb.BatchFetchResult:
-    if isinstance(result, PuhuiError):
-        return pb.BatchFetchResult(refused=status_of(result))
-    return pb.BatchFetchResult(released=_response(result))
+        summary.coverage.add(record_type=record_type, state=_COVERAGE[state])
 
 
 def _access_messages(accesses: Sequence[Recorded]) -> list[pb.Access]:

@@ -10,14 +10,12 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.sql.dml import ReturningInsert
 
 from services.datashare.access.domain import Access, Channel, Earlier, Outcome, Recorded
-from services.datashare.bulk import relation
+from services.datashare.bulk import copy_rows, relation, stored_time
 from services.datashare.catalogue.domain import ContentLevel
 from services.datashare.log.domain import Leaf
 from services.datashare.participants.store import participant
-from services.datashare.rows import arrays, insert_arrays, insert_rows
 from services.datashare.schema import metadata
 from services.kit.db import UtcTime
 
@@ -90,22 +88,15 @@ class AccessStore:
         )
         return {(row[0], row[1]): Earlier(*row[2:]) for row in rows}
 
-    async def append(self, accesses: Sequence[tuple[Access, Leaf]]) -> set[str]:
-        """Add accesses with their leaves and return the ids of those added.
+    async def append(self, accesses: Sequence[tuple[Access, Leaf]]) -> None:
+        """Add accesses with their leaves.
 
-        A release is not added when its request_id was released meanwhile.
+        Fails with a unique violation when another transaction released one of the requests
+        meanwhile.
         """
-        if not accesses:
-            return set()
         # In the order of the unique index, so that two batches cannot wait for each other.
         ordered = sorted(accesses, key=lambda pair: (pair[0].recipient_id, pair[0].request_id))
-        rows = [_row(added, leaf) for added, leaf in ordered]
-        if self._conn.dialect.name == "postgresql":
-            inserted = await self._conn.execute(_insert(tuple(rows[0])), arrays(rows))
-            return set(inserted.scalars())
-        # SQLite has one writer: what was released before is known from `released`.
-        await insert_rows(self._conn, access, rows)
-        return {added.access_id for added, _ in accesses}
+        await copy_rows(self._conn, access, [_row(self._conn, *pair) for pair in ordered])
 
     async def page(
         self, *, subject_id: str, recipient_id: str, before: str, limit: int
@@ -133,40 +124,30 @@ class AccessStore:
         return [_recorded(row) for row in await self._conn.execute(query)]
 
 
-def _insert(columns: tuple[str, ...]) -> ReturningInsert[str]:
+def _row(conn: AsyncConnection, added: Access, leaf: Leaf) -> tuple[Any, ...]:
     return (
-        insert_arrays(access, columns)
-        .on_conflict_do_nothing(
-            index_elements=["recipient_id", "request_id"], index_where=_IS_RELEASE
-        )
-        .returning(access.c.access_id)
+        added.subject_id,
+        added.access_id,
+        added.recipient_id,
+        added.request_id,
+        added.fingerprint,
+        stored_time(conn, added.accessed_at),
+        stored_time(conn, added.as_of),
+        added.purpose,
+        orjson.dumps(added.record_types),
+        added.content_level,
+        added.first_month,
+        added.last_month,
+        added.consent_id,
+        added.consent_revision,
+        added.outcome,
+        added.refusal_reason,
+        added.channel,
+        added.officer,
+        added.file_reference,
+        leaf.leaf_id,
+        leaf.hash,
     )
-
-
-def _row(added: Access, leaf: Leaf) -> dict[str, Any]:
-    return {
-        "subject_id": added.subject_id,
-        "access_id": added.access_id,
-        "recipient_id": added.recipient_id,
-        "request_id": added.request_id,
-        "fingerprint": added.fingerprint,
-        "accessed_at": added.accessed_at,
-        "as_of": added.as_of,
-        "purpose": added.purpose,
-        "record_types": orjson.dumps(added.record_types),
-        "content_level": added.content_level,
-        "first_month": added.first_month,
-        "last_month": added.last_month,
-        "consent_id": added.consent_id,
-        "consent_revision": added.consent_revision,
-        "outcome": added.outcome,
-        "refusal_reason": added.refusal_reason,
-        "channel": added.channel,
-        "officer": added.officer,
-        "file_reference": added.file_reference,
-        "leaf_id": leaf.leaf_id,
-        "leaf_hash": leaf.hash,
-    }
 
 
 def _recorded(row: sa.Row[Any]) -> Recorded:

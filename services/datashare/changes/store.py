@@ -11,7 +11,6 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.datashare.changes.domain import Change, ChangeKind, Entry
-from services.datashare.rows import insert_rows
 from services.datashare.schema import metadata
 from services.kit.db import UtcTime
 
@@ -53,9 +52,8 @@ class ChangeStore:
             return
         if self._conn.dialect.name == "postgresql":
             await self._conn.execute(_LOCK)
-        await insert_rows(
-            self._conn,
-            change,
+        await self._conn.execute(
+            sa.insert(change),
             [
                 {
                     "kind": added.kind,

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.datashare.bulk import copy_rows, stored_time
 from services.datashare.log.domain import Leaf
-from services.datashare.rows import insert_rows
 from services.datashare.schema import metadata
 from services.kit.db import UtcTime
 
@@ -46,17 +46,18 @@ class LeafStore:
 
     async def append(self, leaves: Sequence[Leaf]) -> None:
         """Add leaves, not yet sequenced."""
-        await insert_rows(
+        await copy_rows(
             self._conn,
             leaf,
             [
-                {
-                    "leaf_id": added.leaf_id,
-                    "created_at": added.created_at,
-                    "kind": added.kind,
-                    "salt": added.salt,
-                    "hash": added.hash,
-                }
+                (
+                    added.leaf_id,
+                    stored_time(self._conn, added.created_at),
+                    added.kind,
+                    added.salt,
+                    added.hash,
+                    None,
+                )
                 for added in leaves
             ],
         )

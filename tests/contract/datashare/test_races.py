@@ -29,7 +29,7 @@ from services.datashare.log.store import leaf
 from services.datashare.main import Stores
 from services.datashare.participants.domain import Participant, Role, Standing, SubjectName
 from services.kit.clock import SystemClock
-from services.kit.db import Database, Transactions
+from services.kit.db import Database, Transactions, retry_on_conflict
 from services.kit.errors import AlreadyExistsError, PuhuiError
 from services.kit.identity import Caller
 from services.kit.ids import RandomIds
@@ -57,6 +57,7 @@ class Replica:
         )
         self.fetch = FetchSummaries(
             transactions=self.transactions,
+            retry=retry_on_conflict,
             clock=clock,
             ids=ids,
             sealer=sealer,

@@ -226,7 +226,7 @@ class TestAccesses:
             access(4, recipient_id="par_9"),
         ]
         async with stored.begin() as work:
-            assert await work.accesses.append(rows) == {f"acc_{n:02}" for n in range(1, 5)}
+            await work.accesses.append(rows)
 
         async def page(
             subject_id: str = "", recipient_id: str = "", before: str = "", limit: int = 9
@@ -259,12 +259,17 @@ class TestAccesses:
     async def test_refusals_of_a_request_may_be_many(self, stored: Stored) -> None:
         refusals = [access(n, request_id="r", outcome=Outcome.REFUSED) for n in (1, 2)]
         async with stored.begin() as work:
-            assert await work.accesses.append(refusals) == {"acc_01", "acc_02"}
-            assert await work.accesses.append([access(3, request_id="r")]) == {"acc_03"}
+            await work.accesses.append(refusals)
+            await work.accesses.append([access(3, request_id="r")])
+        async with stored.read() as work:
+            assert (
+                len(await work.accesses.page(subject_id="", recipient_id="", before="", limit=9))
+                == 3
+            )
 
     async def test_nothing_is_added_for_nothing(self, stored: Stored) -> None:
         async with stored.begin() as work:
-            assert await work.accesses.append([]) == set()
+            await work.accesses.append([])
             await work.leaves.append([])
 
 
