@@ -28,10 +28,11 @@ from rich.console import Console
 
 from puhui.datashare.v1.consents_pb2 import Consent
 from puhui.scoring.v1.scoring_pb2 import ScoreRequest
-from puhui_client import NotFoundError, score_order
+from puhui_client import score_order
+from services.cli.training import Label
 from services.sandbox.city import PROVIDERS, City, CityPlan
 from services.sandbox.embedded import end_on_sigterm
-from services.sandbox.learning import examples, train_and_serve
+from services.sandbox.learning import learn
 from services.sandbox.members import Ask, Member, Members, Pushed
 from services.sandbox.months import end_of_day, first_day, last_complete_month, last_day
 from services.sandbox.stages import Stages
@@ -53,7 +54,6 @@ PREPARATION_SECONDS = 900.0
 RECORD_TYPES = ("vat_invoice", "tax_filing", "social_insurance", "credit_facility")
 PURPOSE = "credit_application"
 VERSION = "bench"
-_MODEL_SECONDS = 10.0
 _LOAD = "tests.bench.rig.load"
 
 
@@ -136,7 +136,7 @@ class Preparation:
                 *(
                     self._members.push(
                         member,
-                        chain.from_iterable(d for d in deliveries if d.provider.key == key),
+                        chain.from_iterable([d for d in deliveries if d.provider.key == key]),
                         advance,
                         total,
                     )
@@ -148,42 +148,31 @@ class Preparation:
 
     async def _train(self, bank: Member, firms: Sequence[Member], providers: list[str]) -> None:
         city, members = self._city, self._members
-        as_of = last_day(city.plan.last_month - 12)
-        outcome = {
-            member.subject_id: defaulted
-            for firm, member in zip(city.firms, firms, strict=True)
-            if (defaulted := city.defaults_after(firm, as_of)) is not None
-        }
-        chosen = [member for member in firms if member.subject_id in outcome]
+        year_ago = last_day(city.plan.last_month - 12)
         ask = Ask(
             purpose="model_training",
             providers=providers,
             record_types=RECORD_TYPES,
             data_from=first_day(city.plan.first_month),
-            data_to=as_of,
+            data_to=year_ago,
         )
-        with self._stages.stage("teach", "Data for training", 2 * len(chosen)) as advance:
-            consents = await members.consents(bank, chosen, ask, advance)
-            summaries = await members.summaries(bank, consents, end_of_day(as_of), advance)
-        table = examples(summaries, outcome, as_of)
+        with self._stages.stage("teach", "Consents for training", len(firms)) as advance:
+            consents = await members.consents(bank, firms, ask, advance)
+        labels = [
+            Label(consent.subject_id, consent.consent_id, end_of_day(year_ago), int(defaulted))
+            for firm, consent in zip(city.firms, consents, strict=True)
+            if (defaulted := city.defaults_after(firm, year_ago)) is not None
+        ]
         spec = Spec(
             outcome="default of a simulated firm within 12 months",
             source=f"a simulated city of {FIRMS} firms",
-            as_of=as_of.isoformat(),
-            population=f"{len(table.labels)} simulated firms",
+            as_of=year_ago.isoformat(),
+            population=f"{len(labels)} simulated firms",
             model_class=ModelClass.SIMULATED,
             repeats=1,
         )
-        models_dir = self._platform.models_dir
-        with self._stages.stage("train", "Training", spec.repeats * spec.folds) as advance:
-            await train_and_serve(table, VERSION, spec, models_dir, advance)
-        async with members.client(bank.api_key) as client, asyncio.timeout(_MODEL_SECONDS):
-            while True:
-                try:
-                    await client.get_model(VERSION)
-                    return
-                except NotFoundError:
-                    await asyncio.sleep(0.2)
+        async with members.client(bank.api_key) as client:
+            await learn(client, labels, spec, self._platform.models_dir / VERSION, self._stages)
 
 
 def _template(consent: Consent) -> bytes:
