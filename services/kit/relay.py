@@ -25,8 +25,10 @@ from services.kit.telemetry import TRACEPARENT_METADATA
 METHOD = "/puhui.common.v1.RelayService/Relay"
 MAX_RELAYED_BYTES = 64 * 1024
 _MAX_BATCH = 64
-_WORKERS = 2
-_PATIENCE = 0.02
+# One batch on its way at a time makes larger ones: at 16 and 64 callers the two processes spent 580
+# to 670 us of CPU on a call, with two batches 790 to 1,060. A batch that lasts frees its place.
+_WORKERS = 1
+_PATIENCE = 0.005
 # Results that come within this time of each other share a message.
 _LINGER = 0.002
 _ANSWER_BYTES = 4 * 1024 * 1024
