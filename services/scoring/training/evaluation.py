@@ -40,7 +40,8 @@ def parameters(spec: Spec, features: Sequence[ModelFeature], rows: int) -> dict[
         "min_data_in_leaf": spec.leaf(rows),
         "min_data_in_bin": 1,
         "monotone_constraints": [feature.monotone for feature in features],
-        "monotone_constraints_method": "advanced",
+        # The others were no better (AUC .9220 against .9211 and .9206 on 123 firms) and cost more.
+        "monotone_constraints_method": "basic",
         "seed": spec.seed,
         "deterministic": True,
         "force_row_wise": True,

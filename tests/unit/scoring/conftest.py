@@ -1,0 +1,51 @@
+"""A model that is trained once per run on firms whose records show their risk."""
+
+import datetime as dt
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from services.scoring.features.domain import FirmSummary
+from services.scoring.features.registry import compute, encode
+from services.scoring.models.domain import Manifest, ModelClass
+from services.scoring.models.scorer import Scorer
+from services.scoring.training.app import train
+from services.scoring.training.domain import Floats, Ints, Spec
+from tests.unit.scoring.firms import city
+
+AS_OF = dt.date(2024, 5, 31)
+TRAINED_AT = dt.datetime(2024, 6, 1, tzinfo=dt.UTC)
+SPEC = Spec(
+    outcome="the latent risk of a firm made up for tests",
+    source="firms made up for tests",
+    as_of="2024-05-31",
+    population="300 firms made up for tests",
+    model_class=ModelClass.SIMULATED,
+    trees=60,
+    repeats=1,
+)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model and what it was trained on."""
+
+    folder: Path
+    manifest: Manifest
+    scorer: Scorer
+    firms: list[FirmSummary]
+    matrix: Floats
+    labels: Ints
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    made = city(300, 202405)
+    matrix = np.array([encode(compute(summary, AS_OF)) for summary, _ in made])
+    labels = np.array([label for _, label in made], dtype=np.int64)
+    folder = tmp_path_factory.mktemp("models") / "made-up-1"
+    manifest = train(matrix, labels, SPEC, folder, trained_at=TRAINED_AT)
+    firms = [summary for summary, _ in made]
+    return Trained(folder, manifest, Scorer.load(folder), firms, matrix, labels)

@@ -1,0 +1,133 @@
+"""Reasons: exact, ranked, and in words that follow from the numbers."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from services.scoring.features.domain import Coverage, FeatureVector, FirmSummary
+from services.scoring.features.registry import NAMES, compute, encode
+from services.scoring.models.reasons import MIN_POINTS, Reason, Reasoner
+from services.scoring.models.scorer import ScoreBatch
+from tests.unit.scoring.conftest import AS_OF, Trained
+from tests.unit.scoring.firms import TYPES, withholding
+
+
+def scored(trained: Trained, summary: FirmSummary) -> tuple[ScoreBatch, FeatureVector]:
+    vector = compute(summary, AS_OF)
+    return trained.scorer.score([encode(vector)]), vector
+
+
+def reasons(trained: Trained, summary: FirmSummary, limit: int = 99) -> tuple[Reason, ...]:
+    batch, vector = scored(trained, summary)
+    return Reasoner(trained.manifest).reasons(batch, 0, vector, limit)
+
+
+def test_points_are_the_groups_less_the_mean_and_strongest_come_first(trained: Trained) -> None:
+    everyone = trained.scorer.score(trained.matrix).group_points.mean(axis=0)
+    means = dict(zip(trained.manifest.groups, everyone.tolist(), strict=True))
+    for summary in trained.firms[:20]:
+        batch, _ = scored(trained, summary)
+        points = dict(zip(trained.manifest.groups, batch.group_points[0].tolist(), strict=True))
+        found = reasons(trained, summary)
+        assert found == tuple(sorted(found, key=lambda reason: -abs(reason.points)))
+        assert len({reason.group for reason in found}) == len(found)
+        for reason in found:
+            expected = points[reason.group] - means[reason.group]
+            assert reason.points == pytest.approx(expected, abs=1e-3)
+        # What is not told is less than a rounding.
+        told = {reason.group for reason in found}
+        for group in set(points) - told:
+            assert abs(points[group] - means[group]) < MIN_POINTS + 1e-3
+
+
+def test_no_more_reasons_than_asked_for(trained: Trained) -> None:
+    every = reasons(trained, trained.firms[1])
+    assert reasons(trained, trained.firms[1], limit=3) == every[:3]
+
+
+def test_words_agree_with_the_direction(trained: Trained) -> None:
+    for summary in trained.firms[:50]:
+        for reason in reasons(trained, summary):
+            kind = reason.code.removeprefix(f"{reason.group.upper()}_")
+            assert kind in {"UP", "DOWN", "WITHHELD", "NOT_SUPPLIED"}
+            if kind in {"UP", "DOWN"}:
+                assert (reason.points > 0) == (kind == "UP")
+                assert "()" not in reason.en
+                assert not reason.zh.endswith("：")
+
+
+def test_what_was_withheld_is_named_as_such(trained: Trained) -> None:
+    shown = next(it for it in trained.firms if it.coverage["credit_facility"] == "SUPPLIED")
+    [reason] = [
+        reason
+        for reason in reasons(trained, withholding(shown, "credit_facility"))
+        if reason.group == "credit"
+    ]
+    assert reason.code == "CREDIT_WITHHELD"
+    assert reason.points < 0
+    assert "未授权" in reason.zh
+    assert "did not consent" in reason.en
+
+
+def test_what_is_not_supplied_is_named_as_such(trained: Trained) -> None:
+    nothing = FirmSummary((), dict.fromkeys(TYPES, Coverage.NOT_SUPPLIED))
+    found = {reason.group: reason.code for reason in reasons(trained, nothing)}
+    assert found["tax"] == "TAX_NOT_SUPPLIED"
+
+
+def test_a_model_with_other_inputs_has_no_words(trained: Trained) -> None:
+    other = dataclasses.replace(trained.manifest, features=trained.manifest.features[:-1])
+    with pytest.raises(ValueError, match="not the registry's"):
+        Reasoner(other)
+
+
+def golden_vector() -> FeatureVector:
+    """A firm of each unit and each kind of missing, by hand."""
+    values = {
+        "sales_amount_12m": math.log1p(38_464),
+        "sales_amount_36m": math.log1p(123_456_789),
+        "sales_growth_12m": -0.666,
+        "sales_months_since_last": 1.0,
+        "sales_longest_gap_24m": 4.0,
+        "sales_counterparties": math.log1p(1234),
+        "purchases_amount_12m": math.log1p(2.5e9),
+        "purchases_growth_12m": 10.0,
+        "tax_days_late": 1.0,
+        "tax_grade": 4.0,
+        "headcount": math.log1p(17),
+        "ip_class1": 3.0,
+        "defendant_24m": 2.0,
+        "withheld_credit_facility": 1.0,
+        "firm_age": 12.34,
+    }
+    missing: dict[str, Coverage | None] = {
+        "sales_growth_6m": Coverage.NONE_EXISTS,
+        "rd_staff_share": Coverage.NOT_SUPPLIED,
+    }
+    missing |= {
+        name: Coverage.NOT_CONSENTED
+        for name in NAMES
+        if name.startswith("credit_")
+    }  # fmt: skip
+    return FeatureVector(
+        tuple(math.nan if missing.get(name) else values.get(name, 0.0) for name in NAMES),
+        tuple(missing.get(name) for name in NAMES),
+    )
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_words_are_these(trained: Trained, checkout: Path, sign: int) -> None:
+    """All that a reason can say, reviewed as text: tests/golden/reasons.json."""
+    vector = golden_vector()
+    spoken = [name for name in NAMES if vector.values[NAMES.index(name)] != 0]
+    strengths = [sign * (9.0 - at / 100) * (name in spoken) for at, name in enumerate(NAMES)]
+    batch, _ = scored(trained, trained.firms[0])
+    means = [trained.manifest.reference.points[name] for name in NAMES]
+    batch.feature_points[0] = [a + b for a, b in zip(strengths, means, strict=True)]
+    found = Reasoner(trained.manifest).reasons(batch, 0, vector, 99)
+    said = {reason.code: {"zh": reason.zh, "en": reason.en} for reason in found}
+    golden = json.loads((checkout / "tests/golden/reasons.json").read_text("utf-8"))
+    assert said == golden["raising" if sign > 0 else "lowering"]

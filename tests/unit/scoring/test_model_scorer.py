@@ -1,0 +1,141 @@
+"""Scores: exact, additive, independent of their neighbours, and never better for withholding."""
+
+import dataclasses
+import math
+import random
+from concurrent.futures import ThreadPoolExecutor
+
+import lightgbm
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.scoring.features.registry import NAMES, OPTIONAL, compute, encode
+from services.scoring.models.domain import Calibration, GradeCut, Scaling, problems
+from services.scoring.models.folder import MODEL
+from tests.unit.scoring.conftest import AS_OF, Trained
+from tests.unit.scoring.firms import risky_firm, withholding
+
+
+def test_contributions_sum_to_the_margin_that_the_trees_give(trained: Trained) -> None:
+    batch = trained.scorer.score(trained.matrix)
+    booster = lightgbm.Booster(model_file=trained.folder / MODEL)
+    raw = np.asarray(booster.predict(trained.matrix, raw_score=True))
+    assert np.abs(batch.contributions.sum(axis=1) - raw).max() < 1e-9
+    assert np.abs(batch.margins - raw).max() < 1e-9
+
+
+def test_base_and_groups_add_up_to_the_score_exactly_in_any_order(trained: Trained) -> None:
+    batch = trained.scorer.score(trained.matrix)
+    chance = random.Random(3)
+    for row in range(len(batch.totals)):
+        parts = [batch.base_points, *batch.group_points[row].tolist()]
+        chance.shuffle(parts)
+        assert sum(parts) == batch.totals[row]
+        assert batch.scores[row] == math.floor(batch.totals[row] + 0.5)
+
+
+def test_points_are_affine_in_log_odds_and_grades_follow_pd(trained: Trained) -> None:
+    batch, scaling = trained.scorer.score(trained.matrix), trained.manifest.scaling
+    for pd, total, grade in zip(batch.pds, batch.totals, batch.grades, strict=True):
+        log_odds = math.log(pd / (1 - pd))
+        assert total == pytest.approx(scaling.offset - scaling.factor * log_odds, abs=1e-5)
+        assert grade == trained.manifest.grade(pd)
+
+
+def test_group_points_are_the_sums_of_their_features(trained: Trained) -> None:
+    batch = trained.scorer.score(trained.matrix)
+    for at, group in enumerate(trained.manifest.groups):
+        members = [i for i, f in enumerate(trained.manifest.features) if f.group == group]
+        sums = batch.feature_points[:, members].sum(axis=1)
+        assert np.abs(sums - batch.group_points[:, at]).max() < 1e-4
+
+
+def test_a_row_alone_has_the_same_result_to_the_last_bit(trained: Trained) -> None:
+    batch = trained.scorer.score(trained.matrix)
+    for row in range(40):
+        alone = trained.scorer.score(trained.matrix[row : row + 1])
+        assert alone.pds[0] == batch.pds[row]
+        assert alone.totals[0] == batch.totals[row]
+        assert (alone.group_points[0] == batch.group_points[row]).all()
+
+
+def test_threads_get_what_one_thread_gets(trained: Trained) -> None:
+    expected = trained.scorer.score(trained.matrix).totals
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda _: trained.scorer.score(trained.matrix).totals, range(8)):
+            assert (found == expected).all()
+
+
+def test_no_rows_have_no_scores(trained: Trained) -> None:
+    batch = trained.scorer.score(np.zeros((0, len(NAMES))))
+    assert batch.scores.shape == (0,)
+    assert batch.grades == ()
+
+
+def test_a_matrix_of_another_width_is_refused(trained: Trained) -> None:
+    with pytest.raises(ValueError, match="give rows x"):
+        trained.scorer.score([[1.0, 2.0]])
+
+
+def test_a_missing_value_that_training_never_saw_reads_as_the_median(trained: Trained) -> None:
+    at = NAMES.index("headcount")
+    assert not np.isnan(trained.matrix[:, at]).any()
+    row, filled = trained.matrix[:1].copy(), trained.matrix[:1].copy()
+    row[0, at] = math.nan
+    filled[0, at] = np.median(trained.matrix[:, at])
+    assert trained.scorer.score(row).totals[0] == trained.scorer.score(filled).totals[0]
+
+
+def test_a_worse_firm_scores_lower(trained: Trained) -> None:
+    batch = trained.scorer.score(trained.matrix)
+    assert batch.pds[trained.labels == 1].mean() > 2 * batch.pds[trained.labels == 0].mean()
+
+
+@pytest.mark.parametrize("record_type", OPTIONAL)
+def test_the_model_learned_from_every_optional_source(trained: Trained, record_type: str) -> None:
+    """Otherwise the next test could not fail."""
+    shown = trained.scorer.score(trained.matrix).pds
+    hidden = [encode(compute(withholding(it, record_type), AS_OF)) for it in trained.firms]
+    assert (trained.scorer.score(hidden).pds > shown).mean() > 0.5
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32), st.lists(st.sampled_from(OPTIONAL), unique=True, min_size=1))
+def test_withholding_never_improves_a_score(
+    trained: Trained, seed: int, withheld: list[str]
+) -> None:
+    summary, _ = risky_firm(random.Random(seed), 202405)
+    hidden = summary
+    for record_type in withheld:
+        hidden = withholding(hidden, record_type)
+    batch = trained.scorer.score([encode(compute(it, AS_OF)) for it in (summary, hidden)])
+    assert batch.totals[1] <= batch.totals[0]
+    assert batch.pds[1] >= batch.pds[0]
+    assert batch.scores[1] <= batch.scores[0]
+
+
+def test_a_calibrator_and_a_scaling_by_hand() -> None:
+    assert Calibration(2.0, 1.0).pd(-0.5) == 0.5
+    assert Calibration(1.0, 0.0).pd(-800.0) == 0
+    assert Calibration(1.0, 0.0).pd(800.0) == 1
+    scaling = Scaling(base=600, odds=20, pdo=50)
+    assert scaling.points(-math.log(20)) == pytest.approx(600)
+    assert scaling.points(-math.log(40)) == pytest.approx(650)
+
+
+def test_a_manifest_that_contradicts_itself_is_found_out(trained: Trained) -> None:
+    manifest = trained.manifest
+    assert problems(manifest) == []
+    for broken, problem in (
+        ({"format": 2}, "format"),
+        ({"calibration": Calibration(-1.0, 0.0)}, "calibration"),
+        ({"scaling": Scaling(pdo=-1)}, "scaling"),
+        ({"grades": (GradeCut("A", 0.1),)}, "grade cuts"),
+        ({"features": manifest.features * 2}, "twice"),
+        ({"features": manifest.features[1:]}, "reference population"),
+        ({"golden": ()}, "golden"),
+    ):
+        found = problems(dataclasses.replace(manifest, **broken))
+        assert any(problem in each for each in found), (problem, found)
