@@ -169,6 +169,9 @@ class Subjects(subjects_pb2_grpc.SubjectServiceServicer):
                 await self.notes.go_on.wait()
             case "fault":
                 raise ValueError(request.uscc)
+            case "large":
+                await asyncio.sleep(0.05)
+                return subjects_pb2.ResolveSubjectResponse(subject_id="x" * 1024 * 1024)
         return subjects_pb2.ResolveSubjectResponse(subject_id=f"sub_{request.uscc}")
 
 

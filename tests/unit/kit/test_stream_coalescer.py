@@ -1,0 +1,82 @@
+import asyncio
+from collections.abc import AsyncIterator
+
+from services.kit.coalesce import StreamCoalescer
+from services.kit.errors import InternalError, UnavailableError
+
+
+def deadline() -> float:
+    return asyncio.get_running_loop().time() + 5
+
+
+async def test_each_result_is_handed_over_when_it_is_there() -> None:
+    go_on = asyncio.Event()
+
+    async def run(items: list[str]) -> AsyncIterator[tuple[int, str | Exception]]:
+        yield items.index("quick"), "first"
+        await go_on.wait()
+        yield items.index("slow"), "second"
+
+    coalescer = StreamCoalescer(run, max_batch=8, workers=1, patience=5)
+    slow = asyncio.create_task(coalescer.submit("slow", deadline()))
+    assert await coalescer.submit("quick", deadline()) == "first"
+    assert not slow.done()
+    go_on.set()
+    assert await slow == "second"
+
+
+async def test_a_batch_that_lasts_does_not_hold_up_the_next() -> None:
+    go_on = asyncio.Event()
+
+    async def run(items: list[str]) -> AsyncIterator[tuple[int, str | Exception]]:
+        if "slow" in items:
+            await go_on.wait()
+        for index, item in enumerate(items):
+            yield index, item.upper()
+
+    coalescer = StreamCoalescer(run, max_batch=8, workers=1, patience=0.01)
+    slow = asyncio.create_task(coalescer.submit("slow", deadline()))
+    await asyncio.sleep(0.005)
+    assert await coalescer.submit("next", deadline()) == "NEXT"
+    assert not slow.done()
+    go_on.set()
+    assert await slow == "SLOW"
+
+
+async def test_while_a_batch_runs_what_waits_gathers_into_one() -> None:
+    batches: list[list[int]] = []
+
+    async def run(items: list[int]) -> AsyncIterator[tuple[int, int | Exception]]:
+        batches.append(items)
+        await asyncio.sleep(0.02)
+        for index, item in enumerate(items):
+            yield index, item
+
+    coalescer = StreamCoalescer(run, max_batch=4, workers=1, patience=5)
+    first = asyncio.create_task(coalescer.submit(0, deadline()))
+    await asyncio.sleep(0.01)
+    others = [coalescer.submit(number, deadline()) for number in range(1, 7)]
+    assert await asyncio.gather(first, *others) == [0, 1, 2, 3, 4, 5, 6]
+    assert batches == [[0], [1, 2, 3, 4], [5, 6]]
+
+
+async def test_items_without_a_result_fail_and_the_others_do_not() -> None:
+    async def run(items: list[str]) -> AsyncIterator[tuple[int, str | Exception]]:
+        yield 0, "done"
+        yield 1, UnavailableError("UNAVAILABLE", "no")
+        if "break" in items:
+            raise ConnectionError
+
+    coalescer = StreamCoalescer(run, max_batch=8, workers=1, patience=5)
+    done, failed, left = await asyncio.gather(
+        *(coalescer.submit(item, deadline()) for item in ("a", "b", "c")), return_exceptions=True
+    )
+    assert done == "done"
+    assert isinstance(failed, UnavailableError)
+    assert isinstance(left, InternalError)
+
+    *_, broken = await asyncio.gather(
+        *(coalescer.submit(item, deadline()) for item in ("a", "b", "break")),
+        return_exceptions=True,
+    )
+    assert isinstance(broken, ConnectionError)
