@@ -96,6 +96,7 @@ class Gateway:
         self._revocations = revocations
         self._close = close
         self._following: asyncio.Task[None] | None = None
+        self._stopping = False
 
     @property
     def port(self) -> int:
@@ -131,18 +132,20 @@ class Gateway:
 
     async def stop(self) -> None:
         """Stop being ready, finish what runs, end."""
+        self._stopping = True
+        self._health.ready = False
+        await asyncio.gather(self._server.stop(), self._http.stop())
+        # Revocations count to the last call.
         if self._following:
             self._following.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._following
-        self._health.ready = False
-        await asyncio.gather(self._server.stop(), self._http.stop())
         for close in self._close:
             await close()
         await self._health.stop()
 
     async def _set_ready(self, ready: bool) -> None:
-        if ready != self.ready:
+        if ready != self.ready and not self._stopping:
             self._health.ready = ready
             await self._server.set_ready(ready=ready)
 
@@ -172,9 +175,15 @@ def build(config: GatewayConfig, clock: Clock, _ids: Ids | None = None) -> Gatew
         routes += forwarding(package, backend, signer.sign, running)
     for route in routes:
         server.add_endpoint(route.endpoint)
+    http = HttpServer(
+        application(server.pipeline, routes),
+        config.http_listen,
+        config.server.grace,
+        config.server.drain,
+    )
     return Gateway(
         server,
-        HttpServer(application(server.pipeline, routes), config.http_listen, config.server.grace),
+        http,
         HealthServer(config.health, telemetry.render_metrics),
         Revocations(directory, tokens, config.changes_every),
         close=[datashare.close, scoring.close, telemetry.close],

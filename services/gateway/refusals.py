@@ -23,6 +23,7 @@ class Refusals:
 
     def __call__(self, method: str, caller: Caller | None, error: PuhuiError) -> None:
         """Log and count a refusal."""
+        method = method.lstrip("/")
         _log.warning(
             "refused",
             method=method,

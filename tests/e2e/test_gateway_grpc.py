@@ -22,6 +22,7 @@ from puhui.gateway.v1 import gateway_pb2
 from puhui.scoring.v1 import scoring_pb2
 from services.kit.clock import SystemClock
 from services.kit.identity import GATEWAY, Caller, IdentitySigner, new_key_pair
+from services.kit.server import ServerConfig
 from tests.e2e.gateway import PRIVATE, Entrance, entrance, eventually, told
 
 WHO_AM_I = "gateway.v1.GatewayService/WhoAmI"
@@ -149,7 +150,7 @@ async def test_a_role_that_the_method_does_not_name_is_refused_and_noted(world: 
     assert world.backend.notes.calls == []
     [line] = [line for line in logs if line["event"] == "refused"]
     assert line["participant_id"] == "par_bank"
-    assert line["method"] == f"/puhui.{SUBMIT}"
+    assert line["method"] == f"puhui.{SUBMIT}"
     assert line["reason"] == "ROLE_NOT_ALLOWED"
     assert "secret" not in str(line)
 
@@ -387,7 +388,32 @@ async def test_a_participant_has_so_many_calls_at_once_and_others_theirs() -> No
         await world.unary(RESOLVE, resolve("a"), key)
 
 
-# What is behind it
+# What is behind it, and the end
+
+
+@pytest.mark.parametrize("http", [False, True])
+async def test_stopping_finishes_what_runs(http: bool) -> None:
+    async with entrance(server=ServerConfig(grace=5.0, drain=0.1)) as world:
+        key = world.key("BANK")
+        if http:
+            headers = {"authorization": f"Bearer {key}"}
+            call: Any = world.http.post(
+                "/v1/subjects:resolve", headers=headers, json={"uscc": "wait"}
+            )
+        else:
+            call = world.unary(RESOLVE, resolve("wait"), key)
+        running = asyncio.create_task(call)
+        await eventually(lambda: len(world.backend.notes.calls) == 1)
+        stopping = asyncio.create_task(world.gateway.stop())
+        await eventually(lambda: not world.gateway.ready)
+        # Until load balancers have noticed, calls are still served.
+        await world.unary(WHO_AM_I, b"", key)
+        await asyncio.sleep(0.2)
+        assert not running.done()
+        world.backend.notes.go_on.set()
+        answer = await running
+        assert b"sub_wait" in (answer.content if http else answer)
+        await stopping
 
 
 async def test_without_datashare_it_is_not_ready_and_says_what_is_missing() -> None:

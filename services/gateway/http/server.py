@@ -16,10 +16,12 @@ class HttpServer:
         application: what to serve.
         listen: "host:port"; port 0 lets the system choose.
         grace: seconds that running requests get at the end.
+        drain: seconds between being asked to stop and refusing new connections.
     """
 
-    def __init__(self, application: ASGIApp, listen: str, grace: float) -> None:
+    def __init__(self, application: ASGIApp, listen: str, grace: float, drain: float) -> None:
         self._listen = listen
+        self._drain = drain
         self._server = _Server(
             uvicorn.Config(
                 application,
@@ -49,7 +51,8 @@ class HttpServer:
         self._serving = asyncio.create_task(self._server.serve([listener]))
 
     async def stop(self) -> None:
-        """Finish what runs, and end."""
+        """Let clients notice, finish what runs, end."""
+        await asyncio.sleep(self._drain)
         self._server.should_exit = True
         if self._serving:
             await self._serving
