@@ -1,5 +1,6 @@
 """`puhui accesses`: who looked at the data."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -7,6 +8,8 @@ import typer
 from services.cli import output
 from services.cli.command import Session, remote
 from services.cli.inputs import lower
+
+_TYPES_NAMED = 2
 
 
 def register(app: typer.Typer) -> None:
@@ -34,19 +37,22 @@ async def accesses(
         {"accesses": [output.plain(access) for access in found]},
         output.table(
             f"{len(found)} accesses",
-            ["when", "who", "officer", "purpose", "types", "consent", "outcome"],
+            ["when", "who", "purpose", "types", "outcome", "consent"],
             [
                 [
                     output.moment(access.accessed_at),
                     access.recipient_name or access.recipient_id,
-                    access.officer.name,
                     access.purpose,
-                    ", ".join(access.record_types),
-                    access.consent_id,
+                    _types(access.record_types),
                     access.refusal_reason
                     or lower(AccessOutcome.Name(access.outcome), "ACCESS_OUTCOME_"),
+                    access.consent_id,
                 ]
                 for access in found
             ],
         ),
     )
+
+
+def _types(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= _TYPES_NAMED else f"{len(names)} types"

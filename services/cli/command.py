@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 REFUSED = 1
-WRONG_USE = 2
 
 _PANEL = "Connection"
 Gateway = Annotated[
@@ -178,9 +177,16 @@ def local(
     return decorate
 
 
+class _WrongUse(typer.BadParameter):
+    """Shown as it is: the message names what is wrong itself."""
+
+    def format_message(self) -> str:
+        return self.message
+
+
 def usage(message: str) -> typer.BadParameter:
-    """Return the error for a command that was called wrongly."""
-    return typer.BadParameter(message)
+    """Return the error for a command that was called wrongly; exit code 2."""
+    return _WrongUse(message)
 
 
 def _run(

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -43,30 +43,33 @@ def moment(time: "Timestamp") -> str:
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> "RenderableType":
     """Return a table; columns whose name ends in `>` are aligned right."""
     from rich.box import SIMPLE_HEAD
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    for name in columns:
-        right = name.endswith(">")
-        made.add_column(name.rstrip(">"), justify="right" if right else "left", overflow="fold")
+    made = Table(box=SIMPLE_HEAD)
+    for index, name in enumerate(columns):
+        justify: Literal["left", "right"] = "right" if name.endswith(">") else "left"
+        # The first column is what a reader copies: it stays whole.
+        made.add_column(name.rstrip(">"), justify=justify, overflow="fold", no_wrap=index == 0)
     for row in rows:
         made.add_row(*(Text(cell) for cell in row))
-    return made
+    return Group(Text(title, style="bold"), made)
 
 
 def pairs(title: str, values: Iterable[tuple[str, str]]) -> "RenderableType":
     """Return names and values, those that are there."""
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(title=title, title_justify="left", box=None, show_header=False)
+    made = Table(box=None, show_header=False)
     made.add_column(style="dim")
     made.add_column(overflow="fold")
     for name, value in values:
         if value:
             made.add_row(name, Text(value))
-    return made
+    return Group(Text(title, style="bold"), made)
 
 
 class Output:

@@ -126,9 +126,9 @@ def decision_parts(decision: "Decision") -> "Iterator[RenderableType]":
     )
     yield output.table(
         "Reasons 原因",
-        ["points>", "", ""],
+        ["points>", ""],
         [
-            [f"{reason.points:+.1f}", reason.text_zh, reason.text_en]
+            [f"{reason.points:+.1f}", f"{reason.text_zh}\n{reason.text_en}"]
             for reason in decision.reasons[:_REASONS]
         ],
     )

@@ -125,8 +125,11 @@ async def fetch_table(
                 advance(1)
         return answer.summary
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(fetch(label)) for label in labels]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(fetch(label)) for label in labels]
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
     rows: list[list[float]] = []
     outcomes: list[int] = []
     insufficient = 0

@@ -101,7 +101,7 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "services.cli.main", "--help"], capture_output=True, check=True
     )
-    assert time.perf_counter() - started < 2  # 0.25 s on a quiet machine
+    assert time.perf_counter() - started < 5  # 0.25 s on a quiet machine
     assert b"sandbox" in shown.stdout
 
 
