@@ -5,6 +5,7 @@ field that can be absent is left out when it is. Names go in as camelCase or as 
 Errors name fields as in the .proto, as those of the services do, and never hold a value.
 """
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -108,12 +109,12 @@ def _message(kind: Descriptor, value: dict[str, Any]) -> Message:
     message = message_factory.GetMessageClass(kind)()
     if _fits(message, value):
         return message
-    problems = list(_problems(kind, value, ""))
+    problems = list(itertools.islice(_problems(kind, value, ""), _MOST_PROBLEMS))
     if not problems:
         raise InvalidArgumentError(
             "MALFORMED_MESSAGE", f"the JSON is not a {kind.full_name}: see /docs"
         )
-    raise _invalid(problems[:_MOST_PROBLEMS])
+    raise _invalid(problems)
 
 
 def _invalid(problems: Sequence[FieldProblem]) -> InvalidArgumentError:
