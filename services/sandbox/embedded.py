@@ -21,7 +21,7 @@ from pathlib import Path
 START_SECONDS = 60.0
 STOP_SECONDS = 40.0
 _POLL_SECONDS = 0.05
-_LOG_LINES = 12
+_LOG_LINES = 60
 
 
 class EmbeddedError(Exception):
@@ -90,6 +90,15 @@ def embedded(data_dir: Path) -> Iterator[Embedded]:
     code = _stop(process)
     if code != 0:
         raise EmbeddedError(f"the platform ended with {code}; its last words:\n{_tail(log)}")
+
+
+def end_on_sigterm() -> None:
+    """Makes SIGTERM leave contexts like any other end, so that it ends the child, too."""
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def peak_memory_mb() -> float:

@@ -11,7 +11,6 @@ from typing import TypeVar
 
 from puhui.datashare.v1.consents_pb2 import Consent
 from puhui.datashare.v1.records_pb2 import Record
-from puhui.datashare.v1.summaries_pb2 import SubjectSummary
 from puhui.scoring.v1.scoring_pb2 import ScoreOrder
 from puhui_client import Client, ScoreResult
 from puhui_client.platform import RoleName
@@ -161,23 +160,6 @@ class Members:
                     return await granting.grant_consent(read)
 
             return await _each(firms, agree, advance)
-
-    async def summaries(
-        self, bank: Member, consents: Sequence[Consent], as_of: datetime, advance: Advance
-    ) -> list[SubjectSummary]:
-        """Fetches what each consent opens, as it was known at `as_of`."""
-        async with self.client(bank.api_key) as client:
-
-            async def fetch(consent: Consent) -> SubjectSummary:
-                answer = await client.fetch_summary(
-                    consent.subject_id,
-                    consent.consent_id,
-                    purpose=consent.terms.purpose,
-                    as_of=as_of,
-                )
-                return answer.summary
-
-            return await _each(consents, fetch, advance)
 
     async def scores(
         self, bank: Member, orders: Sequence[ScoreOrder], advance: Advance

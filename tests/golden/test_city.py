@@ -12,10 +12,10 @@ from services.sandbox.months import month_of
 
 EXPECTED = {
     "registry registration": "74c682439013bf9f",
-    "tax vat_invoice": "14316196bd355732",
+    "tax vat_invoice": "481c0835304a8e54",
     "tax tax_filing": "6ad4107a2bdad3ab",
     "insurance social_insurance": "0b16f253047b57ee",
-    "ip ip_right": "848b0f06c03118d5",
+    "ip ip_right": "f8e706befa5044f2",
     "science tech_status": "f574ef22fc3182c8",
     "science grant": "3da0ac685c10450b",
     "courts court_case": "08a0185322bf1c4d",

@@ -32,7 +32,8 @@ def ip_rights(plan: CityPlan, population: Population, health: Health) -> Deliver
     begin = np.maximum(founded + 365, end - 3_650)
     years = np.maximum(0, end - begin) / 365.25
     pace = np.array([RIGHTS_PER_YEAR[f.size] for f in population.firms]) * population.technology
-    counts = np.minimum(rng.poisson(pace * years * rng.lognormal(-0.2, 0.6, plan.firms)), 60)
+    pace *= np.exp(0.3 * health.level[:, : plan.months].mean(axis=1))
+    counts = np.minimum(rng.poisson(pace * years * rng.lognormal(-0.1, 0.4, plan.firms)), 60)
     firm = np.repeat(np.arange(plan.firms), counts)
     granted = begin[firm] + (rng.random(len(firm)) * (end - begin)[firm]).astype(np.int64)
     order = np.lexsort((granted, firm))

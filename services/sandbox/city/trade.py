@@ -112,8 +112,8 @@ def _deliver(
     amount = sales[firm, month] / expected[firm, month]
     if side is INPUT:
         costs = np.array([i.cost_share for i in INDUSTRIES])[population.industry]
-        costs = costs * rng.lognormal(0, 0.12, plan.firms)
-        amount = amount * costs[firm] * (1 + 0.15 * distress)
+        costs = costs * rng.lognormal(0, 0.08, plan.firms)
+        amount = amount * costs[firm] * (1 + 0.35 * distress)
     net = amount * rng.lognormal(-(side.spread**2) / 2, side.spread, total)
     conduct = rng.lognormal(-0.12, 0.5, plan.firms)[firm]
     fate = rng.random(total)

@@ -1,0 +1,311 @@
+"""The demo: a simulated city on an embedded platform, and the main job for three of its firms.
+
+The three are chosen by the latent health that only the simulator knows; the platform is never told
+it. The model learns from outcomes of the past year and scores with what is known today.
+"""
+
+import asyncio
+import json
+import signal
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from puhui.datashare.v1.accesses_pb2 import AccessOutcome
+from puhui.scoring.v1.scoring_pb2 import Decision, ScoreOrder
+from puhui_client import score_order
+from puhui_client.values import from_timestamp
+from services.cli.training import Label
+from services.sandbox.city import PROVIDERS, City, CityPlan, Firm
+from services.sandbox.embedded import Embedded, embedded, end_on_sigterm
+from services.sandbox.learning import learn
+from services.sandbox.members import Ask, Member, Members, Pushed
+from services.sandbox.months import end_of_day, first_day, last_complete_month, last_day
+from services.sandbox.stages import Stages
+from services.scoring.models.domain import ModelClass
+from services.scoring.training.domain import Spec
+
+FIRMS = 300
+SEED = 6
+BANK = "Simulated Bank 模拟银行"
+RECORD_TYPES = ("vat_invoice", "tax_filing", "social_insurance", "credit_facility")
+"""What firms consent to; the other types are open by law."""
+
+# Places in the order of health, best first, among firms that have not defaulted yet.
+CASES = (("good 好", 0.06), ("middling 中", 0.60), ("bad 差", 1.0))
+REASONS_SHOWN = 4
+PURPOSE = "credit_application"
+PLAIN_WIDTH = 110  # of the output where it does not go to a terminal
+
+
+@dataclass(frozen=True)
+class Case:
+    """One of the three firms, and its score."""
+
+    label: str
+    firm: Firm
+    member: Member
+    order: ScoreOrder
+    decision: Decision
+
+
+def demo(*, stay: bool, firms: int = FIRMS, seed: int = SEED) -> None:
+    """Runs the demo; progress goes to stderr, results to stdout.
+
+    Args:
+        stay: keeps the platform running at the end, until it is interrupted.
+        firms: size of the city.
+        seed: picks the city.
+    """
+    out = Console()
+    if not out.is_terminal:
+        out = Console(width=PLAIN_WIDTH)
+    end_on_sigterm()
+    started = time.monotonic()
+    last_month = last_complete_month(datetime.now(UTC).date())
+    with tempfile.TemporaryDirectory(prefix="puhui-demo-") as folder:
+        with embedded(Path(folder)) as platform:
+            show = _Show(platform, City(CityPlan(seed, last_month, firms)), out)
+            asyncio.run(show.run())
+            out.print(f"\nDone in {time.monotonic() - started:.0f} s.")
+            if stay:
+                show.how_to_call()
+                with suppress(KeyboardInterrupt, SystemExit):
+                    signal.pause()
+        out.print("The platform has ended cleanly.")
+
+
+class _Show:
+    """One run of the demo."""
+
+    def __init__(self, platform: Embedded, city: City, out: Console) -> None:
+        self._platform = platform
+        self._city = city
+        self._out = out
+        self._members = Members(platform.gateway, platform.operator_key)
+        self._year_ago = last_day(city.plan.last_month - 12)
+        self._today = last_day(city.plan.last_month)
+        self._bank: Member
+        self._cases: list[Case] = []
+
+    async def run(self) -> None:
+        city, members = self._city, self._members
+        self._out.print(
+            f"[bold]A simulated city 模拟城市:[/] {len(city.firms)} technology firms, "
+            f"{len(PROVIDERS)} providers, {city.plan.months} months. Nobody in it exists."
+        )
+        with Stages(Console(stderr=True)) as stages:
+            with stages.stage("join", "Registering firms", len(city.firms)) as advance:
+                providers = await members.join_providers(PROVIDERS)
+                self._bank = await members.join_bank(BANK)
+                firms = await members.join_firms([(f.uscc, f.name) for f in city.firms], advance)
+            pushed = await self._push(providers, stages)
+            ids = [provider.participant_id for provider in providers.values()]
+            trained = await self._train(firms, ids, stages)
+            await self._score(firms, ids, stages)
+        self._out.print(
+            f"{pushed.sent:,} records pushed by {len(PROVIDERS)} providers: {pushed.accepted:,} "
+            f"accepted, {pushed.duplicate:,} duplicate, {sum(pushed.rejected.values()):,} rejected"
+        )
+        self._out.print(trained)
+        self._print_scores()
+        await self._withdraw(self._cases[1])
+
+    async def _push(self, providers: dict[str, Member], stages: Stages) -> Pushed:
+        """Every provider over a stream of its own, all at once."""
+        deliveries, total = self._city.deliveries(), Pushed()
+
+        async def push(key: str, member: Member) -> None:
+            mine = [d for d in deliveries if d.provider.key == key]
+            rows = sum(len(delivery) for delivery in mine)
+            with stages.stage(f"push {key}", member.name, rows) as advance:
+                await self._members.push(member, chain.from_iterable(mine), advance, total)
+
+        await asyncio.gather(*(push(key, member) for key, member in providers.items()))
+        return total
+
+    async def _train(
+        self, firms: Sequence[Member], providers: Sequence[str], stages: Stages
+    ) -> str:
+        """Trains on who defaulted in the past year and on what was known before it."""
+        city, year_ago = self._city, self._year_ago
+        outcomes = [city.defaults_after(firm, year_ago) for firm in city.firms]
+        ask = Ask(
+            purpose="model_training",
+            providers=providers,
+            record_types=RECORD_TYPES,
+            data_from=first_day(city.plan.first_month),
+            data_to=year_ago,
+        )
+        with stages.stage("consent", "Consents for training", len(firms)) as advance:
+            consents = await self._members.consents(self._bank, firms, ask, advance)
+        as_of = end_of_day(year_ago)
+        labels = [
+            Label(consent.subject_id, consent.consent_id, as_of, int(defaulted))
+            for consent, defaulted in zip(consents, outcomes, strict=True)
+            if defaulted is not None
+        ]
+        spec = Spec(
+            outcome="default of a simulated firm within 12 months",
+            source=f"a simulated city of {len(city.firms)} firms",
+            as_of=year_ago.isoformat(),
+            population=f"{len(labels)} simulated firms",
+            model_class=ModelClass.SIMULATED,
+            repeats=2,
+        )
+        folder = self._platform.models_dir / f"demo-{year_ago:%Y%m}"
+        async with self._members.client(self._bank.api_key) as bank:
+            table, model = await learn(bank, labels, spec, folder, stages)
+        auc = model.metrics["auc"]
+        return (
+            f"Model {model.version}: {len(table.labels)} firms, {int(table.labels.sum())} of which "
+            f"defaulted; AUC {auc.value:.3f} ± {auc.deviation or 0:.3f} out of fold"
+        )
+
+    async def _score(
+        self, firms: Sequence[Member], providers: Sequence[str], stages: Stages
+    ) -> None:
+        """Asks three firms for their consent and scores them."""
+        city = self._city
+        eligible = [
+            firm
+            for firm in city.firms
+            if city.defaults_after(firm, self._today) is not None and city.has_every_source(firm)
+        ]
+        ranked = sorted(eligible, key=lambda firm: -city.health(firm, self._today))
+        ask = Ask(
+            purpose=PURPOSE,
+            providers=providers,
+            record_types=RECORD_TYPES,
+            data_from=first_day(city.plan.first_month),
+            data_to=self._today,
+        )
+        with stages.stage("score", "Scoring three firms", len(CASES)) as advance:
+            for label, place in CASES:
+                firm = ranked[round(place * (len(ranked) - 1))]
+                member = firms[firm.index]
+                consents = await self._members.consents(self._bank, [member], ask, lambda _: None)
+                order = score_order(
+                    member.subject_id,
+                    consents[0].consent_id,
+                    purpose=PURPOSE,
+                    officer="officer-7",
+                    file_reference=f"loan-{firm.number}",
+                )
+                (result,) = await self._members.scores(self._bank, [order], advance)
+                if result.decision is None:
+                    raise RuntimeError(f"{label}: {result.error}")
+                self._cases.append(Case(label, firm, member, order, result.decision))
+
+    def _print_scores(self) -> None:
+        table = Table(title="Scores under consent 授权评分", title_justify="left")
+        for name in (
+            "",
+            "firm 企业",
+            "health*",
+            "PD 违约概率",
+            "score 评分",
+            "grade 等级",
+            "default*",
+        ):
+            left = name in ("", "firm 企业")
+            table.add_column(name, justify="left" if left else "right", no_wrap=left)
+        for case in self._cases:
+            decision = case.decision
+            table.add_row(
+                case.label,
+                case.firm.name,
+                f"{self._city.health(case.firm, self._today):+.2f}",
+                f"{decision.pd:.2%}",
+                str(decision.score),
+                decision.grade,
+                "yes 是" if self._city.defaults_after(case.firm, self._today) else "no 否",
+            )
+        self._out.print()
+        self._out.print(table)
+        self._out.print(
+            "[dim]* what only the simulator knows: latent health now, default within a year[/]"
+        )
+        for case in self._cases:
+            self._out.print(f"\n[bold]{case.firm.name}[/] ({case.label}), strongest reasons:")
+            reasons = Table.grid(padding=(0, 1))
+            for reason in case.decision.reasons[:REASONS_SHOWN]:
+                colour = "green" if reason.points > 0 else "red"
+                reasons.add_row(f"[{colour}]{reason.points:+7.1f}[/]", reason.text_zh)
+                reasons.add_row("", f"[dim]{reason.text_en}[/]")
+            self._out.print(reasons)
+        for notice in self._cases[0].decision.notices:
+            self._out.print(f"\n[yellow]{notice.text_zh}\n{notice.text_en}[/]")
+
+    async def _withdraw(self, case: Case) -> None:
+        """Shows that a withdrawal holds at once, and what the firm sees of it all."""
+        self._out.print(f"\n[bold]{case.firm.name}[/] withdraws its consent 撤回授权.")
+        async with self._members.client(case.member.api_key) as firm:
+            await firm.withdraw_consent(case.order.consent_id, note="no loan needed any more")
+            again = ScoreOrder()
+            again.CopyFrom(case.order)
+            again.request_id = "after-withdrawal"
+            await self._refused("A new call", again)
+            await self._refused("A replay of the old one", case.order)
+            accesses = [access async for access in firm.accesses()]
+        table = Table(
+            title=f"Accesses to the data of {case.firm.name} 访问记录", title_justify="left"
+        )
+        for name in ("time 时间", "who 谁", "officer", "purpose 用途", "types", "outcome 结果"):
+            table.add_column(name)
+        for access in accesses:
+            released = access.outcome == AccessOutcome.ACCESS_OUTCOME_RELEASED
+            table.add_row(
+                f"{from_timestamp(access.accessed_at).astimezone():%H:%M:%S}",
+                access.recipient_name,
+                access.officer.name,
+                access.purpose,
+                str(len(access.record_types)),
+                "[green]released[/]" if released else f"[red]refused: {access.refusal_reason}[/]",
+            )
+        self._out.print()
+        self._out.print(table)
+
+    async def _refused(self, what: str, order: ScoreOrder) -> None:
+        (result,) = await self._members.scores(self._bank, [order], lambda _: None)
+        if result.error is None:
+            raise RuntimeError("a score was given after the withdrawal")
+        error = result.error
+        self._out.print(f"{what} is refused: [red]{error.code} {error.reason}[/], {error.message}")
+
+    def how_to_call(self) -> None:
+        """Prints commands that work while the platform runs."""
+        case, platform = self._cases[0], self._platform
+        order = {
+            "request_id": "try-1",
+            "subject_id": case.member.subject_id,
+            "consent_id": case.order.consent_id,
+            "purpose": PURPOSE,
+        }
+        body = json.dumps({"order": order})
+        header = f"authorization: Bearer {self._bank.api_key}"
+        lines = (
+            "",
+            f"# {case.firm.name}, as the bank, over gRPC and over HTTP:",
+            f"grpcurl -plaintext -H '{header}' -d '{body}' \\",
+            f"  {platform.gateway} puhui.scoring.v1.ScoringService/Score",
+            f"curl -s http://{platform.http}/v1/scores -H '{header}' \\",
+            f"  -H 'content-type: application/json' -d '{body}'",
+            "# Its accesses, as the firm:",
+            f"curl -s http://{platform.http}/v1/accesses \\",
+            f"  -H 'authorization: Bearer {case.member.api_key}'",
+            f"# All methods: http://{platform.http}/docs",
+            f"# The operator's key is in {platform.data_dir / 'operator.key'}",
+            "",
+            "Running until Ctrl-C.",
+        )
+        for line in lines:
+            self._out.print(line, soft_wrap=True, highlight=False, markup=False)
