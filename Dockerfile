@@ -1,6 +1,6 @@
 # An image per service: `docker build --target SERVICE .`, where SERVICE is datashare, scoring or gateway.
 #
-# Packages come from the package index. Where `make wheels` has filled build/wheels they come from
+# Packages come from the package index. Where `make images` has filled build/wheels they come from
 # there, and no index is asked. Either way each has a hash that its lock names.
 #
 # An image holds Python, one environment in /opt/puhui and nothing to install or compile with. It runs

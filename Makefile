@@ -90,19 +90,21 @@ $(MANIFESTS)/.stamp: requirements/manifests.txt | $(STAMP)
 manifests: $(MANIFESTS)/.stamp ## render the Kubernetes overlays; check them and the Dockerfile
 	@PATH="$(CURDIR)/$(MANIFESTS)/bin:$$PATH" k8s/check
 
-# What build/wheels holds is all that `make images` installs: for machines that reach an index only
-# with settings of their own.
-.PHONY: wheels
-wheels: setup ## download the packages of the images into build/wheels
+# What build/wheels holds is all that the images install, so no build asks an index, which it may be
+# unable to reach. Only Linux has the wheels that run in an image; elsewhere the build does ask.
+LOCKS := $(foreach lock,build datashare scoring gateway,requirements/$(lock).txt)
+build/wheels.stamp: $(LOCKS) | $(STAMP)
 	@rm -rf build/wheels && mkdir -p build/wheels
-	@for lock in build datashare scoring gateway; do \
+	@for lock in $(LOCKS); do \
 	  $(BIN)/python -m pip download --quiet --disable-pip-version-check --require-hashes --no-deps --python-version 3.11 \
-	    --only-binary :all: --dest build/wheels -r requirements/$$lock.txt || exit 1; done
+	    --only-binary :all: --dest build/wheels -r $$lock || exit 1; done
+	@touch $@
 
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
-DOCKER ?= docker
+# Debian's client has BuildKit within; one that comes before it on PATH may lack it.
+DOCKER ?= $(or $(wildcard /usr/bin/docker),docker)
 .PHONY: images
-images: ## build an image per service with Docker
+images: $(if $(filter Linux,$(shell uname)),build/wheels.stamp) ## build an image per service with Docker
 	@set -e; for service in datashare scoring gateway; do \
 	  DOCKER_BUILDKIT=1 $(DOCKER) build --target $$service --tag puhui-$$service:$(VERSION) .; done
 
