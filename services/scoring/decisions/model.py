@@ -1,8 +1,9 @@
 """A model folder as decisions use it: features in, outcome with reasons out."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Final
 
 from services.scoring.decisions.domain import Outcome, Reason
 from services.scoring.features.domain import FeatureVector, FirmSummary
@@ -10,6 +11,9 @@ from services.scoring.features.registry import compute, encode
 from services.scoring.models.domain import Manifest
 from services.scoring.models.reasons import Reasoner
 from services.scoring.models.scorer import Scorer
+
+# Reporting dates are days in China, which has had no summer time since 1991.
+_CHINA: Final = timezone(timedelta(hours=8))
 
 
 class ServedModel:
@@ -58,7 +62,7 @@ class ServedModel:
 
     def features(self, summary: FirmSummary, as_of: datetime) -> FeatureVector:
         """Return its inputs."""
-        return compute(summary, as_of.date())
+        return compute(summary, as_of.astimezone(_CHINA).date())
 
     def score(self, vectors: Sequence[FeatureVector]) -> list[Outcome]:
         """Return what it says of each; safe to call from any thread."""

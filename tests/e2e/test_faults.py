@@ -1,0 +1,163 @@
+"""The platform killed in the middle of a push, and ended while calls run."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from json import loads
+from pathlib import Path
+
+import grpc
+import pytest
+
+from puhui.datashare.v1.records_pb2 import Record
+from puhui_client import Client, records
+from puhui_client.errors import PuhuiError
+from tests.e2e.town import USCC
+
+ROWS, BATCH = 12_000, 250
+
+
+@dataclass
+class Process:
+    """The platform as a process, on ports that stay the same over a restart."""
+
+    folder: Path
+    gateway: str = "127.0.0.1:0"
+    child: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        endpoints = self.folder / "endpoints.json"
+        endpoints.unlink(missing_ok=True)
+        with (self.folder / "log").open("ab") as log:
+            self.child = subprocess.Popen(
+                [sys.executable, "-m", "services", "all", "--data-dir", str(self.folder)],
+                env=os.environ | {"PUHUI_GATEWAY_SERVER_LISTEN": self.gateway},
+                stderr=log,
+            )
+        until = time.monotonic() + 60
+        while not endpoints.exists():
+            assert self.child.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < until, "the platform did not start"
+            time.sleep(0.05)
+        self.gateway = loads(endpoints.read_text())["gateway"]
+
+    def end(self, number: signal.Signals) -> int:
+        assert self.child is not None
+        self.child.send_signal(number)
+        return self.child.wait(60)
+
+    @asynccontextmanager
+    async def provider(self) -> AsyncIterator[Client]:
+        key = (self.folder / "operator.key").read_text().strip()
+        async with Client(self.gateway, key) as operator:
+            member = await operator.register_participant(
+                "PROVIDER", "tax", provider_kind="tax", historical_source=True
+            )
+            issued = await operator.issue_key(member.participant_id)
+        async with Client(self.gateway, issued.api_key) as client:
+            yield client
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Process]:
+    made = Process(tmp_path)
+    made.start()
+    yield made
+    if made.child is not None and made.child.poll() is None:
+        made.end(signal.SIGKILL)
+
+
+def invoices() -> Iterator[Record]:
+    for number in range(ROWS):
+        yield records.vat_invoice(
+            record_id=f"output:{number:08}",
+            uscc=USCC,
+            occurred=date(2024, 1, 1) + timedelta(days=number % 700),
+            obtained_at=datetime(2026, 1, 1, tzinfo=UTC),
+            number=f"{number:08}",
+            side="output",
+            net="100.00",
+            tax="13.00",
+            gross="113.00",
+            counterparty=f"客户{number % 50}",
+        )
+
+
+def stored(folder: Path) -> tuple[int, int]:
+    """Rows of records, and different ones among them."""
+    with sqlite3.connect(folder / "datashare.db") as database:
+        found: tuple[int, int] = database.execute(
+            "SELECT count(*), count(DISTINCT provider_record_id) FROM record"
+        ).fetchone()
+    return found
+
+
+async def test_a_kill_in_the_middle_of_a_push_loses_nothing_and_doubles_nothing(
+    process: Process,
+) -> None:
+    acked = asyncio.Event()
+    async with process.provider() as tax:
+        pushing = asyncio.create_task(
+            tax.push(
+                invoices(),
+                delivery_id="d-1",
+                historical=True,
+                batch_size=BATCH,
+                on_ack=lambda ack: acked.set() if ack.sequence >= 5 else None,
+            )
+        )
+        await acked.wait()
+        await asyncio.to_thread(process.end, signal.SIGKILL)
+        assert not pushing.done()
+        kept, _ = stored(process.folder)
+        await asyncio.to_thread(process.start)
+        report = await pushing
+        assert BATCH * 5 <= kept < ROWS
+        assert (report.sent, report.accepted, report.duplicate) == (ROWS, ROWS, 0)
+        assert report.reconnects >= 1
+        again = await tax.push(invoices(), delivery_id="d-2", historical=True)
+    assert (again.accepted, again.duplicate) == (0, ROWS)
+    assert stored(process.folder) == (ROWS, ROWS)
+
+
+async def test_a_new_push_of_the_same_rows_after_a_kill_finishes_the_job(process: Process) -> None:
+    acked = asyncio.Event()
+    async with process.provider() as tax:
+        pushing = asyncio.create_task(
+            tax.push(
+                invoices(),
+                historical=True,
+                batch_size=BATCH,
+                patience=0,
+                on_ack=lambda ack: acked.set() if ack.sequence >= 3 else None,
+            )
+        )
+        await acked.wait()
+        await asyncio.to_thread(process.end, signal.SIGKILL)
+        with pytest.raises(PuhuiError) as lost:
+            await pushing
+        assert lost.value.reason == "UNAVAILABLE"
+        await asyncio.to_thread(process.start)
+        report = await tax.push(invoices(), historical=True)
+    assert report.accepted + report.duplicate == report.sent == ROWS
+    assert report.duplicate >= BATCH * 3
+    assert stored(process.folder) == (ROWS, ROWS)
+
+
+async def test_sigterm_ends_with_0_and_new_calls_are_refused(process: Process) -> None:
+    key = (process.folder / "operator.key").read_text().strip()
+    async with Client(process.gateway, key) as operator:
+        assert (await operator.whoami()).participant_id == "operator"
+        assert await asyncio.to_thread(process.end, signal.SIGTERM) == 0
+        assert not (process.folder / "endpoints.json").exists()
+        async with grpc.aio.insecure_channel(process.gateway) as channel:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(channel.channel_ready(), 0.5)
