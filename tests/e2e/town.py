@@ -115,10 +115,11 @@ def running_town(folder: Path) -> Iterator[Town]:
     a_model(folder / "models" / "town-1")
     put_in_service(folder / "models", "town-1")
     with embedded(folder) as platform:
-        yield asyncio.run(_settle(platform))
+        yield asyncio.run(settle(platform))
 
 
-async def _settle(platform: Embedded) -> Town:
+async def settle(platform: Embedded) -> Town:
+    """Registers everybody and pushes the firm's invoices."""
     people = {}
     async with Client(platform.gateway, platform.operator_key, timeout=20) as operator:
         wanted: list[tuple[str, RoleName, dict[str, Any]]] = [
