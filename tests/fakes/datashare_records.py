@@ -21,7 +21,7 @@ from services.datashare.summaries.domain import StoredSeries, SummaryQuery
 from services.kit.clock import FixedClock
 from services.kit.db import Database, Transactions, retry_on_conflict
 from services.kit.identity import Caller, set_caller
-from services.kit.ids import SequentialIds
+from services.kit.ids import RandomIds
 
 NOW = datetime(2024, 6, 15, 4, 0, tzinfo=UTC)
 USCC = make("91", "110108", "MA01ABCD")
@@ -135,7 +135,7 @@ class Datashare:
         self.clock = FixedClock(NOW)
         self.database = database
         self.catalogue = load()
-        self.stores = Stores(self.catalogue, SequentialIds())
+        self.stores = Stores(self.catalogue, RandomIds(self.clock))
         self.transactions: Transactions[Work] = Transactions(database, work or self.stores)
         take_in = TakeIn(self.transactions, retry_on_conflict, self.stores.layouts, self.clock)
         self.intake = Intake(self.catalogue, CounterpartyTokens(b"counterparty-key"))

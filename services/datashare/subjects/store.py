@@ -51,7 +51,9 @@ class SubjectStore:
         missing = [uscc for uscc in wanted if uscc not in found]
         if missing:
             await self._conn.execute(
-                insert_into(self._conn, subject).on_conflict_do_nothing(),
+                insert_into(self._conn, subject).on_conflict_do_nothing(
+                    index_elements=[subject.c.uscc]
+                ),
                 [{"subject_id": self._ids.new("sub"), "uscc": uscc} for uscc in missing],
             )
             found |= await self._resolve_many(missing)
