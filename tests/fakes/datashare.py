@@ -86,7 +86,7 @@ class FakeParticipants:
     async def set_standing(self, participant_id: str, standing: Standing) -> None:
         self._rows[participant_id] = replace(self._rows[participant_id], standing=standing)
 
-    async def hold_standings(self, participant_ids: Collection[str]) -> Mapping[str, Standing]:
+    async def hold_standings(self, participant_ids: Sequence[str]) -> Mapping[str, Standing]:
         return {id_: self._rows[id_].standing for id_ in participant_ids if id_ in self._rows}
 
     async def providers_among(self, participant_ids: Collection[str]) -> set[str]:

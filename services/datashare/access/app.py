@@ -63,8 +63,8 @@ class Consents(Protocol):
 class Participants(Protocol):
     """The directory of participants."""
 
-    async def hold_standings(self, participant_ids: Collection[str]) -> Mapping[str, Standing]:
-        """Return the standing of participants, unchangeable until the end."""
+    async def hold_standings(self, participant_ids: Sequence[str]) -> Mapping[str, Standing]:
+        """Return the standing of sorted participants, unchangeable until the end."""
         ...
 
 

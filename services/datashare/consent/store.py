@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.datashare.bulk import relation
 from services.datashare.consent.domain import OPEN_STATES, Consent, Signature, State, core_of
+from services.datashare.gates import close_gate, through_gates
 from services.datashare.schema import metadata
 from services.kit.db import UtcTime
 
@@ -81,6 +82,7 @@ class ConsentStore:
 
     async def lock(self, consent_id: str) -> Consent | None:
         """Return a consent under which nobody else fetches or acts until the end."""
+        await close_gate(self._conn, consent_id)
         return await self._one(
             sa.select(*_COLUMNS).where(consent.c.consent_id == consent_id).with_for_update()
         )
@@ -89,8 +91,12 @@ class ConsentStore:
         """Return the consents of (subject_id, consent_id), which cannot change until the end.
 
         They are held in the order of their keys, so that two batches cannot wait for each other.
+
+        Args:
+            keys: ascending.
         """
-        wanted = relation(self._conn, "wanted", _KEY, keys)
+        asked = relation(self._conn, "asked", _KEY, keys)
+        wanted = through_gates(self._conn, asked, "consent_id", "wanted")
         rows = await self._conn.execute(
             sa.select(consent.c.subject_id, consent.c.consent_id, *_COLUMNS)
             .join(

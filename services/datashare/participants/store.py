@@ -7,6 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.datashare.bulk import relation
+from services.datashare.gates import close_gate, through_gates
 from services.datashare.participants.domain import ApiKey, Participant, Role, Standing
 from services.datashare.schema import metadata
 from services.kit.db import UtcTime, insert_into
@@ -36,9 +38,7 @@ api_key = sa.Table(
     sa.Column("revoked_at", UtcTime),
 )
 
-_STANDINGS = sa.select(participant.c.participant_id, participant.c.standing).order_by(
-    participant.c.participant_id
-)
+_KEY = {"participant_id": sa.String()}
 
 
 class ParticipantStore:
@@ -77,6 +77,7 @@ class ParticipantStore:
 
     async def lock(self, participant_id: str) -> Participant | None:
         """Return a participant that nobody else reads for a fetch or changes until the end."""
+        await close_gate(self._conn, participant_id)
         return await self._one(
             sa.select(participant)
             .where(participant.c.participant_id == participant_id)
@@ -91,12 +92,19 @@ class ParticipantStore:
             .values(standing=standing)
         )
 
-    async def hold_standings(self, participant_ids: Collection[str]) -> Mapping[str, Standing]:
-        """Return the standing of participants, which cannot change until the end."""
+    async def hold_standings(self, participant_ids: Sequence[str]) -> Mapping[str, Standing]:
+        """Return the standing of participants, which cannot change until the end.
+
+        Args:
+            participant_ids: ascending.
+        """
+        asked = relation(self._conn, "asked", _KEY, [(each,) for each in participant_ids])
+        wanted = through_gates(self._conn, asked, "participant_id", "wanted")
         rows = await self._conn.execute(
-            _STANDINGS.where(participant.c.participant_id.in_(participant_ids)).with_for_update(
-                read=True
-            )
+            sa.select(participant.c.participant_id, participant.c.standing)
+            .join(wanted, participant.c.participant_id == wanted.c.participant_id)
+            .order_by(participant.c.participant_id)
+            .with_for_update(read=True, of=participant)
         )
         return {participant_id: Standing(standing) for participant_id, standing in rows}
 

@@ -167,6 +167,46 @@ async def test_no_release_follows_a_withdrawal_that_was_acknowledged(
     assert accesses == leaves == len(outcomes)
 
 
+@pytest.mark.parametrize("act", ["withdraw", "suspend"])
+async def test_who_ends_something_gets_its_turn_while_fetches_never_stop(
+    replica: Replica, act: str
+) -> None:
+    firm = await replica.populate()
+    consent = await replica.granted(firm)
+    refusals: set[str] = set()
+    done = 0
+
+    async def fetch_without_end() -> None:
+        nonlocal done
+        while not refusals:
+            (result,) = await replica.fetched(replica.item(consent))
+            done += 1
+            if isinstance(result, PuhuiError):
+                refusals.add(result.reason)
+
+    async def end() -> None:
+        if act == "withdraw":
+            await replica.consents.end(
+                firm, replica.key(firm), consent.core.consent_id, Action.WITHDRAW, ""
+            )
+            return
+        async with replica.transactions.begin() as work:
+            assert await work.participants.lock("par_bank")
+            await work.participants.set_standing("par_bank", Standing.SUSPENDED)
+
+    fetching = asyncio.gather(*(fetch_without_end() for _ in range(16)))
+    while done < 16:  # noqa: ASYNC110 - until all have begun
+        await asyncio.sleep(0.01)
+    before = done
+    async with asyncio.timeout(20):
+        await end()
+    # Those under way and one round of those that had asked already, not hundreds.
+    assert done - before < 100
+    await fetching
+    expected = "CONSENT_WITHDRAWN" if act == "withdraw" else "PARTICIPANT_SUSPENDED"
+    assert refusals == {expected}
+
+
 async def releases(database: Database, consent_id: str) -> set[str]:
     async with database.read() as conn:
         found = await conn.execute(
