@@ -63,9 +63,13 @@ class Collector(
 async def collector() -> AsyncIterator[tuple[Collector, str]]:
     made = Collector()
     server = grpc.aio.server()
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(made, server)
-    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(made, server)
-    logs_service_pb2_grpc.add_LogsServiceServicer_to_server(made, server)
+    registrars: list[Any] = [
+        trace_service_pb2_grpc.add_TraceServiceServicer_to_server,
+        metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server,
+        logs_service_pb2_grpc.add_LogsServiceServicer_to_server,
+    ]
+    for register in registrars:
+        register(made, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     yield made, f"http://127.0.0.1:{port}"
