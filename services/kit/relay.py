@@ -75,15 +75,19 @@ class Relayer:
             PuhuiError: what the service answered, or UNAVAILABLE.
         """
         if len(item.body) > MAX_RELAYED_BYTES:
-            metadata = (
-                (IDENTITY_METADATA, item.identity),
-                (TRACEPARENT_METADATA, item.traceparent),
-            )
-            timeout = item.deadline - asyncio.get_running_loop().time()
-            return await self._channel.forward(item.method, item.body, metadata, timeout)
+            return await self._forward(item)
         return await self._coalescer.submit(item, item.deadline)
 
+    async def _forward(self, item: RelayItem) -> bytes:
+        metadata = ((IDENTITY_METADATA, item.identity), (TRACEPARENT_METADATA, item.traceparent))
+        timeout = item.deadline - asyncio.get_running_loop().time()
+        return await self._channel.forward(item.method, item.body, metadata, timeout)
+
     async def _send(self, items: list[RelayItem]) -> AsyncIterator[tuple[int, bytes | Exception]]:
+        if len(items) == 1:
+            # A lone call goes as it is: half the work of an envelope for one.
+            yield 0, await self._forward(items[0])
+            return
         now, here = self._clock.now(), asyncio.get_running_loop().time()
         request = relay_pb2.RelayRequest()
         for item in items:
