@@ -5,9 +5,22 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 
-from services.kit.errors import ResourceExhaustedError
+from services.kit.client import MAX_MESSAGE_BYTES
+from services.kit.errors import InvalidArgumentError, ResourceExhaustedError
 
 _RETRY_AFTER = timedelta(seconds=1)
+
+
+def check_size(body: bytes | bytearray) -> None:
+    """Check the size of a message, or of what has come of it.
+
+    Raises:
+        InvalidArgumentError: BATCH_TOO_LARGE.
+    """
+    if len(body) > MAX_MESSAGE_BYTES:
+        raise InvalidArgumentError(
+            "BATCH_TOO_LARGE", f"the message is over {MAX_MESSAGE_BYTES} bytes: send less at once"
+        )
 
 
 class Concurrency:

@@ -16,7 +16,7 @@ from typing import Any
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 
-from services.gateway.limits import Concurrency
+from services.gateway.limits import Concurrency, check_size
 from services.kit.calls import Endpoint, current_deadline, roles_of
 from services.kit.client import Channel
 from services.kit.identity import IDENTITY_METADATA, Caller, current_caller
@@ -124,6 +124,7 @@ def _unary(
     method: str, relayer: Relayer, sign: Callable[[Caller], str], running: Concurrency
 ) -> Behaviour:
     async def behaviour(body: bytes, context: object) -> bytes:
+        check_size(body)
         caller = current_caller()
         with running.enter(caller.participant_id):
             return await relayer.call(
@@ -147,7 +148,7 @@ def _stream(
                 (IDENTITY_METADATA, sign(caller)),
                 (TRACEPARENT_METADATA, current_traceparent()),
             )
-            bodies = request if client_streaming else _alone(request)
+            bodies = _checked(request if client_streaming else _alone(request))
             timeout = current_deadline() - asyncio.get_running_loop().time()
             responses = channel.stream(method, bodies, metadata, timeout)
             async with contextlib.aclosing(responses):
@@ -159,3 +160,9 @@ def _stream(
 
 async def _alone(body: bytes) -> AsyncIterator[bytes]:
     yield body
+
+
+async def _checked(bodies: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for body in bodies:
+        check_size(body)
+        yield body

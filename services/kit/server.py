@@ -101,7 +101,9 @@ class Server:
             options=[
                 (
                     "grpc.max_receive_message_length",
-                    MAX_ENVELOPE_BYTES if internal else MAX_MESSAGE_BYTES,
+                    # A participant whose message is too large is told so by a reason of ours; only
+                    # a far larger one is cut off by gRPC.
+                    MAX_ENVELOPE_BYTES if internal else 2 * MAX_MESSAGE_BYTES,
                 ),
                 ("grpc.max_send_message_length", MAX_ENVELOPE_BYTES),
                 ("grpc.so_reuseport", 0),

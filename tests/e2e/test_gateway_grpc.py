@@ -367,10 +367,23 @@ async def test_a_large_message_passes_and_a_larger_one_does_not(world: Entrance)
     answer = await world.unary(SUBMIT, request, key)
     assert records_pb2.SubmitRecordsResponse.FromString(answer).ack.accepted == [0]
 
-    record.provider_record_id = "x" * (16 * 1024 * 1024)
-    request = records_pb2.SubmitRecordsRequest(records=[record])
-    found = await refusal(world.unary(SUBMIT, request, key))
-    assert found.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    for size, code, reason in (
+        (16, grpc.StatusCode.INVALID_ARGUMENT, "BATCH_TOO_LARGE"),
+        (33, grpc.StatusCode.RESOURCE_EXHAUSTED, ""),
+    ):
+        record.provider_record_id = "x" * (size * 1024 * 1024)
+        request = records_pb2.SubmitRecordsRequest(records=[record])
+        found = await refusal(world.unary(SUBMIT, request, key))
+        assert (found.code, found.reason) == (code, reason)
+
+
+async def test_a_message_too_large_ends_the_stream_with_its_reason(world: Entrance) -> None:
+    stream = world.stream(PUSH, world.key("PROVIDER"))
+    await stream.write(header("d"))
+    await stream.read()
+    await stream.write(batch(1, padding=16 * 1024 * 1024))
+    found = await refusal(stream.read())
+    assert (found.code, found.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "BATCH_TOO_LARGE")
 
 
 async def test_a_participant_has_so_many_calls_at_once_and_others_theirs() -> None:

@@ -22,9 +22,9 @@ from starlette.types import Receive, Scope, Send
 from services.gateway.http import docs, messages
 from services.gateway.http.paths import Binding, Table
 from services.gateway.http.problems import Problem
+from services.gateway.limits import check_size
 from services.gateway.routes import Route
 from services.kit.calls import Call, Pipeline
-from services.kit.client import MAX_MESSAGE_BYTES
 from services.kit.errors import (
     InternalError,
     InvalidArgumentError,
@@ -196,12 +196,7 @@ class _Exchange:
         try:
             async for chunk in self.request.stream():
                 content += chunk
-                if len(content) > MAX_MESSAGE_BYTES:
-                    self.status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-                    raise InvalidArgumentError(
-                        "BATCH_TOO_LARGE",
-                        f"the body is over {MAX_MESSAGE_BYTES} bytes: send less at once",
-                    )
+                check_size(content)
         except ClientDisconnect:
             raise InvalidArgumentError("MALFORMED_MESSAGE", "the body broke off") from None
         finally:

@@ -29,6 +29,10 @@ STATUSES = {
 }
 
 
+# Where HTTP has a better one than the code's.
+_BY_REASON = {("INVALID_ARGUMENT", "BATCH_TOO_LARGE"): HTTPStatus.REQUEST_ENTITY_TOO_LARGE}
+
+
 @dataclass(frozen=True)
 class Problem:
     """A problem as it is told over HTTP.
@@ -47,7 +51,9 @@ class Problem:
         return {
             "type": f"/docs#{error.reason}",
             "title": error.reason.replace("_", " ").capitalize(),
-            "status": self.status or STATUSES[error.code],
+            "status": self.status
+            or _BY_REASON.get((error.code, error.reason))
+            or STATUSES[error.code],
             "detail": error.message,
             "reason": error.reason,
             "fields": [{"field": f.field, "problem": f.problem} for f in error.fields],
