@@ -8,6 +8,7 @@ PostgreSQL gets arrays (`unnest`), or COPY where nothing can conflict.
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any, Final
 
 import orjson
@@ -115,7 +116,7 @@ async def _insert_values(
     for part in _powers_of_two(rows, _MOST_VARIABLES // len(columns)):
         await conn.exec_driver_sql(
             head + ", ".join([values] * len(part)) + suffix,
-            tuple(value for row in part for value in row),
+            tuple(chain.from_iterable(part)),
         )
 
 

@@ -251,7 +251,7 @@ class TakeIn:
             check_supplier(
                 await work.participants.get(batch.provider_id), historical=batch.historical
             )
-            rows, unnamed = await _named(work.subjects, batch.rows)
+            rows, unnamed = await _named(work.subjects, batch)
             done = await self._take(work, batch, rows, now)
             ack = Ack(
                 batch.sequence,
@@ -270,50 +270,60 @@ class TakeIn:
         self,
         work: Work,
         batch: Batch,
-        rows: Sequence[tuple[RecordKey, Incoming]],
+        rows: Sequence["_Named"],
         now: datetime,
     ) -> "_Admission":
         provider_id = batch.provider_id
-        of_record = {
-            key[:2]: SeriesKey(key.subject_id, key.record_type, provider_id) for key, _ in rows
-        }
         # Holding the series first keeps every record of theirs still until the commit.
-        states = await work.series.lock(of_record.values())
-        histories = await work.records.histories(provider_id, [key for key, _ in rows])
+        states = await work.series.lock({row.series for row in rows})
+        histories = await work.records.histories(provider_id, [row.key for row in rows])
         admission = _Admission(histories, now, historical=batch.historical)
-        for key, incoming in rows:
-            admission.admit(of_record[key[:2]], key, incoming)
+        for row in rows:
+            admission.admit(row)
         if not admission.records:
             return admission
         removed = await work.records.facts_of(provider_id, admission.superseded)
         for key, fact in removed:
-            admission.changes[of_record[key[:2]]].removed.append(fact)
+            series = SeriesKey(key.subject_id, key.record_type, provider_id)
+            admission.changes[series].removed.append(fact)
         await work.records.insert(provider_id, admission.records, now)
         await update_summaries(work.series, work.records, self._layouts, states, admission.changes)
         await work.changes.append(admission.announcements(provider_id))
         return admission
 
 
-async def _named(
-    subjects: Subjects, rows: Sequence[Incoming]
-) -> tuple[list[tuple[RecordKey, Incoming]], list[Rejection]]:
-    """Return the rows with the key of their record, and those about a subject that is not."""
+class _Named(NamedTuple):
+    """A row, the record that it is a version of, and the series in which that counts."""
+
+    series: SeriesKey
+    key: RecordKey
+    incoming: Incoming
+
+
+async def _named(subjects: Subjects, batch: Batch) -> tuple[list[_Named], list[Rejection]]:
+    """Return the rows about subjects that there are, and why the others are refused."""
     ids: Mapping[str, str] = {}
-    if usccs := {row.uscc for row in rows if row.uscc}:
+    if usccs := {row.uscc for row in batch.rows if row.uscc}:
         ids = await subjects.resolve_or_create_many(usccs)
     existing: set[str] = set()
-    if named := {row.subject_id for row in rows if not row.uscc}:
+    if named := {row.subject_id for row in batch.rows if not row.uscc}:
         existing = await subjects.existing(named)
-    keyed = []
+    series: dict[tuple[str, str], SeriesKey] = {}
+    rows = []
     rejections = []
-    for row in rows:
+    for row in batch.rows:
         subject_id = ids[row.uscc] if row.uscc else row.subject_id
-        if row.uscc or subject_id in existing:
-            keyed.append((RecordKey(subject_id, row.record_type, row.provider_record_id), row))
-        else:
+        if not row.uscc and subject_id not in existing:
             problem = "there is no such subject: name it by its registration number"
             rejections.append(Rejection(row.row, "NOT_FOUND", "subject.subject_id", problem))
-    return keyed, rejections
+            continue
+        record_type = row.record_type
+        of = series.get((subject_id, record_type))
+        if of is None:
+            of = SeriesKey(subject_id, record_type, batch.provider_id)
+            series[subject_id, record_type] = of
+        rows.append(_Named(of, RecordKey(subject_id, record_type, row.provider_record_id), row))
+    return rows, rejections
 
 
 class _Admission:
@@ -341,7 +351,8 @@ class _Admission:
         self._facts: dict[tuple[RecordKey, int], Fact] = {}
         self._news: dict[tuple[str, str, ChangeKind], None] = {}
 
-    def admit(self, series: SeriesKey, key: RecordKey, row: Incoming) -> None:
+    def admit(self, named: _Named) -> None:
+        series, key, row = named
         history = self._histories.get(key)
         verdict = admit(row, history)
         if isinstance(verdict, Duplicate):
