@@ -170,8 +170,8 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     telemetry = Telemetry.setup("datashare", config.telemetry)
     verifier = IdentityVerifier(
         {
-            GATEWAY: config.identity_gateway_public_key.read_text(),
-            SCORING: config.identity_scoring_public_key.read_text(),
+            GATEWAY: _read("identity_gateway_public_key", config.identity_gateway_public_key),
+            SCORING: _read("identity_scoring_public_key", config.identity_scoring_public_key),
         },
         clock,
     )
@@ -207,7 +207,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         rules=Rules(catalogue),
     )
     accesses = AccessServicer(fetch, ListAccesses(transactions), verifier)
-    intake = Intake(catalogue, CounterpartyTokens(_counterparty_key(config.counterparty_key)))
+    intake = Intake(catalogue, _counterparty_tokens(config.counterparty_key))
     take_in = TakeIn(transactions, retry_on_conflict, stores.layouts, clock)
 
     server = Server(config.server, by_assertion(verifier), telemetry, clock)
@@ -243,9 +243,16 @@ def migrate(config: DatashareConfig) -> None:
     migrations.upgrade(config.database_url, MIGRATIONS)
 
 
-def _counterparty_key(path: Path) -> bytes:
+def _read(setting: str, path: Path) -> str:
     try:
-        return bytes.fromhex(path.read_text())
-    except (OSError, ValueError):
-        problem = f"counterparty_key: {path} is not a file of hexadecimal digits: make one"
+        return path.read_text()
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError([f"datashare.{setting}: {path} cannot be read, check it"]) from None
+
+
+def _counterparty_tokens(path: Path) -> CounterpartyTokens:
+    try:
+        return CounterpartyTokens(bytes.fromhex(_read("counterparty_key", path)))
+    except ValueError:
+        problem = f"datashare.counterparty_key: {path} must hold 16 or more bytes in hexadecimal"
         raise ConfigError([problem]) from None

@@ -473,3 +473,22 @@ def test_a_bootstrap_key_needs_its_hash() -> None:
     }
     with pytest.raises(ConfigError, match="bootstrap_operator_key_sha256"):
         load(DatashareConfig, "datashare", given)
+
+
+@pytest.mark.parametrize("content", [None, "not hexadecimal", "0f0f"])
+def test_a_counterparty_key_that_cannot_be_used_is_named(
+    tmp_path: Path, content: str | None
+) -> None:
+    for name in ("gateway", "scoring"):
+        (tmp_path / name).write_text(new_key_pair()[1])
+    if content is not None:
+        (tmp_path / "counterparty").write_text(content)
+    config = DatashareConfig(
+        identity_gateway_public_key=tmp_path / "gateway",
+        identity_scoring_public_key=tmp_path / "scoring",
+        counterparty_key=tmp_path / "counterparty",
+        database_url=f"sqlite:///{tmp_path / 'datashare.db'}",
+    )
+    clock = SystemClock()
+    with pytest.raises(ConfigError, match="counterparty_key"):
+        build(config, clock, RandomIds(clock))
