@@ -7,20 +7,21 @@
 # as a user without a name, on a root file system that may be read-only; what it writes is in the
 # folders that its configuration names.
 
-FROM scratch AS wheels
-COPY build/wheel[s]/ /
+# The brackets make a pattern of it, which may match nothing.
+FROM scratch AS downloaded
+COPY buil[d]/ /
 
 FROM python:3.11-slim-bookworm AS builder
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore PIP_QUIET=1
 RUN python3 -m venv /opt/build && python3 -m venv --without-pip /opt/puhui
 ENV PATH=/opt/build/bin:$PATH
-RUN --mount=type=bind,from=wheels,target=/wheels \
-    if [ -n "$(ls /wheels)" ]; then \
-      printf '[global]\nno-index = true\nfind-links = /wheels\n' >/etc/pip.conf; \
+RUN --mount=type=bind,from=downloaded,target=/downloaded \
+    if [ -d /downloaded/wheels ]; then \
+      printf '[global]\nno-index = true\nfind-links = /downloaded/wheels\n' >/etc/pip.conf; \
     fi
 
 FROM builder AS project
-RUN --mount=type=bind,from=wheels,target=/wheels \
+RUN --mount=type=bind,from=downloaded,target=/downloaded \
     --mount=type=bind,source=requirements,target=/requirements \
     pip install --require-hashes --only-binary :all: -r /requirements/build.txt
 COPY LICENSE README.md pyproject.toml /project/
@@ -30,21 +31,21 @@ COPY services /project/services
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir /dist /project
 
 FROM builder AS datashare-environment
-RUN --mount=type=bind,from=wheels,target=/wheels \
+RUN --mount=type=bind,from=downloaded,target=/downloaded \
     --mount=type=bind,source=requirements,target=/requirements \
     pip --python /opt/puhui install --require-hashes --only-binary :all: -r /requirements/datashare.txt
 RUN --mount=type=bind,from=project,source=/dist,target=/dist \
     pip --python /opt/puhui install --no-deps /dist/*.whl
 
 FROM builder AS scoring-environment
-RUN --mount=type=bind,from=wheels,target=/wheels \
+RUN --mount=type=bind,from=downloaded,target=/downloaded \
     --mount=type=bind,source=requirements,target=/requirements \
     pip --python /opt/puhui install --require-hashes --only-binary :all: -r /requirements/scoring.txt
 RUN --mount=type=bind,from=project,source=/dist,target=/dist \
     pip --python /opt/puhui install --no-deps /dist/*.whl
 
 FROM builder AS gateway-environment
-RUN --mount=type=bind,from=wheels,target=/wheels \
+RUN --mount=type=bind,from=downloaded,target=/downloaded \
     --mount=type=bind,source=requirements,target=/requirements \
     pip --python /opt/puhui install --require-hashes --only-binary :all: -r /requirements/gateway.txt
 RUN --mount=type=bind,from=project,source=/dist,target=/dist \
