@@ -7,7 +7,6 @@ SIGTERM and waits until it has finished what runs.
 """
 
 import json
-import os
 import resource
 import signal
 import subprocess
@@ -130,7 +129,7 @@ def _stop(process: subprocess.Popen[bytes]) -> int:
     try:
         return process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
         return process.wait()
 
 

@@ -116,7 +116,7 @@ class Members:
             async def join(firm: tuple[str, str]) -> Member:
                 return await _join(operator, "FIRM", firm[1], uscc=firm[0])
 
-            return await _each(firms, join, advance)
+            return await each(firms, join, advance)
 
     async def push(
         self, provider: Member, rows: Iterable[Record], advance: Advance, total: Pushed
@@ -159,7 +159,7 @@ class Members:
                     read = await granting.get_consent(requested.consent_id)
                     return await granting.grant_consent(read)
 
-            return await _each(firms, agree, advance)
+            return await each(firms, agree, advance)
 
     async def scores(
         self, bank: Member, orders: Sequence[ScoreOrder], advance: Advance
@@ -189,8 +189,20 @@ async def _join(
     return Member(participant.participant_id, name, key.api_key, participant.subject_id)
 
 
-async def _each(items: Sequence[T], work: Callable[[T], Awaitable[R]], advance: Advance) -> list[R]:
-    """The results of `work` on every item, in their order; a few at a time."""
+async def each(items: Sequence[T], work: Callable[[T], Awaitable[R]], advance: Advance) -> list[R]:
+    """Works on every item, a few at a time.
+
+    Args:
+        items: what to work on.
+        work: makes a result of one.
+        advance: told of each that is done.
+
+    Returns:
+        The results, in the order of the items.
+
+    Raises:
+        Exception: the first failure; the others are cancelled.
+    """
     results: dict[int, R] = {}
     waiting = iter(enumerate(items))
 
