@@ -24,7 +24,8 @@ _AT_ONCE: Final = 200
 class RecordServicer(records_pb2_grpc.RecordServiceServicer):
     """Translates RecordService.
 
-    One batch of a stream is in the works at a time; gRPC's flow control holds back the next ones.
+    Of a stream one batch is stored and one is checked at a time; gRPC's flow control holds back the
+    next ones.
 
     Args:
         take_in: the use case.
@@ -41,35 +42,45 @@ class RecordServicer(records_pb2_grpc.RecordServiceServicer):
         self, requests: AsyncIterator[pb.PushRecordsRequest], context: _Context
     ) -> AsyncIterator[pb.PushRecordsResponse]:
         provider_id = current_caller().participant_id
-        opened: Delivery | None = None
-        kind = ""
-        async for request in requests:
-            if request.HasField("header"):
-                if opened:
-                    raise _header_expected("the stream has a header already: open another stream")
-                header = request.header
-                supplier = await self._take_in.supplier(provider_id, historical=header.historical)
-                kind = supplier.provider_kind
-                opened = await self._take_in.open(
-                    provider_id, header.delivery_id, historical=header.historical
+        first = await anext(requests, None)
+        if first is None or not first.HasField("header"):
+            raise _header_expected("the stream's first message must be a header")
+        header = first.header
+        supplier = await self._take_in.supplier(provider_id, historical=header.historical)
+        delivery = await self._take_in.open(
+            provider_id, header.delivery_id, historical=header.historical
+        )
+        yield pb.PushRecordsResponse(ready=_ready(delivery))
+        following = asyncio.ensure_future(self._next(requests, delivery, supplier.provider_kind))
+        try:
+            while batch := await following:
+                # The next batch is read and checked while this one is stored.
+                following = asyncio.ensure_future(
+                    self._next(requests, delivery, supplier.provider_kind)
                 )
-                yield pb.PushRecordsResponse(ready=_ready(opened))
-            elif not opened:
-                raise _header_expected("the stream's first message must be a header")
-            else:
-                batch = request.batch
-                rows, rejections = await self._checked(batch.records, kind)
-                ack = await self._take_in(
-                    Batch(
-                        provider_id=provider_id,
-                        historical=opened.historical,
-                        sequence=batch.sequence,
-                        rows=rows,
-                        rejections=rejections,
-                        delivery=opened,
-                    )
-                )
+                ack = await self._take_in(batch)
                 yield pb.PushRecordsResponse(ack=ack_message(ack))
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    async def _next(
+        self, requests: AsyncIterator[pb.PushRecordsRequest], delivery: Delivery, kind: str
+    ) -> Batch | None:
+        request = await anext(requests, None)
+        if request is None:
+            return None
+        if request.HasField("header"):
+            raise _header_expected("the stream has a header already: open another stream")
+        rows, rejections = await self._checked(request.batch.records, kind)
+        return Batch(
+            provider_id=delivery.provider_id,
+            historical=delivery.historical,
+            sequence=request.batch.sequence,
+            rows=rows,
+            rejections=rejections,
+            delivery=delivery,
+        )
 
     async def SubmitRecords(
         self, request: pb.SubmitRecordsRequest, context: _Context
