@@ -22,7 +22,7 @@ def read_summary(summary: summaries_pb2.SubjectSummary) -> FirmSummary:
     series = []
     for each in summary.series:
         months = tuple(each.months)
-        columns = {column.name: list(column.values) for column in each.columns}
+        columns = {column.name: column.values[:] for column in each.columns}
         for name, values in columns.items():
             if len(values) != len(months):
                 raise ValueError(

@@ -24,11 +24,11 @@ class FakeDecisions:
     ) -> Mapping[tuple[str, str], Decision]:
         return {key: self.made[self.requests[key]] for key in keys if key in self.requests}
 
-    async def add(self, decisions: Sequence[Decision]) -> None:
+    async def add(self, decisions: Sequence[Decision]) -> Mapping[tuple[str, str], Decision]:
         for made in decisions:
-            key = (made.caller_id, made.order.request_id)
-            if self.requests.setdefault(key, made.decision_id) == made.decision_id:
+            if self.requests.setdefault(made.key, made.decision_id) == made.decision_id:
                 self.made[made.decision_id] = made
+        return await self.by_request([made.key for made in decisions])
 
     async def get(self, decision_id: str) -> Decision | None:
         return self.made.get(decision_id)

@@ -106,8 +106,12 @@ class Decisions(Protocol):
         """Return what was decided under (caller_id, request_id)."""
         ...
 
-    async def add(self, decisions: Sequence[Decision]) -> None:
-        """Store new decisions; those whose (caller_id, request_id) exists are left out."""
+    async def add(self, decisions: Sequence[Decision]) -> Mapping[tuple[str, str], Decision]:
+        """Store new decisions; those whose (caller_id, request_id) exists are left out.
+
+        Returns:
+            What stands under each (caller_id, request_id): a new one, or the one that was there.
+        """
         ...
 
     async def get(self, decision_id: str) -> Decision | None:
@@ -222,12 +226,14 @@ class Scoring:
         if not made:
             return
         async with self._work.begin() as decisions:
-            await decisions.add(list(made.values()))
             # Who lost a race on the same request_id answers what the other one stored.
-            stored = await decisions.by_request([keys[index] for index in made])
-        for index in made:
+            stored = await decisions.add(list(made.values()))
+        for index, decision in made.items():
+            standing = stored[keys[index]]
             try:
-                results[index] = replayed(calls[index].order, stored[keys[index]])
+                results[index] = (
+                    decision if standing is decision else replayed(calls[index].order, standing)
+                )
             except PuhuiError as error:
                 results[index] = error
 

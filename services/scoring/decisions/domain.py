@@ -122,6 +122,11 @@ class Decision:
     coverage: Mapping[str, Coverage]
     outcome: Outcome
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """What the request was known by: caller_id and request_id."""
+        return self.caller_id, self.order.request_id
+
 
 def replayed(order: Order, earlier: Decision) -> Decision:
     """Return the decision that `order` got before under its request_id.

@@ -5,9 +5,10 @@ from typing import Any
 
 import orjson
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.kit.db import UtcTime, insert_into
+from services.kit.db import UtcTime, insert_into, raw_asyncpg
 from services.scoring.decisions.domain import Decision, Order, Outcome, Reason
 from services.scoring.features.domain import Coverage, FeatureVector
 from services.scoring.schema import metadata
@@ -74,8 +75,8 @@ class DecisionStore:
             sa.select(decision)
             .select_from(joined)
             .where(
-                request.c.caller_id.in_(callers),
-                request.c.request_id.in_([request_id for _, request_id in keys]),
+                self._among(request.c.caller_id, callers),
+                self._among(request.c.request_id, [request_id for _, request_id in keys]),
             )
         )
         wanted = set(keys)
@@ -86,28 +87,52 @@ class DecisionStore:
             if (made.caller_id, made.order.request_id) in wanted
         }
 
-    async def add(self, decisions: Sequence[Decision]) -> None:
-        """Store new decisions; those whose (caller_id, request_id) exists are left out."""
-        insert = insert_into(self._conn, request)
+    async def add(self, decisions: Sequence[Decision]) -> Mapping[tuple[str, str], Decision]:
+        """Store new decisions; those whose (caller_id, request_id) exists are left out.
+
+        Returns:
+            What stands under each (caller_id, request_id): a new one, or the one that was there.
+        """
+        ordered = sorted(decisions, key=lambda made: made.key)
         claimed = await self._conn.execute(
-            insert.values(
-                [
-                    {
-                        "caller_id": made.caller_id,
-                        "request_id": made.order.request_id,
-                        "subject_id": made.order.subject_id,
-                        "decision_id": made.decision_id,
-                    }
-                    for made in sorted(decisions, key=lambda d: (d.caller_id, d.order.request_id))
-                ]
-            )
+            insert_into(self._conn, request)
             .on_conflict_do_nothing()
-            .returning(request.c.decision_id)
+            .returning(request.c.decision_id),
+            # Rows beside the statement, not in it: so it is compiled once.
+            [
+                {
+                    "caller_id": made.caller_id,
+                    "request_id": made.order.request_id,
+                    "subject_id": made.order.subject_id,
+                    "decision_id": made.decision_id,
+                }
+                for made in ordered
+            ],
         )
         ours = set(claimed.scalars())
-        rows = [_row(made) for made in decisions if made.decision_id in ours]
-        if rows:
+        stored = {made.key: made for made in ordered if made.decision_id in ours}
+        if stored:
+            await self._insert(list(stored.values()))
+        lost = [made.key for made in ordered if made.key not in stored]
+        if lost:
+            stored |= await self.by_request(lost)
+        return stored
+
+    async def _insert(self, decisions: Sequence[Decision]) -> None:
+        rows = [_row(made) for made in decisions]
+        if self._conn.dialect.name == "sqlite":
             await self._conn.execute(sa.insert(decision), rows)
+            return
+        driver = await raw_asyncpg(self._conn)
+        await driver.copy_records_to_table(
+            decision.name, columns=list(rows[0]), records=[tuple(row.values()) for row in rows]
+        )
+
+    def _among(self, column: sa.Column[str], values: Sequence[str]) -> sa.ColumnElement[bool]:
+        if self._conn.dialect.name == "sqlite":
+            return column.in_(values)
+        # One statement for any number of values, so that PostgreSQL plans it once.
+        return column == sa.any_(sa.bindparam(None, values, type_=ARRAY(sa.String)))
 
     async def get(self, decision_id: str) -> Decision | None:
         """Return one."""

@@ -82,7 +82,8 @@ async def test_missing_features_come_back_missing(work: Work) -> None:
 
 async def test_the_first_decision_of_a_request_stands(work: Work) -> None:
     await add(work, decision(1, request_id="same"))
-    await add(work, decision(2, request_id="same"), decision(3))
+    async with work.begin() as decisions:
+        standing = await decisions.add([decision(2, request_id="same"), decision(3)])
     async with work.read() as decisions:
         found = await decisions.by_request([("par_bank", "same"), ("par_bank", "r3")])
         assert await decisions.get("dec_0002") is None
@@ -90,6 +91,7 @@ async def test_the_first_decision_of_a_request_stands(work: Work) -> None:
         "same": "dec_0001",
         "r3": "dec_0003",
     }
+    assert standing == found
 
 
 async def test_requests_are_looked_up_by_caller_and_id_together(work: Work) -> None:
