@@ -6,6 +6,7 @@ firm withheld the most adverse value there is, which only a constrained feature 
 """
 
 import datetime as dt
+import functools
 import math
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -93,31 +94,30 @@ def compute(summary: FirmSummary, as_of: dt.date) -> FeatureVector:
         Values and why those that are missing are missing, in the order of `FEATURES`.
     """
     firm = Firm(summary, as_of)
-    absent = {
-        record_type: coverage
-        for record_type in _TYPES
-        if (coverage := summary.coverage_of(record_type)) in _NOT_THERE
-    }
-    values: list[float] = []
-    missing: list[Coverage | None] = []
-    for feature in FEATURES:
-        reason = _why_absent(feature.needs, absent)
-        value = math.nan if reason is not None else float(feature.compute(firm))
-        if reason is None and math.isnan(value):
-            reason = Coverage.NONE_EXISTS
-        values.append(value)
-        missing.append(reason)
-    return FeatureVector(tuple(values), tuple(missing))
+    reasons = _absent(tuple(map(summary.coverage_of, _TYPES)))
+    values = tuple(
+        math.nan if reason else float(feature.compute(firm))
+        for feature, reason in zip(FEATURES, reasons, strict=True)
+    )
+    missing = tuple(
+        Coverage.NONE_EXISTS if reason is None and math.isnan(value) else reason
+        for value, reason in zip(values, reasons, strict=True)
+    )
+    return FeatureVector(values, missing)
 
 
-def _why_absent(needs: Sequence[str], absent: Mapping[str, Coverage]) -> Coverage | None:
-    reason = None
-    for record_type in needs:
-        coverage = absent.get(record_type)
-        if coverage is Coverage.NOT_CONSENTED:
-            return coverage
-        reason = coverage or reason
-    return reason
+@functools.lru_cache(1024)
+def _absent(coverages: Sequence[Coverage]) -> tuple[Coverage | None, ...]:
+    """Return for each feature why it is not there.
+
+    Args:
+        coverages: of `_TYPES`.
+    """
+    coverage = dict(zip(_TYPES, coverages, strict=True))
+    return tuple(
+        next((why for why in _NOT_THERE if why in [coverage[name] for name in feature.needs]), None)
+        for feature in FEATURES
+    )
 
 
 def encode(vector: FeatureVector) -> list[float]:
