@@ -119,7 +119,8 @@ async def _compare(
         key = statement[:2]
         if statement.amount is None and key not in versions:
             continue
-        versions[key] = versions.get(key, 0) + 1
+        if key not in left or message(left[key], 1) != message(statement, 1):
+            versions[key] = versions.get(key, 0) + 1
         rows.append(message(statement, versions[key]))
         left[key] = statement
     half = len(rows) // 2 if reads else 0

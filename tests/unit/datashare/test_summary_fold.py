@@ -103,7 +103,7 @@ def _update(
 
 
 @pytest.mark.parametrize("name", sorted(LAYOUTS))
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_keeping_up_to_date_equals_folding_everything(name: str, data: st.DataObject) -> None:
     layout = LAYOUTS[name]
