@@ -6,6 +6,7 @@ runs, then ends its background work, and closes what that used last.
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
@@ -101,11 +102,23 @@ async def run_until_signal(parts: Sequence[Runnable], started: Callable[[], None
         for part in parts:
             await part.start()
             running.append(part)
+        _collect_less()
         started()
         await until_signal()
     finally:
         for part in reversed(running):
             await part.stop()
+
+
+def _collect_less() -> None:
+    """Keep the garbage collector from what stays, and from looking at every 700 new objects.
+
+    Reference counts free nearly everything; the collector alone took 10 to 15 % of the time of a
+    score and of a row that comes in.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 async def _for_ever(work: Callable[[], Awaitable[None]]) -> None:
