@@ -79,6 +79,14 @@ proto: setup ## generate code beside the .proto files
 openapi: setup ## write the gateway's OpenAPI document from the .proto files
 	@$(BIN)/python -m services.gateway.openapi
 
+.PHONY: docs
+docs: setup ## write the pages that are made from the .proto files
+	@$(BIN)/python docs/errors.py
+
+.PHONY: pictures
+pictures: setup ## draw the pictures of the documents
+	@$(BIN)/python docs/pictures/flow.py
+
 # In an environment of their own: they hold back packages that the services need newer.
 MANIFESTS := $(VENV)/manifests
 $(MANIFESTS)/.stamp: requirements/manifests.txt | $(STAMP)
