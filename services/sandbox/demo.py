@@ -1,7 +1,8 @@
 """The demo: a simulated city on an embedded platform, and the main job for three of its firms.
 
-The three are chosen by the latent health that only the simulator knows; the platform is never told
-it. The model learns from outcomes of the past year and scores with what is known today.
+The model learns from who defaulted in the past year and what was known before it, and scores every
+firm with what is known today. What becomes of the firms in the year to come, and their latent
+health, only the simulator knows; the platform is never told.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import json
 import signal
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,13 +36,15 @@ from services.scoring.models.domain import ModelClass
 from services.scoring.training.domain import Spec
 
 FIRMS = 300
-SEED = 6
+SEED = 1
+# Features look back three years: so can training, from a year ago. Fewer invoices make up for it.
+MONTHS, ACTIVITY = 48, 0.75
 BANK = "Simulated Bank 模拟银行"
 RECORD_TYPES = ("vat_invoice", "tax_filing", "social_insurance", "credit_facility")
 """What firms consent to; the other types are open by law."""
 
-# Places in the order of health, best first, among firms that have not defaulted yet.
-CASES = (("good 好", 0.06), ("middling 中", 0.60), ("bad 差", 1.0))
+# Places in the order of PD, lowest first, among firms that have not defaulted yet.
+CASES = {"good 好": 0.06, "middling 中": 0.85, "bad 差": 0.99}
 REASONS_SHOWN = 4
 PURPOSE = "credit_application"
 PLAIN_WIDTH = 110  # of the output where it does not go to a terminal
@@ -48,13 +52,13 @@ PLAIN_WIDTH = 110  # of the output where it does not go to a terminal
 
 @dataclass(frozen=True)
 class Case:
-    """One of the three firms, and its score."""
+    """A firm that has not defaulted yet, and its score."""
 
-    label: str
     firm: Firm
     member: Member
     order: ScoreOrder
     decision: Decision
+    outcome: bool
 
 
 def demo(*, stay: bool, firms: int = FIRMS, seed: int = SEED) -> None:
@@ -73,7 +77,8 @@ def demo(*, stay: bool, firms: int = FIRMS, seed: int = SEED) -> None:
     last_month = last_complete_month(datetime.now(UTC).date())
     with tempfile.TemporaryDirectory(prefix="puhui-demo-") as folder:
         with embedded(Path(folder)) as platform:
-            show = _Show(platform, City(CityPlan(seed, last_month, firms)), out)
+            plan = CityPlan(seed, last_month, firms, months=MONTHS, activity=ACTIVITY)
+            show = _Show(platform, City(plan), out)
             asyncio.run(show.run())
             out.print(f"\nDone in {time.monotonic() - started:.0f} s.")
             if stay:
@@ -94,7 +99,7 @@ class _Show:
         self._year_ago = last_day(city.plan.last_month - 12)
         self._today = last_day(city.plan.last_month)
         self._bank: Member
-        self._cases: list[Case] = []
+        self._cases: dict[str, Case] = {}
 
     async def run(self) -> None:
         city, members = self._city, self._members
@@ -110,14 +115,15 @@ class _Show:
             pushed = await self._push(providers, stages)
             ids = [provider.participant_id for provider in providers.values()]
             trained = await self._train(firms, ids, stages)
-            await self._score(firms, ids, stages)
+            scored = await self._score(firms, ids, stages)
         self._out.print(
             f"{pushed.sent:,} records pushed by {len(PROVIDERS)} providers: {pushed.accepted:,} "
             f"accepted, {pushed.duplicate:,} duplicate, {sum(pushed.rejected.values()):,} rejected"
         )
         self._out.print(trained)
+        self._out.print(scored)
         self._print_scores()
-        await self._withdraw(self._cases[1])
+        await self._withdraw(self._cases["middling 中"])
 
     async def _push(self, providers: dict[str, Member], stages: Stages) -> Pushed:
         """Every provider over a stream of its own, all at once."""
@@ -126,7 +132,8 @@ class _Show:
         async def push(key: str, member: Member) -> None:
             mine = [d for d in deliveries if d.provider.key == key]
             rows = sum(len(delivery) for delivery in mine)
-            with stages.stage(f"push {key}", member.name, rows) as advance:
+            english, _ = member.name.rsplit(" ", 1)
+            with stages.stage(f"push {key}", english, rows) as advance:
                 await self._members.push(member, chain.from_iterable(mine), advance, total)
 
         await asyncio.gather(*(push(key, member) for key, member in providers.items()))
@@ -172,15 +179,9 @@ class _Show:
 
     async def _score(
         self, firms: Sequence[Member], providers: Sequence[str], stages: Stages
-    ) -> None:
-        """Asks three firms for their consent and scores them."""
+    ) -> str:
+        """Asks every firm for its consent, scores them all, and picks three."""
         city = self._city
-        eligible = [
-            firm
-            for firm in city.firms
-            if city.defaults_after(firm, self._today) is not None and city.has_every_source(firm)
-        ]
-        ranked = sorted(eligible, key=lambda firm: -city.health(firm, self._today))
         ask = Ask(
             purpose=PURPOSE,
             providers=providers,
@@ -188,22 +189,31 @@ class _Show:
             data_from=first_day(city.plan.first_month),
             data_to=self._today,
         )
-        with stages.stage("score", "Scoring three firms", len(CASES)) as advance:
-            for label, place in CASES:
-                firm = ranked[round(place * (len(ranked) - 1))]
-                member = firms[firm.index]
-                consents = await self._members.consents(self._bank, [member], ask, lambda _: None)
-                order = score_order(
-                    member.subject_id,
-                    consents[0].consent_id,
-                    purpose=PURPOSE,
-                    officer="officer-7",
-                    file_reference=f"loan-{firm.number}",
-                )
-                (result,) = await self._members.scores(self._bank, [order], advance)
-                if result.decision is None:
-                    raise RuntimeError(f"{label}: {result.error}")
-                self._cases.append(Case(label, firm, member, order, result.decision))
+        with stages.stage("ask", "Consents for credit", len(firms)) as advance:
+            consents = await self._members.consents(self._bank, firms, ask, advance)
+        orders = [
+            score_order(
+                consent.subject_id,
+                consent.consent_id,
+                purpose=PURPOSE,
+                officer="officer-7",
+                file_reference=f"loan-{firm.number}",
+            )
+            for firm, consent in zip(city.firms, consents, strict=True)
+        ]
+        with stages.stage("score", "Scoring", len(orders)) as advance:
+            results = await self._members.scores(self._bank, orders, advance)
+
+        refused = Counter(result.error.reason for result in results if result.error is not None)
+        scored = []
+        for firm, member, result in zip(city.firms, firms, results, strict=True):
+            outcome = city.defaults_after(firm, self._today)
+            if result.decision is not None and outcome is not None:
+                scored.append(Case(firm, member, result.order, result.decision, outcome))
+        scored.sort(key=lambda case: case.decision.pd)
+        self._cases = {label: scored[round(at * (len(scored) - 1))] for label, at in CASES.items()}
+        told = ", ".join(f"{count} {reason}" for reason, count in refused.items()) or "none"
+        return f"Scored {len(orders) - refused.total()} firms; refused: {told}"
 
     def _print_scores(self) -> None:
         table = Table(title="Scores under consent 授权评分", title_justify="left")
@@ -218,31 +228,31 @@ class _Show:
         ):
             left = name in ("", "firm 企业")
             table.add_column(name, justify="left" if left else "right", no_wrap=left)
-        for case in self._cases:
+        for label, case in self._cases.items():
             decision = case.decision
             table.add_row(
-                case.label,
+                label,
                 case.firm.name,
                 f"{self._city.health(case.firm, self._today):+.2f}",
                 f"{decision.pd:.2%}",
                 str(decision.score),
                 decision.grade,
-                "yes 是" if self._city.defaults_after(case.firm, self._today) else "no 否",
+                "yes 是" if case.outcome else "no 否",
             )
         self._out.print()
         self._out.print(table)
         self._out.print(
             "[dim]* what only the simulator knows: latent health now, default within a year[/]"
         )
-        for case in self._cases:
-            self._out.print(f"\n[bold]{case.firm.name}[/] ({case.label}), strongest reasons:")
+        for label, case in self._cases.items():
+            self._out.print(f"\n[bold]{case.firm.name}[/] ({label}), strongest reasons:")
             reasons = Table.grid(padding=(0, 1))
             for reason in case.decision.reasons[:REASONS_SHOWN]:
                 colour = "green" if reason.points > 0 else "red"
                 reasons.add_row(f"[{colour}]{reason.points:+7.1f}[/]", reason.text_zh)
                 reasons.add_row("", f"[dim]{reason.text_en}[/]")
             self._out.print(reasons)
-        for notice in self._cases[0].decision.notices:
+        for notice in self._cases["good 好"].decision.notices:
             self._out.print(f"\n[yellow]{notice.text_zh}\n{notice.text_en}[/]")
 
     async def _withdraw(self, case: Case) -> None:
@@ -283,7 +293,7 @@ class _Show:
 
     def how_to_call(self) -> None:
         """Prints commands that work while the platform runs."""
-        case, platform = self._cases[0], self._platform
+        case, platform = self._cases["good 好"], self._platform
         order = {
             "request_id": "try-1",
             "subject_id": case.member.subject_id,

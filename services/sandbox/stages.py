@@ -34,7 +34,7 @@ class Stages:
         self._progress = Progress(
             SpinnerColumn(finished_text="[green]✓[/]"),
             TextColumn("{task.description:<34}"),
-            BarColumn(bar_width=28),
+            BarColumn(bar_width=18),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             console=console,

@@ -11,12 +11,12 @@ from services.sandbox.city import City, CityPlan
 from services.sandbox.months import month_of
 
 EXPECTED = {
-    "registry registration": "74c682439013bf9f",
-    "tax vat_invoice": "481c0835304a8e54",
-    "tax tax_filing": "6ad4107a2bdad3ab",
-    "insurance social_insurance": "0b16f253047b57ee",
-    "ip ip_right": "f8e706befa5044f2",
-    "science tech_status": "f574ef22fc3182c8",
+    "registry registration": "e8750ecce2c5a44a",
+    "tax vat_invoice": "389dfa39907305ce",
+    "tax tax_filing": "dd09ce1f2147f759",
+    "insurance social_insurance": "1b2aa1485f687ce5",
+    "ip ip_right": "6deff6d31b47641e",
+    "science tech_status": "70dc1de82526ec92",
     "science grant": "3da0ac685c10450b",
     "courts court_case": "08a0185322bf1c4d",
     "lender-a credit_facility": "a8ce53cbdbfb1285",

@@ -52,10 +52,6 @@ class City:
             *credit_facilities(plan, population, health, sales),
         )
 
-    def has_every_source(self, firm: Firm) -> bool:
-        """Whether each provider that lacks some firms supplies this one."""
-        return all(there[firm.index] for there in self._population.supplied.values())
-
     def health(self, firm: Firm, as_of: date) -> float:
         """The latent health that nobody is told, in the month of `as_of`."""
         return float(self._health.level[firm.index, self._column(as_of)])

@@ -144,8 +144,8 @@ def simulate_population(plan: CityPlan) -> Population:
     technology = np.array([i.technology for i in INDUSTRIES])[industry] * rng.lognormal(
         -0.125, 0.5, count
     )
-    # Old enough that the first view with an outcome has a year of figures to look at.
-    age_days = (plan.months * 30.5 + rng.gamma(1.6, 1_300, count) - 365).clip(min=800)
+    # Old enough that a view a year before the end has a year of figures to look at.
+    age_days = 760 + rng.gamma(1.6, 1_300, count)
     capital = np.take([1_000_000, 5_000_000, 20_000_000], size) * rng.lognormal(0, 0.7, count)
     general = (size > 0) | (rng.random(count) < 0.35)
     supplied = {kind: rng.random(count) >= gap for kind, gap in GAPS.items()}
