@@ -1,0 +1,116 @@
+"""The documents say what is there: made pages are fresh, links lead somewhere, commands exist."""
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+import typer.main
+
+from puhui.common.v1.errors_pb2 import ErrorReason
+from services.cli.main import app
+
+CHECKOUT = Path(__file__).parents[2]
+PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
+GUIDES = [CHECKOUT / "docs" / f"{name}.md" for name in ("bank", "firm", "provider")]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+SHELL = re.compile(r"^```(?:bash|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PATH = re.compile(
+    r"`((?:kit|datashare|scoring|gateway|unit|e2e|contract|architecture|puhui_client)"
+    r"/[\w./*]*)`"
+)
+
+
+def named(page: Path) -> str:
+    return str(page.relative_to(CHECKOUT))
+
+
+def script(path: str) -> Any:
+    spec = importlib.util.spec_from_file_location("made", CHECKOUT / path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_of_errors_is_fresh() -> None:
+    made = script("docs/errors.py").page()
+    assert (CHECKOUT / "docs/errors.md").read_text("utf-8") == made, "run `make docs`"
+    reasons = {name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()}  # noqa: SIM118
+    assert set(re.findall(r"^\| `([A-Z_]+)` \|", made, re.MULTILINE)) == reasons - {"UNSPECIFIED"}
+
+
+def test_the_pictures_are_fresh() -> None:
+    made = script("docs/pictures/flow.py").draw()
+    assert (CHECKOUT / "docs/pictures/flow.svg").read_text("utf-8") == made, "run `make pictures`"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in LINK.findall(page.read_text("utf-8")):
+        if "://" in link:
+            continue
+        path, _, anchor = unquote(link).partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def calls(text: str) -> list[str]:
+    """What stands after `puhui`, in blocks of shell and within sentences."""
+    blocks = "".join(SHELL.findall(text)).replace("\\\n", " ")
+    found = re.findall(r"(?:^|\$\(|bin/)puhui ([^|<)\n]+)", blocks, re.MULTILINE)
+    return found + [" ".join(call.split()) for call in re.findall(r"`puhui\s([^`]+)`", text)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_commands_exist_with_their_options(page: Path) -> None:
+    for call in calls(page.read_text("utf-8")):
+        words = shlex.split(call, comments=True)
+        command: Any = typer.main.get_command(app)
+        while hasattr(command, "commands") and words and not words[0].startswith("-"):
+            assert words[0] in command.commands, call
+            command = command.commands[words.pop(0)]
+        options = {name for parameter in command.params for name in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= options, call
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=named)
+def test_the_reasons_of_the_guides_exist(page: Path) -> None:
+    rows = re.findall(r"^\| (`[A-Z][^|]+) \|", page.read_text("utf-8"), re.MULTILINE)
+    reasons = {reason for row in rows for reason in re.findall(r"`([A-Z_]+)`", row)}
+    assert len(reasons) > 5
+    assert {f"ERROR_REASON_{reason}" for reason in reasons} <= set(ErrorReason.keys())
+
+
+def test_the_readme_lists_every_target() -> None:
+    targets = re.findall(r"^([a-z-]+):.*## ", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)
+    readme = (CHECKOUT / "README.md").read_text("utf-8")
+    listed = re.findall(r"^\| `make ([a-z-]+)", readme, re.MULTILINE)
+    assert set(listed) == set(targets) - {"help"}
+
+
+def test_what_the_readme_shows_of_the_client_is_in_the_example() -> None:
+    readme = (CHECKOUT / "README.md").read_text("utf-8")
+    (shown,) = re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    assert shown in (CHECKOUT / "examples/bank.py").read_text("utf-8")
+
+
+def test_the_files_that_the_architecture_names_are_there() -> None:
+    page = (CHECKOUT / "docs/architecture.md").read_text("utf-8")
+    paths = PATH.findall(page)
+    assert len(paths) > 20
+    for path in paths:
+        roots = (CHECKOUT / "services", CHECKOUT / "tests", CHECKOUT)
+        pattern = path.rstrip("/")
+        assert any(next(root.glob(pattern), None) for root in roots), path
