@@ -1,14 +1,15 @@
 """Decisions in the database: append-only, by subject; the request that made each, by caller."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.kit.db import UtcTime, insert_into, raw_asyncpg
+from services.kit.db import UtcTime, raw_asyncpg
 from services.scoring.decisions.domain import Decision, Order, Outcome, Reason
 from services.scoring.features.domain import Coverage, FeatureVector
 from services.scoring.schema import metadata
@@ -51,6 +52,40 @@ request = sa.Table(
 _NAN = float("nan")
 
 
+def _by_request(dialect: str) -> sa.Select[Any]:
+    """Decisions by the lists `callers` and `requests`.
+
+    Made once: to make a statement costs more than to run it.
+    """
+    joined = request.join(
+        decision,
+        (decision.c.subject_id == request.c.subject_id)
+        & (decision.c.decision_id == request.c.decision_id),
+    )
+    return (
+        sa.select(decision)
+        .select_from(joined)
+        .where(
+            _among(dialect, request.c.caller_id, "callers"),
+            _among(dialect, request.c.request_id, "requests"),
+        )
+    )
+
+
+def _among(dialect: str, column: sa.Column[str], name: str) -> sa.ColumnElement[bool]:
+    if dialect == "sqlite":
+        return column.in_(sa.bindparam(name, expanding=True))
+    # One statement for any number of values, so that PostgreSQL plans it once.
+    return column == sa.any_(sa.bindparam(name, type_=ARRAY(sa.String)))
+
+
+_BY_REQUEST: Final = {name: _by_request(name) for name in ("sqlite", "postgresql")}
+_CLAIM: Final = {
+    name: dialect.insert(request).on_conflict_do_nothing().returning(request.c.decision_id)
+    for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
+}
+
+
 class DecisionStore:
     """Decisions in one transaction.
 
@@ -65,19 +100,12 @@ class DecisionStore:
         self, keys: Sequence[tuple[str, str]]
     ) -> Mapping[tuple[str, str], Decision]:
         """Return what was decided under (caller_id, request_id)."""
-        joined = request.join(
-            decision,
-            (decision.c.subject_id == request.c.subject_id)
-            & (decision.c.decision_id == request.c.decision_id),
-        )
-        callers = sorted({caller for caller, _ in keys})
         found = await self._conn.execute(
-            sa.select(decision)
-            .select_from(joined)
-            .where(
-                self._among(request.c.caller_id, callers),
-                self._among(request.c.request_id, [request_id for _, request_id in keys]),
-            )
+            _BY_REQUEST[self._conn.dialect.name],
+            {
+                "callers": sorted({caller for caller, _ in keys}),
+                "requests": [request_id for _, request_id in keys],
+            },
         )
         wanted = set(keys)
         decisions = (_decision(row) for row in found.mappings())
@@ -95,9 +123,7 @@ class DecisionStore:
         """
         ordered = sorted(decisions, key=lambda made: made.key)
         claimed = await self._conn.execute(
-            insert_into(self._conn, request)
-            .on_conflict_do_nothing()
-            .returning(request.c.decision_id),
+            _CLAIM[self._conn.dialect.name],
             # Rows beside the statement, not in it: so it is compiled once.
             [
                 {
@@ -127,12 +153,6 @@ class DecisionStore:
         await driver.copy_records_to_table(
             decision.name, columns=list(rows[0]), records=[tuple(row.values()) for row in rows]
         )
-
-    def _among(self, column: sa.Column[str], values: Sequence[str]) -> sa.ColumnElement[bool]:
-        if self._conn.dialect.name == "sqlite":
-            return column.in_(values)
-        # One statement for any number of values, so that PostgreSQL plans it once.
-        return column == sa.any_(sa.bindparam(None, values, type_=ARRAY(sa.String)))
 
     async def get(self, decision_id: str) -> Decision | None:
         """Return one."""
