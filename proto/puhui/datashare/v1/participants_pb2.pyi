@@ -51,6 +51,7 @@ class Participant(_message.Message):
     HISTORICAL_SOURCE_FIELD_NUMBER: _builtins.int
     STANDING_FIELD_NUMBER: _builtins.int
     REGISTERED_AT_FIELD_NUMBER: _builtins.int
+    SIMULATED_SOURCE_FIELD_NUMBER: _builtins.int
     participant_id: _builtins.str
     role: _access_pb2.Role.ValueType
     name: _builtins.str
@@ -61,6 +62,8 @@ class Participant(_message.Message):
     historical_source: _builtins.bool
     """Of a provider: its records are imports or back-fills and count as known when it obtained them."""
     standing: Global___Standing.ValueType
+    simulated_source: _builtins.bool
+    """Of a provider: its records are simulated; whatever is made of them says so."""
     @_builtins.property
     def registered_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -74,10 +77,11 @@ class Participant(_message.Message):
         historical_source: _builtins.bool = ...,
         standing: Global___Standing.ValueType = ...,
         registered_at: _timestamp_pb2.Timestamp | None = ...,
+        simulated_source: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["registered_at", b"registered_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["historical_source", b"historical_source", "name", b"name", "participant_id", b"participant_id", "provider_kind", b"provider_kind", "registered_at", b"registered_at", "role", b"role", "standing", b"standing", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["historical_source", b"historical_source", "name", b"name", "participant_id", b"participant_id", "provider_kind", b"provider_kind", "registered_at", b"registered_at", "role", b"role", "simulated_source", b"simulated_source", "standing", b"standing", "subject_id", b"subject_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -93,12 +97,14 @@ class RegisterParticipantRequest(_message.Message):
     PROVIDER_KIND_FIELD_NUMBER: _builtins.int
     SUBJECT_FIELD_NUMBER: _builtins.int
     HISTORICAL_SOURCE_FIELD_NUMBER: _builtins.int
+    SIMULATED_SOURCE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     role: _access_pb2.Role.ValueType
     name: _builtins.str
     provider_kind: _builtins.str
     """Required for a provider."""
     historical_source: _builtins.bool
+    simulated_source: _builtins.bool
     @_builtins.property
     def subject(self) -> _types_pb2.SubjectRef:
         """Required for a firm."""
@@ -112,10 +118,11 @@ class RegisterParticipantRequest(_message.Message):
         provider_kind: _builtins.str = ...,
         subject: _types_pb2.SubjectRef | None = ...,
         historical_source: _builtins.bool = ...,
+        simulated_source: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["historical_source", b"historical_source", "name", b"name", "provider_kind", b"provider_kind", "request_id", b"request_id", "role", b"role", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["historical_source", b"historical_source", "name", b"name", "provider_kind", b"provider_kind", "request_id", b"request_id", "role", b"role", "simulated_source", b"simulated_source", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -11,6 +11,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from puhui.common.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -31,7 +32,9 @@ class _CoverageStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Coverag
     COVERAGE_STATE_UNSPECIFIED: _CoverageState.ValueType  # 0
     COVERAGE_STATE_SUPPLIED: _CoverageState.ValueType  # 1
     COVERAGE_STATE_NOT_CONSENTED: _CoverageState.ValueType  # 2
-    """The consent does not open it."""
+    """The consent does not open it, or leaves out a provider that has records of it for this subject.
+    Series of the providers that the consent names are there all the same.
+    """
     COVERAGE_STATE_NOT_SUPPLIED: _CoverageState.ValueType  # 3
     """Nobody supplies it for this subject."""
     COVERAGE_STATE_NONE_EXISTS: _CoverageState.ValueType  # 4
@@ -42,7 +45,9 @@ class CoverageState(_CoverageState, metaclass=_CoverageStateEnumTypeWrapper): ..
 COVERAGE_STATE_UNSPECIFIED: CoverageState.ValueType  # 0
 COVERAGE_STATE_SUPPLIED: CoverageState.ValueType  # 1
 COVERAGE_STATE_NOT_CONSENTED: CoverageState.ValueType  # 2
-"""The consent does not open it."""
+"""The consent does not open it, or leaves out a provider that has records of it for this subject.
+Series of the providers that the consent names are there all the same.
+"""
 COVERAGE_STATE_NOT_SUPPLIED: CoverageState.ValueType  # 3
 """Nobody supplies it for this subject."""
 COVERAGE_STATE_NONE_EXISTS: CoverageState.ValueType  # 4
@@ -58,9 +63,13 @@ class SubjectSummary(_message.Message):
     SERIES_FIELD_NUMBER: _builtins.int
     COVERAGE_FIELD_NUMBER: _builtins.int
     WITHHELD_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    SIMULATED_FIELD_NUMBER: _builtins.int
     subject_id: _builtins.str
     withheld: _builtins.bool
     """Something known at `as_of` was withheld by repair, erasure or retention."""
+    simulated: _builtins.bool
+    """Some of its records come from a simulated source."""
     @_builtins.property
     def as_of(self) -> _timestamp_pb2.Timestamp:
         """Records known at this time are in."""
@@ -71,6 +80,12 @@ class SubjectSummary(_message.Message):
     def coverage(self) -> _containers.RepeatedCompositeFieldContainer[Global___Coverage]:
         """For each record type that was asked for or that the consent leaves out."""
 
+    @_builtins.property
+    def period(self) -> _types_pb2.DatePeriod:
+        """What of occurrence was opened: the consent's data period, or the narrower one asked for; without
+        a consent the window that was read. Types open by law are not limited by its first day.
+        """
+
     def __init__(
         self,
         *,
@@ -79,10 +94,12 @@ class SubjectSummary(_message.Message):
         series: _abc.Iterable[Global___Series] | None = ...,
         coverage: _abc.Iterable[Global___Coverage] | None = ...,
         withheld: _builtins.bool = ...,
+        period: _types_pb2.DatePeriod | None = ...,
+        simulated: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "period", b"period"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "coverage", b"coverage", "series", b"series", "subject_id", b"subject_id", "withheld", b"withheld"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "coverage", b"coverage", "period", b"period", "series", b"series", "simulated", b"simulated", "subject_id", b"subject_id", "withheld", b"withheld"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
