@@ -190,18 +190,12 @@ class Scoring:
         results: list[Decision | Exception | None],
     ) -> None:
         keys = {index: _key(calls[index]) for index in released}
-        async with self._work.read() as decisions:
-            earlier = await decisions.by_request(list(keys.values())) if keys else {}
+        lacking: dict[int, PuhuiError] = {}
         fresh: dict[Model, list[tuple[int, FeatureVector]]] = {}
         for index, answer in released.items():
-            order, known = calls[index].order, earlier.get(keys[index])
-            try:
-                if known is not None:
-                    results[index] = replayed(order, known)
-                    continue
-                _sufficient(answer.summary)
-            except PuhuiError as error:
-                results[index] = error
+            problem = _problem(answer.summary)
+            if problem:
+                lacking[index] = problem
                 continue
             model = models[index]
             vector = model.features(answer.summary, answer.as_of)
@@ -223,17 +217,24 @@ class Scoring:
                     coverage=dict(released[index].summary.coverage),
                     outcome=outcome,
                 )
-        if not made:
-            return
-        async with self._work.begin() as decisions:
-            # Who lost a race on the same request_id answers what the other one stored.
-            stored = await decisions.add(list(made.values()))
-        for index, decision in made.items():
-            standing = stored[keys[index]]
+        # Replays, and who lost a race on the same request_id, answer what is stored. They are found
+        # by trying to store: to look first would cost every order a transaction.
+        stored: dict[tuple[str, str], Decision] = {}
+        if made:
+            async with self._work.begin() as decisions:
+                stored |= await decisions.add(list(made.values()))
+        if lacking:
+            async with self._work.read() as decisions:
+                stored |= await decisions.by_request([keys[index] for index in lacking])
+        for index, key in keys.items():
+            standing = stored.get(key)
             try:
-                results[index] = (
-                    decision if standing is decision else replayed(calls[index].order, standing)
-                )
+                if standing is None:
+                    results[index] = lacking[index]
+                elif standing is made.get(index):
+                    results[index] = standing
+                else:
+                    results[index] = replayed(calls[index].order, standing)
             except PuhuiError as error:
                 results[index] = error
 
@@ -268,10 +269,11 @@ def _key(call: OrderCall) -> tuple[str, str]:
     return call.caller.participant_id, call.order.request_id
 
 
-def _sufficient(summary: FirmSummary) -> None:
+def _problem(summary: FirmSummary) -> PuhuiError | None:
     missing = insufficient(summary)
-    if missing:
-        raise FailedPreconditionError(
-            "DATA_INSUFFICIENT",
-            f"a score needs {', '.join(missing)}: ask for a consent that opens it, or wait for it",
-        )
+    if not missing:
+        return None
+    return FailedPreconditionError(
+        "DATA_INSUFFICIENT",
+        f"a score needs {', '.join(missing)}: ask for a consent that opens it, or wait for it",
+    )

@@ -115,6 +115,15 @@ async def test_a_replay_gets_the_stored_decision(world: World) -> None:
     assert len(world.work.decisions.made) == 1
 
 
+async def test_a_replay_gets_the_stored_decision_when_there_is_too_little_data_now(
+    world: World,
+) -> None:
+    [first] = await world.score(call("sub_good", "r1"))
+    world.summaries.answers["sub_good"] = world.summaries.answers["sub_thin"]
+    [again] = await world.score(call("sub_good", "r1"))
+    assert again == first
+
+
 async def test_a_replay_after_withdrawal_is_refused(world: World) -> None:
     await world.score(call("sub_good", "r1"))
     world.summaries.answers["sub_good"] = FailedPreconditionError("CONSENT_WITHDRAWN", "over")
