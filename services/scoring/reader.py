@@ -1,6 +1,9 @@
 """Reads the wire's summary into the plain input of features. The only place that knows both."""
 
+import datetime as dt
 from typing import Final
+
+from google.type.date_pb2 import Date
 
 from puhui.datashare.v1 import summaries_pb2
 from services.scoring.features.domain import Coverage, FirmSummary, SubjectSeries
@@ -17,7 +20,8 @@ def read_summary(summary: summaries_pb2.SubjectSummary) -> FirmSummary:
     """The plain form of a summary.
 
     Raises:
-        ValueError: a column does not have one value per month, or a state of coverage is unknown.
+        ValueError: a column does not have one value per month, a state of coverage is unknown, or
+            a day of the period does not exist.
     """
     series = []
     for each in summary.series:
@@ -40,4 +44,11 @@ def read_summary(summary: summaries_pb2.SubjectSummary) -> FirmSummary:
                 f"unknown state of coverage {item.state} for {item.record_type}: upgrade scoring"
             )
         coverage[item.record_type] = _COVERAGE[item.state]
-    return FirmSummary(tuple(series), coverage)
+    period = None
+    if summary.HasField("period"):
+        period = (_day(getattr(summary.period, "from")), _day(summary.period.to))
+    return FirmSummary(tuple(series), coverage, period, summary.simulated)
+
+
+def _day(day: Date) -> dt.date:
+    return dt.date(day.year, day.month, day.day)

@@ -4,6 +4,7 @@ Invariants: months are yyyymm and ascend; every column has one integer per month
 the catalogue gives it; a type that is not SUPPLIED has no series.
 """
 
+import datetime as dt
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,10 +46,14 @@ class FirmSummary:
         series: at most one per record type and provider.
         coverage: record type -> whether it is there; a type without an entry is SUPPLIED when it
             has a series, else NOT_SUPPLIED.
+        period: first and last day of occurrence that were opened; None is without limit.
+        simulated: some of it comes from a simulated source.
     """
 
     series: tuple[SubjectSeries, ...]
     coverage: Mapping[str, Coverage]
+    period: tuple[dt.date, dt.date] | None = None
+    simulated: bool = False
 
     def coverage_of(self, record_type: str) -> Coverage:
         """Whether and why not a record type is there."""

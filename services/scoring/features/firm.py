@@ -1,8 +1,9 @@
 """A firm's summary laid out for features: dense monthly windows that end where the date says.
 
 Invariants: nothing after `as_of` is seen. Flows (invoices, filings, contributions) are read up to
-the last complete month, because a month half gone would look like a fall; events and states are
-read up to `as_of`'s own month. Months without a record are zero. Plain lists and integers, not
+the last complete month, because a month half gone would look like a fall; so are loans, so that no
+score depends on whether a consent reaches into that month; events and other states are read up to
+`as_of`'s own month. Months without a record are zero. Plain lists and integers, not
 arrays: on 36 months `sum` is ten times faster than an array's, and exact.
 """
 
@@ -19,8 +20,12 @@ WINDOW: Final = 36
 """Months that features look back on flows. A summary that reaches back further adds nothing to
 them, so that a score does not depend on how long a period somebody consented to beyond it."""
 
-FLOWS: Final = frozenset({"vat_invoice", "tax_filing", "social_insurance"})
+FLOWS: Final = frozenset({"vat_invoice", "tax_filing", "social_insurance", "credit_facility"})
+"""Types that are read up to the last complete month."""
+
 EPOCH: Final = dt.date(1970, 1, 1)
+# China has had no summer time since 1991.
+_CHINA: Final = dt.timezone(dt.timedelta(hours=8))
 
 # Measures that several providers' series join by the larger value; all others are summed.
 _MAXIMA: Final = frozenset(
@@ -49,6 +54,28 @@ _MINIMA: Final = frozenset({"grade"})
 def ordinal(yyyymm: int) -> int:
     """Months since the year 0, so that months subtract."""
     return yyyymm // 100 * 12 + yyyymm % 100 - 1
+
+
+def china_day(at: dt.datetime) -> dt.date:
+    """The day of an aware time: reporting dates are days in China."""
+    return at.astimezone(_CHINA).date()
+
+
+def last_whole_month(as_of: dt.date) -> int:
+    """Ordinal of the last month that is over at the end of `as_of`."""
+    month = as_of.year * 12 + as_of.month - 1
+    return month if as_of.day == calendar.monthrange(as_of.year, as_of.month)[1] else month - 1
+
+
+def lookback(as_of: dt.date) -> tuple[dt.date, dt.date]:
+    """First and last day of the months that features look back on."""
+    last = last_whole_month(as_of)
+    first = last - WINDOW + 1
+    year, month = last // 12, last % 12 + 1
+    return (
+        dt.date(first // 12, first % 12 + 1, 1),
+        dt.date(year, month, calendar.monthrange(year, month)[1]),
+    )
 
 
 def _dense(values: Sequence[int], ages: Sequence[int], months: int) -> list[int]:
@@ -83,6 +110,9 @@ class _Clipped:
         if values is None:
             return [0] * WINDOW
         return _dense(values[self.start : self.seen], self.ages, WINDOW)
+
+    def recent(self, measure: str) -> Sequence[int]:
+        return self.history(measure)[self.start :]
 
     def history(self, measure: str) -> Sequence[int]:
         values = self.columns.get(measure)
@@ -126,14 +156,22 @@ class Source:
 
     def latest(self, measure: str) -> int:
         """Each provider's value of its last month, joined; 0 when there is none."""
-        found = [history[-1] for s in self._series if (history := s.history(measure))]
+        return self._joined(measure, [series.history(measure) for series in self._series])
+
+    def standing(self, measure: str) -> int:
+        """The same of its last month in the window."""
+        return self._joined(measure, [series.recent(measure) for series in self._series])
+
+    @staticmethod
+    def _joined(measure: str, values: Sequence[Sequence[int]]) -> int:
+        found = [each[-1] for each in values if each]
         if measure in _MAXIMA:
             return max(found, default=0)
         return sum(found)
 
     def providers_with(self, measure: str) -> int:
-        """Providers whose last month has more than zero."""
-        return sum(1 for s in self._series if (history := s.history(measure)) and history[-1] > 0)
+        """Providers whose last month in the window has more than zero."""
+        return sum(1 for s in self._series if (recent := s.recent(measure)) and recent[-1] > 0)
 
 
 class Invoices:
@@ -183,8 +221,7 @@ class Firm:
         self.summary = summary
         self.day = (as_of - EPOCH).days
         self._month = as_of.year * 12 + as_of.month - 1
-        whole = as_of.day == calendar.monthrange(as_of.year, as_of.month)[1]
-        self._whole_month = self._month if whole else self._month - 1
+        self._whole_month = last_whole_month(as_of)
         self._series: dict[str, list[SubjectSeries]] = {}
         for series in summary.series:
             self._series.setdefault(series.record_type, []).append(series)

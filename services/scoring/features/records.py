@@ -39,7 +39,7 @@ def _last_stated(window: Sequence[int]) -> int:
 
 
 def _arrears_to_sales(firm: Firm) -> float:
-    return burden(firm.source("tax_filing").latest("arrears"), firm.revenue)
+    return burden(firm.source("tax_filing").standing("arrears"), firm.revenue)
 
 
 def _late_share(firm: Firm) -> float:
@@ -96,7 +96,7 @@ def _defendant_amount_to_sales(firm: Firm) -> float:
 
 def _utilisation(firm: Firm) -> float:
     credit = firm.source("credit_facility")
-    return burden(credit.latest("balance"), credit.latest("limit"))
+    return burden(credit.standing("balance"), credit.standing("limit"))
 
 
 def _firm_age(firm: Firm) -> float:

@@ -5,6 +5,7 @@ finite or NaN. Every feature that needs an OPTIONAL source is constrained: `enco
 firm withheld the most adverse value there is, which only a constrained feature has.
 """
 
+import dataclasses
 import datetime as dt
 import functools
 import math
@@ -16,7 +17,7 @@ from typing import Any, Final
 
 from services.scoring.features import invoices, records
 from services.scoring.features.domain import Coverage, FeatureVector, FirmSummary
-from services.scoring.features.firm import Firm
+from services.scoring.features.firm import Firm, lookback
 
 REQUIRED: Final = ("vat_invoice",)
 """Without these there is no score: DATA_INSUFFICIENT."""
@@ -85,6 +86,7 @@ def compute(summary: FirmSummary, as_of: dt.date) -> FeatureVector:
 
     A type that does not exist for the firm (NONE_EXISTS) counts as none: zero cases, zero patents.
     A type that is not there gives NaN, with the reason; NOT_CONSENTED goes before NOT_SUPPLIED.
+    Coverage is what `as_opened` leaves of it.
 
     Args:
         summary: what is known of it.
@@ -93,6 +95,7 @@ def compute(summary: FirmSummary, as_of: dt.date) -> FeatureVector:
     Returns:
         Values and why those that are missing are missing, in the order of `FEATURES`.
     """
+    summary = as_opened(summary, as_of)
     firm = Firm(summary, as_of)
     reasons = _absent(tuple(map(summary.coverage_of, _TYPES)))
     values = tuple(
@@ -104,6 +107,19 @@ def compute(summary: FirmSummary, as_of: dt.date) -> FeatureVector:
         for value, reason in zip(values, reasons, strict=True)
     )
     return FeatureVector(values, missing)
+
+
+def as_opened(summary: FirmSummary, as_of: dt.date) -> FirmSummary:
+    """A summary in which an optional source that was not opened far enough counts as withheld.
+
+    Far enough is all months that features look back on: from a shorter period nobody can tell what
+    lies outside it, also where nothing lies within.
+    """
+    first, last = lookback(as_of)
+    if summary.period is None or (summary.period[0] <= first and last <= summary.period[1]):
+        return summary
+    withheld = dict.fromkeys(OPTIONAL, Coverage.NOT_CONSENTED)
+    return dataclasses.replace(summary, coverage={**summary.coverage, **withheld})
 
 
 @functools.lru_cache(1024)

@@ -1,5 +1,7 @@
 """Firms for tests: one that is described by hand, and many with a latent risk."""
 
+import dataclasses
+import datetime as dt
 import random
 from collections.abc import Mapping, Sequence
 
@@ -46,6 +48,43 @@ def withholding(summary: FirmSummary, record_type: str) -> FirmSummary:
     return FirmSummary(
         tuple(each for each in summary.series if each.record_type != record_type),
         {**summary.coverage, record_type: Coverage.NOT_CONSENTED},
+    )
+
+
+def leaving_out(summary: FirmSummary, record_type: str, provider_id: str) -> FirmSummary:
+    """The same firm without its consent to one provider of a type."""
+    kept = tuple(
+        each
+        for each in summary.series
+        if (each.record_type, each.provider_id) != (record_type, provider_id)
+    )
+    coverage = {**summary.coverage, record_type: Coverage.NOT_CONSENTED}
+    return dataclasses.replace(summary, series=kept, coverage=coverage)
+
+
+def opened(
+    summary: FirmSummary, types: Sequence[str], first: dt.date, last: dt.date
+) -> FirmSummary:
+    """The same firm when of `types` only the whole months of a period were opened."""
+    start = first.year * 100 + first.month + (first.day > 1)
+    after = last + dt.timedelta(days=1)
+    end = month_before(after.year * 100 + after.month, 1)
+    parts = []
+    for each in summary.series:
+        shown = [at for at, month in enumerate(each.months) if start <= month <= end]
+        if each.record_type not in types:
+            parts.append(each)
+        elif shown:
+            columns = {name: [values[at] for at in shown] for name, values in each.columns.items()}
+            months = tuple(each.months[at] for at in shown)
+            parts.append(SubjectSeries(each.record_type, each.provider_id, months, columns))
+    present = {each.record_type for each in parts}
+    coverage = {
+        name: Coverage.NOT_SUPPLIED if name in types and name not in present else state
+        for name, state in summary.coverage.items()
+    }
+    return dataclasses.replace(
+        summary, series=tuple(parts), coverage=coverage, period=(first, last)
     )
 
 

@@ -1,5 +1,6 @@
 """The registry's own rules: what is missing, what is withheld, and nothing ever raises."""
 
+import dataclasses
 import datetime as dt
 import math
 
@@ -14,6 +15,7 @@ from services.scoring.features.registry import (
     OPTIONAL,
     REQUIRED,
     WITHHELD,
+    as_opened,
     compute,
     encode,
     insufficient,
@@ -149,6 +151,44 @@ def test_what_is_withheld_stands_at_the_adverse_end(record_type: str) -> None:
                 assert after * feature.monotone > 0, feature.name
             else:
                 assert unchanged, feature.name
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "as_of", "withheld"),
+    [
+        (dt.date(2021, 6, 1), dt.date(2024, 5, 31), dt.date(2024, 5, 31), False),
+        (dt.date(2021, 6, 1), dt.date(2024, 5, 31), dt.date(2024, 6, 29), False),
+        (dt.date(2021, 6, 2), dt.date(2024, 5, 31), dt.date(2024, 5, 31), True),
+        (dt.date(2021, 6, 1), dt.date(2024, 5, 30), dt.date(2024, 5, 31), True),
+        (dt.date(2021, 6, 1), dt.date(2024, 5, 30), dt.date(2024, 5, 30), True),
+        (dt.date(2021, 5, 1), dt.date(2024, 4, 30), dt.date(2024, 5, 30), False),
+        (dt.date(2021, 6, 1), dt.date(2024, 5, 31), dt.date(2024, 6, 30), True),
+    ],
+)
+def test_optional_sources_count_as_withheld_unless_the_whole_look_back_was_opened(
+    first: dt.date, last: dt.date, as_of: dt.date, withheld: bool
+) -> None:
+    [(summary, _)] = city(1, 202404)
+    seen = as_opened(dataclasses.replace(summary, period=(first, last)), as_of)
+    for name in ("tax_filing", "social_insurance"):
+        assert (seen.coverage_of(name) is Coverage.NOT_CONSENTED) == withheld
+    assert seen.coverage_of("vat_invoice") is Coverage.SUPPLIED
+
+
+def test_an_optional_source_without_records_counts_as_withheld_in_a_short_period() -> None:
+    day = dt.date(2024, 5, 31)
+    summary = dataclasses.replace(firm(), period=(day, day))
+    assert as_opened(summary, day).coverage_of("credit_facility") is Coverage.NOT_CONSENTED
+
+
+def test_a_type_that_is_not_consented_is_withheld_even_if_a_series_came() -> None:
+    [(summary, _)] = city(1, 202405)
+    shown = dataclasses.replace(
+        summary, coverage={**summary.coverage, "social_insurance": Coverage.NOT_CONSENTED}
+    )
+    for feature, reason in zip(FEATURES, compute(shown, AS_OF).missing, strict=True):
+        if "social_insurance" in feature.needs:
+            assert reason is Coverage.NOT_CONSENTED, feature.name
 
 
 def test_nothing_is_scored_without_what_is_required() -> None:

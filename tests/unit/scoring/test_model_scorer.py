@@ -1,6 +1,7 @@
 """Scores: exact, additive, independent of their neighbours, and never better for withholding."""
 
 import dataclasses
+import datetime as dt
 import math
 import random
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.scoring.features.domain import FirmSummary
 from services.scoring.features.registry import NAMES, OPTIONAL, compute, encode
 from services.scoring.models.domain import Calibration, GradeCut, Scaling, problems
 from services.scoring.models.folder import MODEL
 from tests.unit.scoring.conftest import AS_OF, Trained
-from tests.unit.scoring.firms import risky_firm, withholding
+from tests.unit.scoring.firms import (
+    leaving_out,
+    month_before,
+    opened,
+    risky_firm,
+    withholding,
+)
 
 
 def test_contributions_sum_to_the_margin_that_the_trees_give(trained: Trained) -> None:
@@ -110,10 +118,62 @@ def test_withholding_never_improves_a_score(
     hidden = summary
     for record_type in withheld:
         hidden = withholding(hidden, record_type)
-    batch = trained.scorer.score([encode(compute(it, AS_OF)) for it in (summary, hidden)])
-    assert batch.totals[1] <= batch.totals[0]
-    assert batch.pds[1] >= batch.pds[0]
-    assert batch.scores[1] <= batch.scores[0]
+    assert not improves(trained, summary, hidden)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32), st.sampled_from(OPTIONAL), st.integers(0, 1))
+def test_leaving_out_a_provider_never_improves_a_score(
+    trained: Trained, seed: int, record_type: str, left_out: int
+) -> None:
+    chance = random.Random(seed)
+    summary, _ = risky_firm(chance, 202405)
+    other, _ = risky_firm(chance, 202405)
+    second = [
+        dataclasses.replace(each, provider_id="q")
+        for each in other.series
+        if each.record_type == record_type
+    ]
+    whole = dataclasses.replace(summary, series=(*summary.series, *second))
+    part = leaving_out(whole, record_type, "pq"[left_out])
+    assert len(part.series) == len(whole.series) - 1
+    assert not improves(trained, whole, part)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.integers(0, 2**32),
+    st.integers(0, 45),
+    st.tuples(
+        st.one_of(st.just(dt.date(2021, 6, 1)), st.dates(dt.date(2020, 6, 1), AS_OF)),
+        st.one_of(st.just(AS_OF), st.dates(dt.date(2020, 6, 1), AS_OF)),
+    ),
+)
+def test_a_shorter_period_of_optional_sources_never_improves_a_score(
+    trained: Trained, seed: int, earlier: int, days: tuple[dt.date, dt.date]
+) -> None:
+    """Also where loans have a history before the months that features look back on."""
+    chance = random.Random(seed)
+    summary, _ = risky_firm(chance, 202405)
+    old, _ = risky_firm(chance, 202405)
+    moved = [
+        dataclasses.replace(
+            each, provider_id="q", months=tuple(month_before(at, earlier) for at in each.months)
+        )
+        for each in old.series
+        if each.record_type in OPTIONAL
+    ]
+    whole = dataclasses.replace(summary, series=(*summary.series, *moved))
+    assert not improves(trained, whole, opened(whole, OPTIONAL, min(days), max(days)))
+
+
+def improves(trained: Trained, shown: FirmSummary, hidden: FirmSummary) -> bool:
+    batch = trained.scorer.score([encode(compute(it, AS_OF)) for it in (shown, hidden)])
+    return bool(
+        batch.totals[1] > batch.totals[0]
+        or batch.pds[1] < batch.pds[0]
+        or batch.scores[1] > batch.scores[0]
+    )
 
 
 def test_a_calibrator_and_a_scaling_by_hand() -> None:

@@ -1,9 +1,12 @@
 """The wire's summary becomes the plain input of features."""
 
+import datetime as dt
+
 import pytest
+from google.type.date_pb2 import Date
 
 from puhui.datashare.v1 import summaries_pb2 as pb
-from services.scoring.features.domain import Coverage, SubjectSeries
+from services.scoring.features.domain import Coverage, FirmSummary, SubjectSeries
 from services.scoring.reader import read_summary
 
 
@@ -37,6 +40,21 @@ def test_everything_that_features_use_comes_over() -> None:
         "grant": Coverage.NONE_EXISTS,
         "ip_right": Coverage.NOT_SUPPLIED,
     }
+
+
+def test_the_period_and_whether_a_source_is_simulated_come_over() -> None:
+    wire = pb.SubjectSummary(simulated=True)
+    assert read_summary(wire) == FirmSummary((), {}, None, True)
+    getattr(wire.period, "from").CopyFrom(Date(year=2021, month=6, day=1))
+    wire.period.to.CopyFrom(Date(year=2024, month=5, day=31))
+    assert read_summary(wire).period == (dt.date(2021, 6, 1), dt.date(2024, 5, 31))
+
+
+def test_a_day_that_does_not_exist_is_refused() -> None:
+    wire = pb.SubjectSummary()
+    wire.period.to.CopyFrom(Date(year=2024, month=2, day=30))
+    with pytest.raises(ValueError, match="day"):
+        read_summary(wire)
 
 
 def test_a_column_of_another_length_is_refused() -> None:
