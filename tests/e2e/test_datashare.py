@@ -115,7 +115,7 @@ async def datashare(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIter
     }
     async with AsyncExitStack() as exits:
         made = Datashare(service, signers, exits)
-        await made.register("tax", "PROVIDER", provider_kind="tax")
+        await made.register("tax", "PROVIDER", provider_kind="tax", simulated_source=True)
         await made.register("bank", "BANK")
         await made.register("other", "BANK")
         await made.register("firm", "FIRM", subject=types_pb2.SubjectRef(uscc=USCC))
@@ -259,6 +259,8 @@ class TestConsentAndAccess:
         assert coverage["tax_filing"] == summaries_pb2.COVERAGE_STATE_SUPPLIED
         assert coverage["vat_invoice"] == summaries_pb2.COVERAGE_STATE_NOT_SUPPLIED
         assert coverage["credit_facility"] == summaries_pb2.COVERAGE_STATE_NOT_CONSENTED
+        assert released.summary.simulated
+        assert released.summary.period == consent.terms.data_period
         assert await fetched(datashare, wanted) == released
 
         ended = await withdrawn(datashare, consent)

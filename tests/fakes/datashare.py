@@ -12,7 +12,7 @@ from services.datashare.consent.domain import Consent, State, state_at
 from services.datashare.idempotency.domain import RequestKey, StoredRequest
 from services.datashare.log.domain import Leaf
 from services.datashare.participants.domain import ApiKey, Participant, Role, Standing
-from services.datashare.summaries.domain import StoredSeries, SummaryQuery
+from services.datashare.summaries.domain import Found, StoredSeries, SummaryQuery
 
 
 @dataclass
@@ -239,16 +239,22 @@ class FakeSummaries:
     def __init__(self, memory: Memory) -> None:
         self._rows = memory.series
 
-    async def read(self, queries: Sequence[SummaryQuery]) -> Sequence[tuple[StoredSeries, ...]]:
-        return [
-            tuple(
-                series
-                for series in self._rows.get(query.subject_id, ())
-                if series.record_type in query.record_types
-                and (query.provider_ids is None or series.provider_id in query.provider_ids)
-            )
-            for query in queries
+    async def read(self, queries: Sequence[SummaryQuery]) -> Sequence[Found]:
+        return [self._found(query) for query in queries]
+
+    def _found(self, query: SummaryQuery) -> Found:
+        rows = [
+            series
+            for series in self._rows.get(query.subject_id, ())
+            if series.record_type in query.record_types
         ]
+        mine = [
+            series
+            for series in rows
+            if query.provider_ids is None or series.provider_id in query.provider_ids
+        ]
+        left_out = frozenset(series.record_type for series in rows if series not in mine)
+        return Found(tuple(mine), left_out)
 
     async def supplied_types(self) -> Collection[str]:
         return {series.record_type for rows in self._rows.values() for series in rows}

@@ -17,7 +17,7 @@ from services.datashare.records.intake import Intake
 from services.datashare.records.servicer import RecordServicer
 from services.datashare.records.tokens import CounterpartyTokens
 from services.datashare.subjects.uscc import make
-from services.datashare.summaries.domain import StoredSeries, SummaryQuery
+from services.datashare.summaries.domain import Found, SummaryQuery
 from services.kit.clock import FixedClock
 from services.kit.db import Database, Transactions, retry_on_conflict
 from services.kit.identity import Caller, set_caller
@@ -28,10 +28,14 @@ USCC = make("91", "110108", "MA01ABCD")
 OBTAINED = datetime(2024, 6, 1, tzinfo=UTC)
 
 
-def provider(kind: str, *, historical: bool = False, suffix: str = "") -> Participant:
+def provider(
+    kind: str, *, historical: bool = False, simulated: bool = False, suffix: str = ""
+) -> Participant:
     """Return a provider `par_<kind><suffix>`."""
     name = f"par_{kind}{suffix}"
-    return Participant(name, Role.PROVIDER, name, kind, None, historical, Standing.ACTIVE, NOW)
+    return Participant(
+        name, Role.PROVIDER, name, kind, None, historical, Standing.ACTIVE, NOW, simulated
+    )
 
 
 def day(value: str) -> date_pb2.Date:
@@ -180,7 +184,7 @@ class Datashare:
         providers: frozenset[str] | None = None,
     ) -> list[summaries_pb2.Series]:
         """Return the series of a query."""
-        stored = await self.read_stored(
+        found = await self.find(
             SummaryQuery(
                 await self.subject_id(uscc),
                 record_types,
@@ -190,10 +194,10 @@ class Datashare:
                 as_of or self.clock.now(),
             )
         )
-        return [summaries_pb2.Series.FromString(item.content) for item in stored]
+        return [summaries_pb2.Series.FromString(item.content) for item in found.series]
 
-    async def read_stored(self, query: SummaryQuery) -> tuple[StoredSeries, ...]:
-        """Return the series of a query as they are handed over."""
+    async def find(self, query: SummaryQuery) -> Found:
+        """Return what a query finds."""
         async with self.transactions.begin() as work:
             (answer,) = await work.summaries.read([query])
         return answer

@@ -88,8 +88,11 @@ class World:
         self.supply("sub_0002", "court_case", "par_court")
         self._requests = 0
 
-    def supply(self, subject_id: str, record_type: str, provider_id: str) -> StoredSeries:
-        series = StoredSeries(record_type, provider_id, f"{record_type} {provider_id}".encode())
+    def supply(
+        self, subject_id: str, record_type: str, provider_id: str, *, simulated: bool = False
+    ) -> StoredSeries:
+        content = f"{record_type} {provider_id}".encode()
+        series = StoredSeries(record_type, provider_id, content, simulated)
         rows = self.transactions.memory.series
         rows[subject_id] = (*rows.get(subject_id, ()), series)
         return series

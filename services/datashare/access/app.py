@@ -36,7 +36,7 @@ from services.datashare.consent.domain import Consent
 from services.datashare.idempotency.domain import RequestKey, require_same
 from services.datashare.log.domain import Leaf, LeafKind, Sealer
 from services.datashare.participants.domain import Role, Standing, require_good_standing
-from services.datashare.summaries.domain import StoredSeries, SummaryQuery
+from services.datashare.summaries.domain import Found, SummaryQuery
 from services.kit.clock import Clock
 from services.kit.errors import (
     AlreadyExistsError,
@@ -115,7 +115,7 @@ class Subjects(Protocol):
 class Summaries(Protocol):
     """Summaries of records."""
 
-    async def read(self, queries: Sequence[SummaryQuery]) -> Sequence[tuple[StoredSeries, ...]]:
+    async def read(self, queries: Sequence[SummaryQuery]) -> Sequence[Found]:
         """Return what each query finds."""
         ...
 
@@ -295,21 +295,26 @@ class FetchSummaries:
             await work.accesses.append(list(made.values()))
             await work.leaves.append([leaf for _, leaf in made.values()])
 
-        series = iter(found)
+        answers = iter(found)
         results: Results = {}
         for index, decision in decisions.items():
             if not isinstance(decision, Scope):
                 results[index] = decision
                 continue
-            parts = tuple(part for _ in decision.queries for part in next(series))
+            mine = [next(answers) for _ in decision.queries]
+            series = tuple(part for answer in mine for part in answer.series)
             source = made[index][0] if index in made else earlier[items[index].key]
             results[index] = Released(
                 access_id=source.access_id,
                 subject_id=items[index].fetch.subject_id,
                 as_of=decision.as_of,
-                series=parts,
+                period=decision.period,
+                series=series,
                 coverage=self._rules.coverage(
-                    decision, {part.record_type for part in parts}, supplied
+                    decision,
+                    present={part.record_type for part in series},
+                    left_out=frozenset().union(*(answer.left_out for answer in mine)),
+                    supplied=supplied,
                 ),
             )
         return results
@@ -360,11 +365,11 @@ class ListAccesses:
             The accesses, and the id before which the next page begins or "".
 
         Raises:
-            PermissionDeniedError: NOT_YOURS, a firm asks about another subject.
+            PermissionDeniedError: NOT_YOURS, a firm asks about another subject, or is none.
         """
         recipient_id = caller.participant_id
         if caller.role == Role.FIRM:
-            if caller.subject_id is None or subject_id not in ("", caller.subject_id):
+            if not caller.subject_id or subject_id not in ("", caller.subject_id):
                 raise PermissionDeniedError(
                     "NOT_YOURS", "a firm lists the accesses to its own data: leave out subject_id"
                 )
@@ -394,11 +399,15 @@ def _access(
     now: datetime,
 ) -> Access:
     fetch = item.fetch
+    if consent is not None and consent.core.recipient_id != item.caller.participant_id:
+        consent = None  # what another bank's consent says is not for this one's list
+    types: Collection[str]
     if isinstance(decision, Scope):
-        outcome, reason, types = Outcome.RELEASED, "", tuple(decision.record_types)
+        outcome, reason, types = Outcome.RELEASED, "", decision.record_types
         first, last, as_of = decision.first_month, decision.last_month, decision.as_of
     else:
-        outcome, reason, types = Outcome.REFUSED, decision.reason, fetch.record_types
+        named = consent.core.terms.record_types if consent is not None else ()
+        outcome, reason, types = Outcome.REFUSED, decision.reason, fetch.record_types or named
         first, last, as_of = 0, 0, fetch.as_of or now
     return Access(
         access_id=access_id,

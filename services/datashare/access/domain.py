@@ -5,6 +5,8 @@ Invariants:
 - Types that are open by law need no consent, but a purpose; every other type needs a consent that
   covers the fetch now. A consent that is named must hold, whatever is asked for.
 - A fetch is allowed as it stands or refused, never trimmed.
+- A provider that the consent leaves out shows as a type that is not consented, though not what its
+  records say: leaving it out must not look like having no records there.
 - Summaries are by month: of a period only the months that lie wholly within it are read, so that
   nothing from outside of it is released.
 - An access never changes after it was written; its leaf attests every field of it.
@@ -13,7 +15,7 @@ Invariants:
 from calendar import monthrange
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from enum import StrEnum
 
 from services.datashare.catalogue.domain import Catalogue, ContentLevel, SharingMode
@@ -94,6 +96,7 @@ class Scope:
         consented: the types that the consent opens.
         first_month: yyyymm.
         last_month: yyyymm; before `first_month` when no whole month lies in the period.
+        period: the days that are open.
         as_of: records known by then.
         queries: what to read.
     """
@@ -102,6 +105,7 @@ class Scope:
     consented: frozenset[str]
     first_month: int
     last_month: int
+    period: Period
     as_of: datetime
     queries: tuple[SummaryQuery, ...]
 
@@ -119,12 +123,13 @@ class Access:
         accessed_at: when it was decided.
         as_of: records known by then.
         purpose: as asked.
-        record_types: released, or asked for; ascending.
+        record_types: released, or asked for; of a refusal of what named none, the consent's.
+            Ascending.
         content_level: as asked.
         first_month: of what was released, yyyymm; 0 of a refusal.
         last_month: likewise.
         consent_id: as named, or empty.
-        consent_revision: of the consent that was checked; 0 when there was none.
+        consent_revision: of the consent that was checked; 0 when there was none, or another's.
         outcome: how it ended.
         refusal_reason: a name of `ErrorReason` without the prefix; empty of a release.
         channel: through which service.
@@ -191,6 +196,7 @@ class Released:
         access_id: of the access that records it.
         subject_id: whose it is.
         as_of: records known by then are in.
+        period: the days that were open.
         series: the summary.
         coverage: why each type is there or not, by type, ascending.
     """
@@ -198,8 +204,14 @@ class Released:
     access_id: str
     subject_id: str
     as_of: datetime
+    period: Period
     series: tuple[StoredSeries, ...]
     coverage: tuple[tuple[str, CoverageState], ...]
+
+    @property
+    def simulated(self) -> bool:
+        """Whether some of its records come from a simulated source."""
+        return any(series.simulated for series in self.series)
 
 
 class Rules:
@@ -261,19 +273,24 @@ class Rules:
         if refusal is not None:
             return refusal
         record_types = frozenset(fetch.record_types) or consented | self._open
-        first, last = whole_months(fetch.period or terms.data_period)
+        period = fetch.period or terms.data_period
         return self._scope(
-            fetch, record_types, consented, frozenset(terms.provider_ids), first, last, as_of
+            fetch, record_types, consented, frozenset(terms.provider_ids), period, as_of
         )
 
     def coverage(
-        self, scope: Scope, present: Collection[str], supplied: Collection[str]
+        self,
+        scope: Scope,
+        present: Collection[str],
+        left_out: Collection[str],
+        supplied: Collection[str],
     ) -> tuple[tuple[str, CoverageState], ...]:
         """Return why each type is there or not: those asked for and those not consented to.
 
         Args:
             scope: of the fetch.
             present: the types that were found for it.
+            left_out: the types of which providers that the consent does not name have records.
             supplied: the types that some provider supplies to the platform.
         """
         states = []
@@ -281,6 +298,8 @@ class Rules:
             if name not in scope.record_types:
                 if name not in scope.consented and name not in self._open:
                     states.append((name, CoverageState.NOT_CONSENTED))
+            elif name in left_out:
+                states.append((name, CoverageState.NOT_CONSENTED))
             elif name in present:
                 states.append((name, CoverageState.SUPPLIED))
             elif name in self._complete and name in supplied:
@@ -308,11 +327,8 @@ class Rules:
 
     def _open_scope(self, fetch: Fetch, as_of: datetime) -> Scope:
         record_types = frozenset(fetch.record_types) or self._open
-        if fetch.period is None:
-            first, last = last_months(as_of, OPEN_MONTHS)
-        else:
-            first, last = whole_months(fetch.period)
-        return self._scope(fetch, record_types, frozenset(), frozenset(), first, last, as_of)
+        period = fetch.period or last_months(as_of, OPEN_MONTHS)
+        return self._scope(fetch, record_types, frozenset(), frozenset(), period, as_of)
 
     def _scope(
         self,
@@ -320,10 +336,10 @@ class Rules:
         record_types: frozenset[str],
         consented: frozenset[str],
         provider_ids: frozenset[str],
-        first: int,
-        last: int,
+        period: Period,
         as_of: datetime,
     ) -> Scope:
+        first, last = whole_months(period)
         # Only what needs the consent is bound to its providers.
         parts = ((record_types - self._open, provider_ids), (record_types & self._open, None))
         queries = tuple(
@@ -331,7 +347,7 @@ class Rules:
             for names, providers in parts
             if names
         )
-        return Scope(record_types, consented, first, last, as_of, queries)
+        return Scope(record_types, consented, first, last, period, as_of, queries)
 
 
 def whole_months(period: Period) -> tuple[int, int]:
@@ -342,11 +358,12 @@ def whole_months(period: Period) -> tuple[int, int]:
     return _yyyymm(start), _yyyymm(end)
 
 
-def last_months(at: datetime, count: int) -> tuple[int, int]:
-    """Return the first and last of the months, yyyymm, up to that of a time in China."""
-    there = at.astimezone(_CHINA)
-    last = there.year * 12 + there.month - 1
-    return _yyyymm(last - count + 1), _yyyymm(last)
+def last_months(at: datetime, count: int) -> Period:
+    """Return the days of the months up to that of a time in China, which is in whole."""
+    there = at.astimezone(_CHINA).date()
+    year, month = divmod(there.year * 12 + there.month - count, 12)
+    last_day = monthrange(there.year, there.month)[1]
+    return Period(date(year, month + 1, 1), there.replace(day=last_day))
 
 
 def content(access: Access) -> dict[str, Json]:

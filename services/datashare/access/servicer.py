@@ -11,7 +11,7 @@ from services.datashare.access.app import FetchSummaries, Item, ListAccesses
 from services.datashare.access.domain import Channel, CoverageState, Fetch, Recorded, Released
 from services.datashare.idempotency.servicer import fingerprint
 from services.datashare.participants.domain import Role
-from services.datashare.times import period_of, stamp_of, time_of
+from services.datashare.times import period_message, period_of, stamp_of, time_of
 from services.kit.errors import PermissionDeniedError, PuhuiError
 from services.kit.identity import IdentityVerifier, current_caller
 from services.kit.pages import decode_page_token, encode_page_token, page_size
@@ -121,6 +121,8 @@ def _fill(message: pb.FetchSummaryResponse, released: Released) -> None:
     summary = message.summary
     summary.subject_id = released.subject_id
     summary.as_of.FromDatetime(released.as_of)
+    summary.period.CopyFrom(period_message(released.period))
+    summary.simulated = released.simulated
     for series in released.series:
         summary.series.add().MergeFromString(series.content)
     for record_type, state in released.coverage:

@@ -32,7 +32,7 @@ from services.datashare.log.domain import Leaf, LeafKind, Sealer
 from services.datashare.participants.app import checked_uscc
 from services.datashare.participants.domain import Role, SubjectName
 from services.kit.clock import Clock
-from services.kit.errors import NotFoundError
+from services.kit.errors import NotFoundError, PermissionDeniedError
 from services.kit.identity import Caller
 from services.kit.ids import Ids
 
@@ -291,7 +291,14 @@ class Consents:
 
         Returns:
             The consents, the id before which the next page begins or "", and the time of reading.
+
+        Raises:
+            PermissionDeniedError: NOT_YOURS, a firm that is no subject.
         """
+        if caller.role == Role.FIRM and not caller.subject_id:
+            raise PermissionDeniedError(
+                "NOT_YOURS", "a firm lists the consents about itself: ask for a firm's key"
+            )
         now = self._clock.now()
         async with self._transactions.read() as work:
             found = await work.consents.page(

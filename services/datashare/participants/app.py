@@ -139,6 +139,7 @@ class Registration:
     provider_kind: str = ""
     subject: SubjectName | None = None
     historical_source: bool = False
+    simulated_source: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +204,7 @@ class ParticipantDirectory:
             wanted.provider_kind,
             has_subject=wanted.subject is not None,
             historical_source=wanted.historical_source,
+            simulated_source=wanted.simulated_source,
             kinds=self._provider_kinds,
         )
         now = self._clock.now()
@@ -219,6 +221,7 @@ class ParticipantDirectory:
                     historical_source=wanted.historical_source,
                     standing=Standing.ACTIVE,
                     registered_at=now,
+                    simulated_source=wanted.simulated_source,
                 )
                 if not await work.participants.add(participant):
                     raise AlreadyExistsError(

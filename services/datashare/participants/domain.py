@@ -58,6 +58,7 @@ class Participant:
         historical_source: of a provider: its records count as known when it obtained them.
         standing: whether it may act.
         registered_at: when it was registered.
+        simulated_source: of a provider: its records are simulated.
     """
 
     participant_id: str
@@ -68,6 +69,7 @@ class Participant:
     historical_source: bool
     standing: Standing
     registered_at: datetime
+    simulated_source: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ def check_registration(
     *,
     has_subject: bool,
     historical_source: bool,
+    simulated_source: bool,
     kinds: Collection[str],
 ) -> None:
     """Refuse a registration whose parts do not fit its role.
@@ -117,6 +120,7 @@ def check_registration(
         provider_kind: what kind of provider, or empty.
         has_subject: whether a subject was named.
         historical_source: whether it is to be a historical source.
+        simulated_source: whether its records are to count as simulated.
         kinds: the provider kinds that the catalogue names.
 
     Raises:
@@ -134,6 +138,8 @@ def check_registration(
             problems.append(FieldProblem("provider_kind", "is for providers only: leave it out"))
         if historical_source:
             problems.append(FieldProblem("historical_source", "is for providers only: unset it"))
+        if simulated_source:
+            problems.append(FieldProblem("simulated_source", "is for providers only: unset it"))
     if role is Role.FIRM and not has_subject:
         problems.append(FieldProblem("subject", "is required for a firm: name its USCC"))
     if role is not Role.FIRM and has_subject:

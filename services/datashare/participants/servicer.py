@@ -42,6 +42,7 @@ class ParticipantServicer(participants_pb2_grpc.ParticipantServiceServicer):
                 provider_kind=request.provider_kind,
                 subject=subject_name(request.subject) if request.HasField("subject") else None,
                 historical_source=request.historical_source,
+                simulated_source=request.simulated_source,
             ),
         )
         return pb.RegisterParticipantResponse(participant=participant_message(participant))
@@ -112,6 +113,7 @@ def participant_message(participant: Participant) -> pb.Participant:
         historical_source=participant.historical_source,
         standing=pb.Standing.Value(f"STANDING_{participant.standing}"),
         registered_at=stamp_of(participant.registered_at),
+        simulated_source=participant.simulated_source,
     )
 
 
@@ -134,6 +136,7 @@ class ParticipantCodec:
             historical_source=message.historical_source,
             standing=_STANDINGS[message.standing],
             registered_at=time_of(message.registered_at, "registered_at"),
+            simulated_source=message.simulated_source,
         )
 
 

@@ -24,6 +24,7 @@ participant = sa.Table(
     sa.Column("historical_source", sa.Boolean, nullable=False),
     sa.Column("standing", sa.String(16), nullable=False),
     sa.Column("registered_at", UtcTime, nullable=False),
+    sa.Column("simulated_source", sa.Boolean, nullable=False),
 )
 
 api_key = sa.Table(
@@ -64,6 +65,7 @@ class ParticipantStore:
                 historical_source=added.historical_source,
                 standing=added.standing,
                 registered_at=added.registered_at,
+                simulated_source=added.simulated_source,
             )
             .on_conflict_do_nothing(index_elements=["subject_id"])
         )
@@ -175,4 +177,5 @@ def _participant(row: sa.Row[Any]) -> Participant:
         historical_source=row.historical_source,
         standing=Standing(row.standing),
         registered_at=row.registered_at,
+        simulated_source=row.simulated_source,
     )

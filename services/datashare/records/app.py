@@ -248,11 +248,11 @@ class TakeIn:
                 earlier = delivery.earlier(batch.sequence)
                 if earlier:
                     return earlier
-            check_supplier(
+            provider = check_supplier(
                 await work.participants.get(batch.provider_id), historical=batch.historical
             )
             rows, unnamed = await _named(work.subjects, batch)
-            done = await self._take(work, batch, rows, now)
+            done = await self._take(work, batch, provider, rows, now)
             ack = Ack(
                 batch.sequence,
                 tuple(done.accepted),
@@ -270,10 +270,11 @@ class TakeIn:
         self,
         work: Work,
         batch: Batch,
+        provider: Participant,
         rows: Sequence["_Named"],
         now: datetime,
     ) -> "_Admission":
-        provider_id = batch.provider_id
+        provider_id = provider.participant_id
         # Holding the series first keeps every record of theirs still until the commit.
         states = await work.series.lock({row.series for row in rows})
         histories = await work.records.histories(provider_id, [row.key for row in rows])
@@ -287,7 +288,14 @@ class TakeIn:
             series = SeriesKey(key.subject_id, key.record_type, provider_id)
             admission.changes[series].removed.append(fact)
         await work.records.insert(provider_id, admission.records, now)
-        await update_summaries(work.series, work.records, self._layouts, states, admission.changes)
+        await update_summaries(
+            work.series,
+            work.records,
+            self._layouts,
+            states,
+            admission.changes,
+            simulated=provider.simulated_source,
+        )
         await work.changes.append(admission.announcements(provider_id))
         return admission
 
@@ -374,9 +382,11 @@ class _Admission:
         self.records.append(NewRecord(key.subject_id, row, known_at))
         change = self.changes.get(series)
         if change is None:
-            change = self.changes[series] = SeriesChange(known_at)
+            change = self.changes[series] = SeriesChange(known_at, known_at)
         elif known_at > change.known_at:
             change.known_at = known_at
+        elif known_at < change.first_known_at:
+            change.first_known_at = known_at
         if row.fact is not None:
             change.added.append(row.fact)
             self._facts[key, row.version] = row.fact

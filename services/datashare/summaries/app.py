@@ -29,8 +29,8 @@ class Series(Protocol):
         """
         ...
 
-    async def save(self, states: Mapping[SeriesKey, SeriesState]) -> None:
-        """Store locked series."""
+    async def save(self, states: Mapping[SeriesKey, SeriesState], *, simulated: bool) -> None:
+        """Store locked series, all of which are simulated or none."""
         ...
 
     async def add_trades(self, trades: Mapping[SeriesKey, TradeTotals]) -> None:
@@ -56,6 +56,8 @@ async def update_summaries(
     layouts: Mapping[str, Layout],
     states: Mapping[SeriesKey, SeriesState],
     changes: Mapping[SeriesKey, SeriesChange],
+    *,
+    simulated: bool,
 ) -> None:
     """Bring summaries up to date with records that are stored already.
 
@@ -65,6 +67,7 @@ async def update_summaries(
         layouts: by record type.
         states: the locked series; those named in `changes` are changed.
         changes: what the batch does to each series.
+        simulated: whether the batch comes from a simulated source.
     """
     refold = {}
     for key, change in changes.items():
@@ -81,9 +84,14 @@ async def update_summaries(
             replace_months(states[key].table, months, again)
     for key, change in changes.items():
         state = states[key]
-        state.revision += 1
+        state.first_known_at = (
+            min(state.first_known_at, change.first_known_at)
+            if state.revision
+            else change.first_known_at
+        )
         state.known_at = max(state.known_at, change.known_at)
-    await series.save({key: states[key] for key in changes})
+        state.revision += 1
+    await series.save({key: states[key] for key in changes}, simulated=simulated)
     trades = {
         key: trades_of(change.added, change.removed)
         for key, change in changes.items()

@@ -257,11 +257,26 @@ class StoredSeries:
         record_type: its type.
         provider_id: whose records.
         content: a serialised `puhui.datashare.v1.Series`, clipped to the query's months.
+        simulated: whether its provider is a simulated source.
     """
 
     record_type: str
     provider_id: str
     content: bytes
+    simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a query finds.
+
+    Args:
+        series: of the query's providers, in the order of type and provider.
+        left_out: the types of which other providers have records in the query's months.
+    """
+
+    series: tuple[StoredSeries, ...]
+    left_out: frozenset[str]
 
 
 @dataclass
@@ -270,12 +285,14 @@ class SeriesState:
 
     Args:
         revision: counts changes; 0 is not stored yet.
-        known_at: latest time at which one of its records became known, microseconds since
+        first_known_at: earliest time at which one of its records became known, microseconds since
             1970-01-01 UTC.
+        known_at: latest such time.
         table: what it says.
     """
 
     revision: int
+    first_known_at: int
     known_at: int
     table: Table
 
@@ -285,11 +302,13 @@ class SeriesChange:
     """What a batch does to one series.
 
     Args:
-        known_at: latest known time among its rows, microseconds since 1970-01-01 UTC.
+        first_known_at: earliest known time among its rows, microseconds since 1970-01-01 UTC.
+        known_at: latest known time among them.
         added: facts that begin to count.
         removed: facts that no longer count.
     """
 
+    first_known_at: int
     known_at: int
     added: list[Fact] = field(default_factory=list)
     removed: list[Fact] = field(default_factory=list)

@@ -19,6 +19,7 @@ from services.datashare.summaries.codec import clip, decode, encode
 from services.datashare.summaries.domain import (
     Fact,
     FactWanted,
+    Found,
     Layout,
     SeriesKey,
     StoredSeries,
@@ -52,7 +53,9 @@ class _Stored(NamedTuple):
     key: SeriesKey
     revision: int
     derived_revision: int
+    first_known_at: datetime
     known_at: datetime
+    simulated: bool
     first_month: int
     last_month: int
     content: bytes
@@ -79,10 +82,10 @@ class SummaryReader:
         rows = await self._conn.execute(sa.select(supply.c.record_type).distinct())
         return frozenset(rows.scalars())
 
-    async def read(self, queries: Sequence[SummaryQuery]) -> list[tuple[StoredSeries, ...]]:
-        """Return the series of each query, in the order of type and provider.
+    async def read(self, queries: Sequence[SummaryQuery]) -> list[Found]:
+        """Return what each query finds.
 
-        A series without a month in the query's period is left out. `first_month` does not limit
+        A series without a month in the query's period is not there. `first_month` does not limit
         types that are open by law: theirs describe a state that lasts.
         """
         try:
@@ -92,16 +95,16 @@ class SummaryReader:
 
     async def _read(
         self, queries: Sequence[SummaryQuery], stored: Mapping[str, Iterable[_Stored]]
-    ) -> list[tuple[StoredSeries, ...]]:
-        matched = [(query, _matching(stored, query)) for query in queries]
-        wanted = [(query, row) for query, rows in matched for row in rows]
+    ) -> list[Found]:
+        matched = [(query, *_matching(stored, query)) for query in queries]
+        wanted = [(query, row) for query, rows, _ in matched for row in rows]
         now = await self._present({row.key: row for query, row in wanted if _is_now(query, row)})
         then = {as_of: await self._past(keys, as_of) for as_of, keys in _past_keys(wanted).items()}
         answers = []
-        for query, rows in matched:
+        for query, rows, others in matched:
             parts = []
             for row in rows:
-                first = query.first_month if self._layouts[row.key.record_type].bounded else 0
+                first = self._first_month(query, row)
                 content: bytes | None
                 if not _is_now(query, row):
                     content = clip(then[query.as_of][row.key], first, query.last_month)
@@ -110,9 +113,20 @@ class SummaryReader:
                 else:
                     content = clip(now[row.key], first, query.last_month)
                 if content:
-                    parts.append(StoredSeries(row.key.record_type, row.key.provider_id, content))
-            answers.append(tuple(parts))
+                    key = row.key
+                    parts.append(
+                        StoredSeries(key.record_type, key.provider_id, content, row.simulated)
+                    )
+            left_out = (
+                row.key.record_type
+                for row in others
+                if _has_records(query, row, self._first_month(query, row))
+            )
+            answers.append(Found(tuple(parts), frozenset(left_out)))
         return answers
+
+    def _first_month(self, query: SummaryQuery, row: _Stored) -> int:
+        return query.first_month if self._layouts[row.key.record_type].bounded else 0
 
     async def _stored(
         self, queries: Sequence[SummaryQuery], *, lock: bool
@@ -229,14 +243,29 @@ def _past_keys(
     return keys
 
 
-def _matching(stored: Mapping[str, Iterable[_Stored]], query: SummaryQuery) -> list[_Stored]:
+def _has_records(query: SummaryQuery, row: _Stored, first_month: int) -> bool:
+    """Tell from its row alone whether a series has records in a query's months.
+
+    What was known in a past that the row no longer tells may lie in any month: naming a provider
+    that was left out once too often is safe, once too seldom is not.
+    """
+    if _is_now(query, row):
+        return 0 < row.last_month >= first_month and row.first_month <= query.last_month
+    return row.first_known_at <= query.as_of
+
+
+def _matching(
+    stored: Mapping[str, Iterable[_Stored]], query: SummaryQuery
+) -> tuple[list[_Stored], list[_Stored]]:
+    """Return the rows of the query's types: of its providers, and of others."""
     providers = query.provider_ids
-    return [
-        row
-        for row in stored.get(query.subject_id, ())
-        if row.key.record_type in query.record_types
-        and (providers is None or row.key.provider_id in providers)
-    ]
+    rows: list[_Stored] = []
+    others: list[_Stored] = []
+    for row in stored.get(query.subject_id, ()):
+        if row.key.record_type in query.record_types:
+            mine = providers is None or row.key.provider_id in providers
+            (rows if mine else others).append(row)
+    return rows, others
 
 
 def _is(key: SeriesKey) -> sa.ColumnElement[bool]:

@@ -31,7 +31,9 @@ series = sa.Table(
     sa.Column("provider_id", sa.String(64), primary_key=True),
     sa.Column("revision", sa.BigInteger, nullable=False),
     sa.Column("derived_revision", sa.BigInteger, nullable=False),
+    sa.Column("first_known_at", UtcTime, nullable=False),
     sa.Column("known_at", UtcTime, nullable=False),
+    sa.Column("simulated", sa.Boolean, nullable=False),
     sa.Column("first_month", sa.Integer, nullable=False),
     sa.Column("last_month", sa.Integer, nullable=False),
     sa.Column("content", sa.LargeBinary, nullable=False),
@@ -80,11 +82,12 @@ class SeriesStore:
         missing = [key for key in wanted if key not in states]
         if missing and self._conn.dialect.name == "postgresql":
             # A row to lock, which another transaction may be making just now.
-            nothing: tuple[Any, ...] = (0, 0, stored_time(self._conn, EPOCH), 0, 0, b"")
+            epoch = stored_time(self._conn, EPOCH)
+            nothing: tuple[Any, ...] = (0, 0, epoch, epoch, False, 0, 0, b"")
             await upsert_rows(self._conn, series, [tuple(key) + nothing for key in missing], {})
             states |= await self._locked(missing)
         for key in missing:
-            states.setdefault(key, SeriesState(0, 0, Table()))
+            states.setdefault(key, SeriesState(0, 0, 0, Table()))
         return states
 
     async def _locked(self, keys: list[SeriesKey]) -> dict[SeriesKey, SeriesState]:
@@ -93,23 +96,30 @@ class SeriesStore:
         wanted = relation(self._conn, "wanted", KEY, keys)
         columns = [series.c[name] for name in KEY]
         rows: Any = await self._conn.execute(
-            sa.select(*columns, series.c.revision, series.c.known_at, series.c.content)
+            sa.select(
+                *columns,
+                series.c.revision,
+                series.c.first_known_at,
+                series.c.known_at,
+                series.c.content,
+            )
             .join(wanted, sa.and_(*(column == wanted.c[column.name] for column in columns)))
             .order_by(*columns)
             .with_for_update(of=series)
         )
         states = {}
-        for subject_id, record_type, provider_id, revision, known_at, content in rows:
-            key = SeriesKey(subject_id, record_type, provider_id)
+        for *key_columns, revision, first_known_at, known_at, content in rows:
+            key = SeriesKey(*key_columns)
             states[key] = SeriesState(
                 revision,
+                to_microseconds(first_known_at),
                 to_microseconds(known_at),
-                decode(self._layouts[record_type], content),
+                decode(self._layouts[key.record_type], content),
             )
         return states
 
-    async def save(self, states: Mapping[SeriesKey, SeriesState]) -> None:
-        """Store locked series."""
+    async def save(self, states: Mapping[SeriesKey, SeriesState], *, simulated: bool) -> None:
+        """Store locked series, all of which are simulated or none."""
         rows = []
         for key, state in states.items():
             layout = self._layouts[key.record_type]
@@ -118,13 +128,15 @@ class SeriesStore:
                     *key,
                     state.revision,
                     0 if layout.derived else state.revision,
+                    stored_time(self._conn, from_microseconds(state.first_known_at)),
                     stored_time(self._conn, from_microseconds(state.known_at)),
+                    simulated,
                     min(state.table.rows, default=0),
                     max(state.table.rows, default=0),
                     encode(key, layout, state.table, {}),
                 )
             )
-        names = ["revision", "derived_revision", "known_at", "first_month", "last_month", "content"]
+        names = (column.name for column in series.columns if not column.primary_key)
         await upsert_rows(self._conn, series, rows, {name: f"excluded.{name}" for name in names})
 
     async def add_trades(self, trades: Mapping[SeriesKey, TradeTotals]) -> None:

@@ -1,6 +1,7 @@
 """Summaries as records come, change and go, on SQLite and PostgreSQL alike."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -200,13 +201,13 @@ async def test_derived_measures_are_kept_until_the_next_change(
     await datashare.submit(TAX, invoice("a"))
     assert (await stored())[:2] == (1, 0)
     query = SummaryQuery(await datashare.subject_id(), ("vat_invoice",), None, 202401, 202401, EVER)
-    (first,) = await datashare.read_stored(query)
+    (first,) = (await datashare.find(query)).series
     assert await stored() == (1, 1, first.content)
-    (again,) = await datashare.read_stored(query)
+    (again,) = (await datashare.find(query)).series
     assert again == first
     await datashare.submit(TAX, invoice("b", counterparty="Other"))
     assert (await stored())[:2] == (2, 0)
-    (changed,) = await datashare.read_stored(query)
+    (changed,) = (await datashare.find(query)).series
     counts = table(summaries_pb2.Series.FromString(changed.content))
     assert counts[202401]["output_counterparties"] == 2
 
@@ -269,10 +270,10 @@ async def test_the_past_equals_what_was_then_the_present(datashare: Datashare) -
         asked = SummaryQuery(
             await datashare.subject_id(), query.record_types, None, 202301, 202312, now
         )
-        presents.append((asked, await datashare.read_stored(asked)))
+        presents.append((asked, await datashare.find(asked)))
         datashare.clock.advance(timedelta(hours=1))
     for asked, present in presents:
-        assert await datashare.read_stored(asked) == present
+        assert await datashare.find(asked) == present
 
 
 async def test_supplied_types(datashare: Datashare) -> None:
@@ -305,3 +306,52 @@ async def test_readers_and_writers_at_the_same_time(datashare: Datashare) -> Non
     await asyncio.gather(write(0), write(10), write(20), read(), read(), read())
     (series,) = await datashare.read("vat_invoice")
     assert table(series)[202401]["output_counterparties"] == 16
+
+
+async def test_types_of_which_other_providers_have_records(datashare: Datashare) -> None:
+    await datashare.submit(TAX, invoice("a", on="2024-01-15"), filing("f"))
+    late = invoice("b", 999_00, on="2023-06-15")
+    await datashare.submit("par_tax2", late)
+    asked = SummaryQuery(
+        await datashare.subject_id(),
+        ("vat_invoice", "tax_filing"),
+        frozenset({TAX}),
+        202301,
+        202412,
+        NOW,
+    )
+
+    async def left_out(**changes: object) -> frozenset[str]:
+        query = replace(asked, **changes)  # type: ignore[arg-type]
+        found = await datashare.find(query)
+        assert query.provider_ids is None or all(
+            series.provider_id in query.provider_ids for series in found.series
+        )
+        return found.left_out
+
+    assert await left_out() == {"vat_invoice"}
+    assert await left_out(provider_ids=frozenset()) == {"vat_invoice", "tax_filing"}
+    assert await left_out(provider_ids=None) == frozenset()
+    assert await left_out(record_types=("tax_filing",)) == frozenset()
+    assert await left_out(first_month=202307) == frozenset()
+    assert await left_out(last_month=202305) == frozenset()
+    assert await left_out(as_of=NOW - timedelta(seconds=1)) == frozenset()
+    datashare.clock.advance(timedelta(days=1))
+    await datashare.submit("par_tax2", retraction(late, 2))
+    assert await left_out(as_of=datashare.clock.now()) == frozenset()
+    # What was known then is told as it was.
+    assert await left_out() == {"vat_invoice"}
+
+
+async def test_what_comes_from_a_simulated_source_says_so(datashare: Datashare) -> None:
+    await datashare.register(provider("tax", simulated=True, suffix="3"))
+    await datashare.submit(TAX, invoice("a"))
+    await datashare.submit("par_tax3", invoice("a"))
+    await datashare.submit("par_tax3", invoice("b", on="2024-02-01"))
+    query = SummaryQuery(await datashare.subject_id(), ("vat_invoice",), None, 202401, 202412, NOW)
+    for as_of in (NOW, EVER):
+        found = await datashare.find(replace(query, as_of=as_of))
+        assert {series.provider_id: series.simulated for series in found.series} == {
+            TAX: False,
+            "par_tax3": True,
+        }

@@ -1,17 +1,18 @@
 """Fetching: what is released, what is recorded, what a replay gets."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 
 import pytest
 
 from services.datashare.access.app import Item
-from services.datashare.access.domain import Access, Outcome, Released, content
-from services.datashare.consent.domain import Action
+from services.datashare.access.domain import Access, CoverageState, Outcome, Released, content
+from services.datashare.consent.domain import Action, Period
 from services.datashare.log.domain import LeafKind, canonical, leaf_hash
 from services.datashare.participants.domain import Standing
 from services.kit.errors import PermissionDeniedError, PuhuiError
-from tests.fakes.datashare_world import BANK, FIRM, NOW, OTHER, RIVAL, World, caller
+from services.kit.identity import Caller
+from tests.fakes.datashare_world import BANK, FIRM, NOW, OTHER, RIVAL, TERMS, World, caller
 
 
 @pytest.fixture
@@ -87,6 +88,25 @@ class TestRelease:
             ("vat_invoice", "par_tax"),
             ("court_case", "par_court"),
         ]
+        assert not any(b"elsewhere" in series.content for series in result.series)
+        coverage = dict(result.coverage)
+        assert coverage["vat_invoice"] is CoverageState.NOT_CONSENTED
+        assert coverage["court_case"] is CoverageState.SUPPLIED
+
+    async def test_it_says_which_period_was_open(self, world: World) -> None:
+        consent = await world.granted()
+        narrower = Period(date(2024, 1, 1), date(2024, 12, 31))
+        whole = await released(world, world.item(consent))
+        part = await released(world, world.item(consent, period=narrower))
+        assert (whole.period, part.period) == (TERMS.data_period, narrower)
+
+    async def test_it_says_whether_something_of_it_is_simulated(self, world: World) -> None:
+        consent = await world.granted()
+        assert not (await released(world, world.item(consent))).simulated
+        world.supply("sub_0001", "tax_filing", "par_elsewhere", simulated=True)
+        assert not (await released(world, world.item(consent))).simulated
+        world.supply("sub_0001", "court_case", "par_court", simulated=True)
+        assert (await released(world, world.item(consent))).simulated
 
 
 class TestRefusal:
@@ -104,6 +124,19 @@ class TestRefusal:
             (Outcome.RELEASED, "", 2),
             (Outcome.REFUSED, "CONSENT_WITHDRAWN", 3),
             (Outcome.RELEASED, "", 2),
+        ]
+
+    async def test_it_records_which_types_were_wanted(self, world: World) -> None:
+        consent = await world.granted()
+        all_of_it = world.item(consent, purpose="model_training")
+        one = world.item(consent, purpose="model_training", record_types=("vat_invoice",))
+        theirs = replace(world.item(consent), caller=caller(OTHER))
+        await world.fetched(all_of_it, one, theirs)
+        assert [(access.record_types, access.consent_revision) for access in world.recorded()] == [
+            (("tax_filing", "vat_invoice"), 2),
+            (("vat_invoice",), 2),
+            # Another bank learns nothing of the consent from its own list.
+            ((), 0),
         ]
 
     async def test_another_banks_consent_is_as_if_there_were_none(self, world: World) -> None:
@@ -211,6 +244,16 @@ class TestList:
         assert await listed(BANK, "sub_0001") == [("sub_0001", "A bank")]
         with pytest.raises(PermissionDeniedError) as caught:
             await listed(FIRM, "sub_0002")
+        assert caught.value.reason == "NOT_YOURS"
+
+    @pytest.mark.parametrize("subject_id", [None, ""])
+    async def test_a_firm_that_is_no_subject_sees_nothing(
+        self, world: World, subject_id: str | None
+    ) -> None:
+        await world.fetched(world.item(None))
+        nobody = Caller("par_firm", "FIRM", subject_id)
+        with pytest.raises(PermissionDeniedError) as caught:
+            await world.accesses(nobody, "", "", 10)
         assert caught.value.reason == "NOT_YOURS"
 
     async def test_pages_meet(self, world: World) -> None:

@@ -74,8 +74,12 @@ class TestMonths:
 
     def test_the_last_sixty_end_with_this_month_in_china(self) -> None:
         new_year_in_china = datetime(2025, 12, 31, 16, 0, tzinfo=UTC)
-        assert last_months(new_year_in_china, 60) == (202102, 202601)
-        assert last_months(new_year_in_china - timedelta(seconds=1), 1) == (202512, 202512)
+        assert last_months(new_year_in_china, 60) == Period(date(2021, 2, 1), date(2026, 1, 31))
+        december = Period(date(2025, 12, 1), date(2025, 12, 31))
+        assert last_months(new_year_in_china - timedelta(seconds=1), 1) == december
+        assert last_months(datetime(2024, 2, 29, tzinfo=UTC), 14) == Period(
+            date(2023, 1, 1), date(2024, 2, 29)
+        )
 
 
 class TestDecide:
@@ -83,6 +87,7 @@ class TestDecide:
         found = scope(FETCH)
         assert found.record_types == {"vat_invoice", "tax_filing"} | OPEN
         assert (found.first_month, found.last_month) == (202301, 202612)
+        assert found.period == TERMS.data_period
         consented, free = found.queries
         assert set(consented.record_types) == {"vat_invoice", "tax_filing"}
         assert consented.provider_ids == frozenset({"par_tax"})
@@ -94,13 +99,15 @@ class TestDecide:
         assert [query.record_types for query in found.queries] == [("vat_invoice",)]
 
     def test_a_period_within_the_consents_is_taken_as_it_is(self) -> None:
-        found = scope(replace(FETCH, period=Period(date(2024, 1, 1), date(2024, 6, 30))))
-        assert (found.first_month, found.last_month) == (202401, 202406)
+        period = Period(date(2024, 1, 1), date(2024, 7, 30))
+        found = scope(replace(FETCH, period=period))
+        assert (found.first_month, found.last_month, found.period) == (202401, 202406, period)
 
     def test_without_a_consent_what_is_open_is_read_for_sixty_months(self) -> None:
         found = scope(BARE, None)
         assert found.record_types == OPEN
         assert (found.first_month, found.last_month) == (202106, 202605)
+        assert found.period == Period(date(2021, 6, 1), date(2026, 5, 31))
         assert [query.provider_ids for query in found.queries] == [None]
 
     @pytest.mark.parametrize(
@@ -143,6 +150,7 @@ class TestCoverage:
             RULES.coverage(
                 scope(FETCH),
                 present={"vat_invoice", "registration"},
+                left_out=set(),
                 supplied={"vat_invoice", "tax_filing", "registration", "court_case"},
             )
         )
@@ -159,12 +167,25 @@ class TestCoverage:
         }
 
     def test_what_was_not_asked_for_is_told_only_if_the_consent_leaves_it_out(self) -> None:
-        found = RULES.coverage(scope(replace(FETCH, record_types=("vat_invoice",))), set(), set())
+        found = RULES.coverage(
+            scope(replace(FETCH, record_types=("vat_invoice",))), set(), set(), set()
+        )
         assert dict(found) == {
             "vat_invoice": CoverageState.NOT_SUPPLIED,
             "social_insurance": CoverageState.NOT_CONSENTED,
             "credit_facility": CoverageState.NOT_CONSENTED,
         }
+
+    @pytest.mark.parametrize("present", [set(), {"vat_invoice"}])
+    def test_a_provider_that_is_left_out_is_not_consented(self, present: set[str]) -> None:
+        found = RULES.coverage(
+            scope(replace(FETCH, record_types=("vat_invoice", "tax_filing"))),
+            present=present,
+            left_out={"vat_invoice"},
+            supplied={"vat_invoice"},
+        )
+        assert dict(found)["vat_invoice"] is CoverageState.NOT_CONSENTED
+        assert dict(found)["tax_filing"] is CoverageState.NOT_SUPPLIED
 
 
 def test_a_leaf_attests_every_field_of_an_access() -> None:

@@ -11,7 +11,9 @@ from services.kit.errors import (
     FailedPreconditionError,
     InvalidArgumentError,
     NotFoundError,
+    PermissionDeniedError,
 )
+from services.kit.identity import Caller
 from tests.fakes.datashare_world import (
     BANK,
     COURT,
@@ -143,6 +145,15 @@ class TestParties:
         world.clock.at = TERMS.expires_at
         assert await listed(FIRM, State.ACTIVE) == []
         assert await listed(FIRM, State.EXPIRED) == both
+
+    @pytest.mark.parametrize("subject_id", [None, ""])
+    async def test_a_firm_that_is_no_subject_is_listed_nothing(
+        self, world: World, subject_id: str | None
+    ) -> None:
+        await world.granted()
+        with pytest.raises(PermissionDeniedError) as caught:
+            await world.consents.list(Caller("par_firm", "FIRM", subject_id), None, "", 10)
+        assert caught.value.reason == "NOT_YOURS"
 
     async def test_pages_meet(self, world: World) -> None:
         made = [(await world.requested()).core.consent_id for _ in range(5)]

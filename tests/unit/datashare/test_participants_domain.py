@@ -41,7 +41,12 @@ def test_a_registration_fits_its_role(
 ) -> None:
     def run() -> None:
         check_registration(
-            role, kind, has_subject=subject, historical_source=historical, kinds={"tax", "court"}
+            role,
+            kind,
+            has_subject=subject,
+            historical_source=historical,
+            simulated_source=False,
+            kinds={"tax", "court"},
         )
 
     if not fields:
@@ -51,6 +56,19 @@ def test_a_registration_fits_its_role(
         run()
     assert caught.value.reason == "FIELD_INVALID"
     assert [problem.field for problem in caught.value.fields] == fields
+
+
+def test_only_a_provider_is_a_simulated_source() -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        check_registration(
+            Role.BANK,
+            "",
+            has_subject=False,
+            historical_source=False,
+            simulated_source=True,
+            kinds={"tax"},
+        )
+    assert [problem.field for problem in caught.value.fields] == ["simulated_source"]
 
 
 def test_a_secret_is_the_random_bytes_in_base64url_and_kept_as_a_hash() -> None:

@@ -83,7 +83,8 @@ class SubjectSummary(_message.Message):
     @_builtins.property
     def period(self) -> _types_pb2.DatePeriod:
         """What of occurrence was opened: the consent's data period, or the narrower one asked for; without
-        a consent the window that was read. Types open by law are not limited by its first day.
+        a consent the window that was read. Months that lie wholly in it are in; types open by law are
+        not limited by its first day.
         """
 
     def __init__(

@@ -5,7 +5,7 @@ from alembic import op
 
 from services.kit.db import UtcTime
 
-revision = "4670c0dc719d"
+revision = "1615017ff21a"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -132,6 +132,7 @@ def upgrade() -> None:
         sa.Column("historical_source", sa.Boolean(), nullable=False),
         sa.Column("standing", sa.String(length=16), nullable=False),
         sa.Column("registered_at", UtcTime(), nullable=False),
+        sa.Column("simulated_source", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("participant_id", name=op.f("pk_participant")),
         sa.UniqueConstraint("subject_id", name=op.f("uq_participant_subject_id")),
     )
@@ -204,7 +205,9 @@ def upgrade() -> None:
         sa.Column("provider_id", sa.String(length=64), nullable=False),
         sa.Column("revision", sa.BigInteger(), nullable=False),
         sa.Column("derived_revision", sa.BigInteger(), nullable=False),
+        sa.Column("first_known_at", UtcTime(), nullable=False),
         sa.Column("known_at", UtcTime(), nullable=False),
+        sa.Column("simulated", sa.Boolean(), nullable=False),
         sa.Column("first_month", sa.Integer(), nullable=False),
         sa.Column("last_month", sa.Integer(), nullable=False),
         sa.Column("content", sa.LargeBinary(), nullable=False),
