@@ -93,6 +93,7 @@ async def join_provider(operator: Client, key: str) -> Member:
         f"Simulated provider 模拟数据源 {key}",
         provider_kind=KINDS[key],
         historical_source=True,
+        simulated_source=True,
     )
     issued = await operator.issue_key(member.participant_id)
     return Member(member.participant_id, "", issued.api_key)

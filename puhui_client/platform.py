@@ -94,6 +94,7 @@ class PlatformMethods(Methods):
         uscc: str = "",
         subject_id: str = "",
         historical_source: bool = False,
+        simulated_source: bool = False,
         request_id: str | None = None,
     ) -> Participant:
         """As the operator, let somebody take part.
@@ -105,6 +106,7 @@ class PlatformMethods(Methods):
             uscc: of a firm, its registration number; or else `subject_id`.
             subject_id: of a firm, the platform's id of it.
             historical_source: of a provider, its records may count as known when obtained.
+            simulated_source: of a provider, its records are simulated; results say so.
             request_id: None makes one.
         """
         subject = subject_ref(uscc=uscc, subject_id=subject_id) if uscc or subject_id else None
@@ -115,6 +117,7 @@ class PlatformMethods(Methods):
             provider_kind=provider_kind,
             subject=subject,
             historical_source=historical_source,
+            simulated_source=simulated_source,
         )
         answer = await self._transport.unary(self._participants.RegisterParticipant, request)
         return answer.participant

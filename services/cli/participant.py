@@ -39,6 +39,12 @@ async def register(
             "--historical", help="Of a provider: its imports count as known when obtained."
         ),
     ] = False,
+    simulated: Annotated[
+        bool,
+        typer.Option(
+            "--simulated", help="Of a provider: its records are simulated; results say so."
+        ),
+    ] = False,
 ) -> None:
     """As the operator, let somebody take part."""
     async with session.client() as client:
@@ -49,6 +55,7 @@ async def register(
             uscc=subject if is_uscc(subject) else "",
             subject_id="" if is_uscc(subject) else subject,
             historical_source=historical,
+            simulated_source=simulated,
         )
     _show(session, participant)
 
@@ -181,6 +188,7 @@ def _show(session: Session, participant: "Participant") -> None:
                 ("kind", participant.provider_kind),
                 ("subject", participant.subject_id),
                 ("historical", "yes" if participant.historical_source else ""),
+                ("simulated", "yes" if participant.simulated_source else ""),
                 ("standing", _standing(participant)),
             ],
         ),

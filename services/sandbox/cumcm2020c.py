@@ -41,7 +41,7 @@ from services.datashare.subjects.uscc import make
 from services.sandbox.delivery import Delivery, Provider
 from services.sandbox.wire import cny, date_of, obtained_on, subject_of
 
-TAX = Provider("tax", "tax", "CUMCM 2020 C invoices 数模2020C题发票数据")
+TAX = Provider("tax", "tax", "CUMCM 2020 C invoices 数模2020C题发票数据", simulated=False)
 LAST_DAY = date(2020, 2, 29)
 """The end of the month that the set's last invoices are of."""
 

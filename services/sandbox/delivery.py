@@ -14,11 +14,13 @@ class Provider:
         key: short name, unique in the sandbox.
         kind: provider kind of the catalogue.
         name: as registered on the platform.
+        simulated: whether its records are made up.
     """
 
     key: str
     kind: str
     name: str
+    simulated: bool = True
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,12 @@ class Members:
         async with self.client(self._operator_key) as operator:
             return {
                 p.key: await _join(
-                    operator, "PROVIDER", p.name, provider_kind=p.kind, historical_source=True
+                    operator,
+                    "PROVIDER",
+                    p.name,
+                    provider_kind=p.kind,
+                    historical_source=True,
+                    simulated_source=p.simulated,
                 )
                 for p in providers
             }
@@ -181,9 +186,15 @@ async def _join(
     provider_kind: str = "",
     uscc: str = "",
     historical_source: bool = False,
+    simulated_source: bool = False,
 ) -> Member:
     participant = await operator.register_participant(
-        role, name, provider_kind=provider_kind, uscc=uscc, historical_source=historical_source
+        role,
+        name,
+        provider_kind=provider_kind,
+        uscc=uscc,
+        historical_source=historical_source,
+        simulated_source=simulated_source,
     )
     key = await operator.issue_key(participant.participant_id)
     return Member(participant.participant_id, name, key.api_key, participant.subject_id)
