@@ -182,6 +182,7 @@ class Delivery:
         self._report = PushReport(delivery_id)
         self._pending: deque[_Pending] = deque()
         self._acks = 0
+        self._source_failure: Exception | None = None
         # After a failure one batch goes at a time until an ack: gRPC does not tell why a call ended
         # while something was being written, so that a refusal would look like a lost connection.
         self._careful = False
@@ -238,7 +239,11 @@ class Delivery:
             if sender is not None:
                 sender.cancel()
                 with suppress(asyncio.CancelledError):
-                    await sender  # a failure of the rows' source is told before all others
+                    await sender
+            # Told before all others, and never lost where the sender was cancelled: a source that
+            # failed gives nothing any more, so another session would take it for ended.
+            if self._source_failure is not None:
+                raise self._source_failure
 
     async def _send(
         self,
@@ -254,7 +259,11 @@ class Delivery:
                 await stream.write(_request(pending))
             while True:
                 await room.acquire()
-                following = await self._following(batches, last_sequence)
+                try:
+                    following = await self._following(batches, last_sequence)
+                except Exception as error:
+                    self._source_failure = error
+                    raise
                 if following is None:
                     return
                 self._pending.append(following)
@@ -349,7 +358,7 @@ class _Stream:
             raise _lost("the stream broke while a batch was on its way") from None
 
     async def done_writing(self) -> None:
-        with suppress(aio.AioRpcError):
+        with suppress(aio.AioRpcError, asyncio.InvalidStateError):
             await self._call.done_writing()
 
     async def read(self) -> PushRecordsResponse:
