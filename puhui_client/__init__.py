@@ -12,7 +12,7 @@ Example:
     >>> async def main(api_key: str) -> None:
     ...     headcount = records.social_insurance(
     ...         record_id="2024-05",
-    ...         uscc="91110000MA00000000",
+    ...         uscc="91110000MA00000077",
     ...         occurred=(date(2024, 5, 1), date(2024, 5, 31)),
     ...         obtained_at=datetime(2024, 6, 10, tzinfo=UTC),
     ...         headcount=42,

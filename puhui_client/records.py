@@ -8,7 +8,7 @@ Example:
     >>> from puhui_client import records
     >>> invoice = records.vat_invoice(
     ...     record_id="output:24111:00041",
-    ...     uscc="91110000MA00000000",
+    ...     uscc="91110000MA00000077",
     ...     occurred=date(2024, 5, 3),
     ...     obtained_at=datetime(2024, 5, 4, 2, 0, tzinfo=UTC),
     ...     number="00041",

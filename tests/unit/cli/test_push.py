@@ -73,8 +73,8 @@ def test_a_delivery_resumes(call: Run, platform: FakePlatform, tmp_path: Path) -
 def test_csv(call: Run, platform: FakePlatform, tmp_path: Path) -> None:
     (tmp_path / "staff.csv").write_text(
         "provider_record_id,subject.uscc,period,obtained_at,headcount\n"
-        "1,91110000MA00000000,2024-05,2024-06-01T08:00:00+08:00,12\n"
-        "2,91110000MA00000000,2024-06,2024-07-01T08:00:00+08:00,twelve\n"
+        "1,91110000MA00000077,2024-05,2024-06-01T08:00:00+08:00,12\n"
+        "2,91110000MA00000077,2024-06,2024-07-01T08:00:00+08:00,twelve\n"
     )
     done = call("push", "staff.csv", "--type", "social_insurance", "--json").document
     assert (done["sent"], done["accepted"], done["unreadable"]) == (1, 1, 1)

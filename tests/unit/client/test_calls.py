@@ -271,7 +271,7 @@ async def test_summaries_decisions_and_accesses(client: Client, platform: FakePl
     platform.answer(
         "ListDecisions", decisions_pb2.ListDecisionsResponse(decisions=[DECISION.decision])
     )
-    assert await client.resolve_subject("91110000MA00000000") == "sub_1"
+    assert await client.resolve_subject("91110000MA00000077") == "sub_1"
     fetched = await client.fetch_summary(
         "sub_1",
         "con_1",
@@ -319,10 +319,10 @@ async def test_the_operator(client: Client, platform: FakePlatform) -> None:
     platform.answer(
         "RevokeKey", participants_pb2.RevokeKeyResponse(revoked_at=Timestamp(seconds=1704067200))
     )
-    await client.register_participant("FIRM", "firm", uscc="91110000MA00000000")
+    await client.register_participant("FIRM", "firm", uscc="91110000MA00000077")
     await client.register_participant("PROVIDER", "tax", provider_kind="tax")
     firm, provider = platform.requests("RegisterParticipant")
-    assert (firm.role, firm.subject.uscc) == (access_pb2.ROLE_FIRM, "91110000MA00000000")
+    assert (firm.role, firm.subject.uscc) == (access_pb2.ROLE_FIRM, "91110000MA00000077")
     assert (provider.provider_kind, provider.HasField("subject")) == ("tax", False)
     await client.set_standing("par_1", "SUSPENDED")
     assert platform.requests("SetStanding")[0].standing == participants_pb2.STANDING_SUSPENDED

@@ -11,7 +11,7 @@ from puhui_client import records, values
 OBTAINED = datetime(2024, 6, 1, tzinfo=UTC)
 HEAD: dict[str, Any] = {
     "record_id": "r1",
-    "uscc": "91110000MA00000000",
+    "uscc": "91110000MA00000077",
     "occurred": date(2024, 5, 3),
     "obtained_at": OBTAINED,
 }
@@ -63,7 +63,7 @@ def test_what_is_built_follows_the_rules_of_the_protocol(record_type: str) -> No
     record = BUILT[record_type]()
     assert record.record_type == record.WhichOneof("payload") == record_type
     assert not protovalidate.collect_violations(record)
-    assert record.subject.uscc == "91110000MA00000000"
+    assert record.subject.uscc == "91110000MA00000077"
 
 
 def test_what_is_left_out_is_unset_and_zero_is_not() -> None:
