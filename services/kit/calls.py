@@ -273,10 +273,10 @@ class Pipeline:
         try:
             caller = await self._authenticate(call.metadata)
             if caller.role not in endpoint.roles:
-                role = caller.role.lower()
                 raise PermissionDeniedError(
                     "ROLE_NOT_ALLOWED",
-                    f"a {role} may not call {endpoint.method}: WhoAmI lists what it may",
+                    f"the role {caller.role} may not call {endpoint.method}: "
+                    "WhoAmI lists what it may",
                 )
         except (UnauthenticatedError, PermissionDeniedError) as error:
             if self._refused:
