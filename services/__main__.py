@@ -15,7 +15,7 @@ from typing import Any
 import uvloop
 
 from services.kit.clock import SystemClock
-from services.kit.config import ConfigError, describe, load
+from services.kit.config import ConfigError, check_sections, describe, load
 from services.kit.ids import RandomIds
 from services.kit.service import run_until_signal
 from services.kit.telemetry import configure_logs
@@ -32,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     configure_logs(arguments.log_level)
     try:
+        if arguments.config is not None:
+            check_sections(arguments.config, SERVICES)
         if arguments.service == "all":
             from services import embedded
 
