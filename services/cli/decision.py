@@ -47,7 +47,7 @@ async def show(
         ),
         "Reproduced: the model gives the same result again."
         if answer.reproduced
-        else "[red]Not reproduced: the model gives another result now.[/]",
+        else f"[red]Not reproduced: {answer.remark}.[/]",
     )
 
 

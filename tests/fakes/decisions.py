@@ -8,8 +8,11 @@ from datetime import datetime
 
 from services.kit.errors import NotFoundError, PuhuiError
 from services.scoring.decisions.app import OrderCall, Released
-from services.scoring.decisions.domain import Decision, Outcome, Reason
+from services.scoring.decisions.domain import Decision, Inputs, Outcome, Read, Reason
 from services.scoring.features.domain import Coverage, FeatureVector, FirmSummary
+
+
+INPUTS = Inputs(1, ("sold", "headcount"), ("log_cny", "count"))
 
 
 class FakeDecisions:
@@ -18,6 +21,7 @@ class FakeDecisions:
     def __init__(self) -> None:
         self.made: dict[str, Decision] = {}
         self.requests: dict[tuple[str, str], str] = {}
+        self.reads: list[Read] = []
 
     async def by_request(
         self, keys: Sequence[tuple[str, str]]
@@ -45,6 +49,9 @@ class FakeDecisions:
         ]
         return sorted(found, key=lambda made: made.decision_id, reverse=True)[:limit]
 
+    async def add_read(self, read: Read) -> None:
+        self.reads.append(read)
+
 
 class FakeWork:
     """Transactions that take effect at once."""
@@ -63,22 +70,42 @@ class FakeWork:
 
 @dataclass(frozen=True)
 class AddingModel:
-    """PD is the sum of the features that are there, capped at 1."""
+    """PD is the sum of the features that are there, capped at 1.
+
+    Args:
+        version: its version.
+        model_class: how much its PD may be believed.
+        inputs: what its features are.
+        words: of its reason.
+        chokes_on: a sum of sales that it cannot compute with.
+        cannot_score: a PD that it cannot score.
+        shift: of the PD.
+    """
 
     version: str
     model_class: str = "SIMULATED"
+    inputs: Inputs = INPUTS
+    words: str = "low sales"
+    chokes_on: float | None = None
+    cannot_score: float | None = None
+    shift: float = 0.0
 
     def features(self, summary: FirmSummary, as_of: datetime) -> FeatureVector:
         sold = sum(sum(series.columns.get("output_net", ())) / 1e4 for series in summary.series)
+        if sold == self.chokes_on:
+            raise ZeroDivisionError
         return FeatureVector((sold, math.nan), (None, Coverage.NOT_SUPPLIED))
 
     def score(self, vectors: Sequence[FeatureVector]) -> list[Outcome]:
         return [self._outcome(vector) for vector in vectors]
 
     def _outcome(self, vector: FeatureVector) -> Outcome:
-        pd = min(1.0, sum(value for value in vector.values if not math.isnan(value)))
+        there = [value for value in vector.values if not math.isnan(value)]
+        pd = min(1.0, sum(there) + self.shift)
+        if pd == self.cannot_score:
+            raise ZeroDivisionError
         points = -100 * pd
-        reason = Reason("SALES_LOW", points, "销售偏低", "low sales", ())
+        reason = Reason("SALES_LOW", points, "销售偏低", self.words, ("sold",))
         return Outcome(pd, round(600 + points), "B", 600.0, {"sales": points}, (reason,))
 
 
@@ -89,7 +116,7 @@ class FakeModels:
     loaded: dict[str, AddingModel]
     in_service: str | None
 
-    def get(self, version: str | None) -> AddingModel:
+    async def get(self, version: str | None) -> AddingModel:
         model = self.loaded.get(version or self.in_service or "")
         if model is None:
             raise NotFoundError("MODEL_NOT_FOUND", "no such model")

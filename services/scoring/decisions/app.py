@@ -2,7 +2,7 @@
 
 Invariants: the access comes first and the decision names it; a decision is stored before it is
 answered; a replay passes the consent again and gets the stored decision; a refused order leaves no
-decision.
+decision; every reading of a stored decision is recorded before it is answered.
 """
 
 import asyncio
@@ -13,12 +13,31 @@ from datetime import datetime
 from typing import Protocol
 
 from services.kit.clock import Clock
-from services.kit.errors import FailedPreconditionError, PuhuiError
+from services.kit.errors import (
+    FailedPreconditionError,
+    NotFoundError,
+    PermissionDeniedError,
+    PuhuiError,
+)
 from services.kit.identity import Caller
 from services.kit.ids import Ids
-from services.scoring.decisions.domain import Decision, Order, Outcome, readable, replayed
+from services.scoring.decisions.domain import (
+    Decision,
+    Inputs,
+    Order,
+    Outcome,
+    Read,
+    Reading,
+    Use,
+    check_use,
+    difference,
+    notices,
+    readable,
+    replayed,
+)
 from services.scoring.features.domain import FeatureVector, FirmSummary
-from services.scoring.features.registry import insufficient
+from services.scoring.features.firm import china_day
+from services.scoring.features.registry import as_opened, insufficient
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +95,13 @@ class Model(Protocol):
         """SIMULATED, EXPERT, UNVALIDATED or VALIDATED."""
         ...
 
+    @property
+    def inputs(self) -> Inputs:
+        """What its features are."""
+        ...
+
     def features(self, summary: FirmSummary, as_of: datetime) -> FeatureVector:
-        """Return its inputs."""
+        """Return the values of its features."""
         ...
 
     def score(self, vectors: Sequence[FeatureVector]) -> list[Outcome]:
@@ -88,7 +112,7 @@ class Model(Protocol):
 class Models(Protocol):
     """The models that can answer."""
 
-    def get(self, version: str | None) -> Model:
+    async def get(self, version: str | None) -> Model:
         """Return a model; None is the one in service.
 
         Raises:
@@ -122,6 +146,10 @@ class Decisions(Protocol):
         self, *, caller_id: str | None, subject_id: str | None, before: str | None, limit: int
     ) -> list[Decision]:
         """Return decisions, newest first, with ids below `before`."""
+        ...
+
+    async def add_read(self, read: Read) -> None:
+        """Record a reading."""
         ...
 
 
@@ -162,13 +190,14 @@ class Scoring:
 
         Returns:
             A decision or a PuhuiError per call, in their order: datashare's reason of refusal,
-            MODEL_NOT_FOUND, DATA_INSUFFICIENT or REQUEST_ID_REUSED.
+            MODEL_NOT_FOUND, DATA_INSUFFICIENT or REQUEST_ID_REUSED; whatever the model raised for
+            one that it failed on.
         """
         results: list[Decision | Exception | None] = [None] * len(calls)
         models: dict[int, Model] = {}
         for index, call in enumerate(calls):
             try:
-                models[index] = self._models.get(call.order.model_version)
+                models[index] = await self._models.get(call.order.model_version)
             except PuhuiError as error:
                 results[index] = error
         asked = list(models)
@@ -190,7 +219,7 @@ class Scoring:
         results: list[Decision | Exception | None],
     ) -> None:
         keys = {index: _key(calls[index]) for index in released}
-        lacking: dict[int, PuhuiError] = {}
+        lacking: dict[int, Exception] = {}
         fresh: dict[Model, list[tuple[int, FeatureVector]]] = {}
         for index, answer in released.items():
             problem = _problem(answer.summary)
@@ -198,23 +227,33 @@ class Scoring:
                 lacking[index] = problem
                 continue
             model = models[index]
-            vector = model.features(answer.summary, answer.as_of)
+            try:
+                vector = model.features(answer.summary, answer.as_of)
+            except Exception as error:  # noqa: BLE001 - one firm's data must not fail the others
+                lacking[index] = error
+                continue
             fresh.setdefault(model, []).append((index, vector))
         made: dict[int, Decision] = {}
         for model, rows in fresh.items():
-            outcomes = await asyncio.to_thread(model.score, [vector for _, vector in rows])
+            outcomes = await _outcomes(model, [vector for _, vector in rows])
             for (index, vector), outcome in zip(rows, outcomes, strict=True):
+                if isinstance(outcome, Exception):
+                    lacking[index] = outcome
+                    continue
+                summary, as_of = released[index].summary, released[index].as_of
                 made[index] = Decision(
                     decision_id=self._ids.new("dec"),
                     caller_id=calls[index].caller.participant_id,
                     order=calls[index].order,
                     access_id=released[index].access_id,
-                    as_of=released[index].as_of,
+                    as_of=as_of,
                     decided_at=self._clock.now(),
                     model_version=model.version,
                     model_class=model.model_class,
+                    inputs=model.inputs,
                     features=vector,
-                    coverage=dict(released[index].summary.coverage),
+                    coverage=dict(as_opened(summary, china_day(as_of)).coverage),
+                    notices=notices(model.model_class, simulated_data=summary.simulated),
                     outcome=outcome,
                 )
         # Replays, and who lost a race on the same request_id, answer what is stored. They are found
@@ -238,24 +277,55 @@ class Scoring:
             except PuhuiError as error:
                 results[index] = error
 
-    async def reproduce(self, decision_id: str, caller: Caller) -> tuple[Decision, bool]:
+    async def read(self, decision_id: str, use: Use, caller: Caller) -> Reading:
         """Return a stored decision and whether its model gives the same outcome again.
 
         Raises:
-            NotFoundError: NOT_FOUND; MODEL_NOT_FOUND when the model's folder is gone.
+            PermissionDeniedError: ROLE_NOT_ALLOWED, the use is not the caller's.
+            NotFoundError: NOT_FOUND.
         """
-        async with self._work.read() as decisions:
-            found = await decisions.get(decision_id)
-        decision = readable(found, caller_id=caller.participant_id, subject_id=caller.subject_id)
-        model = self._models.get(decision.model_version)
-        [again] = await asyncio.to_thread(model.score, [decision.features])
-        return decision, again == decision.outcome
+        check_use(use, caller.role)
+        async with self._work.begin() as decisions:
+            decision = readable(await decisions.get(decision_id), caller)
+            await decisions.add_read(
+                Read(
+                    read_id=self._ids.new("read"),
+                    decision_id=decision_id,
+                    subject_id=decision.order.subject_id,
+                    reader_id=caller.participant_id,
+                    role=caller.role,
+                    use=use,
+                    read_at=self._clock.now(),
+                )
+            )
+        return Reading(decision, await self._remark(decision))
+
+    async def _remark(self, decision: Decision) -> str:
+        """Return why a decision cannot be reproduced; empty when it is."""
+        try:
+            model = await self._models.get(decision.model_version)
+        except NotFoundError:
+            return "the model's folder is gone or cannot be served any more"
+        if model.inputs != decision.inputs:
+            return "the features have changed since"
+        [again] = await _outcomes(model, [decision.features])
+        if isinstance(again, Exception):
+            return "the model cannot compute it any more"
+        return difference(decision.outcome, again)
 
     async def page(
         self, caller: Caller, subject_id: str | None, before: str | None, limit: int
     ) -> list[Decision]:
-        """Return a firm's decisions to the firm, a bank's own to the bank, newest first."""
+        """Return a firm's decisions to the firm, a bank's own to the bank, newest first.
+
+        Raises:
+            PermissionDeniedError: NOT_YOURS, the caller is a firm without a subject.
+        """
         firm = caller.role == "FIRM"
+        if firm and not caller.subject_id:
+            raise PermissionDeniedError(
+                "NOT_YOURS", "this firm is not linked to a subject: ask the operator to link it"
+            )
         async with self._work.read() as decisions:
             return await decisions.page(
                 caller_id=None if firm else caller.participant_id,
@@ -267,6 +337,18 @@ class Scoring:
 
 def _key(call: OrderCall) -> tuple[str, str]:
     return call.caller.participant_id, call.order.request_id
+
+
+async def _outcomes(
+    model: Model, vectors: Sequence[FeatureVector]
+) -> Sequence[Outcome | Exception]:
+    """Return what a model says of each; one that it fails on does not touch the others."""
+    try:
+        return await asyncio.to_thread(model.score, vectors)
+    except Exception as error:  # noqa: BLE001 - found out one by one below
+        if len(vectors) == 1:
+            return [error]
+    return [(await _outcomes(model, [vector]))[0] for vector in vectors]
 
 
 def _problem(summary: FirmSummary) -> PuhuiError | None:

@@ -7,17 +7,19 @@ import asyncio
 from collections.abc import Sequence
 from datetime import UTC, timedelta
 
+import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from puhui.common.v1 import types_pb2
 from puhui.datashare.v1 import accesses_pb2
 from services.kit.client import Channel
 from services.kit.clock import Clock
-from services.kit.errors import PuhuiError
+from services.kit.errors import InternalError, PuhuiError
 from services.kit.status import error_from_status
 from services.scoring.decisions.app import OrderCall, Released
 from services.scoring.reader import read_summary
 
+_log = structlog.get_logger()
 METHOD = "/puhui.datashare.v1.AccessService/BatchFetchSummaries"
 
 
@@ -60,16 +62,19 @@ class DatashareSummaries:
             )
         except PuhuiError as error:
             return [error] * len(calls)
-        return [
-            Released(
-                result.released.access_id,
-                result.released.summary.as_of.ToDatetime(tzinfo=UTC),
-                read_summary(result.released.summary),
-            )
-            if result.HasField("released")
-            else error_from_status(result.refused)
-            for result in response.results
-        ]
+        return [_answer(result) for result in response.results]
+
+
+def _answer(result: accesses_pb2.BatchFetchResult) -> Released | PuhuiError:
+    if not result.HasField("released"):
+        return error_from_status(result.refused)
+    released = result.released
+    try:
+        summary = read_summary(released.summary)
+    except ValueError as error:
+        _log.error("summary cannot be read", access_id=released.access_id, problem=str(error))
+        return InternalError("INTERNAL", "a fault of ours: report the trace id")
+    return Released(released.access_id, released.summary.as_of.ToDatetime(tzinfo=UTC), summary)
 
 
 def _fetch(call: OrderCall) -> accesses_pb2.SummaryFetch:

@@ -1,19 +1,42 @@
 """What a decision is, and who may read it.
 
-Invariants: a decision names the access under which its data was read; it is never changed; the same
-features under the same model version give the same outcome again, to the last bit.
+Invariants: a decision names the access under which its data was read; it is never changed; it
+carries the names and units of its features, so that it can be told whatever becomes of its model;
+the same features under the same model version give the same outcome again, to the last bit.
 """
 
+import enum
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.kit.errors import AlreadyExistsError, NotFoundError
+from services.kit.errors import (
+    AlreadyExistsError,
+    NotFoundError,
+    PermissionDeniedError,
+)
+from services.kit.identity import Caller
 from services.scoring.features.domain import Coverage, FeatureVector
 
-SIMULATED = "SIMULATED"
+REGULATOR = "REGULATOR"
+
+
+class NoticeCode(enum.StrEnum):
+    """What the reader of a decision must know."""
+
+    MODEL_SIMULATED = "MODEL_SIMULATED"
+    MODEL_UNVALIDATED = "MODEL_UNVALIDATED"
+    DATA_SIMULATED = "DATA_SIMULATED"
+
+
+class Use(enum.StrEnum):
+    """What a stored decision is read for."""
+
+    EXPLANATION = "EXPLANATION"
+    DISPUTE = "DISPUTE"
+    SUPERVISION = "SUPERVISION"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +116,21 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Inputs:
+    """What the values of a decision's features are.
+
+    Args:
+        version: of the features' definitions.
+        names: in the order of the values.
+        units: in the same order.
+    """
+
+    version: int
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """A score that was given.
 
@@ -105,8 +143,10 @@ class Decision:
         decided_at: when.
         model_version: which model.
         model_class: SIMULATED, EXPERT, UNVALIDATED or VALIDATED.
-        features: the model's inputs.
+        inputs: what the features are.
+        features: their values.
         coverage: which record types were there, and why others not.
+        notices: what its reader must know.
         outcome: what the model said.
     """
 
@@ -118,8 +158,10 @@ class Decision:
     decided_at: datetime
     model_version: str
     model_class: str
+    inputs: Inputs
     features: FeatureVector
     coverage: Mapping[str, Coverage]
+    notices: tuple[NoticeCode, ...]
     outcome: Outcome
 
     @property
@@ -141,15 +183,93 @@ def replayed(order: Order, earlier: Decision) -> Decision:
     return earlier
 
 
-def readable(decision: Decision | None, *, caller_id: str, subject_id: str | None) -> Decision:
-    """Return the decision if it is the caller's own or about the caller.
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A reading of a stored decision.
+
+    Args:
+        read_id: opaque.
+        decision_id: which.
+        subject_id: the firm that it is about.
+        reader_id: who read it.
+        role: in which role.
+        use: what for.
+        read_at: when.
+    """
+
+    read_id: str
+    decision_id: str
+    subject_id: str
+    reader_id: str
+    role: str
+    use: Use
+    read_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A stored decision, and whether its model gives it again.
+
+    Args:
+        decision: as it was stored.
+        remark: why it was not reproduced; empty when it was.
+    """
+
+    decision: Decision
+    remark: str
+
+
+def notices(model_class: str, *, simulated_data: bool) -> tuple[NoticeCode, ...]:
+    """Return what the reader of a decision must know."""
+    of_model = f"MODEL_{model_class}"
+    found = [NoticeCode(of_model)] if of_model in NoticeCode.__members__ else []
+    return (*found, *([NoticeCode.DATA_SIMULATED] if simulated_data else []))
+
+
+def check_use(use: Use, role: str) -> None:
+    """Refuse a use that is not the role's.
+
+    Raises:
+        PermissionDeniedError: ROLE_NOT_ALLOWED.
+    """
+    if (use is Use.SUPERVISION) != (role == REGULATOR):
+        raise PermissionDeniedError(
+            "ROLE_NOT_ALLOWED",
+            "a regulator reads decisions for supervision, banks and firms read theirs for "
+            "explanation or dispute: name that use",
+        )
+
+
+def readable(decision: Decision | None, caller: Caller) -> Decision:
+    """Return the decision if the caller supervises, took it, or is the firm that it is about.
 
     Raises:
         NotFoundError: NOT_FOUND, also for one that belongs to others: nobody learns that it exists.
     """
     if decision is None or not (
-        decision.caller_id == caller_id
-        or (subject_id is not None and decision.order.subject_id == subject_id)
+        caller.role == REGULATOR
+        or decision.caller_id == caller.participant_id
+        or (caller.subject_id is not None and decision.order.subject_id == caller.subject_id)
     ):
         raise NotFoundError("NOT_FOUND", "there is no such decision of yours: check the id")
     return decision
+
+
+def difference(stored: Outcome, again: Outcome) -> str:
+    """Return in words what a model says differently now; empty when it says the same.
+
+    The wording of reasons may change, their codes may not.
+    """
+    parts = (
+        ("PD", stored.pd == again.pd),
+        ("score", stored.score == again.score),
+        ("grade", stored.grade == again.grade),
+        ("base points", stored.base_points == again.base_points),
+        ("points of groups", dict(stored.group_points) == dict(again.group_points)),
+        (
+            "reasons",
+            [reason.code for reason in stored.reasons] == [reason.code for reason in again.reasons],
+        ),
+    )
+    differing = [name for name, same in parts if not same]
+    return f"the model gives another result now: {', '.join(differing)}" if differing else ""

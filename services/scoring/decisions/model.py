@@ -1,19 +1,16 @@
 """A model folder as decisions use it: features in, outcome with reasons out."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from pathlib import Path
-from typing import Final
 
-from services.scoring.decisions.domain import Outcome, Reason
+from services.scoring.decisions.domain import Inputs, Outcome, Reason
 from services.scoring.features.domain import FeatureVector, FirmSummary
-from services.scoring.features.registry import compute, encode
+from services.scoring.features.firm import china_day
+from services.scoring.features.registry import VERSION, compute, encode
 from services.scoring.models.domain import Manifest
 from services.scoring.models.reasons import Reasoner
 from services.scoring.models.scorer import Scorer
-
-# Reporting dates are days in China, which has had no summer time since 1991.
-_CHINA: Final = timezone(timedelta(hours=8))
 
 
 class ServedModel:
@@ -29,6 +26,17 @@ class ServedModel:
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
         self._reasoner = Reasoner(scorer.manifest)
+        manifest = scorer.manifest
+        if manifest.feature_version != VERSION:
+            raise ValueError(
+                f"{manifest.version} was trained on version {manifest.feature_version} of the "
+                f"features and this release computes version {VERSION}: train it again"
+            )
+        self._inputs = Inputs(
+            VERSION,
+            tuple(feature.name for feature in manifest.features),
+            tuple(feature.unit for feature in manifest.features),
+        )
 
     @classmethod
     def load(cls, folder: Path) -> "ServedModel":
@@ -60,9 +68,14 @@ class ServedModel:
         """SIMULATED, EXPERT, UNVALIDATED or VALIDATED."""
         return self._scorer.model_class
 
+    @property
+    def inputs(self) -> Inputs:
+        """What its features are."""
+        return self._inputs
+
     def features(self, summary: FirmSummary, as_of: datetime) -> FeatureVector:
-        """Return its inputs."""
-        return compute(summary, as_of.astimezone(_CHINA).date())
+        """Return the values of its features."""
+        return compute(summary, china_day(as_of))
 
     def score(self, vectors: Sequence[FeatureVector]) -> list[Outcome]:
         """Return what it says of each; safe to call from any thread."""

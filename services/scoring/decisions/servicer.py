@@ -1,36 +1,53 @@
-"""ScoringService and DecisionService on the wire."""
+"""ScoringService and DecisionService on the wire.
 
+A decision is told by the names that are stored with it, not by those that this release computes.
+"""
+
+import asyncio
 import math
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import UTC
-from typing import Any
+from typing import Any, Final
+
+import structlog
 
 from puhui.datashare.v1 import summaries_pb2
 from puhui.scoring.v1 import decisions_pb2, decisions_pb2_grpc, scoring_pb2, scoring_pb2_grpc
 from services.kit.calls import current_deadline, current_metadata
 from services.kit.coalesce import Coalescer
-from services.kit.errors import PuhuiError
+from services.kit.errors import InternalError, PuhuiError, UnavailableError
 from services.kit.identity import IDENTITY_METADATA, current_caller
 from services.kit.pages import decode_page_token, encode_page_token, page_size
 from services.kit.status import status_of
 from services.kit.telemetry import current_traceparent
 from services.scoring.decisions.app import OrderCall, Scoring
-from services.scoring.decisions.domain import SIMULATED, Decision, Order
-from services.scoring.features.domain import FeatureVector
-from services.scoring.features.registry import FEATURES
+from services.scoring.decisions.domain import Decision, NoticeCode, Order, Use
 
+_log = structlog.get_logger()
 _MAX_BATCH = 64
 _WORKERS = 2
-_SIMULATED_NOTICE = scoring_pb2.Notice(
-    code="MODEL_SIMULATED",
-    text_zh="本模型以模拟数据训练, 仅供试用, 不得用于授信决定。",
-    text_en="Trained on simulated data: for trying out only, not for credit decisions.",
-)
+STREAM_LIMIT: Final = 25.0
+"""Seconds after which a batch starts no further part: the caller's assertion, which datashare
+checks with each order, may live no longer than 30 when a call begins."""
+
+_NOTICES: Final[Mapping[NoticeCode, tuple[str, str]]] = {
+    NoticeCode.MODEL_SIMULATED: (
+        "本模型以模拟数据训练, 仅供试用, 不得用于授信决定。",
+        "Trained on simulated data: for trying out only, not for credit decisions.",
+    ),
+    NoticeCode.MODEL_UNVALIDATED: (
+        "本模型以真实结果训练, 但未经独立验证, 不得单独作为授信依据。",
+        "Trained on real outcomes, but not validated independently: do not decide by it alone.",
+    ),
+    NoticeCode.DATA_SIMULATED: (
+        "本次评分所用的部分数据来自模拟数据源, 不代表真实企业。",
+        "Some of the data comes from a simulated source: it says nothing about a real firm.",
+    ),
+}
 _COVERAGE = {
     state: summaries_pb2.CoverageState.Value(f"COVERAGE_STATE_{state}")
     for state in ("SUPPLIED", "NOT_CONSENTED", "NOT_SUPPLIED", "NONE_EXISTS")
 }
-_INDEX = {feature.name: index for index, feature in enumerate(FEATURES)}
 
 
 class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
@@ -38,10 +55,12 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
 
     Args:
         scoring: the use cases.
+        stream_limit: seconds after which a batch starts no further part.
     """
 
-    def __init__(self, scoring: Scoring) -> None:
+    def __init__(self, scoring: Scoring, *, stream_limit: float = STREAM_LIMIT) -> None:
         self._scoring = scoring
+        self._stream_limit = stream_limit
         self._coalescer: Coalescer[OrderCall, Decision] = Coalescer(
             scoring.score, max_batch=_MAX_BATCH, workers=_WORKERS
         )
@@ -57,17 +76,24 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         self, request: scoring_pb2.BatchScoreRequest, context: Any
     ) -> AsyncIterator[scoring_pb2.BatchScoreResponse]:
         calls = [_call(order) for order in request.orders]
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._stream_limit
         for start in range(0, len(calls), _MAX_BATCH):
+            if start and loop.time() >= until:
+                raise UnavailableError(
+                    "UNAVAILABLE",
+                    "the call has lasted as long as it may: send what has no result again, with "
+                    "the same request_ids",
+                )
             results = await self._scoring.score(calls[start : start + _MAX_BATCH])
             for index, result in enumerate(results, start):
                 if isinstance(result, Decision):
                     yield scoring_pb2.BatchScoreResponse(
                         index=index, decision=decision_to_proto(result)
                     )
-                elif isinstance(result, PuhuiError):
-                    yield scoring_pb2.BatchScoreResponse(index=index, refused=status_of(result))
                 else:
-                    raise result
+                    refused = status_of(_told(result))
+                    yield scoring_pb2.BatchScoreResponse(index=index, refused=refused)
 
 
 class DecisionServicer(decisions_pb2_grpc.DecisionServiceServicer):
@@ -83,17 +109,19 @@ class DecisionServicer(decisions_pb2_grpc.DecisionServiceServicer):
     async def GetDecision(
         self, request: decisions_pb2.GetDecisionRequest, context: Any
     ) -> decisions_pb2.GetDecisionResponse:
-        decision, reproduced = await self._scoring.reproduce(request.decision_id, current_caller())
-        outcome = decision.outcome
+        use = Use(decisions_pb2.DecisionUse.Name(request.use).removeprefix("DECISION_USE_"))
+        reading = await self._scoring.read(request.decision_id, use, current_caller())
+        decision, outcome = reading.decision, reading.decision.outcome
         return decisions_pb2.GetDecisionResponse(
             decision=decision_to_proto(decision),
-            features=_features(decision.features, range(len(FEATURES))),
+            features=_features(decision, range(len(decision.inputs.names))),
             groups=[
                 decisions_pb2.GroupPoints(group=group, points=points)
                 for group, points in outcome.group_points.items()
             ],
             base_points=outcome.base_points,
-            reproduced=reproduced,
+            reproduced=not reading.remark,
+            remark=reading.remark,
         )
 
     async def ListDecisions(
@@ -107,7 +135,7 @@ class DecisionServicer(decisions_pb2_grpc.DecisionServiceServicer):
         )
         more = len(page) > limit
         return decisions_pb2.ListDecisionsResponse(
-            decisions=[decision_to_proto(decision) for decision in page[:limit]],
+            decisions=[_head(decision) for decision in page[:limit]],
             next_page_token=encode_page_token((page[limit - 1].decision_id,), bound)
             if more
             else "",
@@ -133,8 +161,36 @@ def _call(order: scoring_pb2.ScoreOrder) -> OrderCall:
     )
 
 
+def _told(error: Exception) -> PuhuiError:
+    if isinstance(error, PuhuiError):
+        return error
+    _log.error("order failed", exc_info=error)
+    return InternalError("INTERNAL", "a fault of ours: report the trace id")
+
+
 def decision_to_proto(decision: Decision) -> scoring_pb2.Decision:
     """Return a decision as it is answered."""
+    message = _head(decision)
+    index = {name: at for at, name in enumerate(decision.inputs.names)}
+    message.reasons.extend(
+        scoring_pb2.Reason(
+            code=reason.code,
+            points=reason.points,
+            text_zh=reason.text_zh,
+            text_en=reason.text_en,
+            features=_features(decision, (index[name] for name in reason.features)),
+        )
+        for reason in decision.outcome.reasons
+    )
+    message.coverage.extend(
+        summaries_pb2.Coverage(record_type=name, state=_COVERAGE[state])
+        for name, state in decision.coverage.items()
+    )
+    return message
+
+
+def _head(decision: Decision) -> scoring_pb2.Decision:
+    """A decision without what was read of the firm."""
     order, outcome = decision.order, decision.outcome
     message = scoring_pb2.Decision(
         decision_id=decision.decision_id,
@@ -149,34 +205,21 @@ def decision_to_proto(decision: Decision) -> scoring_pb2.Decision:
         pd=outcome.pd,
         score=outcome.score,
         grade=outcome.grade,
-        reasons=[
-            scoring_pb2.Reason(
-                code=reason.code,
-                points=reason.points,
-                text_zh=reason.text_zh,
-                text_en=reason.text_en,
-                features=_features(decision.features, (_INDEX[name] for name in reason.features)),
-            )
-            for reason in outcome.reasons
-        ],
-        coverage=[
-            summaries_pb2.Coverage(record_type=name, state=_COVERAGE[state])
-            for name, state in decision.coverage.items()
+        notices=[
+            scoring_pb2.Notice(code=code, text_zh=_NOTICES[code][0], text_en=_NOTICES[code][1])
+            for code in decision.notices
         ],
     )
     message.decided_at.FromDatetime(decision.decided_at)
     message.as_of.FromDatetime(decision.as_of)
-    if decision.model_class == SIMULATED:
-        message.notices.append(_SIMULATED_NOTICE)
     return message
 
 
-def _features(vector: FeatureVector, indices: Iterable[int]) -> list[scoring_pb2.FeatureValue]:
-    values = []
+def _features(decision: Decision, indices: Iterable[int]) -> list[scoring_pb2.FeatureValue]:
+    inputs, vector, values = decision.inputs, decision.features, []
     for index in indices:
-        feature, value = FEATURES[index], vector.values[index]
-        message = scoring_pb2.FeatureValue(name=feature.name, unit=feature.unit)
-        missing = vector.missing[index]
+        value, missing = vector.values[index], vector.missing[index]
+        message = scoring_pb2.FeatureValue(name=inputs.names[index], unit=inputs.units[index])
         if not math.isnan(value):
             message.value = value
         elif missing is not None:

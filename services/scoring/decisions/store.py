@@ -1,5 +1,7 @@
-"""Decisions in the database: append-only, by subject; the request that made each, by caller."""
+"""Decisions and their readings: append-only, by subject; each decision's request, by caller."""
 
+import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -10,7 +12,15 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.kit.db import UtcTime, raw_asyncpg
-from services.scoring.decisions.domain import Decision, Order, Outcome, Reason
+from services.scoring.decisions.domain import (
+    Decision,
+    Inputs,
+    NoticeCode,
+    Order,
+    Outcome,
+    Read,
+    Reason,
+)
 from services.scoring.features.domain import Coverage, FeatureVector
 from services.scoring.schema import metadata
 
@@ -32,9 +42,11 @@ decision = sa.Table(
     sa.Column("decided_at", UtcTime, nullable=False),
     sa.Column("model_version", sa.String(64), nullable=False),
     sa.Column("model_class", sa.String(32), nullable=False),
-    # {"values": [...], "missing": [...]} in the model's order; null where missing.
+    # {"version": 1, "names": [...], "units": [...], "values": [...], "missing": [...]}, values null
+    # where missing. Names and units are a part of it, so that a decision can be told alone.
     sa.Column("features", sa.LargeBinary, nullable=False),
     sa.Column("coverage", sa.LargeBinary, nullable=False),
+    sa.Column("notices", sa.LargeBinary, nullable=False),
     sa.Column("outcome", sa.LargeBinary, nullable=False),
     sa.Index(None, "decision_id"),
     sa.Index(None, "caller_id", "decision_id"),
@@ -47,6 +59,19 @@ request = sa.Table(
     sa.Column("request_id", sa.String(64), primary_key=True),
     sa.Column("subject_id", sa.String(64), nullable=False),
     sa.Column("decision_id", sa.String(64), nullable=False),
+)
+
+decision_read = sa.Table(
+    "decision_read",
+    metadata,
+    sa.Column("subject_id", sa.String(64), primary_key=True),
+    sa.Column("read_id", sa.String(64), primary_key=True),
+    sa.Column("decision_id", sa.String(64), nullable=False),
+    sa.Column("reader_id", sa.String(64), nullable=False),
+    sa.Column("role", sa.String(32), nullable=False),
+    sa.Column("use", sa.String(32), nullable=False),
+    sa.Column("read_at", UtcTime, nullable=False),
+    sa.Index(None, "decision_id"),
 )
 
 _NAN = float("nan")
@@ -176,6 +201,16 @@ class DecisionStore:
         found = await self._conn.execute(query)
         return [_decision(row) for row in found.mappings()]
 
+    async def add_read(self, read: Read) -> None:
+        """Record a reading."""
+        await self._conn.execute(sa.insert(decision_read), dataclasses.asdict(read))
+
+
+@functools.lru_cache(64)
+def _described(inputs: Inputs) -> bytes:
+    """What is the same in all decisions of a model: made once, up to its last brace."""
+    return orjson.dumps(inputs)[:-1]
+
 
 def _row(made: Decision) -> dict[str, Any]:
     order = made.order
@@ -196,10 +231,11 @@ def _row(made: Decision) -> dict[str, Any]:
         "model_version": made.model_version,
         "model_class": made.model_class,
         # orjson writes NaN as null.
-        "features": orjson.dumps(
-            {"values": made.features.values, "missing": made.features.missing}
-        ),
+        "features": _described(made.inputs)
+        + b","
+        + orjson.dumps({"values": made.features.values, "missing": made.features.missing})[1:],
         "coverage": orjson.dumps(made.coverage),
+        "notices": orjson.dumps(made.notices),
         "outcome": orjson.dumps(made.outcome),
     }
 
@@ -229,10 +265,12 @@ def _decision(row: sa.RowMapping) -> Decision:
         decided_at=row["decided_at"],
         model_version=row["model_version"],
         model_class=row["model_class"],
+        inputs=Inputs(features["version"], tuple(features["names"]), tuple(features["units"])),
         features=FeatureVector(
             values=tuple(_NAN if value is None else value for value in features["values"]),
             missing=tuple(None if kind is None else Coverage(kind) for kind in features["missing"]),
         ),
         coverage={name: Coverage(state) for name, state in orjson.loads(row["coverage"]).items()},
+        notices=tuple(map(NoticeCode, orjson.loads(row["notices"]))),
         outcome=Outcome(reasons=reasons, **outcome),
     )

@@ -1,9 +1,11 @@
 """ModelService on the wire: which models there are and what each is made of."""
 
+import contextlib
 from datetime import datetime
 from typing import Any, Protocol
 
 from puhui.scoring.v1 import models_pb2, models_pb2_grpc, scoring_pb2
+from services.kit.errors import NotFoundError
 from services.kit.pages import decode_page_token, encode_page_token, page_size
 from services.scoring.models.domain import Manifest
 
@@ -34,7 +36,7 @@ class Models(Protocol):
         """Return their versions."""
         ...
 
-    def get(self, version: str | None) -> Described:
+    async def get(self, version: str | None) -> Described:
         """Return one.
 
         Raises:
@@ -59,8 +61,13 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
         limit, bound = page_size(request.page_size), ("models",)
         after = decode_page_token(request.page_token, bound, (str,))
         names = [name for name in self._models.versions() if after is None or name > str(after[0])]
+        models = []
+        for name in names[:limit]:
+            # One that must not be served is no model; who loads it logs why.
+            with contextlib.suppress(NotFoundError):
+                models.append(await self._model(name))
         return models_pb2.ListModelsResponse(
-            models=[self._model(name) for name in names[:limit]],
+            models=models,
             next_page_token=encode_page_token((names[limit - 1],), bound)
             if len(names) > limit
             else "",
@@ -69,10 +76,10 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
     async def GetModel(
         self, request: models_pb2.GetModelRequest, context: Any
     ) -> models_pb2.GetModelResponse:
-        return models_pb2.GetModelResponse(model=self._model(request.version))
+        return models_pb2.GetModelResponse(model=await self._model(request.version))
 
-    def _model(self, version: str) -> models_pb2.Model:
-        described = self._models.get(version)
+    async def _model(self, version: str) -> models_pb2.Model:
+        described = await self._models.get(version)
         manifest = described.manifest
         message = models_pb2.Model(
             ref=scoring_pb2.ModelRef(

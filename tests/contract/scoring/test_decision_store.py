@@ -1,5 +1,6 @@
 """One suite for decisions on the fake, SQLite and PostgreSQL."""
 
+import dataclasses
 import math
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -7,14 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from services.kit.db import Database, Transactions
 from services.kit.migrations import differences, upgrade
-from services.scoring.decisions.app import Work
-from services.scoring.decisions.domain import Decision, Order, Outcome, Reason
-from services.scoring.decisions.store import DecisionStore
+from services.scoring.decisions.app import Decisions, Work
+from services.scoring.decisions.domain import (
+    Decision,
+    Inputs,
+    NoticeCode,
+    Order,
+    Outcome,
+    Read,
+    Reason,
+    Use,
+)
+from services.scoring.decisions.store import DecisionStore, decision_read
 from services.scoring.features.domain import Coverage, FeatureVector
-from tests.fakes.decisions import FakeWork
+from tests.fakes.decisions import FakeDecisions, FakeWork
 
 NOW = datetime(2026, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)
 TREE = Path(__file__).parents[3] / "services" / "scoring" / "migrations"
@@ -50,8 +61,10 @@ def decision(number: int, **changes: Any) -> Decision:
         "decided_at": NOW,
         "model_version": "v1",
         "model_class": "SIMULATED",
+        "inputs": Inputs(2, ("sold", "headcount"), ("log_cny", "count")),
         "features": FeatureVector((0.1 + 0.2, 5.0), (None, None)),
         "coverage": {"vat_invoice": Coverage.SUPPLIED, "tax_filing": Coverage.NOT_CONSENTED},
+        "notices": (NoticeCode.MODEL_SIMULATED, NoticeCode.DATA_SIMULATED),
         "outcome": Outcome(
             1 / 3, 612, "BB", 600.5, {"sales": 11.1}, (Reason("C", -1.5, "销售", "x", ("s",)),)
         ),
@@ -117,6 +130,26 @@ async def test_pages_are_newest_first_and_go_on_after_a_decision(work: Work) -> 
     assert [made.decision_id for made in own] == ["dec_0005", "dec_0003"]
     assert [made.decision_id for made in rest] == ["dec_0002", "dec_0001"]
     assert [made.decision_id for made in firm] == ["dec_0005"]
+
+
+async def test_readings_add_up(work: Work) -> None:
+    read = Read("read_1", "dec_0001", "sub_1", "par_bank", "BANK", Use.DISPUTE, NOW)
+    again = dataclasses.replace(read, read_id="read_2", use=Use.EXPLANATION)
+    async with work.begin() as decisions:
+        await decisions.add_read(read)
+    async with work.begin() as decisions:
+        await decisions.add_read(again)
+    async with work.read() as decisions:
+        assert await readings(decisions) == [read, again]
+
+
+async def readings(decisions: Decisions) -> list[Read]:
+    if isinstance(decisions, FakeDecisions):
+        return decisions.reads
+    assert isinstance(decisions, DecisionStore)
+    query = sa.select(decision_read).order_by(decision_read.c.read_id)
+    found = await decisions._conn.execute(query)
+    return [Read(**row) for row in found.mappings()]
 
 
 def test_the_migrated_schema_is_the_tables(tmp_path: Path, fresh_postgres_url: str) -> None:

@@ -1,20 +1,27 @@
 import asyncio
-from datetime import UTC, datetime
+import dataclasses
+from datetime import UTC, date, datetime
 
 import pytest
 
 from services.kit.clock import FixedClock
-from services.kit.errors import FailedPreconditionError, NotFoundError, PuhuiError
+from services.kit.errors import (
+    FailedPreconditionError,
+    NotFoundError,
+    PermissionDeniedError,
+    PuhuiError,
+)
 from services.kit.identity import Caller
 from services.kit.ids import SequentialIds
 from services.scoring.decisions.app import OrderCall, Scoring
-from services.scoring.decisions.domain import Decision, Order
+from services.scoring.decisions.domain import Decision, Inputs, NoticeCode, Order, Use
 from services.scoring.features.domain import Coverage, FirmSummary, SubjectSeries
 from tests.fakes.decisions import AddingModel, FakeModels, FakeSummaries, FakeWork
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 BANK, OTHER_BANK = Caller("par_bank", "BANK"), Caller("par_other", "BANK")
 FIRM = Caller("par_firm", "FIRM", "sub_good")
+REGULATOR = Caller("par_regulator", "REGULATOR")
 
 
 def sales(fen: int) -> FirmSummary:
@@ -153,17 +160,115 @@ async def test_request_ids_are_each_caller_s_own(world: World) -> None:
 @pytest.mark.parametrize("reader", [BANK, FIRM])
 async def test_a_decision_reproduces_for_who_may_read_it(world: World, reader: Caller) -> None:
     [result] = await world.score(call("sub_good", "r1"))
-    decision, reproduced = await world.scoring.reproduce(decided(result).decision_id, reader)
-    assert decision == result
-    assert reproduced
+    reading = await world.scoring.read(decided(result).decision_id, Use.DISPUTE, reader)
+    assert reading.decision == result
+    assert reading.remark == ""
+    [read] = world.work.decisions.reads
+    assert (read.decision_id, read.subject_id) == (decided(result).decision_id, "sub_good")
+    assert (read.reader_id, read.role) == (reader.participant_id, reader.role)
+    assert (read.use, read.read_at) == (Use.DISPUTE, NOW)
 
 
 @pytest.mark.parametrize("reader", [OTHER_BANK, Caller("par_x", "FIRM", "sub_bad")])
 async def test_nobody_else_learns_that_a_decision_exists(world: World, reader: Caller) -> None:
     [result] = await world.score(call("sub_good", "r1"))
     with pytest.raises(NotFoundError) as refusal:
-        await world.scoring.reproduce(decided(result).decision_id, reader)
+        await world.scoring.read(decided(result).decision_id, Use.EXPLANATION, reader)
     assert refusal.value.reason == "NOT_FOUND"
+    assert world.work.decisions.reads == []
+
+
+async def test_a_regulator_reads_any_decision_for_supervision_alone(world: World) -> None:
+    [result] = await world.score(call("sub_good", "r1"))
+    decision_id = decided(result).decision_id
+    reading = await world.scoring.read(decision_id, Use.SUPERVISION, REGULATOR)
+    assert reading.decision == result
+    assert [read.use for read in world.work.decisions.reads] == [Use.SUPERVISION]
+
+
+@pytest.mark.parametrize(
+    ("reader", "use"),
+    [
+        (BANK, Use.SUPERVISION),
+        (FIRM, Use.SUPERVISION),
+        (REGULATOR, Use.EXPLANATION),
+        (REGULATOR, Use.DISPUTE),
+    ],
+)
+async def test_a_use_that_is_not_the_role_s_is_refused(
+    world: World, reader: Caller, use: Use
+) -> None:
+    [result] = await world.score(call("sub_good", "r1"))
+    with pytest.raises(PermissionDeniedError) as refusal:
+        await world.scoring.read(decided(result).decision_id, use, reader)
+    assert refusal.value.reason == "ROLE_NOT_ALLOWED"
+    assert world.work.decisions.reads == []
+
+
+@pytest.mark.parametrize(
+    ("now", "remark"),
+    [
+        (None, "folder is gone"),
+        (AddingModel("v1", inputs=Inputs(2, ("sold", "headcount"), ("log_cny", "count"))), "feat"),
+        (AddingModel("v1", inputs=Inputs(1, ("sold",), ("log_cny",))), "features have changed"),
+        (AddingModel("v1", cannot_score=0.1), "cannot compute"),
+        (AddingModel("v1", shift=0.01), "another result now: PD, score, points of groups"),
+        (AddingModel("v1", words="small sales"), ""),
+    ],
+)
+async def test_a_stored_decision_is_told_whatever_became_of_its_model(
+    world: World, now: AddingModel | None, remark: str
+) -> None:
+    [result] = await world.score(call("sub_good", "r1"))
+    world.models.loaded = {"v1": now} if now else {}
+    reading = await world.scoring.read(decided(result).decision_id, Use.EXPLANATION, BANK)
+    assert reading.decision == result
+    assert remark in reading.remark
+    assert bool(reading.remark) == bool(remark)
+
+
+async def test_what_the_model_fails_on_fails_alone(world: World) -> None:
+    world.models.loaded["v1"] = AddingModel("v1", chokes_on=0.1, cannot_score=0.9)
+    world.summaries.answers["sub_other"] = sales(5000)
+    results = await world.score(
+        call("sub_good", "r1"), call("sub_other", "r2"), call("sub_bad", "r3")
+    )
+    assert [type(result) for result in results] == [ZeroDivisionError, Decision, ZeroDivisionError]
+    assert len(world.work.decisions.made) == 1
+
+
+async def test_a_decision_says_that_its_model_or_data_are_simulated_or_unvalidated(
+    world: World,
+) -> None:
+    world.summaries.answers["sub_made_up"] = dataclasses.replace(sales(1000), simulated=True)
+    world.models.loaded |= {
+        "real": AddingModel("real", model_class="UNVALIDATED"),
+        "good": AddingModel("good", model_class="VALIDATED"),
+    }
+    results = await world.score(
+        call("sub_good", "r1"),
+        call("sub_made_up", "r2", version="real"),
+        call("sub_made_up", "r3", version="good"),
+        call("sub_good", "r4", version="good"),
+    )
+    assert [decided(result).notices for result in results] == [
+        (NoticeCode.MODEL_SIMULATED,),
+        (NoticeCode.MODEL_UNVALIDATED, NoticeCode.DATA_SIMULATED),
+        (NoticeCode.DATA_SIMULATED,),
+        (),
+    ]
+
+
+async def test_a_decision_says_what_a_short_period_withheld(world: World) -> None:
+    whole = dataclasses.replace(
+        sales(1000), coverage={"vat_invoice": Coverage.SUPPLIED, "tax_filing": Coverage.SUPPLIED}
+    )
+    world.summaries.answers["sub_short"] = dataclasses.replace(
+        whole, period=(date(2024, 1, 1), date(2026, 4, 30))
+    )
+    [result] = await world.score(call("sub_short", "r1"))
+    assert decided(result).coverage["tax_filing"] is Coverage.NOT_CONSENTED
+    assert decided(result).coverage["vat_invoice"] is Coverage.SUPPLIED
 
 
 async def test_lists_show_a_bank_its_own_and_a_firm_those_about_it(world: World) -> None:
@@ -175,3 +280,10 @@ async def test_lists_show_a_bank_its_own_and_a_firm_those_about_it(world: World)
     firms = await world.scoring.page(FIRM, None, None, 10)
     assert {made.caller_id for made in firms} == {"par_bank", "par_other"}
     assert {made.order.subject_id for made in firms} == {"sub_good"}
+
+
+async def test_a_firm_without_a_subject_sees_no_list(world: World) -> None:
+    await world.score(call("sub_good", "r1"))
+    with pytest.raises(PermissionDeniedError) as refusal:
+        await world.scoring.page(Caller("par_firm", "FIRM"), None, None, 10)
+    assert refusal.value.reason == "NOT_YOURS"

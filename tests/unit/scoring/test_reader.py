@@ -52,6 +52,7 @@ def test_the_period_and_whether_a_source_is_simulated_come_over() -> None:
 
 def test_a_day_that_does_not_exist_is_refused() -> None:
     wire = pb.SubjectSummary()
+    getattr(wire.period, "from").CopyFrom(Date(year=2021, month=6, day=1))
     wire.period.to.CopyFrom(Date(year=2024, month=2, day=30))
     with pytest.raises(ValueError, match="day"):
         read_summary(wire)

@@ -28,16 +28,22 @@ class _DecisionUseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DecisionU
     DESCRIPTOR: _descriptor.EnumDescriptor
     DECISION_USE_UNSPECIFIED: _DecisionUse.ValueType  # 0
     DECISION_USE_EXPLANATION: _DecisionUse.ValueType  # 1
+    """By the bank or the firm."""
     DECISION_USE_DISPUTE: _DecisionUse.ValueType  # 2
+    """By the bank or the firm."""
     DECISION_USE_SUPERVISION: _DecisionUse.ValueType  # 3
+    """By a regulator, who reads any decision, for this only."""
 
 class DecisionUse(_DecisionUse, metaclass=_DecisionUseEnumTypeWrapper):
     """What a stored decision may be read for. Data consent is not asked again: nothing is released anew."""
 
 DECISION_USE_UNSPECIFIED: DecisionUse.ValueType  # 0
 DECISION_USE_EXPLANATION: DecisionUse.ValueType  # 1
+"""By the bank or the firm."""
 DECISION_USE_DISPUTE: DecisionUse.ValueType  # 2
+"""By the bank or the firm."""
 DECISION_USE_SUPERVISION: DecisionUse.ValueType  # 3
+"""By a regulator, who reads any decision, for this only."""
 Global___DecisionUse: _TypeAlias = DecisionUse  # noqa: Y015
 
 @_typing.final
@@ -71,9 +77,14 @@ class GetDecisionResponse(_message.Message):
     GROUPS_FIELD_NUMBER: _builtins.int
     BASE_POINTS_FIELD_NUMBER: _builtins.int
     REPRODUCED_FIELD_NUMBER: _builtins.int
+    REMARK_FIELD_NUMBER: _builtins.int
     base_points: _builtins.float
     reproduced: _builtins.bool
-    """The model gave the same result again from these inputs."""
+    """The model gave the same result again from these inputs: PD, score, grade, points and codes of
+    reasons. Words of reasons may have changed since; the decision has those that were answered.
+    """
+    remark: _builtins.str
+    """Why it was not reproduced: the model's folder is gone, the features have changed, or what differs."""
     @_builtins.property
     def decision(self) -> _scoring_pb2.Decision: ...
     @_builtins.property
@@ -92,10 +103,11 @@ class GetDecisionResponse(_message.Message):
         groups: _abc.Iterable[Global___GroupPoints] | None = ...,
         base_points: _builtins.float = ...,
         reproduced: _builtins.bool = ...,
+        remark: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_points", b"base_points", "decision", b"decision", "features", b"features", "groups", b"groups", "reproduced", b"reproduced"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_points", b"base_points", "decision", b"decision", "features", b"features", "groups", b"groups", "remark", b"remark", "reproduced", b"reproduced"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

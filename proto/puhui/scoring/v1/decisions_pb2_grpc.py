@@ -52,14 +52,15 @@ class DecisionServiceServicer:
     def GetDecision(self, request, context):
         """A decision, computed again from its stored features and compared with what was answered. For the
         bank that took it and the firm that it is about, also after withdrawal, because both must be able
-        to explain and dispute it.
+        to explain and dispute it; and for a regulator, for supervision alone. Each reading is recorded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListDecisions(self, request, context):
-        """A bank's own decisions, or those about a firm; newest first.
+        """A bank's own decisions, or those about a firm; newest first. Without reasons, features and
+        coverage, which GetDecision gives.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

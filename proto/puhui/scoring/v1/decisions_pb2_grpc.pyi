@@ -34,10 +34,12 @@ class DecisionServiceStub:
     GetDecision: _grpc.UnaryUnaryMultiCallable[_decisions_pb2.GetDecisionRequest, _decisions_pb2.GetDecisionResponse]
     """A decision, computed again from its stored features and compared with what was answered. For the
     bank that took it and the firm that it is about, also after withdrawal, because both must be able
-    to explain and dispute it.
+    to explain and dispute it; and for a regulator, for supervision alone. Each reading is recorded.
     """
     ListDecisions: _grpc.UnaryUnaryMultiCallable[_decisions_pb2.ListDecisionsRequest, _decisions_pb2.ListDecisionsResponse]
-    """A bank's own decisions, or those about a firm; newest first."""
+    """A bank's own decisions, or those about a firm; newest first. Without reasons, features and
+    coverage, which GetDecision gives.
+    """
 
 @_typing.type_check_only
 class DecisionServiceAsyncStub(DecisionServiceStub):
@@ -45,10 +47,12 @@ class DecisionServiceAsyncStub(DecisionServiceStub):
     GetDecision: _aio.UnaryUnaryMultiCallable[_decisions_pb2.GetDecisionRequest, _decisions_pb2.GetDecisionResponse]  # type: ignore[assignment]
     """A decision, computed again from its stored features and compared with what was answered. For the
     bank that took it and the firm that it is about, also after withdrawal, because both must be able
-    to explain and dispute it.
+    to explain and dispute it; and for a regulator, for supervision alone. Each reading is recorded.
     """
     ListDecisions: _aio.UnaryUnaryMultiCallable[_decisions_pb2.ListDecisionsRequest, _decisions_pb2.ListDecisionsResponse]  # type: ignore[assignment]
-    """A bank's own decisions, or those about a firm; newest first."""
+    """A bank's own decisions, or those about a firm; newest first. Without reasons, features and
+    coverage, which GetDecision gives.
+    """
 
 class DecisionServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -59,7 +63,7 @@ class DecisionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_decisions_pb2.GetDecisionResponse, _abc.Awaitable[_decisions_pb2.GetDecisionResponse]]:
         """A decision, computed again from its stored features and compared with what was answered. For the
         bank that took it and the firm that it is about, also after withdrawal, because both must be able
-        to explain and dispute it.
+        to explain and dispute it; and for a regulator, for supervision alone. Each reading is recorded.
         """
 
     @_abc_1.abstractmethod
@@ -68,6 +72,8 @@ class DecisionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _decisions_pb2.ListDecisionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_decisions_pb2.ListDecisionsResponse, _abc.Awaitable[_decisions_pb2.ListDecisionsResponse]]:
-        """A bank's own decisions, or those about a firm; newest first."""
+        """A bank's own decisions, or those about a firm; newest first. Without reasons, features and
+        coverage, which GetDecision gives.
+        """
 
 def add_DecisionServiceServicer_to_server(servicer: DecisionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

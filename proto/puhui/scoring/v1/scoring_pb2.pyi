@@ -226,7 +226,10 @@ class Decision(_message.Message):
     def model(self) -> Global___ModelRef: ...
     @_builtins.property
     def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reason]:
-        """Strongest first. Together with the rest of the model's groups they add up to the score."""
+        """Strongest first, those of half a point and more, at most six. Their points are relative to the
+        mean of the reference population: those of all groups add up to the unrounded score less that
+        population's mean score. GetDecision has the points that add up to the score itself.
+        """
 
     @_builtins.property
     def coverage(self) -> _containers.RepeatedCompositeFieldContainer[_summaries_pb2.Coverage]:
@@ -234,7 +237,10 @@ class Decision(_message.Message):
 
     @_builtins.property
     def notices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Notice]:
-        """What the reader must know, e.g. that the model was trained on simulated data."""
+        """What the reader must know: MODEL_SIMULATED, the model was trained on simulated data;
+        MODEL_UNVALIDATED, on real outcomes, but it was not validated independently; DATA_SIMULATED,
+        some of this firm's data comes from a simulated source.
+        """
 
     def __init__(
         self,

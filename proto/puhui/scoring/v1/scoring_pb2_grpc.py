@@ -59,7 +59,8 @@ class ScoringServiceServicer:
 
     def BatchScore(self, request, context):
         """Scores a portfolio; results come as they are ready, each with the index of its item. One firm's
-        refusal does not touch the others.
+        refusal does not touch the others. A call that has lasted 25 seconds ends with UNAVAILABLE, as
+        any call may: what has no result is sent again with the same request_ids, until nothing is left.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

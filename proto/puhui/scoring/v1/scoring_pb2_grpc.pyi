@@ -37,7 +37,8 @@ class ScoringServiceStub:
     """
     BatchScore: _grpc.UnaryStreamMultiCallable[_scoring_pb2.BatchScoreRequest, _scoring_pb2.BatchScoreResponse]
     """Scores a portfolio; results come as they are ready, each with the index of its item. One firm's
-    refusal does not touch the others.
+    refusal does not touch the others. A call that has lasted 25 seconds ends with UNAVAILABLE, as
+    any call may: what has no result is sent again with the same request_ids, until nothing is left.
     """
 
 @_typing.type_check_only
@@ -49,7 +50,8 @@ class ScoringServiceAsyncStub(ScoringServiceStub):
     """
     BatchScore: _aio.UnaryStreamMultiCallable[_scoring_pb2.BatchScoreRequest, _scoring_pb2.BatchScoreResponse]  # type: ignore[assignment]
     """Scores a portfolio; results come as they are ready, each with the index of its item. One firm's
-    refusal does not touch the others.
+    refusal does not touch the others. A call that has lasted 25 seconds ends with UNAVAILABLE, as
+    any call may: what has no result is sent again with the same request_ids, until nothing is left.
     """
 
 class ScoringServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -70,7 +72,8 @@ class ScoringServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_scoring_pb2.BatchScoreResponse], _abc.AsyncIterator[_scoring_pb2.BatchScoreResponse]]:
         """Scores a portfolio; results come as they are ready, each with the index of its item. One firm's
-        refusal does not touch the others.
+        refusal does not touch the others. A call that has lasted 25 seconds ends with UNAVAILABLE, as
+        any call may: what has no result is sent again with the same request_ids, until nothing is left.
         """
 
 def add_ScoringServiceServicer_to_server(servicer: ScoringServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,11 +1,11 @@
-"""Decisions."""
+"""Decisions and their readings."""
 
 import sqlalchemy as sa
 from alembic import op
 
 from services.kit.db import UtcTime
 
-revision = "fa6a2a84cd5f"
+revision = "b3c81d0e74a2"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -32,6 +32,7 @@ def upgrade() -> None:
         sa.Column("model_class", sa.String(length=32), nullable=False),
         sa.Column("features", sa.LargeBinary(), nullable=False),
         sa.Column("coverage", sa.LargeBinary(), nullable=False),
+        sa.Column("notices", sa.LargeBinary(), nullable=False),
         sa.Column("outcome", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("subject_id", "decision_id", name=op.f("pk_decision")),
     )
@@ -42,6 +43,22 @@ def upgrade() -> None:
             unique=False,
         )
         batch_op.create_index(batch_op.f("ix_decision_decision_id"), ["decision_id"], unique=False)
+
+    op.create_table(
+        "decision_read",
+        sa.Column("subject_id", sa.String(length=64), nullable=False),
+        sa.Column("read_id", sa.String(length=64), nullable=False),
+        sa.Column("decision_id", sa.String(length=64), nullable=False),
+        sa.Column("reader_id", sa.String(length=64), nullable=False),
+        sa.Column("role", sa.String(length=32), nullable=False),
+        sa.Column("use", sa.String(length=32), nullable=False),
+        sa.Column("read_at", UtcTime(), nullable=False),
+        sa.PrimaryKeyConstraint("subject_id", "read_id", name=op.f("pk_decision_read")),
+    )
+    with op.batch_alter_table("decision_read", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_decision_read_decision_id"), ["decision_id"], unique=False
+        )
 
     op.create_table(
         "score_request",
