@@ -26,17 +26,18 @@ async def test_each_result_is_handed_over_when_it_is_there() -> None:
 
 
 async def test_a_batch_that_lasts_does_not_hold_up_the_next() -> None:
-    go_on = asyncio.Event()
+    begun, go_on = asyncio.Event(), asyncio.Event()
 
     async def run(items: list[str]) -> AsyncIterator[tuple[int, str | Exception]]:
         if "slow" in items:
+            begun.set()
             await go_on.wait()
         for index, item in enumerate(items):
             yield index, item.upper()
 
     coalescer = StreamCoalescer(run, max_batch=8, workers=1, patience=0.01)
     slow = asyncio.create_task(coalescer.submit("slow", deadline()))
-    await asyncio.sleep(0.005)
+    await begun.wait()
     assert await coalescer.submit("next", deadline()) == "NEXT"
     assert not slow.done()
     go_on.set()
@@ -45,17 +46,21 @@ async def test_a_batch_that_lasts_does_not_hold_up_the_next() -> None:
 
 async def test_while_a_batch_runs_what_waits_gathers_into_one() -> None:
     batches: list[list[int]] = []
+    begun, go_on = asyncio.Event(), asyncio.Event()
 
     async def run(items: list[int]) -> AsyncIterator[tuple[int, int | Exception]]:
         batches.append(items)
-        await asyncio.sleep(0.02)
+        begun.set()
+        await go_on.wait()
         for index, item in enumerate(items):
             yield index, item
 
     coalescer = StreamCoalescer(run, max_batch=4, workers=1, patience=5)
     first = asyncio.create_task(coalescer.submit(0, deadline()))
-    await asyncio.sleep(0.01)
-    others = [coalescer.submit(number, deadline()) for number in range(1, 7)]
+    await begun.wait()
+    others = [asyncio.create_task(coalescer.submit(n, deadline())) for n in range(1, 7)]
+    await asyncio.sleep(0)  # each has said what it wants
+    go_on.set()
     assert await asyncio.gather(first, *others) == [0, 1, 2, 3, 4, 5, 6]
     assert batches == [[0], [1, 2, 3, 4], [5, 6]]
 
