@@ -68,7 +68,7 @@ async def main(city: Path, bank_key: str, as_of: date) -> None:
                     purpose="model_training",
                     providers=[provider.participant_id for provider in providers],
                     record_types=TYPES,
-                    data_from=date(as_of.year - 2, 1, 1),
+                    data_from=first_day(as_of),
                     data_to=as_of,
                     expires_at=datetime.now(UTC) + timedelta(days=90),
                 )
@@ -84,6 +84,12 @@ async def main(city: Path, bank_key: str, as_of: date) -> None:
             if firm["defaulted"]:
                 rows.writerow([member.subject_id, consent, as_of, firm["defaulted"]])
     print(f"{len(consents)} consents are granted; outcomes are in {city / 'labels.csv'}")
+
+
+def first_day(as_of: date) -> date:
+    """The first of the 36 whole months before a day's own: as far back as a score looks."""
+    month = as_of.year * 12 + as_of.month - 1 - 36
+    return date(month // 12, month % 12 + 1, 1)
 
 
 async def join_provider(operator: Client, key: str) -> Member:

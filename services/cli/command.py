@@ -2,21 +2,24 @@
 
 The common options (connection, `--json`) may stand before or after the command's name. A command
 exits with 0 when it was done, 1 when the platform refused or did not answer, 2 when it was called
-wrongly.
+wrongly. With the flag `--json`, stdout has exactly one JSON document however it exits; `error` is
+what went wrong.
 """
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 
 import typer
+from typer.core import TyperGroup
 
-from services.cli.output import Output
+from services.cli.output import Output, print_failure
 from services.cli.settings import Options, SettingsError, resolve
 
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 REFUSED = 1
+WRONG_USE = "WRONG_USE"
+"""Reason, with `--json`, of what exits with 2."""
 
 _PANEL = "Connection"
 Gateway = Annotated[
@@ -177,6 +182,40 @@ def local(
     return decorate
 
 
+class Entry(TyperGroup):
+    """The group of all commands; with `--json` it tells wrong use as JSON, too."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any
+    ) -> Any:
+        """Parse the common options."""
+        asked = "--json" in args
+        with _wrong_use_told(as_json=asked):
+            context = super().make_context(info_name, args, parent, **extra)
+        context.meta[WRONG_USE] = asked
+        return context
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run what was called."""
+        with _wrong_use_told(as_json=ctx.meta[WRONG_USE]):
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _wrong_use_told(*, as_json: bool) -> Iterator[None]:
+    try:
+        yield
+    except typer.TyperException as error:
+        # Of a command whose own `--json` names a file, stdout is not a document.
+        context = getattr(error, "ctx", None)
+        options = context.command.params if context is not None else ()
+        named = any("--json" in p.opts and not p.is_flag for p in options)
+        if not as_json or named:
+            raise
+        print_failure(WRONG_USE, error.format_message())
+        raise typer.Exit(error.exit_code) from None
+
+
 class _WrongUse(typer.BadParameter):
     """Shown as it is: the message names what is wrong itself."""
 
@@ -204,6 +243,10 @@ def _run(
         raise typer.Exit(REFUSED) from None
     except SettingsError as error:
         raise usage(str(error)) from None
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise usage(f"{error.filename}: {error.strerror}: name another file") from None
 
 
 def _option(name: str, kind: Any, default: Any) -> inspect.Parameter:

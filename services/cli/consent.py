@@ -7,7 +7,16 @@ import typer
 
 from services.cli import output
 from services.cli.command import Session, remote, usage
-from services.cli.inputs import Level, State, is_uscc, lower, parse_day, parse_moment
+from services.cli.inputs import (
+    CHINA,
+    Level,
+    State,
+    is_uscc,
+    lower,
+    parse_day,
+    parse_moment,
+    whole_months_before,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -20,12 +29,13 @@ app = typer.Typer(help="Ask for, give and end consents.", no_args_is_help=True)
 
 ConsentId = Annotated[str, typer.Argument(metavar="CONSENT", help="Id of the consent.")]
 Note = Annotated[str, typer.Option("--note", help="Why, for the other party to read.")]
-_YEARS_BACK = 3
+_MONTHS = 36
+"""Whole months that a score looks at, services.scoring.features.firm.WINDOW."""
 
 
 @remote(
     app,
-    example="puhui consent request 91110000MA00000000 --provider par_1 --type vat_invoice",
+    example="puhui consent request 91110000MA00000077 --provider par_1 --type vat_invoice",
 )
 async def request(
     session: Session,
@@ -43,12 +53,18 @@ async def request(
     data_from: Annotated[
         date | None,
         typer.Option(
-            "--from", parser=parse_day, metavar="DAY", help="First day of the data; 3 years ago."
+            "--from",
+            parser=parse_day,
+            metavar="DAY",
+            help="First day of the data; else that of the 36th month before --to's, "
+            "as a score looks at 36 whole months.",
         ),
     ] = None,
     data_to: Annotated[
         date | None,
-        typer.Option("--to", parser=parse_day, metavar="DAY", help="Last day of the data; today."),
+        typer.Option(
+            "--to", parser=parse_day, metavar="DAY", help="Last day of the data; else today."
+        ),
     ] = None,
     days: Annotated[int, typer.Option("--days", min=1, help="How long the consent runs.")] = 90,
     expires: Annotated[
@@ -63,7 +79,7 @@ async def request(
 ) -> None:
     """As a bank, ask a firm for its consent. Nothing is open until the firm grants it."""
     now = datetime.now(UTC)
-    today = now.date()
+    last_day = data_to or now.astimezone(CHINA).date()
     async with session.client() as client:
         consent = await client.request_consent(
             uscc=subject if is_uscc(subject) else "",
@@ -72,8 +88,8 @@ async def request(
             providers=provider,
             record_types=record_type,
             content_level=cast("ContentLevelName", level.upper()),
-            data_from=data_from or _years_before(today),
-            data_to=data_to or today,
+            data_from=data_from or whole_months_before(last_day, _MONTHS),
+            data_to=last_day,
             expires_at=expires or now + timedelta(days=days),
         )
     _show(session, consent)
@@ -157,10 +173,6 @@ async def list_consents(
             ],
         ),
     )
-
-
-def _years_before(today: date) -> date:
-    return today.replace(year=today.year - _YEARS_BACK, day=1)
 
 
 def _state(consent: "Consent") -> str:

@@ -7,6 +7,9 @@ from typing import Literal
 CHINA = timezone(timedelta(hours=8), "CST")
 """China Standard Time: the zone of a day or time that names none."""
 
+NOT_UTF8 = "is not UTF-8: convert it, from GB18030 by `iconv -f GB18030 -t UTF-8`"
+"""What is said of a file that a spreadsheet saved in another encoding."""
+
 # The alphabet and length of GB 32100-2015; a subject id is never like that.
 _USCC = re.compile(r"[0-9A-HJ-NP-RT-UW-Y]{18}")
 
@@ -22,6 +25,12 @@ def parse_day(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise ValueError("not a day: write it as 2024-05-31") from None
+
+
+def whole_months_before(day: date, count: int) -> date:
+    """Return the first day of the month that is `count` months before the day's own."""
+    month = day.year * 12 + day.month - 1 - count
+    return date(month // 12, month % 12 + 1, 1)
 
 
 def parse_moment(text: str) -> datetime:

@@ -23,6 +23,7 @@ from services.cli.command import (
     CaFile,
     Common,
     DataDir,
+    Entry,
     Gateway,
     Json,
     KeyFile,
@@ -33,6 +34,7 @@ from services.cli.settings import Options
 
 app = typer.Typer(
     name="puhui",
+    cls=Entry,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -83,7 +85,3 @@ def common(
 def main() -> None:
     """Run the command line."""
     app(prog_name="puhui")
-
-
-if __name__ == "__main__":
-    main()

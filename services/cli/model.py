@@ -1,7 +1,6 @@
 """`puhui model`: show what is served or lies in a folder; train on one's own outcomes."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -108,9 +107,6 @@ async def train(
     source: Annotated[
         str, typer.Option("--source", help="Where the outcomes come from, for the card.")
     ] = "the bank's own outcomes",
-    simulated: Annotated[
-        bool, typer.Option("--simulated", help="The data are simulated; every answer will say so.")
-    ] = False,
     folds: Annotated[int, typer.Option("--folds", min=2, help="Of the evaluation.")] = 5,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Of the folds.")] = 10,
     seed: Annotated[int, typer.Option("--seed", help="Of all randomness.")] = 20,
@@ -119,9 +115,11 @@ async def train(
         typer.Option("--serve", help="Put it in service in the folder of models that DIR is in."),
     ] = False,
 ) -> None:
-    """As a bank, train a model on firms that consented to it, and write its folder."""
+    """As a bank, train a model on firms that consented to it, and write its folder.
+
+    Where the platform released simulated data, the model and all its answers say so.
+    """
     from services.cli import training
-    from services.scoring.models.domain import ModelClass
     from services.scoring.models.served import put_in_service
     from services.scoring.training.domain import Spec, TrainingError
 
@@ -140,7 +138,6 @@ async def train(
         source=source,
         as_of=days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}" if days else "",
         population=f"the {len(table.labels)} firms of the training",
-        model_class=ModelClass.SIMULATED if simulated else ModelClass.UNVALIDATED,
         folds=folds,
         repeats=repeats,
         seed=seed,
@@ -149,10 +146,7 @@ async def train(
         with bar("Training", folds * repeats, unit="folds") as advance:
             manifest = training.fit(table, spec, out, lambda done, total: advance(1))
     except TrainingError as error:
-        if session.out.as_json:
-            print(json.dumps({"error": {"reason": "TRAINING_REFUSED", "message": str(error)}}))
-        else:
-            session.out.stderr().print(str(error), style="bold red", markup=False)
+        session.out.failed("TRAINING_REFUSED", str(error))
         raise typer.Exit(REFUSED) from None
     if serve:
         put_in_service(out.parent, manifest.version)
@@ -171,6 +165,7 @@ def _show_trained(
             "in_service": serve,
             "rows": len(table.labels),
             "events": int(table.labels.sum()),
+            "model_class": str(manifest.model_class),
             "refused": table.refused,
             "insufficient": table.insufficient,
             "metrics": measured,
@@ -179,6 +174,7 @@ def _show_trained(
             f"Model {manifest.version}",
             [
                 ("folder", str(out)),
+                ("class", str(manifest.model_class).lower()),
                 ("rows", f"{len(table.labels)}, with {int(table.labels.sum())} defaults"),
                 *((f"refused {reason}", str(n)) for reason, n in sorted(table.refused.items())),
                 ("insufficient data", str(table.insufficient) if table.insufficient else ""),

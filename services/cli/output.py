@@ -1,19 +1,21 @@
 """What a command prints: one JSON document, or tables; on stdout. Notes and progress: on stderr."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
     from google.protobuf.timestamp_pb2 import Timestamp
     from google.type.date_pb2 import Date
-    from rich.console import Console, RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType
 
     from puhui_client import PuhuiError
 
 Document = Mapping[str, Any]
 """What `--json` prints."""
+
+_WORD, _PADDING = 12, 2
 
 
 def plain(message: "Message") -> dict[str, Any]:
@@ -41,20 +43,59 @@ def moment(time: "Timestamp") -> str:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> "RenderableType":
-    """Return a table; columns whose name ends in `>` are aligned right."""
-    from rich.box import SIMPLE_HEAD
+    """Return a table; columns whose name ends in `>` are aligned right.
+
+    On a console that is too narrow for it, each row is a block of names and values.
+    """
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
-    made = Table(box=SIMPLE_HEAD)
-    for index, name in enumerate(columns):
-        justify: Literal["left", "right"] = "right" if name.endswith(">") else "left"
-        # The first column is what a reader copies: it stays whole.
-        made.add_column(name.rstrip(">"), justify=justify, overflow="fold", no_wrap=index == 0)
-    for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
-    return Group(Text(title, style="bold"), made)
+    return Group(Text(title, style="bold"), _Rows(columns, [list(row) for row in rows]))
+
+
+class _Rows:
+    """Rows in a table, or one under the other where a table would be cells of a few letters."""
+
+    def __init__(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        self._columns = columns
+        self._rows = rows
+
+    def __rich_console__(
+        self, console: "Console", options: "ConsoleOptions"
+    ) -> "Iterator[RenderableType]":
+        if self._least_width() <= options.max_width:
+            yield self._table()
+            return
+        for row in self._rows:
+            yield ""
+            named = zip(self._columns, row, strict=True)
+            yield pairs(row[0], [(name.rstrip(">"), cell) for name, cell in named][1:])
+
+    def _least_width(self) -> int:
+        """The first column whole, the others with words of up to `_WORD` letters whole."""
+        from rich.cells import cell_len
+
+        width = len(self._columns) * _PADDING
+        for index, name in enumerate(self._columns):
+            cells = [name, *(row[index] for row in self._rows)]
+            words = cells if index == 0 else [word for cell in cells for word in cell.split()]
+            longest = max(map(cell_len, words), default=0)
+            width += longest if index == 0 else min(longest, _WORD)
+        return width
+
+    def _table(self) -> "RenderableType":
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+        from rich.text import Text
+
+        made = Table(box=SIMPLE_HEAD)
+        for index, name in enumerate(self._columns):
+            justify: Literal["left", "right"] = "right" if name.endswith(">") else "left"
+            # The first column is what a reader copies: it stays whole.
+            made.add_column(name.rstrip(">"), justify=justify, overflow="fold", no_wrap=index == 0)
+        for row in self._rows:
+            made.add_row(*(Text(cell) for cell in row))
+        return made
 
 
 def pairs(title: str, values: Iterable[tuple[str, str]]) -> "RenderableType":
@@ -117,6 +158,13 @@ class Output:
         if error.trace_id:
             console.print(f"  trace {error.trace_id}", style="dim", highlight=False)
 
+    def failed(self, reason: str, message: str) -> None:
+        """Print why it was not done here, on this machine."""
+        if self.as_json:
+            print_failure(reason, message)
+        else:
+            self.stderr().print(message, style="bold red", markup=False)
+
     def stdout(self) -> "Console":
         """Return a console on stdout."""
         from rich.console import Console
@@ -128,6 +176,12 @@ class Output:
         from rich.console import Console
 
         return Console(stderr=True)
+
+
+def print_failure(reason: str, message: str) -> None:
+    """Print as JSON what went wrong on this side of the platform."""
+    error = {"code": "", "reason": reason, "message": message, "fields": []}
+    print(json.dumps({"error": error}, ensure_ascii=False, indent=2))
 
 
 def error_document(error: "PuhuiError") -> dict[str, Any]:

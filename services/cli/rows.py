@@ -20,6 +20,7 @@ from google.type.money_pb2 import Money
 from puhui.common.v1.types_pb2 import DatePeriod
 from puhui.datashare.v1.records_pb2 import Record
 from puhui_client import values
+from services.cli.inputs import NOT_UTF8
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -70,7 +71,7 @@ def read(path: Path, record_type: str) -> Iterator[Row]:
     try:
         yield from _csv(path, record_type)
     except UnicodeDecodeError:
-        raise HeaderError(f"{path} is not UTF-8: save it as CSV UTF-8") from None
+        raise HeaderError(f"{path} {NOT_UTF8}") from None
     except csv.Error as error:
         raise HeaderError(f"{path} is not CSV: {error}") from None
 
@@ -96,7 +97,7 @@ def _lines(path: Path, record_type: str) -> Iterator[Row]:
 def _told(line: bytes, error: Exception) -> str:
     try:
         json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return "not JSON: one record per line, in UTF-8"
     text = str(error)
     if "no field named" in text:

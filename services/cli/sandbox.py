@@ -1,5 +1,7 @@
 """`puhui sandbox` and `puhui demo`: trying everything out on data that is simulated or public."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,7 +18,7 @@ app = typer.Typer(help="Simulated firms and public data sets.", no_args_is_help=
 
 def register(main: typer.Typer) -> None:
     """Add `demo` to the main group."""
-    local(main, example="puhui demo --stay", with_json=False)(demo)
+    local(main, example="puhui demo --stay")(demo)
 
 
 @local(app, example="puhui sandbox run cumcm2020c data/cumcm2020c --json out.json", with_json=False)
@@ -33,15 +35,18 @@ def run(
     ],
 ) -> None:
     """Run the whole path on a public data set, on a platform of its own, and report."""
-    from services.sandbox.embedded import EmbeddedError
+    from services.sandbox.cumcm2020c import DataSetError
     from services.sandbox.run_cumcm2020c import run as run_cumcm2020c
 
     try:
-        run_cumcm2020c(folder, json_file)
-    except (FileNotFoundError, ValueError) as error:
+        with _failures_told(out):
+            run_cumcm2020c(folder, json_file)
+    except DataSetError as error:
         raise usage(f"{folder} does not hold {data_set}: {error}") from None
-    except EmbeddedError as error:
-        raise _failed(out, error) from None
+    except OSError as error:
+        if error.filename is None or Path(error.filename) != json_file:
+            raise
+        raise usage(f"{json_file} cannot be written ({error.strerror}): name another") from None
     out.note(f"The report is in {json_file}.")
 
 
@@ -83,20 +88,32 @@ def demo(
     stay: Annotated[
         bool, typer.Option("--stay", help="Keep the platform running, and say how to call it.")
     ] = False,
-    firms: Annotated[int, typer.Option("--firms", min=50, help="Size of the city.")] = 300,
+    firms: Annotated[int, typer.Option("--firms", min=100, help="Size of the city.")] = 300,
     seed: Annotated[int | None, typer.Option("--seed", help="Picks the city.")] = None,
 ) -> None:
     """Show the main job on a simulated city: push, consent, score, withdraw, accesses."""
     from services.sandbox.demo import SEED
     from services.sandbox.demo import demo as show
+
+    with _failures_told(out):
+        show(stay=stay, as_json=out.as_json, firms=firms, seed=SEED if seed is None else seed)
+
+
+@contextmanager
+def _failures_told(out: Output) -> Iterator[None]:
+    """Tell in a line why a platform of one's own did not do it, and exit with 1."""
+    from puhui_client import PuhuiError
     from services.sandbox.embedded import EmbeddedError
+    from services.scoring.training.domain import TrainingError
 
     try:
-        show(stay=stay, firms=firms, seed=SEED if seed is None else seed)
+        yield
     except EmbeddedError as error:
-        raise _failed(out, error) from None
-
-
-def _failed(out: Output, error: Exception) -> typer.Exit:
-    out.stderr().print(str(error), style="bold red", markup=False)
-    return typer.Exit(REFUSED)
+        out.failed("PLATFORM_FAILED", str(error))
+    except TrainingError as error:
+        out.failed("TRAINING_REFUSED", f"no model of these firms: {error}")
+    except PuhuiError as error:
+        out.refused(error)
+    else:
+        return
+    raise typer.Exit(REFUSED)

@@ -12,7 +12,7 @@ import typer
 
 from services.cli import output
 from services.cli.command import Session, remote, usage
-from services.cli.inputs import is_uscc, lower, parse_moment
+from services.cli.inputs import NOT_UTF8, is_uscc, lower, parse_moment
 from services.cli.progress import bar
 
 if TYPE_CHECKING:
@@ -190,6 +190,9 @@ def _orders(path: Path, chosen: dict[str, Any]) -> "Iterator[ScoreOrder]":
         if unknown:
             raise usage(f"{path}, line {number}: unknown column {min(unknown)}")
         given = {name: value for name, value in row.items() if value}
+        wrong = sorted(name for name, value in given.items() if not isinstance(value, str))
+        if wrong:
+            raise usage(f"{path}, line {number}: {wrong[0]} is not a text: put it in quotes")
         if "subject_id" not in given:
             raise usage(f"{path}, line {number}: subject_id is missing")
         try:
@@ -201,19 +204,29 @@ def _orders(path: Path, chosen: dict[str, Any]) -> "Iterator[ScoreOrder]":
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        yield from _rows_of(path)
+    except UnicodeDecodeError:
+        raise usage(f"{path} {NOT_UTF8}") from None
+    except csv.Error as error:
+        raise usage(f"{path} is not CSV: {error}") from None
+
+
+def _rows_of(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        if path.suffix == ".csv":
-            for number, row in enumerate(csv.DictReader(file), start=2):
+        if path.suffix.lower() == ".csv":
+            rows = csv.DictReader(file)
+            for row in rows:
                 if None in row:
-                    raise usage(f"{path}, line {number}: more cells than the header has")
-                yield number, row
+                    raise usage(f"{path}, line {rows.line_num}: more cells than the header has")
+                yield rows.line_num, row
             return
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
             try:
                 order = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise usage(f"{path}, line {number}: not JSON") from None
             if not isinstance(order, dict):
                 raise usage(f"{path}, line {number}: not a JSON object")

@@ -159,6 +159,8 @@ def _secret(path: Path) -> str:
         if os.name == "posix" and path.stat().st_mode & 0o077:
             raise SettingsError(f"others can read the key in {path}: chmod 600 {path}")
         key = path.read_text("utf-8").strip()
+    except UnicodeDecodeError:
+        raise SettingsError(f"there is no key in {path}: it is not text") from None
     except OSError as error:
         raise SettingsError(f"cannot read the key in {path}: {error.strerror}") from None
     if not key:

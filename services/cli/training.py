@@ -7,7 +7,7 @@ import asyncio
 import csv
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from puhui_client import Client, PuhuiError
-from services.cli.inputs import CHINA, parse_moment
+from services.cli.inputs import CHINA, NOT_UTF8, parse_moment
 from services.scoring.features import registry
-from services.scoring.models.domain import Manifest
+from services.scoring.models.domain import Manifest, ModelClass
 from services.scoring.reader import read_summary
 from services.scoring.training.app import train
 from services.scoring.training.domain import Floats, Ints, Spec
@@ -60,26 +60,33 @@ class Table:
         labels: 1 is the outcome.
         refused: rows whose summary was refused, by reason.
         insufficient: rows without what a score needs.
+        simulated: a summary has records of a simulated source.
     """
 
     matrix: Floats
     labels: Ints
     refused: dict[str, int] = field(default_factory=dict)
     insufficient: int = 0
+    simulated: bool = False
 
 
 def read_labels(path: Path) -> list[Label]:
     """Return the rows of a CSV file with the columns subject_id, consent_id, as_of, label.
 
     Raises:
-        LabelsError: a column is missing or a value wrong.
+        LabelsError: the file is not CSV in UTF-8, a column is missing or a value wrong.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        missing = set(COLUMNS) - set(reader.fieldnames or ())
-        if missing:
-            raise LabelsError(f"{path}: the columns {', '.join(sorted(missing))} are missing")
-        return [_label(path, reader.line_num, row) for row in reader]
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, restval="")
+            missing = set(COLUMNS) - set(reader.fieldnames or ())
+            if missing:
+                raise LabelsError(f"{path}: the columns {', '.join(sorted(missing))} are missing")
+            return [_label(path, reader.line_num, row) for row in reader]
+    except UnicodeDecodeError:
+        raise LabelsError(f"{path} {NOT_UTF8}") from None
+    except csv.Error as error:
+        raise LabelsError(f"{path} is not CSV: {error}") from None
 
 
 def _label(path: Path, line: int, row: dict[str, str]) -> Label:
@@ -133,6 +140,7 @@ async def fetch_table(
     rows: list[list[float]] = []
     outcomes: list[int] = []
     insufficient = 0
+    simulated = False
     for label, task in zip(labels, tasks, strict=True):
         summary = task.result()
         if summary is None:
@@ -142,20 +150,23 @@ async def fetch_table(
             insufficient += 1
             continue
         day = label.as_of.astimezone(CHINA).date()
+        simulated = simulated or summary.simulated
         rows.append(registry.encode(registry.compute(firm, day)))
         outcomes.append(label.label)
     width = len(registry.FEATURES)
     matrix = np.array(rows, dtype=np.float64).reshape(len(rows), width)
-    return Table(matrix, np.array(outcomes, dtype=np.int64), dict(refused), insufficient)
+    return Table(matrix, np.array(outcomes, dtype=np.int64), dict(refused), insufficient, simulated)
 
 
 def fit(table: Table, spec: Spec, folder: Path, progress: Callable[[int, int], None]) -> Manifest:
-    """Train and write a model folder.
+    """Train and write a model folder. Simulated data make a model of the class SIMULATED.
 
     Raises:
         TrainingError: there must not be a model of this table.
         FileExistsError: the folder exists.
     """
+    if table.simulated:
+        spec = replace(spec, model_class=ModelClass.SIMULATED)
     return train(
         table.matrix, table.labels, spec, folder, trained_at=datetime.now(UTC), progress=progress
     )

@@ -21,6 +21,7 @@ The rating 信誉评级 decides the label (D: 24 of 24 defaulted, A: none), so i
 
 import csv
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -44,6 +45,11 @@ from services.sandbox.wire import cny, date_of, obtained_on, subject_of
 TAX = Provider("tax", "tax", "CUMCM 2020 C invoices 数模2020C题发票数据", simulated=False)
 LAST_DAY = date(2020, 2, 29)
 """The end of the month that the set's last invoices are of."""
+
+
+class DataSetError(Exception):
+    """A folder does not hold the set; the message names the file at fault."""
+
 
 _SIDES = {"input": INVOICE_SIDE_INPUT, "output": INVOICE_SIDE_OUTPUT}
 _STATUS = {"有效发票": INVOICE_STATUS_VALID, "作废发票": INVOICE_STATUS_VOID}
@@ -78,25 +84,25 @@ def enterprises(folder: Path) -> tuple[Enterprise, ...]:
     """All firms of the set, those with a label first.
 
     Raises:
-        FileNotFoundError: the folder does not hold the set.
-        ValueError: a file is not what the set has.
+        DataSetError: a file is missing or not what the set has.
     """
     found = []
     for part in (1, 2):
         path = folder / f"attach{part}_enterprises.csv"
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with _reading(path), path.open(encoding="utf-8-sig", newline="") as file:
             for row in csv.DictReader(file):
-                try:
-                    code, name = row["企业代号"], row["企业名称"]
-                    defaulted = _DEFAULTED[row["是否违约"]] if part == 1 else None
-                    found.append(Enterprise(code, uscc_of(code), name.strip(), defaulted))
-                except (KeyError, ValueError) as error:
-                    raise ValueError(f"{path.name}: a row is not as in CUMCM 2020 C") from error
+                code, name = row["企业代号"], row["企业名称"]
+                defaulted = _DEFAULTED[row["是否违约"]] if part == 1 else None
+                found.append(Enterprise(code, uscc_of(code), name.strip(), defaulted))
     return tuple(found)
 
 
 def deliveries(folder: Path) -> tuple[Delivery, ...]:
-    """The set's four files of invoices, in the set's order of rows."""
+    """The set's four files of invoices, in the set's order of rows.
+
+    Raises:
+        DataSetError: a file is missing or not what the set has.
+    """
     return tuple(
         _delivery(folder / f"attach{part}_{side}_invoices.parquet", side)
         for part in (1, 2)
@@ -104,10 +110,20 @@ def deliveries(folder: Path) -> tuple[Delivery, ...]:
     )
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataSetError(f"{path.name}: {error.strerror or 'it cannot be read'}") from error
+    except (KeyError, ValueError, AttributeError) as error:
+        raise DataSetError(f"{path.name}: a row is not as in CUMCM 2020 C") from error
+
+
 def _delivery(path: Path, side: str) -> Delivery:
-    with pq.ParquetFile(path) as file:
+    with _reading(path), pq.ParquetFile(path) as file:
         if file.metadata.num_columns != _COLUMNS:
-            raise ValueError(f"{path.name}: {_COLUMNS} columns were expected")
+            raise DataSetError(f"{path.name}: {_COLUMNS} columns were expected")
         count = file.metadata.num_rows
 
     def build() -> Iterator[Record]:

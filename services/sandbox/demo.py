@@ -13,18 +13,20 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from puhui.datashare.v1.accesses_pb2 import AccessOutcome
+from puhui.datashare.v1.accesses_pb2 import Access, AccessOutcome
 from puhui.scoring.v1.scoring_pb2 import Decision, ScoreOrder
-from puhui_client import score_order
+from puhui_client import PuhuiError, score_order
 from puhui_client.values import from_timestamp
+from services.cli.output import error_document, plain
 from services.cli.training import Label
 from services.sandbox.city import PROVIDERS, City, CityPlan, Firm
 from services.sandbox.embedded import Embedded, embedded, end_on_sigterm
@@ -32,7 +34,7 @@ from services.sandbox.learning import learn
 from services.sandbox.members import Ask, Member, Members, Pushed
 from services.sandbox.months import end_of_day, first_day, last_complete_month, last_day
 from services.sandbox.stages import Stages
-from services.scoring.models.domain import ModelClass
+from services.scoring.models.domain import Manifest
 from services.scoring.training.domain import Spec
 
 FIRMS = 300
@@ -61,17 +63,18 @@ class Case:
     outcome: bool
 
 
-def demo(*, stay: bool, firms: int = FIRMS, seed: int = SEED) -> None:
+def demo(*, stay: bool, as_json: bool = False, firms: int = FIRMS, seed: int = SEED) -> None:
     """Runs the demo; progress goes to stderr, results to stdout.
 
     Args:
         stay: keeps the platform running at the end, until it is interrupted.
+        as_json: the results are one JSON document; what people read goes to stderr.
         firms: size of the city.
         seed: picks the city.
     """
-    out = Console()
+    out = Console(stderr=as_json)
     if not out.is_terminal:
-        out = Console(width=PLAIN_WIDTH)
+        out = Console(width=PLAIN_WIDTH, stderr=as_json)
     end_on_sigterm()
     started = time.monotonic()
     last_month = last_complete_month(datetime.now(UTC).date())
@@ -79,7 +82,9 @@ def demo(*, stay: bool, firms: int = FIRMS, seed: int = SEED) -> None:
         with embedded(Path(folder)) as platform:
             plan = CityPlan(seed, last_month, firms, months=MONTHS, activity=ACTIVITY)
             show = _Show(platform, City(plan), out)
-            asyncio.run(show.run())
+            document = asyncio.run(show.run())
+            if as_json:
+                print(json.dumps(document, ensure_ascii=False, indent=2), flush=True)
             out.print(f"\nDone in {time.monotonic() - started:.0f} s.")
             if stay:
                 show.how_to_call()
@@ -101,7 +106,8 @@ class _Show:
         self._bank: Member
         self._cases: dict[str, Case] = {}
 
-    async def run(self) -> None:
+    async def run(self) -> dict[str, Any]:
+        """Returns what was shown, for programs."""
         city, members = self._city, self._members
         self._out.print(
             f"[bold]A simulated city 模拟城市:[/] {len(city.firms)} technology firms, "
@@ -115,15 +121,33 @@ class _Show:
             pushed = await self._push(providers, stages)
             ids = [provider.participant_id for provider in providers.values()]
             trained = await self._train(firms, ids, stages)
-            scored = await self._score(firms, ids, stages)
+            refused = await self._score(firms, ids, stages)
         self._out.print(
             f"{pushed.sent:,} records pushed by {len(PROVIDERS)} providers: {pushed.accepted:,} "
             f"accepted, {pushed.duplicate:,} duplicate, {sum(pushed.rejected.values()):,} rejected"
         )
-        self._out.print(trained)
-        self._out.print(scored)
+        auc = trained.metrics["auc"]
+        self._out.print(
+            f"Model {trained.version}: {trained.data.rows} firms, {trained.data.events} of which "
+            f"defaulted; AUC {auc.value:.3f} ± {auc.deviation or 0:.3f} out of fold"
+        )
+        told = ", ".join(f"{count} {reason}" for reason, count in refused.items()) or "none"
+        self._out.print(f"Scored {len(firms) - refused.total()} firms; refused: {told}")
         self._print_scores()
-        await self._withdraw(self._cases["middling 中"])
+        refusals, accesses = await self._withdraw(self._cases["middling 中"])
+        return {
+            "firms": len(firms),
+            "records": asdict(pushed),
+            "model": {"version": trained.version, "auc": asdict(auc)},
+            "scored": len(firms) - refused.total(),
+            "refused": dict(refused),
+            "scores": {
+                label: {"firm": case.firm.name, "decision": plain(case.decision)}
+                for label, case in self._cases.items()
+            },
+            "after_withdrawal": [error_document(error) for error in refusals],
+            "accesses": [plain(access) for access in accesses],
+        }
 
     async def _push(self, providers: dict[str, Member], stages: Stages) -> Pushed:
         """Every provider over a stream of its own, all at once."""
@@ -141,7 +165,7 @@ class _Show:
 
     async def _train(
         self, firms: Sequence[Member], providers: Sequence[str], stages: Stages
-    ) -> str:
+    ) -> Manifest:
         """Trains on who defaulted in the past year and on what was known before it."""
         city, year_ago = self._city, self._year_ago
         outcomes = [city.defaults_after(firm, year_ago) for firm in city.firms]
@@ -165,22 +189,17 @@ class _Show:
             source=f"a simulated city of {len(city.firms)} firms",
             as_of=year_ago.isoformat(),
             population=f"{len(labels)} simulated firms",
-            model_class=ModelClass.SIMULATED,
             repeats=2,
         )
         folder = self._platform.models_dir / f"demo-{year_ago:%Y%m}"
         async with self._members.client(self._bank.api_key) as bank:
-            table, model = await learn(bank, labels, spec, folder, stages)
-        auc = model.metrics["auc"]
-        return (
-            f"Model {model.version}: {len(table.labels)} firms, {int(table.labels.sum())} of which "
-            f"defaulted; AUC {auc.value:.3f} ± {auc.deviation or 0:.3f} out of fold"
-        )
+            _, model = await learn(bank, labels, spec, folder, stages)
+        return model
 
     async def _score(
         self, firms: Sequence[Member], providers: Sequence[str], stages: Stages
-    ) -> str:
-        """Asks every firm for its consent, scores them all, and picks three."""
+    ) -> Counter[str]:
+        """Asks every firm for its consent, scores them all, picks three; returns refusals."""
         city = self._city
         ask = Ask(
             purpose=PURPOSE,
@@ -212,8 +231,7 @@ class _Show:
                 scored.append(Case(firm, member, result.order, result.decision, outcome))
         scored.sort(key=lambda case: case.decision.pd)
         self._cases = {label: scored[round(at * (len(scored) - 1))] for label, at in CASES.items()}
-        told = ", ".join(f"{count} {reason}" for reason, count in refused.items()) or "none"
-        return f"Scored {len(orders) - refused.total()} firms; refused: {told}"
+        return refused
 
     def _print_scores(self) -> None:
         table = Table(title="Scores under consent 授权评分", title_justify="left")
@@ -255,7 +273,7 @@ class _Show:
         for notice in self._cases["good 好"].decision.notices:
             self._out.print(f"\n[yellow]{notice.text_zh}\n{notice.text_en}[/]")
 
-    async def _withdraw(self, case: Case) -> None:
+    async def _withdraw(self, case: Case) -> tuple[list[PuhuiError], list[Access]]:
         """Shows that a withdrawal holds at once, and what the firm sees of it all."""
         self._out.print(f"\n[bold]{case.firm.name}[/] withdraws its consent 撤回授权.")
         async with self._members.client(case.member.api_key) as firm:
@@ -263,8 +281,10 @@ class _Show:
             again = ScoreOrder()
             again.CopyFrom(case.order)
             again.request_id = "after-withdrawal"
-            await self._refused("A new call", again)
-            await self._refused("A replay of the old one", case.order)
+            refusals = [
+                await self._refused("A new call", again),
+                await self._refused("A replay of the old one", case.order),
+            ]
             accesses = [access async for access in firm.accesses()]
         table = Table(
             title=f"Accesses to the data of {case.firm.name} 访问记录", title_justify="left"
@@ -283,13 +303,15 @@ class _Show:
             )
         self._out.print()
         self._out.print(table)
+        return refusals, accesses
 
-    async def _refused(self, what: str, order: ScoreOrder) -> None:
+    async def _refused(self, what: str, order: ScoreOrder) -> PuhuiError:
         (result,) = await self._members.scores(self._bank, [order], lambda _: None)
         if result.error is None:
             raise RuntimeError("a score was given after the withdrawal")
         error = result.error
         self._out.print(f"{what} is refused: [red]{error.code} {error.reason}[/], {error.message}")
+        return error
 
     def how_to_call(self) -> None:
         """Prints commands that work while the platform runs."""

@@ -47,10 +47,14 @@ def run(folder: Path, report_to: Path) -> None:
         report_to: the JSON file to write.
 
     Raises:
-        FileNotFoundError, ValueError: the folder does not hold the set.
+        DataSetError: the folder does not hold the set.
+        OSError: the report cannot be written; known before anything runs.
         EmbeddedError: the platform did not start, or did not end cleanly.
+        TrainingError: there must not be a model of these firms.
+        PuhuiError: the platform refused, or did not answer.
     """
     end_on_sigterm()
+    _check_writable(report_to)
     enterprises = cumcm2020c.enterprises(folder)
     deliveries = cumcm2020c.deliveries(folder)
     with Stages(Console(stderr=True)) as stages, ExitStack() as running:
@@ -61,6 +65,13 @@ def run(folder: Path, report_to: Path) -> None:
     report["seconds"] = stages.seconds
     report["peak_memory_mb"] = round(peak_memory_mb(), 1)
     report_to.write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", "utf-8")
+
+
+def _check_writable(path: Path) -> None:
+    there = path.exists()
+    path.open("ab").close()
+    if not there:
+        path.unlink()
 
 
 async def _play(

@@ -160,7 +160,7 @@ def test_the_quick_start_runs_and_prints_what_the_readme_shows(
 def test_the_demo_prints_what_the_readme_shows(checkout: Path) -> None:
     (block,) = (b for b in blocks((checkout / "README.md").read_text("utf-8")) if b.mark == "demo")
     shown = subprocess.run(
-        [sys.executable, "-m", "services.cli.main", "demo"],
+        [sys.executable, "-m", "services.cli", "demo"],
         cwd=checkout,
         capture_output=True,
         text=True,

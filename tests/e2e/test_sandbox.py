@@ -19,7 +19,7 @@ LABELLED, OTHERS = 60, 5
 
 def puhui(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "services.cli.main", *arguments],
+        [sys.executable, "-m", "services.cli", *arguments],
         capture_output=True,
         text=True,
         encoding="utf-8",

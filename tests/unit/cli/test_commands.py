@@ -22,11 +22,12 @@ from puhui.datashare.v1 import (
 from puhui.gateway.v1 import gateway_pb2
 from puhui.scoring.v1 import decisions_pb2, models_pb2, scoring_pb2
 from services.cli.main import app
+from services.scoring.features.firm import WINDOW
 from tests.fakes.platform import UNAVAILABLE, FakePlatform, refusal
 from tests.unit.cli.conftest import Outcome, Run
 
 WHEN = Timestamp(seconds=1717200000)
-USCC = "91110000MA00000000"
+USCC = "91110000MA00000077"
 CONSENT = consents_pb2.Consent(
     consent_id="con_1",
     subject_id="sub_1",
@@ -99,7 +100,7 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     assert found.stdout.strip() == "[]"
     started = time.perf_counter()
     shown = subprocess.run(
-        [sys.executable, "-m", "services.cli.main", "--help"], capture_output=True, check=True
+        [sys.executable, "-m", "services.cli", "--help"], capture_output=True, check=True
     )
     assert time.perf_counter() - started < 5  # 0.25 s on a quiet machine
     assert b"sandbox" in shown.stdout
@@ -153,6 +154,39 @@ def test_the_connection_before_or_after_the_command(
 
 def test_without_settings(run: Run) -> None:
     refused(run("participant", "whoami"), 2, "no gateway: set PUHUI_GATEWAY")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--json", "consent", "list", "--state", "lost"],
+        ["score", "--json"],
+        ["score", "--json", "--no-such"],
+        ["--json", "no-such"],
+        ["--json"],
+        ["consent", "request", "--json"],
+        ["--json", "--timeout", "soon", "participant", "whoami"],
+        ["model", "train", "--labels", "missing.csv", "--out", "m", "--json"],
+    ],
+)
+def test_wrong_use_is_a_document_too(call: Run, arguments: list[str]) -> None:
+    done = call(*arguments)
+    assert (done.code, done.err) == (2, "")
+    assert done.document["error"]["reason"] == "WRONG_USE"
+    assert done.document["error"]["message"]
+
+
+def test_no_model_in_service(call: Run, platform: FakePlatform) -> None:
+    platform.answer("ListModels", models_pb2.ListModelsResponse())
+    done = call("model", "show", "--json")
+    assert done.code == 2
+    assert done.document["error"]["message"].startswith("no model is in service")
+    refused(call("model", "show"), 2, "no model is in service")
+
+
+def test_a_file_that_cannot_be_written(call: Run, platform: FakePlatform) -> None:
+    platform.answer("IssueKey", participants_pb2.IssueKeyResponse(key_id="key_1", api_key="k.s"))
+    refused(call("key", "issue", "par_1", "--out", "no/where.key"), 2, "no/where.key")
 
 
 def test_no_option_takes_a_secret() -> None:
@@ -234,6 +268,24 @@ def test_consent_request_by_id_until_a_day(call: Run, platform: FakePlatform) ->
     assert request.terms.expires_at.ToDatetime().isoformat() == "2030-01-31T15:59:59.999999"
 
 
+@pytest.mark.parametrize(
+    ("last", "first"),
+    [("2026-11-23", (2023, 11)), ("2024-12-31", (2021, 12)), ("2024-02-29", (2021, 2))],
+)
+def test_a_consent_covers_36_whole_months_by_default(
+    call: Run, platform: FakePlatform, last: str, first: tuple[int, int]
+) -> None:
+    platform.answer("RequestConsent", consents_pb2.RequestConsentResponse(consent=CONSENT))
+    call("consent", "request", "sub_1", "--provider", "p", "--type", "grant", "--to", last)
+    call("consent", "request", "sub_1", "--provider", "p", "--type", "grant")
+    given, today = (r.terms.data_period for r in platform.requests("RequestConsent"))
+    start = getattr(given, "from")
+    assert (start.year, start.month, start.day) == (*first, 1)
+    begun = getattr(today, "from")
+    assert (today.to.year - begun.year) * 12 + today.to.month - begun.month == WINDOW
+    assert begun.day == 1
+
+
 def test_consent_request_called_wrongly(call: Run) -> None:
     refused(call("consent", "request", USCC, "--type", "grant"), 2, "--provider")
     wrong = ["consent", "request", USCC, "--type", "g", "--provider", "p", "--from", "May"]
@@ -251,7 +303,9 @@ def test_consent_grant_shows_the_terms_and_asks(call: Run, platform: FakePlatfor
     assert call("consent", "grant", "con_1", input="y\n").code == 0
     assert call("consent", "grant", "con_1", "--yes", "--json").code == 0
     assert len(platform.requests("GrantConsent")) == 2
-    refused(call("consent", "grant", "con_1", "--json"), 2, "--yes")
+    unread = call("consent", "grant", "con_1", "--json")
+    assert unread.code == 2
+    assert "--yes" in unread.document["error"]["message"]
 
 
 @pytest.mark.parametrize("verb", ["reject", "withdraw", "revoke"])
@@ -376,6 +430,11 @@ def test_score_a_portfolio(
         ("p.csv", "subject_id,consent_id\n,con_1\n", "line 2: subject_id is missing"),
         ("p.csv", "subject_id\nsub_1,x\n", "line 2: more cells"),
         ("p.csv", "subject_id,as_of\nsub_1,May\n", "line 2: as_of: not a time"),
+        ("p.CSV", "subject_id,as_of\nsub_1,May\n", "line 2: as_of: not a time"),
+        ("p.csv", "subject_id,consent_id\nsub_1,\udcd6\udcd0\n", "p.csv is not UTF-8: convert it"),
+        ("p.jsonl", '{"subject_id": 5}\n', "line 1: subject_id is not a text"),
+        ("p.jsonl", '{"subject_id": "s", "as_of": 2024}\n', "line 1: as_of is not a text"),
+        ("p.jsonl", '{"subject_id": "s", "officer": {"a": 1}}\n', "line 1: officer is not a text"),
         ("p.jsonl", "{\n", "line 1: not JSON"),
         ("p.jsonl", "[]\n", "line 1: not a JSON object"),
     ],
@@ -383,7 +442,7 @@ def test_score_a_portfolio(
 def test_a_portfolio_that_cannot_be_read(
     call: Run, tmp_path: Path, name: str, text: str, message: str
 ) -> None:
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_bytes(text.encode("utf-8", "surrogateescape"))
     refused(call("score", "--batch", name), 2, message)
 
 
@@ -412,6 +471,26 @@ def test_decisions(call: Run, platform: FakePlatform) -> None:
     assert platform.requests("GetDecision")[0].use == decisions_pb2.DECISION_USE_DISPUTE
     assert call("decision", "show", "dec_1", "--json").document["reproduced"] is True
     assert "dec_1" in call("decision", "list").out
+
+
+def test_a_narrow_terminal_shows_rows_as_blocks(
+    call: Run, platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = participants_pb2.Participant()
+    listed.CopyFrom(PARTICIPANT)
+    listed.participant_id = "par_01JDE0000000000000000000AA"
+    listed.subject_id = "sub_01JDE0000000000000000000BB"
+    listed.registered_at.CopyFrom(WHEN)
+    answer = participants_pb2.ListParticipantsResponse(participants=[listed])
+    platform.answer("ListParticipants", answer)
+    wide = call("participant", "list").out
+    assert [line for line in wide.splitlines() if "provider" in line and "active" in line]
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = [" ".join(line.split()) for line in call("participant", "list").out.splitlines()]
+    assert listed.participant_id in lines
+    assert f"subject {listed.subject_id}" in lines
+    assert "name Tax" in lines
+    assert max(map(len, lines)) <= 80
 
 
 def test_accesses(call: Run, platform: FakePlatform) -> None:
@@ -465,11 +544,15 @@ def test_participants(call: Run, platform: FakePlatform) -> None:
     platform.answer(
         "ListParticipants", participants_pb2.ListParticipantsResponse(participants=[PARTICIPANT])
     )
-    made = call("participant", "register", "provider", "Tax", "--kind", "tax", "--historical")
+    said = ("Tax", "--kind", "tax", "--historical", "--simulated")
+    made = call("participant", "register", "provider", *said)
     assert "par_1" in made.out
     call("participant", "register", "firm", "Firm", "--subject", USCC)
     provider, firm = platform.requests("RegisterParticipant")
-    assert (provider.role, provider.historical_source) == (access_pb2.ROLE_PROVIDER, True)
+    assert provider.role == access_pb2.ROLE_PROVIDER
+    assert provider.historical_source
+    assert provider.simulated_source
+    assert not firm.simulated_source
     assert firm.subject.uscc == USCC
     assert "tax" in call("participant", "list", "--role", "provider").out
     call("participant", "suspend", "par_1")

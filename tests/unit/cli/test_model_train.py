@@ -17,6 +17,14 @@ def defaulted(number: int) -> bool:
 
 
 def summary(request: accesses_pb2.FetchSummaryRequest) -> Any:
+    """As `real`, with one firm that a simulated source knows."""
+    answer = real(request)
+    if request.fetch.subject_id == "sub_7":
+        answer.summary.simulated = True
+    return answer
+
+
+def real(request: accesses_pb2.FetchSummaryRequest) -> Any:
     """A firm whose sales fell if it defaulted; two refused, one of which nothing is known."""
     fetch = request.fetch
     number = int(fetch.subject_id.removeprefix("sub_"))
@@ -56,7 +64,7 @@ def test_train_writes_a_folder_that_can_be_shown_and_served(
     write_labels(tmp_path / "labels.csv", range(FIRMS + 3))
     done = call(
         *("model", "train", "--labels", "labels.csv", "--out", "models/bank-1", "--serve"),
-        *("--simulated", "--folds", "3", "--repeats", "1", "--json"),
+        *("--folds", "3", "--repeats", "1", "--json"),
     )
     assert done.code == 0, done.err
     document = done.document
@@ -68,7 +76,7 @@ def test_train_writes_a_folder_that_can_be_shown_and_served(
     assert fetch.as_of.ToDatetime().isoformat() == "2023-12-31T15:59:59.999999"
 
     manifest = read_folder(tmp_path / "models" / "bank-1").manifest
-    assert manifest.model_class == "SIMULATED"
+    assert manifest.model_class == document["model_class"] == "SIMULATED"
     assert manifest.data.as_of == "2023-12-31"
     assert (tmp_path / "models" / "in_service").read_text().strip() == "bank-1"
 
@@ -78,6 +86,17 @@ def test_train_writes_a_folder_that_can_be_shown_and_served(
     again = call("model", "train", "--labels", "labels.csv", "--out", "models/bank-1")
     assert again.code == 2
     assert "a model's version never changes" in " ".join(again.err.split())
+
+
+def test_data_of_real_sources_make_no_simulated_model(
+    call: Run, platform: FakePlatform, tmp_path: Path
+) -> None:
+    platform.answer("FetchSummary", real)
+    write_labels(tmp_path / "labels.csv", range(FIRMS))
+    train = ("model", "train", "--labels", "labels.csv", "--folds", "3", "--repeats", "1")
+    done = call(*train, "--out", "bank-1")
+    assert done.code == 0, done.err
+    assert read_folder(tmp_path / "bank-1").manifest.model_class == "UNVALIDATED"
 
 
 def test_too_few_outcomes_make_no_model(call: Run, platform: FakePlatform, tmp_path: Path) -> None:
@@ -105,10 +124,16 @@ def test_a_role_that_may_not_is_told(call: Run, platform: FakePlatform, tmp_path
         ("subject_id,consent_id,as_of,label\ns,c,2023-12-31,yes\n", "line 2: label is neither"),
         ("subject_id,consent_id,as_of,label\ns,,2023-12-31,1\n", "line 2: subject_id or consent"),
         ("subject_id,consent_id,as_of,label\ns,c,soon,1\n", "line 2: as_of: not a time"),
+        ("subject_id,consent_id,label,as_of\ns,c,1\n", "line 2: as_of: not a time"),
+        ("subject_id,consent_id,as_of,label\ns\n", "line 2: label is neither"),
+        (
+            "subject_id,consent_id,as_of,label\n\udcd6\udcd0,c,2023-12-31,1\n",
+            "not UTF-8: convert it",
+        ),
     ],
 )
 def test_labels_that_cannot_be_read(call: Run, tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "labels.csv").write_text(text)
+    (tmp_path / "labels.csv").write_bytes(text.encode("utf-8", "surrogateescape"))
     done = call("model", "train", "--labels", "labels.csv", "--out", "m")
     assert done.code == 2
     assert message in " ".join(done.err.split())

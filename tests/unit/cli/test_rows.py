@@ -11,7 +11,7 @@ from services.cli.rows import HeaderError, Row, read
 CHINA = timezone(timedelta(hours=8))
 INVOICE = records.vat_invoice(
     record_id="out:1",
-    uscc="91110000MA00000000",
+    uscc="91110000MA00000077",
     occurred=date(2024, 5, 3),
     obtained_at=datetime(2024, 5, 4, 10, tzinfo=CHINA),
     number="1",
@@ -26,7 +26,7 @@ HEADER = (
     "counterparty"
 )
 LINE = (
-    "out:1,91110000MA00000000,2024-05-03,2024-05-04T10:00:00+08:00,1,output,100.00,13 CNY,113.00,"
+    "out:1,91110000MA00000077,2024-05-03,2024-05-04T10:00:00+08:00,1,output,100.00,13 CNY,113.00,"
     "valid,甲公司"
 )
 
@@ -60,6 +60,7 @@ def test_the_type_comes_from_the_payload_where_it_is_left_out(tmp_path: Path) ->
     [
         ("{", "not JSON"),
         ("[]", "not a record"),
+        ("[" * 100_000, "not JSON"),
         ('"many"', "not a record"),
         ("\udcff", "not JSON"),
         ('{"social_insurance": {"headcount": "many"}}', "not a record"),
@@ -165,7 +166,10 @@ def test_a_header_that_cannot_be_read(
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("编号,号\n".encode("gbk"), "not UTF-8"), (b"number\n" + b"1" * 200_000, "not CSV")],
+    [
+        ("编号,号\n".encode("gbk"), "not UTF-8: convert it"),
+        (b"number\n" + b"1" * 200_000, "not CSV"),
+    ],
 )
 def test_bytes_that_are_no_csv(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "rows.csv").write_bytes(content)

@@ -82,10 +82,10 @@ def test_every_row_is_delivered_in_the_order_of_the_set(folder: Path) -> None:
 
 def test_another_file_is_refused(folder: Path) -> None:
     (folder / "attach1_enterprises.csv").write_text("a,b\n1,2\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"attach1_enterprises\.csv"):
+    with pytest.raises(cumcm2020c.DataSetError, match=r"attach1_enterprises\.csv"):
         cumcm2020c.enterprises(folder)
     pq.write_table(pa.table({"a": [1]}), folder / "attach1_input_invoices.parquet")
-    with pytest.raises(ValueError, match="8 columns"):
+    with pytest.raises(cumcm2020c.DataSetError, match="8 columns"):
         cumcm2020c.deliveries(folder)
 
 
