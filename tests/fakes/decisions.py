@@ -11,7 +11,6 @@ from services.scoring.decisions.app import OrderCall, Released
 from services.scoring.decisions.domain import Decision, Inputs, Outcome, Read, Reason
 from services.scoring.features.domain import Coverage, FeatureVector, FirmSummary
 
-
 INPUTS = Inputs(1, ("sold", "headcount"), ("log_cny", "count"))
 
 

@@ -1,7 +1,8 @@
 """Reasons of a score, in words: groups of features against the reference population.
 
 Invariants: a reason's points are the group's points less the group's mean over the population, so
-they are exact; the words follow from the same numbers; every group of the registry has words.
+they are exact; the words follow from the same numbers; every group of the registry has words. No
+words call the level of an unconstrained feature good or bad: which way it counts is the model's.
 """
 
 import math
@@ -112,10 +113,14 @@ def _reason(
     sign = 1.0 if total > 0 else -1.0
     leading = sorted(members, key=lambda at: -sign * strengths[at])
     kind, words = _kind(group, sign, leading[0], vector)
+    free = FEATURES[leading[0]].monotone == 0
     telling = [
         at
         for at in leading[: FACTS + 2]
-        if sign * strengths[at] > 0 and FEATURES[at].unit != "flag" and vector.missing[at] in _TOLD
+        if sign * strengths[at] > 0
+        and FEATURES[at].unit != "flag"
+        and vector.missing[at] in _TOLD
+        and (free or FEATURES[at].monotone)
     ][:FACTS]
     titles = _WORDS["groups"][group]["title"]
     facts_zh = "，".join(_fact_zh(FEATURES[at], vector.values[at]) for at in telling)
@@ -142,7 +147,8 @@ def _kind(
     if missing is Coverage.NOT_SUPPLIED:
         return "NOT_SUPPLIED", _WORDS["not_supplied"]
     direction = "up" if sign > 0 else "down"
-    return direction.upper(), _WORDS["groups"][group][direction]
+    words = _WORDS["free"] if FEATURES[lead].monotone == 0 else _WORDS["groups"][group]
+    return direction.upper(), words[direction]
 
 
 def _fact_zh(feature: Feature, value: float) -> str:

@@ -31,8 +31,9 @@ class TrainingError(ValueError):
 class Spec:
     """How to train.
 
-    The defaults were measured on 123 firms with 27 defaults and suit small tables: many shallow,
-    constrained trees, each of a part of the rows and of the features.
+    The defaults were chosen by their results on the 123 firms of CUMCM 2020 C, 27 of which
+    defaulted, and suit small tables: many shallow, constrained trees, each of a part of the rows
+    and of the features. Figures measured on those firms are therefore optimistic, which the card says.
 
     Args:
         outcome: what a label of 1 means, in words.

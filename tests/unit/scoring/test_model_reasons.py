@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,38 @@ def test_words_agree_with_the_direction(trained: Trained) -> None:
                 assert (reason.points > 0) == (kind == "UP")
                 assert "()" not in reason.en
                 assert not reason.zh.endswith("：")
+
+
+def worded(trained: Trained, strengths: Mapping[str, float], **values: float) -> list[Reason]:
+    """Reasons when features move the score by so many points, and the rest by none."""
+    batch, _ = scored(trained, trained.firms[0])
+    means = [trained.manifest.reference.points[name] for name in NAMES]
+    batch.feature_points[0] = [
+        strengths.get(name, 0.0) + mean for name, mean in zip(NAMES, means, strict=True)
+    ]
+    vector = FeatureVector(
+        tuple(values.get(name, 0.0) for name in NAMES), tuple(None for _ in NAMES)
+    )
+    return list(Reasoner(trained.manifest).reasons(batch, 0, vector, 99))
+
+
+def test_a_group_led_by_an_unconstrained_feature_is_called_neither_good_nor_bad(
+    trained: Trained,
+) -> None:
+    [reason] = worded(trained, {"ip_class2": -20.0, "tech_titles": -3.0}, ip_class2=14.0)
+    assert reason.code == "TECHNOLOGY_DOWN"
+    assert reason.en == (
+        "In this model the data on technology speak against the firm "
+        "(class II intellectual property rights: 14; valid technology titles: 0)"
+    )
+    assert reason.zh.startswith("在本模型中，科技实力数据对企业不利：II类知识产权数 14")
+    [reason] = worded(trained, {"sales_tax_rate": 9.0}, sales_tax_rate=0.06)
+    assert reason.en.startswith("In this model the data on tax rates and margin speak for the firm")
+
+
+def test_an_unconstrained_feature_is_no_fact_of_a_good_or_bad_group(trained: Trained) -> None:
+    [reason] = worded(trained, {"tech_titles": -20.0, "ip_class2": -3.0}, ip_class2=14.0)
+    assert reason.en == "Technology is weak (valid technology titles: 0)"
 
 
 def test_what_was_withheld_is_named_as_such(trained: Trained) -> None:
