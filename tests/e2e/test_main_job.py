@@ -1,12 +1,18 @@
 """The main job over real gRPC: push, grant, score, withdraw, list."""
 
+import json
+from typing import Any
+
+import httpx
 import pytest
+from google.protobuf.json_format import MessageToDict
 
 from puhui.datashare.v1.accesses_pb2 import ACCESS_OUTCOME_REFUSED, ACCESS_OUTCOME_RELEASED, Access
 from puhui.datashare.v1.summaries_pb2 import CoverageState
 from puhui.scoring.v1 import decisions_pb2
 from puhui.scoring.v1.scoring_pb2 import MODEL_CLASS_SIMULATED
 from puhui_client import Client, score_order
+from puhui_client.bank import Use
 from puhui_client.errors import PuhuiError
 from tests.e2e.town import Town
 
@@ -91,6 +97,78 @@ async def test_a_decision_reproduces_also_after_withdrawal(town: Town) -> None:
         with pytest.raises(PuhuiError) as refusal:
             await other.get_decision(decision.decision_id)
     assert refusal.value.reason == "NOT_FOUND"
+
+
+async def over_http(town: Town, verb: str, path: str, body: dict[str, Any] | None = None) -> str:
+    headers = {"authorization": f"Bearer {town.key('bank')}"}
+    async with httpx.AsyncClient(base_url=f"http://{town.platform.http}", timeout=20) as http:
+        answer = await http.request(verb, path, json=body, headers=headers)
+    assert answer.status_code == httpx.codes.OK, answer.text
+    return answer.text
+
+
+async def test_every_answer_of_a_simulated_model_says_so(town: Town) -> None:
+    consent = await town.consent()
+    order = score_order(town.subject_id, consent.consent_id)
+    async with town.client("bank") as bank:
+        scored = await bank.score(town.subject_id, consent.consent_id)
+        (result,) = [result async for result in bank.batch_score([order])]
+        assert result.decision is not None
+        read = await bank.get_decision(scored.decision_id)
+        (listed, *_) = [decision async for decision in bank.decisions()]
+    http = [
+        json.loads(await over_http(town, "POST", "/v1/scores", {"order": MessageToDict(order)})),
+        # One firm's decision is one server-sent event.
+        json.loads(
+            (
+                await over_http(
+                    town, "POST", "/v1/scores:batch", {"orders": [MessageToDict(order)]}
+                )
+            ).removeprefix("data: ")
+        ),
+        json.loads(
+            await over_http(
+                town, "GET", f"/v1/decisions/{scored.decision_id}?use=DECISION_USE_DISPUTE"
+            )
+        ),
+    ]
+    for decision in (scored, result.decision, read.decision, listed):
+        assert decision.model.model_class == MODEL_CLASS_SIMULATED
+        assert "MODEL_SIMULATED" in [notice.code for notice in decision.notices]
+    for answer in http:
+        assert answer["decision"]["model"]["modelClass"] == "MODEL_CLASS_SIMULATED"
+        assert "MODEL_SIMULATED" in [notice["code"] for notice in answer["decision"]["notices"]]
+
+
+async def test_a_regulator_reads_any_decision_for_supervision(town: Town) -> None:
+    consent = await town.consent()
+    async with town.client("operator") as operator:
+        member = await operator.register_participant("REGULATOR", "test regulator")
+        key = await operator.issue_key(member.participant_id)
+    async with (
+        town.client("bank") as bank,
+        Client(town.platform.gateway, key.api_key, timeout=20) as regulator,
+    ):
+        decision = await bank.score(town.subject_id, consent.consent_id)
+        answer = await regulator.get_decision(decision.decision_id, use="SUPERVISION")
+        assert answer.decision == decision
+        wrong: list[tuple[Client, Use]] = [(regulator, "DISPUTE"), (bank, "SUPERVISION")]
+        for reader, use in wrong:
+            with pytest.raises(PuhuiError) as refusal:
+                await reader.get_decision(decision.decision_id, use=use)
+            assert refusal.value.reason == "ROLE_NOT_ALLOWED"
+
+
+async def test_a_list_of_decisions_tells_no_inputs(town: Town) -> None:
+    consent = await town.consent()
+    async with town.client("bank") as bank:
+        decision = await bank.score(town.subject_id, consent.consent_id)
+        listed = await anext(bank.decisions())
+    assert (listed.decision_id, listed.score) == (decision.decision_id, decision.score)
+    assert decision.reasons
+    assert not listed.reasons
+    assert not listed.coverage
+    assert listed.notices == decision.notices
 
 
 async def test_a_portfolio_is_scored_with_a_result_per_firm(town: Town) -> None:

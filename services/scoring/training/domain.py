@@ -33,7 +33,7 @@ class Spec:
 
     The defaults were chosen by their results on the 123 firms of CUMCM 2020 C, 27 of which
     defaulted, and suit small tables: many shallow, constrained trees, each of a part of the rows
-    and of the features. Figures measured on those firms are therefore optimistic, which the card says.
+    and of the features. Figures measured on those firms are therefore optimistic; the card says so.
 
     Args:
         outcome: what a label of 1 means, in words.
