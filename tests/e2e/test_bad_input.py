@@ -57,6 +57,7 @@ HTTP_STATUS = {
     "ALREADY_EXISTS": 409,
     "FAILED_PRECONDITION": 400,
     "OUT_OF_RANGE": 400,
+    "BATCH_TOO_LARGE": 413,  # a reason, for which HTTP has a better one than its code's
 }
 
 
@@ -121,7 +122,7 @@ def transport(request: pytest.FixtureRequest) -> Transport:
 
 
 def refusal(transport: Transport, code: str, reason: str, *fields: str) -> Refusal:
-    told = code if transport is over_grpc else f"{HTTP_STATUS[code]}"
+    told = code if transport is over_grpc else f"{HTTP_STATUS.get(reason) or HTTP_STATUS[code]}"
     return Refusal(told, reason, fields)
 
 
@@ -315,6 +316,21 @@ async def test_a_bad_call_is_refused(
     rpc, body = what
     answer = await transport(town, rpc, body(town, consents), bearer(town.key(who)))
     assert answer == refusal(transport, code, reason, *([field] if field else []))
+
+
+async def test_a_replayed_score_is_refused_after_the_withdrawal(
+    town: Town, consents: Consents, transport: Transport
+) -> None:
+    consent = await town.consent()
+    rpc, ordered = score(consentId=consent.consent_id)
+    body = ordered(town, consents)
+    first = await transport(town, rpc, body, bearer(town.key("bank")))
+    again = await transport(town, rpc, body, bearer(town.key("bank")))
+    assert first["decision"]["decisionId"] == again["decision"]["decisionId"]
+    async with town.client("firm") as firm:
+        await firm.withdraw_consent(consent.consent_id)
+    answer = await transport(town, rpc, body, bearer(town.key("bank")))
+    assert answer == refusal(transport, PRECONDITION, "CONSENT_WITHDRAWN")
 
 
 @pytest.mark.parametrize(

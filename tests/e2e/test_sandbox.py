@@ -29,9 +29,9 @@ def puhui(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_demo_goes_through_the_main_job_and_ends_cleanly() -> None:
-    shown = puhui("demo", "--firms", "100", "--seed", "6")
+    shown = puhui("demo", "--firms", "100", "--seed", "6", "--json")
     assert shown.returncode == 0, shown.stderr
-    out = shown.stdout
+    out = shown.stderr  # for people; stdout is one document
     assert "0 duplicate, 0 rejected" in out
     for word in ("good 好", "middling 中", "bad 差", "strongest reasons"):
         assert word in out
@@ -42,7 +42,17 @@ def test_the_demo_goes_through_the_main_job_and_ends_cleanly() -> None:
     assert out.count("refused: CONSENT_WITHDRAWN") == 2  # in the list of accesses
     assert "released" in out
     assert out.rstrip().endswith("The platform has ended cleanly.")
-    assert "Simulated Tax Bureau" in shown.stderr  # progress
+    assert "Simulated Tax Bureau" in out  # progress
+    document = json.loads(shown.stdout)
+    assert document["records"]["accepted"] == document["records"]["sent"] > 0
+    assert document["scored"] + sum(document["refused"].values()) == document["firms"] == 100
+    for case in document["scores"].values():
+        assert case["decision"]["model"]["model_class"] == "MODEL_CLASS_SIMULATED"
+        assert "MODEL_SIMULATED" in [notice["code"] for notice in case["decision"]["notices"]]
+    assert [error["reason"] for error in document["after_withdrawal"]] == ["CONSENT_WITHDRAWN"] * 2
+    assert [access["refusal_reason"] for access in document["accesses"]].count(
+        "CONSENT_WITHDRAWN"
+    ) == 2
 
 
 def invoice(code: str, number: int, day: date, net: float) -> tuple[object, ...]:
