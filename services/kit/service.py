@@ -114,7 +114,7 @@ def _collect_less() -> None:
     """Keep the garbage collector from what stays, and from looking at every 700 new objects.
 
     Reference counts free nearly everything; the collector alone took 10 to 15 % of the time of a
-    score and of a row that comes in.
+    call and of a row that comes in.
     """
     gc.collect()
     gc.freeze()
