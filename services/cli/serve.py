@@ -36,7 +36,10 @@ def serve(
         typer.Option("--log-level", help="What is logged."),
     ] = "info",
 ) -> None:
-    """Run services until SIGTERM or Ctrl-C. Configuration: PUHUI_<SERVICE>_* and --config."""
+    """Run services until SIGTERM or Ctrl-C. Configuration: PUHUI_<SERVICE>_* and --config.
+
+    It has no result to print: the log is JSON lines on stderr, addresses are in endpoints.json.
+    """
     from services.__main__ import main
 
     arguments = [service, "--log-level", log_level]
