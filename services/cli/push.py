@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from services.cli import output
-from services.cli.command import Session, remote, usage
+from services.cli.command import REFUSED, Session, remote, usage
 from services.cli.progress import bar
 
 if TYPE_CHECKING:
@@ -60,16 +60,23 @@ async def push(
         ),
     ] = None,
 ) -> None:
-    """Push a file of records. Bad rows are listed and never block the others."""
-    from services.cli.rows import HeaderError
+    """Push a file of records. Bad rows are listed and never block the others.
+
+    It exits with 0 when all rows are in, duplicates included, and with 1 when some are not.
+    """
+    from services.cli.rows import HeaderError, check_header
 
     delivery_id = delivery or f"push-{secrets.token_hex(8)}"
-    session.out.note(f"Delivery {delivery_id}: --delivery {delivery_id} resumes it.")
     target = rejects or file.with_name(f"{file.name}.rejects.jsonl")
-    with _Rejects(target) as rejected, bar("Pushing", file.stat().st_size, unit="bytes") as advance:
-        source = _Source(file, record_type, rejected, advance)
-        async with session.client() as client:
-            try:
+    async with session.client() as client:
+        try:
+            check_header(file, record_type)
+            session.out.note(f"Delivery {delivery_id}: --delivery {delivery_id} resumes it.")
+            with (
+                _Rejects(target) as rejected,
+                bar("Pushing", file.stat().st_size, unit="bytes") as advance,
+            ):
+                source = _Source(file, record_type, rejected, advance)
                 report = await client.push(
                     source.records(),
                     delivery_id=delivery_id,
@@ -77,9 +84,11 @@ async def push(
                     keep_rejections=0,
                     on_ack=source.acked,
                 )
-            except HeaderError as error:
-                raise usage(str(error)) from None
+        except HeaderError as error:
+            raise usage(str(error)) from None
     _show(session, report, rejected)
+    if rejected.count:
+        raise typer.Exit(REFUSED)
 
 
 class _Rejects:

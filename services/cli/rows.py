@@ -1,5 +1,8 @@
 """Records from files: JSON lines in the protocol's JSON form, or CSV with a field path per column.
 
+A path begins in the record or in its payload. `record.` or the payload's name before it says which;
+a name that both have needs one of them.
+
 A row that cannot be read is reported and never stops the file. Its message never holds the value.
 """
 
@@ -29,6 +32,7 @@ _INTEGERS = frozenset(
     {FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_INT64}
     | {FieldDescriptor.CPPTYPE_UINT32, FieldDescriptor.CPPTYPE_UINT64}
 )
+_RECORD = "record"
 _YES_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -53,6 +57,16 @@ class Row:
     record: Record | None = None
     field: str = ""
     problem: str = ""
+
+
+def check_header(path: Path, record_type: str) -> None:
+    """Read no more of a file than what has to be right before its first row.
+
+    Raises:
+        HeaderError: as `read` does.
+    """
+    if path.suffix.lower() == ".csv":
+        next(read(path, record_type), None)
 
 
 def read(path: Path, record_type: str) -> Iterator[Row]:
@@ -145,14 +159,22 @@ def _row(
 
 
 def _setter(path: str, record_type: str) -> _Setter:
-    """Return what puts a cell into the field that a column names: of Record, else of the payload.
+    """Return what puts a cell into the field that a column names, of Record or of the payload.
 
     Raises:
-        HeaderError: there is no such field.
+        HeaderError: there is no such field, or there are two.
     """
     names = path.split(".")
-    if names[0] not in Record.DESCRIPTOR.fields_by_name:
+    own = Record.DESCRIPTOR.fields_by_name
+    if names[0] == _RECORD:
+        del names[0]
+    elif names[0] not in own:
         names.insert(0, record_type)
+    elif names[0] in own[record_type].message_type.fields_by_name:
+        raise HeaderError(
+            f"column {path} is a field of the record and of {record_type}: "
+            f"write {_RECORD}.{path} or {record_type}.{path}"
+        )
     descriptor: Descriptor | None = Record.DESCRIPTOR
     parents: list[str] = []
     for name in names[:-1]:
@@ -161,7 +183,7 @@ def _setter(path: str, record_type: str) -> _Setter:
             raise HeaderError(_unknown(path, record_type))
         parents.append(name)
         descriptor = field.message_type
-    last = None if descriptor is None else descriptor.fields_by_name.get(names[-1])
+    last = None if descriptor is None or not names else descriptor.fields_by_name.get(names[-1])
     if last is None:
         raise HeaderError(_unknown(path, record_type))
     put = _putter(last, path)

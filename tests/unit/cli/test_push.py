@@ -21,7 +21,7 @@ def test_a_file_is_pushed_and_every_row_accounted_for(
     with (tmp_path / "rows.jsonl").open("a") as file:
         file.write('\n{"no_such_field": 1}\n' + MessageToJson(row(4, -1), indent=None))
     done = call("push", "rows.jsonl", "--json", "--delivery", "d1")
-    assert done.code == 0
+    assert done.code == 1
     assert done.document == {
         "delivery_id": "d1",
         "skipped": 0,
@@ -47,6 +47,7 @@ def test_people_see_a_table_of_rejected_rows(
 ) -> None:
     write(tmp_path / "rows.jsonl", [row(1), row(2, -1)])
     done = call("push", "rows.jsonl", "--rejects", "out.jsonl")
+    assert done.code == 1
     assert "rejected NUMBER_OUT_OF_RANGE" in done.out
     assert "a count is never negative: correct it" in done.out
     assert Path("out.jsonl").exists()
@@ -55,8 +56,11 @@ def test_people_see_a_table_of_rejected_rows(
 
 def test_nothing_rejected_leaves_no_file(call: Run, tmp_path: Path) -> None:
     write(tmp_path / "rows.jsonl", [row(1)])
-    assert call("push", "rows.jsonl", "--json").document["rejects_file"] is None
+    done = call("push", "rows.jsonl", "--json")
+    assert (done.code, done.document["rejects_file"]) == (0, None)
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+    again = call("push", "rows.jsonl", "--json")
+    assert (again.code, again.document["duplicate"]) == (0, 1)
 
 
 def test_a_delivery_resumes(call: Run, platform: FakePlatform, tmp_path: Path) -> None:
@@ -76,8 +80,10 @@ def test_csv(call: Run, platform: FakePlatform, tmp_path: Path) -> None:
         "1,91110000MA00000077,2024-05,2024-06-01T08:00:00+08:00,12\n"
         "2,91110000MA00000077,2024-06,2024-07-01T08:00:00+08:00,twelve\n"
     )
-    done = call("push", "staff.csv", "--type", "social_insurance", "--json").document
-    assert (done["sent"], done["accepted"], done["unreadable"]) == (1, 1, 1)
+    done = call("push", "staff.csv", "--type", "social_insurance", "--json")
+    assert done.code == 1
+    found = done.document
+    assert (found["sent"], found["accepted"], found["unreadable"]) == (1, 1, 1)
 
 
 def test_a_header_that_is_wrong_is_wrong_use(call: Run, tmp_path: Path) -> None:
@@ -85,4 +91,5 @@ def test_a_header_that_is_wrong_is_wrong_use(call: Run, tmp_path: Path) -> None:
     done = call("push", "staff.csv", "--type", "social_insurance")
     assert done.code == 2
     assert "unknown column heads" in " ".join(done.err.split())
+    assert "resumes it" not in done.err
     assert call("push", "none.csv", "--type", "grant").code == 2

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from google.protobuf.json_format import MessageToJson
 
-from puhui.datashare.v1.records_pb2 import RECORD_STATUS_RETRACTED, Record
+from puhui.datashare.v1.records_pb2 import INVOICE_STATUS_VOID, RECORD_STATUS_RETRACTED, Record
 from puhui_client import records, values
 from services.cli.rows import HeaderError, Row, read
 
@@ -106,6 +106,16 @@ def test_columns_of_every_kind(tmp_path: Path) -> None:
     assert record.tax_filing.declared_tax == values.to_money("-0.05", "USD")
 
 
+def test_a_name_of_record_and_payload_is_written_out(tmp_path: Path) -> None:
+    header = "record.provider_record_id,record.status,vat_invoice.status,record.subject.uscc"
+    (row,) = csv_rows(tmp_path, "vat_invoice", header, "o:1,retracted,void,91110000MA00000077")
+    assert row.record is not None
+    assert row.record.provider_record_id == "o:1"
+    assert row.record.status == RECORD_STATUS_RETRACTED
+    assert row.record.vat_invoice.status == INVOICE_STATUS_VOID
+    assert row.record.subject.uscc == "91110000MA00000077"
+
+
 def test_flags_lists_and_parts_of_a_period(tmp_path: Path) -> None:
     (right,) = csv_rows(tmp_path, "ip_right", "pledged,ip_class,period.from", "yes,2,2024-01-01")
     assert right.record is not None
@@ -155,6 +165,10 @@ def test_a_row_with_too_many_cells(tmp_path: Path) -> None:
         ("vat_invoice", "subject.uscc.x", "unknown column subject.uscc.x"),
         ("vat_invoice", "counterparty_token", "leave it out"),
         ("vat_invoice", "subject", "name the fields in it"),
+        ("vat_invoice", "status", "write record.status or vat_invoice.status"),
+        ("ip_right", "status", "write record.status or ip_right.status"),
+        ("grant", "record", "unknown column record"),
+        ("grant", "record.amount", "unknown column record.amount"),
     ],
 )
 def test_a_header_that_cannot_be_read(
