@@ -166,11 +166,12 @@ def _setter(path: str, record_type: str) -> _Setter:
     """
     names = path.split(".")
     own = Record.DESCRIPTOR.fields_by_name
-    if names[0] == _RECORD:
+    payload = own[record_type].message_type
+    if names[0] == _RECORD and len(names) > 1:
         del names[0]
     elif names[0] not in own:
         names.insert(0, record_type)
-    elif names[0] in own[record_type].message_type.fields_by_name:
+    elif payload is not None and names[0] in payload.fields_by_name:
         raise HeaderError(
             f"column {path} is a field of the record and of {record_type}: "
             f"write {_RECORD}.{path} or {record_type}.{path}"
@@ -183,7 +184,7 @@ def _setter(path: str, record_type: str) -> _Setter:
             raise HeaderError(_unknown(path, record_type))
         parents.append(name)
         descriptor = field.message_type
-    last = None if descriptor is None or not names else descriptor.fields_by_name.get(names[-1])
+    last = None if descriptor is None else descriptor.fields_by_name.get(names[-1])
     if last is None:
         raise HeaderError(_unknown(path, record_type))
     put = _putter(last, path)

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from google.protobuf.json_format import MessageToJson
 
-from puhui.datashare.v1.records_pb2 import INVOICE_STATUS_VOID, RECORD_STATUS_RETRACTED, Record
+from puhui.datashare.v1.payloads_pb2 import INVOICE_STATUS_VOID
+from puhui.datashare.v1.records_pb2 import RECORD_STATUS_RETRACTED, Record
 from puhui_client import records, values
 from services.cli.rows import HeaderError, Row, read
 
