@@ -36,7 +36,7 @@ async def accesses(
     session.out.show(
         {"accesses": [output.plain(access) for access in found]},
         output.table(
-            f"{len(found)} accesses",
+            output.count(len(found), "access", "accesses"),
             ["when", "who", "purpose", "types", "outcome", "consent"],
             [
                 [

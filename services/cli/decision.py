@@ -69,7 +69,7 @@ async def list_decisions(
     session.out.show(
         {"decisions": [output.plain(decision) for decision in found]},
         output.table(
-            f"{len(found)} decisions",
+            output.count(len(found), "decision"),
             ["when", "decision", "subject", "score>", "grade", "PD>", "model"],
             [
                 [

@@ -4,6 +4,8 @@ import re
 from datetime import date, datetime, time, timedelta, timezone
 from typing import Literal
 
+from services.cli.command import usage
+
 CHINA = timezone(timedelta(hours=8), "CST")
 """China Standard Time: the zone of a day or time that names none."""
 
@@ -15,8 +17,19 @@ _USCC = re.compile(r"[0-9A-HJ-NP-RT-UW-Y]{18}")
 
 
 def is_uscc(subject: str) -> bool:
-    """Tell a registration number from a subject id, by its form."""
-    return _USCC.fullmatch(subject) is not None
+    """Tell a registration number from a subject id, by its form.
+
+    Raises:
+        typer.BadParameter: it has the form of neither.
+    """
+    if _USCC.fullmatch(subject):
+        return True
+    if subject.startswith("sub_"):
+        return False
+    raise usage(
+        "the firm is named by its registration number, 18 digits and capital letters, or by its "
+        "subject id, sub_...: this is neither"
+    )
 
 
 def parse_day(text: str) -> date:

@@ -27,7 +27,7 @@ async def list_models(session: Session) -> None:
     session.out.show(
         {"models": [output.plain(model) for model in models]},
         output.table(
-            f"{len(models)} models",
+            output.count(len(models), "model"),
             ["version", "in service", "class", "trained", "AUC>", "outcome"],
             [
                 [

@@ -28,6 +28,11 @@ def plain(message: "Message") -> dict[str, Any]:
     return values
 
 
+def count(number: int, noun: str, plural: str = "") -> str:
+    """Return how many there are, in words."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def day(date: "Date") -> str:
     """Return a date for a table."""
     return f"{date.year:04}-{date.month:02}-{date.day:02}" if date.year else ""

@@ -47,13 +47,14 @@ async def register(
     ] = False,
 ) -> None:
     """As the operator, let somebody take part."""
+    by_number = bool(subject) and is_uscc(subject)
     async with session.client() as client:
         participant = await client.register_participant(
             cast("RoleName", role.upper()),
             name,
             provider_kind=kind,
-            uscc=subject if is_uscc(subject) else "",
-            subject_id="" if is_uscc(subject) else subject,
+            uscc=subject if by_number else "",
+            subject_id="" if by_number else subject,
             historical_source=historical,
             simulated_source=simulated,
         )
@@ -72,7 +73,7 @@ async def list_participants(
     session.out.show(
         {"participants": [output.plain(participant) for participant in found]},
         output.table(
-            f"{len(found)} participants",
+            output.count(len(found), "participant"),
             ["participant", "role", "name", "kind", "subject", "standing", "since"],
             [
                 [

@@ -92,9 +92,10 @@ async def score(
         async with session.client() as client:
             await _portfolio(session, client, orders)
         return
+    subject_id = subject or ""
+    by_number = is_uscc(subject_id)
     async with session.client() as client:
-        subject_id = subject or ""
-        if is_uscc(subject_id):
+        if by_number:
             subject_id = await client.resolve_subject(subject_id)
         decision = await client.score(subject_id, consent, request_id=request_id, **chosen)
     session.out.show({"decision": output.plain(decision)}, *decision_parts(decision))

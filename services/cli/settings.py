@@ -115,11 +115,9 @@ def _config_home(environ: Mapping[str, str]) -> Path:
 
 
 def _gateway(options: Options, environ: Mapping[str, str], profile: _Profile) -> str:
-    if options.gateway:
-        return options.gateway
-    if options.data_dir is not None:
+    if options.data_dir is not None and not options.gateway:
         return _endpoint(options.data_dir)
-    named = environ.get("PUHUI_GATEWAY") or profile.gateway
+    named = _named_gateway(options, environ, profile)
     if named:
         return named
     if (DEFAULT_DATA_DIR / "endpoints.json").is_file():
@@ -127,6 +125,10 @@ def _gateway(options: Options, environ: Mapping[str, str], profile: _Profile) ->
     raise SettingsError(
         "no gateway: set PUHUI_GATEWAY=host:port, give --gateway, or run `puhui serve all` here"
     )
+
+
+def _named_gateway(options: Options, environ: Mapping[str, str], profile: _Profile) -> str | None:
+    return options.gateway or environ.get("PUHUI_GATEWAY") or profile.gateway
 
 
 def _endpoint(data_dir: Path) -> str:
@@ -151,7 +153,10 @@ def _api_key(options: Options, environ: Mapping[str, str], profile: _Profile) ->
         return environ["PUHUI_API_KEY"]
     if profile.key_file is not None:
         return _secret(profile.key_file)
-    raise SettingsError("no API key: set PUHUI_API_KEY, or give --key-file FILE")
+    remedy = "set PUHUI_API_KEY, or give --key-file FILE"
+    if not _named_gateway(options, environ, profile):
+        remedy += f", or --data-dir {DEFAULT_DATA_DIR} to act as the operator"
+    raise SettingsError(f"no API key: {remedy}")
 
 
 def _secret(path: Path) -> str:

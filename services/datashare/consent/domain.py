@@ -341,7 +341,8 @@ def advance(
     if target is None:
         raise FailedPreconditionError(
             "CONSENT_STATE",
-            f"one cannot {action} a consent that is {state.lower()}: read it for its state",
+            f"nothing is left to {action}, the consent is {state.lower()} already: "
+            + ("withdraw it to end it" if state is State.ACTIVE else "it needs a new request"),
         )
     return replace(
         consent,

@@ -259,7 +259,7 @@ def test_consent_request(call: Run, platform: FakePlatform) -> None:
 def test_consent_request_by_id_until_a_day(call: Run, platform: FakePlatform) -> None:
     platform.answer("RequestConsent", consents_pb2.RequestConsentResponse(consent=CONSENT))
     call(
-        *("consent", "request", "sub_1", "--provider", "p", "--type", "grant"),
+        *("consent", "request", "sub_1", "--provider", "par_p", "--type", "grant"),
         *("--expires", "2030-01-31"),
     )
     (request,) = platform.requests("RequestConsent")
@@ -276,8 +276,8 @@ def test_a_consent_covers_36_whole_months_by_default(
     call: Run, platform: FakePlatform, last: str, first: tuple[int, int]
 ) -> None:
     platform.answer("RequestConsent", consents_pb2.RequestConsentResponse(consent=CONSENT))
-    call("consent", "request", "sub_1", "--provider", "p", "--type", "grant", "--to", last)
-    call("consent", "request", "sub_1", "--provider", "p", "--type", "grant")
+    call("consent", "request", "sub_1", "--provider", "par_p", "--type", "grant", "--to", last)
+    call("consent", "request", "sub_1", "--provider", "par_p", "--type", "grant")
     given, today = (r.terms.data_period for r in platform.requests("RequestConsent"))
     start = getattr(given, "from")
     assert (start.year, start.month, start.day) == (*first, 1)
@@ -288,7 +288,7 @@ def test_a_consent_covers_36_whole_months_by_default(
 
 def test_consent_request_called_wrongly(call: Run) -> None:
     refused(call("consent", "request", USCC, "--type", "grant"), 2, "--provider")
-    wrong = ["consent", "request", USCC, "--type", "g", "--provider", "p", "--from", "May"]
+    wrong = ["consent", "request", USCC, "--type", "g", "--provider", "par_p", "--from", "May"]
     refused(call(*wrong), 2, "write it as 2024-05-31")
 
 
@@ -308,6 +308,54 @@ def test_consent_grant_shows_the_terms_and_asks(call: Run, platform: FakePlatfor
     assert "--yes" in unread.document["error"]["message"]
 
 
+def directory(**names: str) -> participants_pb2.ListParticipantsResponse:
+    return participants_pb2.ListParticipantsResponse(
+        participants=[
+            participants_pb2.Participant(participant_id=key, name=name)
+            for key, name in names.items()
+        ]
+    )
+
+
+def test_the_terms_to_grant_name_the_parties(call: Run, platform: FakePlatform) -> None:
+    platform.answer("GetConsent", consents_pb2.GetConsentResponse(consent=CONSENT))
+    platform.answer("ListParticipants", directory(par_bank="Bank of Trial"))
+    asked = call("consent", "grant", "con_1", input="n\n").err
+    assert "par_bank Bank of Trial" in asked
+    assert "par_tax" in asked
+
+
+def test_a_provider_by_name(call: Run, platform: FakePlatform) -> None:
+    platform.answer("RequestConsent", consents_pb2.RequestConsentResponse(consent=CONSENT))
+    platform.answer("ListParticipants", directory(par_1="Tax", par_2="Court", par_3="Court"))
+    ask = ("consent", "request", "sub_1", "--type", "grant", "--json")
+    assert call(*ask, "--provider", "Tax", "--provider", "par_2").code == 0
+    (request,) = platform.requests("RequestConsent")
+    assert list(request.terms.provider_ids) == ["par_1", "par_2"]
+    assert platform.requests("ListParticipants")[0].role == access_pb2.ROLE_PROVIDER
+    for name, told in (("Court", "par_2, par_3: name one by its id"), ("tax", "no provider is")):
+        wrong = call(*ask, "--provider", name)
+        assert wrong.code == 2
+        assert told in wrong.document["error"]["message"]
+    assert len(platform.requests("RequestConsent")) == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("score", "{}"),
+        ("consent", "request", "{}", "--type", "grant", "--provider", "par_1"),
+        ("participant", "register", "firm", "Firm", "--subject", "{}"),
+    ],
+)
+@pytest.mark.parametrize("subject", ["9111", USCC.lower(), "con_1", "Firm"])
+def test_a_firm_that_is_named_by_neither(
+    call: Run, platform: FakePlatform, command: tuple[str, ...], subject: str
+) -> None:
+    refused(call(*(part.format(subject) for part in command)), 2, "sub_...: this is neither")
+    assert platform.calls == []
+
+
 @pytest.mark.parametrize("verb", ["reject", "withdraw", "revoke"])
 def test_consents_end(call: Run, platform: FakePlatform, verb: str) -> None:
     method = f"{verb.capitalize()}Consent"
@@ -321,11 +369,16 @@ def test_consents_end(call: Run, platform: FakePlatform, verb: str) -> None:
 def test_consents_are_shown_and_listed(call: Run, platform: FakePlatform) -> None:
     platform.answer("GetConsent", consents_pb2.GetConsentResponse(consent=CONSENT))
     platform.answer("ListConsents", consents_pb2.ListConsentsResponse(consents=[CONSENT]))
+    platform.answer("ListParticipants", directory(par_bank="Bank of Trial", par_tax="Tax"))
     shown = call("consent", "show", "con_1")
     assert "2021-06-01 to 2024-05-31" in shown.out
     listed = call("consent", "list", "--state", "active")
     assert "con_1" in listed.out
     assert platform.requests("ListConsents")[0].state == consents_pb2.CONSENT_STATE_ACTIVE
+    for named in (shown, listed):
+        assert "par_bank Bank of Trial" in named.out
+    assert "par_tax Tax" in shown.out
+    assert "1 consent\n" in listed.out
     document = call("consent", "list", "--json").document
     assert document["consents"][0]["terms"]["record_types"] == ["vat_invoice"]
     assert document["consents"][0]["state"] == "CONSENT_STATE_REQUESTED"

@@ -55,8 +55,10 @@ def test_the_default_folder_names_the_gateway_but_gives_nobody_the_operators_key
     (folder / "endpoints.json").write_text(json.dumps({"gateway": "127.0.0.1:7"}))
     secret(folder / "operator.key")
     assert resolve(Options(), {"PUHUI_API_KEY": "k.s"}).gateway == "127.0.0.1:7"
-    with pytest.raises(SettingsError, match="no API key"):
+    with pytest.raises(SettingsError, match=r"no API key.* or --data-dir \.puhui"):
         resolve(Options(), {})
+    with pytest.raises(SettingsError, match=r"--key-file FILE$"):
+        resolve(Options(gateway="gw:1"), {})
 
 
 def test_certificates(tmp_path: Path) -> None:

@@ -157,6 +157,8 @@ class TestTransitions:
             with pytest.raises(FailedPreconditionError) as caught:
                 advance(consent, action, later)
             assert caught.value.reason == "CONSENT_STATE"
+            told = f"nothing is left to {action}, the consent is {state.lower()} already: "
+            assert str(caught.value).partition(": ")[0] + ": " == told
             return
         changed = advance(consent, action, later, note="because")
         assert changed.state == target
