@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 import json
+import unicodedata
 from collections.abc import Sequence
 from typing import Final
 
@@ -19,7 +20,10 @@ DEFAULT_PAGE_SIZE: Final = 50
 MAX_PAGE_SIZE: Final = 1_000
 
 Part = str | int
-"""What a position is made of: the columns by which a list is ordered."""
+"""What a position is made of: the columns by which a list is ordered.
+
+A text has no control characters, which a database may not take.
+"""
 
 _HASH_BYTES: Final = 12
 
@@ -80,7 +84,14 @@ def decode_page_token(
     bound = raw[:_HASH_BYTES] == _hash(bound_to)
     if not bound or not isinstance(position, list) or [type(p) for p in position] != list(shape):
         raise _invalid()
+    if any(isinstance(part, str) and _unstorable(part) for part in position):
+        raise _invalid()
     return tuple(position)
+
+
+def _unstorable(text: str) -> bool:
+    # Control characters and surrogates.
+    return any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
 
 
 def _hash(bound_to: Sequence[Part | None]) -> bytes:
