@@ -28,7 +28,7 @@ from tests.fakes.platform import refusal
         ("FAILED_PRECONDITION", "DATA_INSUFFICIENT", FailedPreconditionError),
         ("FAILED_PRECONDITION", "CONSENT_EXPIRED", ConsentError),
         ("FAILED_PRECONDITION", "TYPE_NOT_CONSENTED", ConsentError),
-        ("PERMISSION_DENIED", "CONSENT_RECIPIENT_MISMATCH", ConsentError),
+        ("PERMISSION_DENIED", "PURPOSE_NOT_CONSENTED", ConsentError),
         ("PERMISSION_DENIED", "NOT_YOURS", PermissionDeniedError),
         ("PERMISSION_DENIED", "A_REASON_OF_TOMORROW", PermissionDeniedError),
         ("NOT_FOUND", "CONSENT_NOT_FOUND", NotFoundError),

@@ -111,8 +111,6 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_CONSENT_NOT_FOUND: _ErrorReason.ValueType  # 61
     """The consent does not exist or names another subject or recipient."""
-    ERROR_REASON_CONSENT_RECIPIENT_MISMATCH: _ErrorReason.ValueType  # 62
-    """The consent names another recipient."""
     ERROR_REASON_CONSENT_NOT_ACTIVE: _ErrorReason.ValueType  # 63
     """The consent is not in the state ACTIVE."""
     ERROR_REASON_CONSENT_WITHDRAWN: _ErrorReason.ValueType  # 64
@@ -236,8 +234,6 @@ No consent was named and the data needs one.
 """
 ERROR_REASON_CONSENT_NOT_FOUND: ErrorReason.ValueType  # 61
 """The consent does not exist or names another subject or recipient."""
-ERROR_REASON_CONSENT_RECIPIENT_MISMATCH: ErrorReason.ValueType  # 62
-"""The consent names another recipient."""
 ERROR_REASON_CONSENT_NOT_ACTIVE: ErrorReason.ValueType  # 63
 """The consent is not in the state ACTIVE."""
 ERROR_REASON_CONSENT_WITHDRAWN: ErrorReason.ValueType  # 64
