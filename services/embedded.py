@@ -2,9 +2,11 @@
 
 For a laptop, the demo and tests. What a deployment is given as Secrets is made here at the first
 start and kept: identity keys, the counterparty key, the operator's API key. Whatever the
-environment configures (a PostgreSQL database, a port) wins over what the folder implies.
+environment or the file configures (a PostgreSQL database, a port) wins over what is implied here.
 
-Once everything serves, `endpoints.json` in the folder names the addresses.
+The gateway is at 127.0.0.1:7443 and, over HTTP, 127.0.0.1:7480; the rest takes any free port. Once
+everything serves, `endpoints.json` in the folder names the addresses. Only the owner of the process
+can read what it writes.
 """
 
 import asyncio
@@ -12,10 +14,14 @@ import hashlib
 import json
 import os
 import secrets
+import socket
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from services.datashare import main as datashare
 from services.gateway import main as gateway
@@ -29,6 +35,9 @@ from services.scoring import main as scoring
 ENDPOINTS = "endpoints.json"
 OPERATOR_KEY = "operator.key"
 _HOST = "127.0.0.1"
+_GATEWAY_LISTEN, _HTTP_LISTEN = f"{_HOST}:7443", f"{_HOST}:7480"
+
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -97,7 +106,11 @@ class Embedded:
         self.endpoints: dict[str, Any] = {}
 
     async def start(self) -> None:
-        """Migrate, then start datashare, scoring and the gateway; all of them, or none."""
+        """Migrate, then start datashare, scoring and the gateway; all of them, or none.
+
+        Raises:
+            ConfigError: something is not configured right, or an address of the gateway's is taken.
+        """
         try:
             await self._start_all()
         except BaseException:
@@ -108,6 +121,17 @@ class Embedded:
         folder, clock = self._folder, SystemClock()
         folder.prepare()
         ids = RandomIds(clock)
+        entrance = {
+            "identity_private_key": folder.key("gateway.pem"),
+            "server_listen": _GATEWAY_LISTEN,
+            "http_listen": _HTTP_LISTEN,
+        }
+        # Before anything is touched that another platform in this folder may be using.
+        check_free(
+            self._load(
+                gateway.GatewayConfig, "gateway", entrance | {"datashare": _HOST, "scoring": _HOST}
+            )
+        )
         key_id, key_sha256 = folder.operator_key()
         public = {
             "identity_gateway_public_key": folder.key("gateway.pub"),
@@ -142,11 +166,7 @@ class Embedded:
         gate_config = self._load(
             gateway.GatewayConfig,
             "gateway",
-            {
-                "identity_private_key": folder.key("gateway.pem"),
-                "datashare": f"{_HOST}:{data.port}",
-                "scoring": f"{_HOST}:{score.port}",
-            },
+            entrance | {"datashare": f"{_HOST}:{data.port}", "scoring": f"{_HOST}:{score.port}"},
         )
         gate = await self._start(lambda: gateway.build(gate_config, clock))
         self.endpoints = {
@@ -163,7 +183,8 @@ class Embedded:
 
     async def stop(self) -> None:
         """Stop the gateway first, datashare last."""
-        (self._folder.path / ENDPOINTS).unlink(missing_ok=True)
+        if self.endpoints:  # else they are those of another platform in this folder
+            (self._folder.path / ENDPOINTS).unlink(missing_ok=True)
         for part in reversed(self._running):
             await part.stop()
 
@@ -183,11 +204,37 @@ class Embedded:
             f"{configuration.PREFIX}_{section}_{name}".upper(): str(value)
             for name, value in implied.items()
         }
-        return configuration.load(cls, section, variables | dict(self._environ), self._file)
+        return configuration.load(cls, section, self._environ, self._file, implied=variables)
+
+
+def check_free(config: gateway.GatewayConfig) -> None:
+    """Refuse addresses that the gateway cannot listen on.
+
+    Raises:
+        ConfigError: naming each and its key.
+    """
+    listens = {"server.listen": config.server.listen, "http_listen": config.http_listen}
+    problems = []
+    for key, address in listens.items():
+        host, _, port = address.rpartition(":")
+        if not port.isdecimal():
+            continue
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            socket.create_server((host.strip("[]"), int(port)), family=family).close()
+        except OSError as error:
+            variable = f"PUHUI_GATEWAY_{key.replace('.', '_').upper()}"
+            problems.append(
+                f"gateway.{key}: {address} cannot be listened on ({error.strerror}): stop what "
+                f"listens there, or set {variable} to another address; port 0 is any free one"
+            )
+    if problems:
+        raise configuration.ConfigError(problems)
 
 
 async def serve(data_dir: Path, environ: Mapping[str, str], file: Path | None) -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT, and say where."""
+    os.umask(0o077)
     folder = Folder(data_dir)
     platform = Embedded(folder, environ, file)
     parts: Sequence[Runnable] = [platform]
@@ -196,5 +243,11 @@ async def serve(data_dir: Path, environ: Mapping[str, str], file: Path | None) -
         pending = data_dir / f".{ENDPOINTS}"
         pending.write_text(json.dumps(platform.endpoints, indent=1))
         pending.replace(data_dir / ENDPOINTS)
+        at, http = platform.endpoints["gateway"], f"http://{platform.endpoints['http']}"
+        if sys.stderr.isatty():
+            told = f"Puhui serves: gateway {at}, HTTP {http} ({http}/docs). Ctrl-C stops it."
+            print(told, file=sys.stderr)  # noqa: T201 - for who sits before it
+        else:
+            _log.info("serving", gateway=at, http=http, stop="SIGTERM or SIGINT")
 
     await run_until_signal(parts, announce)

@@ -39,13 +39,13 @@ def serve(
     """Run services until SIGTERM or Ctrl-C. Configuration: PUHUI_<SERVICE>_* and --config.
 
     It has no result to print: the log is JSON lines on stderr, addresses are in endpoints.json.
+    `all` serves at 127.0.0.1:7443 and, over HTTP, 127.0.0.1:7480, unless configured otherwise.
     """
     from services.__main__ import main
 
     arguments = [service, "--log-level", log_level]
     if service == "all":
         arguments += ["--data-dir", str(data_dir)]
-        out.note(f"Addresses are in {data_dir / 'endpoints.json'} once everything serves.")
     if config is not None:
         arguments += ["--config", str(config)]
     raise typer.Exit(main(arguments))

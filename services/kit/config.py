@@ -23,6 +23,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
@@ -97,7 +98,14 @@ class _Leaf:
         return self.field.default is absent and self.field.default_factory is absent
 
 
-def load(cls: type[C], section: str, environ: Mapping[str, str], file: Path | None = None) -> C:
+def load(
+    cls: type[C],
+    section: str,
+    environ: Mapping[str, str],
+    file: Path | None = None,
+    *,
+    implied: Mapping[str, str] = MappingProxyType({}),
+) -> C:
     """Return the configuration of one section.
 
     Args:
@@ -105,6 +113,7 @@ def load(cls: type[C], section: str, environ: Mapping[str, str], file: Path | No
         section: the TOML table, and the second word of the variables.
         environ: environment variables; those of other sections are not looked at.
         file: a TOML file, which may hold other sections too.
+        implied: instead of the fields' defaults, by the names of variables.
 
     Raises:
         ConfigError: a key is unknown or missing, a value is bad, or the file cannot be read.
@@ -113,13 +122,17 @@ def load(cls: type[C], section: str, environ: Mapping[str, str], file: Path | No
     table = _read(file).get(section, {}) if file else {}
     problems: list[str] = []
     values: dict[tuple[str, ...], Any] = {}
+    for leaf in leaves.values():
+        if leaf.variable in implied:
+            raw = _from_text(leaf.type, implied[leaf.variable])
+            _parse(leaf, raw, leaf.variable, values, problems)
     for path, raw in _flatten(table, (section,), leaves):
-        leaf = leaves.get(path)
+        named = leaves.get(path)
         where = f"{'.'.join(path)} in {file}"
-        if leaf is None:
+        if named is None:
             problems.append(_unknown(where, path[-1], [p[-1] for p in leaves]))
         else:
-            _parse(leaf, raw, where, values, problems)
+            _parse(named, raw, where, values, problems)
     variables = {leaf.variable: leaf for leaf in leaves.values()}
     start = f"{PREFIX}_{section}_".upper()
     for variable in sorted(name for name in environ if name.startswith(start)):

@@ -7,6 +7,7 @@ SIGTERM and waits until it has finished what runs.
 """
 
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -17,6 +18,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+ANY_PORT = {
+    "PUHUI_GATEWAY_SERVER_LISTEN": "127.0.0.1:0",
+    "PUHUI_GATEWAY_HTTP_LISTEN": "127.0.0.1:0",
+}
+"""Environment of a platform that takes any free ports, to run beside others."""
 START_SECONDS = 60.0
 STOP_SECONDS = 40.0
 _POLL_SECONDS = 0.05
@@ -67,6 +73,7 @@ def embedded(data_dir: Path) -> Iterator[Embedded]:
     with log.open("ab") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "services", "all", "--data-dir", str(data_dir)],
+            env=ANY_PORT | os.environ,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,

@@ -3,12 +3,13 @@
 import asyncio
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from json import loads
@@ -20,6 +21,7 @@ import pytest
 from puhui.datashare.v1.records_pb2 import Record
 from puhui_client import Client, records
 from puhui_client.errors import PuhuiError
+from services.sandbox.embedded import ANY_PORT
 from tests.e2e.town import USCC
 
 ROWS, BATCH = 12_000, 250
@@ -39,7 +41,7 @@ class Process:
         with (self.folder / "log").open("ab") as log:
             self.child = subprocess.Popen(
                 [sys.executable, "-m", "services", "all", "--data-dir", str(self.folder)],
-                env=os.environ | {"PUHUI_GATEWAY_SERVER_LISTEN": self.gateway},
+                env=os.environ | ANY_PORT | {"PUHUI_GATEWAY_SERVER_LISTEN": self.gateway},
                 stderr=log,
             )
         until = time.monotonic() + 60
@@ -161,3 +163,40 @@ async def test_sigterm_ends_with_0_and_new_calls_are_refused(process: Process) -
         async with grpc.aio.insecure_channel(process.gateway) as channel:
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(channel.channel_ready(), 0.5)
+
+
+async def test_only_its_owner_can_read_what_a_platform_writes(process: Process) -> None:
+    async with process.provider():
+        kept = [path for path in process.folder.rglob("*") if path.name != "log"]
+    assert {path.name for path in kept} >= {"datashare.db", "scoring.db", "endpoints.json"}
+    assert [path.name for path in kept if path.stat().st_mode & 0o077] == []
+
+
+def test_a_platform_says_where_it_serves(process: Process) -> None:
+    lines = [loads(line) for line in (process.folder / "log").read_text().splitlines()]
+    (said,) = (line for line in lines if line["event"] == "serving")
+    http = loads((process.folder / "endpoints.json").read_text())["http"]
+    assert (said["gateway"], said["http"]) == (process.gateway, f"http://{http}")
+
+
+def test_taken_addresses_are_named_and_another_platform_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "endpoints.json").write_text("another's")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PUHUI_")}
+    with ExitStack() as held:
+        for port in (7443, 7480):
+            with suppress(OSError):  # taken by somebody else will do
+                held.enter_context(socket.create_server(("127.0.0.1", port)))
+        done = subprocess.run(
+            [sys.executable, "-m", "services", "all", "--data-dir", str(tmp_path)],
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 2
+    for address, key in (("7443", "SERVER_LISTEN"), ("7480", "HTTP_LISTEN")):
+        assert f"127.0.0.1:{address} cannot be listened on" in done.stderr
+        assert f"set PUHUI_GATEWAY_{key} to another address" in done.stderr
+    assert (tmp_path / "endpoints.json").read_text() == "another's"
+    assert not (tmp_path / "datashare.db").exists()

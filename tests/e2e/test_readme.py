@@ -21,6 +21,8 @@ from pathlib import Path
 
 import pytest
 
+from services.sandbox.embedded import ANY_PORT
+
 BLOCK = re.compile(r"^<!-- ([a-z: ]+) -->\n```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LEFT_OUT = "..."
 END = "@@"
@@ -130,7 +132,7 @@ def test_the_quick_start_runs_and_prints_what_the_readme_shows(
     found = blocks((checkout / "README.md").read_text("utf-8"))
     serve = next(block for block in found if block.mark == "serve").content.splitlines()[-1]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PUHUI_")}
-    environ |= {"COLUMNS": "100", "TZ": "UTC", "HOME": str(checkout_copy)}
+    environ |= ANY_PORT | {"COLUMNS": "100", "TZ": "UTC", "HOME": str(checkout_copy)}
     text, expected = script(found)
     assert len(expected) >= 8
     with served(serve, checkout_copy, environ):

@@ -14,6 +14,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 
 from puhui.scoring.v1 import scoring_pb2
 from services.embedded import Embedded, Folder
+from services.sandbox.embedded import ANY_PORT
 from services.sandbox.embedded import Embedded as Address
 from services.scoring.models.served import put_in_service
 from tests.e2e.town import USCC, a_model, invoices, settle
@@ -89,7 +90,7 @@ async def test_one_trace_goes_through_all_services(
         for service in ("GATEWAY", "SCORING", "DATASHARE")
         for key, value in (("OTLP_ENDPOINT", endpoint), ("SAMPLE_RATIO", "1"))
     }
-    platform = Embedded(folder, environ, None)
+    platform = Embedded(folder, ANY_PORT | environ, None)
     await platform.start()
     try:
         operator_key = (tmp_path / "operator.key").read_text()

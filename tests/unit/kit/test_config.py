@@ -95,6 +95,20 @@ def test_the_environment_gives_every_type_and_wins(write: Path) -> None:
     )
 
 
+def test_what_is_implied_gives_way_to_file_and_environment(write: Path) -> None:
+    implied = {
+        "PUHUI_SVC_DATABASE": "implied",
+        "PUHUI_SVC_RATIO": "0.25",
+        "PUHUI_SVC_LISTEN_ADDRESS": "127.0.0.1:7443",
+    }
+    assert load(Settings, "svc", {}, implied=implied) == Settings(
+        "implied", Listen("127.0.0.1:7443"), ratio=0.25
+    )
+    write.write_text("[svc]\nratio = 0.75\n[svc.listen]\naddress = 'file:1'\n")
+    given = load(Settings, "svc", {"PUHUI_SVC_DATABASE": "environ"}, write, implied=implied)
+    assert given == Settings("environ", Listen("file:1"), ratio=0.75)
+
+
 def test_every_problem_is_named_at_once(write: Path) -> None:
     write.write_text('[svc]\npool_sise = 3\nratio = "x"\n[svc.listen]\nport = 1\n[svc.extra]\n')
     assert refused({"PUHUI_SVC_WAIT": "soon", "PUHUI_SVC_WIAT": "1s"}, write) == (
