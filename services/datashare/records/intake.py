@@ -4,6 +4,7 @@ What leaves here has no counterparty in clear and no field that the .proto does 
 access on messages is what a row costs most, so each is done once.
 """
 
+from calendar import monthrange
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
 from functools import lru_cache
@@ -12,11 +13,13 @@ from struct import Struct
 from typing import Any, Final
 
 import protovalidate
+from google.protobuf.message import Message
 
 from puhui.datashare.v1 import records_pb2
 from services.datashare.catalogue.domain import Catalogue, RecordType
 from services.datashare.records.domain import Incoming, Rejection, RowProblem
 from services.datashare.records.payloads import (
+    EPOCH,
     day_of,
     month_of,
     payload_types,
@@ -35,6 +38,9 @@ _RETRACTED: Final = records_pb2.RECORD_STATUS_RETRACTED
 _HASHED: Final = Struct(">Bii")
 _NUMBERS: Final = ("int", "uint", "sint", "fixed", "sfixed", "double", "float")
 _PERIOD_FROM: Final = "from"
+_SUBJECT_ID: Final = "subject.subject_id"
+# PostgreSQL keeps no text with it, and SQLite's functions end a text at it.
+_NUL: Final = "\0"
 _SECONDS_A_DAY: Final = 86_400
 _CHINA_SECONDS: Final = 28_800
 # Longer than any timestamp's microseconds would fit a 64-bit column.
@@ -107,6 +113,8 @@ class Intake:
         occurred_from, occurred_to = _occurred(record, today)
         obtained_at = _obtained(record.obtained_at, occurred_from, latest)
         provider_record_id: str = record.provider_record_id
+        if _NUL in provider_record_id or _NUL in subject_id:
+            raise _no_text("provider_record_id" if _NUL in provider_record_id else _SUBJECT_ID)
         month = month_of(occurred_to)
         payload = self._empty[record_type] if field is None else getattr(record, field)
         if record_type == "vat_invoice":
@@ -118,6 +126,9 @@ class Intake:
             fact = self._readers[record_type](payload, month, order, today)
             month = fact.month
         content: bytes = payload.SerializeToString(deterministic=True)
+        # Most messages have no such byte at all; a number may have one, only a text may not.
+        if b"\0" in content and (path := _path_of_nul(payload)):
+            raise _no_text(f"{field}.{path}")
         return Incoming(
             row,
             uscc,
@@ -138,6 +149,8 @@ class Intake:
 
     def _hide_counterparty(self, invoice: Any) -> None:
         name = invoice.counterparty
+        if _NUL in name:
+            raise _no_text("vat_invoice.counterparty")
         if name:
             invoice.counterparty_token = self._tokens.of(name)
             invoice.ClearField("counterparty")
@@ -171,11 +184,17 @@ def _occurred(record: Any, today: int) -> tuple[int, int]:
         return day, day
     period = record.period
     begins = day_of(getattr(period, _PERIOD_FROM), "period.from", today)
-    # The month that is running may be reported, so a period may end after today, but not far.
-    ends = day_of(period.to, "period.to", today + 366)
+    # The month that is running may be reported, so a period may end after today, but in it.
+    ends = day_of(period.to, "period.to", _end_of_month(today))
     if ends < begins:
         raise RowProblem("DATE_INVALID", "period.to", "the period ends before it begins")
     return begins, ends
+
+
+@lru_cache(4)
+def _end_of_month(day: int) -> int:
+    on = date.fromordinal(day + EPOCH)
+    return day - on.day + monthrange(on.year, on.month)[1]
 
 
 def _obtained(stamp: Any, occurred_from: int, latest: int) -> int:
@@ -188,6 +207,23 @@ def _obtained(stamp: Any, occurred_from: int, latest: int) -> int:
     if seconds + _CHINA_SECONDS < occurred_from * _SECONDS_A_DAY:
         raise RowProblem("DATE_INVALID", "obtained_at", "obtained before it happened")
     return microseconds
+
+
+def _path_of_nul(message: Message) -> str:
+    """Return the path of a text with U+0000 in it, or "" without one."""
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_STRING:
+            if any(_NUL in text for text in ([value] if isinstance(value, str) else value)):
+                return field.name
+        elif field.type == field.TYPE_MESSAGE:
+            for part in [value] if isinstance(value, Message) else value:
+                if path := _path_of_nul(part):
+                    return f"{field.name}.{path}"
+    return ""
+
+
+def _no_text(path: str) -> RowProblem:
+    return RowProblem("FIELD_INVALID", path, "has the character U+0000, which no text has")
 
 
 def _problem(violation: Any) -> RowProblem:

@@ -173,6 +173,19 @@ async def test_a_stream_resumes(datashare: Datashare) -> None:
     assert other.ready.last_sequence == 0
 
 
+async def test_a_text_with_a_zero_byte_does_not_block_its_batch(datashare: Datashare) -> None:
+    rows = [invoice("a"), invoice("b\0"), invoice("c"), invoice("d")]
+    rows[2].subject.subject_id = "sub\0"
+    rows[3].vat_invoice.number = "1\0"
+    refused = [(row, "FIELD_INVALID") for row in (1, 2, 3)]
+    for _ in range(2):
+        sent = [records_pb2.Record.FromString(row.SerializeToString()) for row in rows]
+        _, answer = await datashare.push(TAX, header("d"), batch(1, *sent))
+        assert outcome(answer.ack) == ([0], [], refused)
+    assert outcome(await datashare.submit(TAX, *rows)) == ([], [0], refused)
+    assert await stored_rows(datashare) == [("a", 1, False)]
+
+
 @pytest.mark.parametrize(
     ("messages", "error", "reason"),
     [

@@ -185,6 +185,11 @@ BAD = {
         "DATE_IN_FUTURE",
         "period.from",
     ),
+    "period to the next month": (
+        with_period("2024-06-01", "2024-07-01"),
+        "DATE_IN_FUTURE",
+        "period.to",
+    ),
     "not obtained": (
         changed(invoice("a"), lambda r: r.ClearField("obtained_at")),
         "FIELD_INVALID",
@@ -300,6 +305,43 @@ BAD = {
         "tech_status.valid_to",
     ),
     "unknown class": (facility(five_class="fine"), "CODE_UNKNOWN", "credit_facility.five_class"),
+    "U+0000 in the id": (invoice("a\0b"), "FIELD_INVALID", "provider_record_id"),
+    "U+0000 in the uscc": (
+        changed(invoice("a"), lambda r: setattr(r.subject, "uscc", USCC[:-1] + "\0")),
+        "USCC_MALFORMED",
+        "subject.uscc",
+    ),
+    "U+0000 after the uscc": (
+        changed(invoice("a"), lambda r: setattr(r.subject, "uscc", USCC + "\0")),
+        "USCC_MALFORMED",
+        "subject.uscc",
+    ),
+    "U+0000 in the subject": (
+        changed(invoice("a"), lambda r: setattr(r.subject, "subject_id", "sub\0")),
+        "FIELD_INVALID",
+        "subject.subject_id",
+    ),
+    "U+0000 in the type": (
+        record("a", record_type="grant\0"),
+        "TYPE_UNKNOWN",
+        "record_type",
+    ),
+    "U+0000 in a text": (granted(programme="x\0"), "FIELD_INVALID", "grant.programme"),
+    "U+0000 in a repeated text": (
+        registered(former_names=["A", "B\0"]),
+        "FIELD_INVALID",
+        "registration.former_names",
+    ),
+    "U+0000 in a counterparty": (
+        invoice("a", counterparty="Acme\0"),
+        "FIELD_INVALID",
+        "vat_invoice.counterparty",
+    ),
+    "U+0000 in a currency": (
+        granted(amount=money_pb2.Money(currency_code="CN\0", units=1)),
+        "CURRENCY_UNSUPPORTED",
+        "grant.amount.currency_code",
+    ),
     "late by a century": (
         facility(days_past_due=36_501),
         "NUMBER_OUT_OF_RANGE",
