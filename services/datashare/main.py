@@ -55,7 +55,7 @@ from services.kit.clock import Clock
 from services.kit.config import ConfigError
 from services.kit.db import Database, Transactions, retry_on_conflict
 from services.kit.health import HealthConfig, HealthServer
-from services.kit.identity import GATEWAY, SCORING, IdentityVerifier
+from services.kit.identity import DATASHARE, GATEWAY, SCORING, IdentityVerifier
 from services.kit.ids import Ids
 from services.kit.server import Server, ServerConfig, by_assertion
 from services.kit.service import Service
@@ -168,13 +168,11 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         ConfigError: a key file cannot be used.
     """
     telemetry = Telemetry.setup("datashare", config.telemetry)
-    verifier = IdentityVerifier(
-        {
-            GATEWAY: _read("identity_gateway_public_key", config.identity_gateway_public_key),
-            SCORING: _read("identity_scoring_public_key", config.identity_scoring_public_key),
-        },
-        clock,
-    )
+    gateway_key = _read("identity_gateway_public_key", config.identity_gateway_public_key)
+    scoring_key = _read("identity_scoring_public_key", config.identity_scoring_public_key)
+    verifier = IdentityVerifier({GATEWAY: gateway_key, SCORING: scoring_key}, DATASHARE, clock)
+    # The banks behind a batch called scoring, which passes their assertions on.
+    behind_scoring = IdentityVerifier({GATEWAY: gateway_key}, SCORING, clock)
     catalogue = load()
     stores = Stores(catalogue, ids)
     database = Database.open(config.database_url, pool_size=config.database_pool)
@@ -206,7 +204,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         sealer=sealer,
         rules=Rules(catalogue),
     )
-    accesses = AccessServicer(fetch, ListAccesses(transactions), verifier)
+    accesses = AccessServicer(fetch, ListAccesses(transactions), behind_scoring)
     intake = Intake(catalogue, _counterparty_tokens(config.counterparty_key))
     take_in = TakeIn(transactions, retry_on_conflict, stores.layouts, clock)
 

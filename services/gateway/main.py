@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -154,8 +155,8 @@ def build(config: GatewayConfig, clock: Clock, _ids: Ids | None = None) -> Gatew
     """Return the gateway, ready to start; it makes no ids, the other services do."""
     telemetry = Telemetry.setup("gateway", config.telemetry)
     signer = IdentitySigner(config.identity_private_key.read_text(), identity.GATEWAY, clock)
-    datashare = Channel(config.datashare, lambda: signer.sign(ITSELF))
-    scoring = Channel(config.scoring, lambda: signer.sign(ITSELF))
+    datashare = Channel(config.datashare, lambda: signer.sign(ITSELF, identity.DATASHARE))
+    scoring = Channel(config.scoring, lambda: signer.sign(ITSELF, identity.SCORING))
     directory = Directory(datashare)
     tokens = Tokens(directory.verify, clock, config.key_cache)
     server = Server(
@@ -170,9 +171,13 @@ def build(config: GatewayConfig, clock: Clock, _ids: Ids | None = None) -> Gatew
     running = Concurrency(config.max_concurrent)
     callable_ = [method for package in (GATEWAY, DATASHARE, SCORING) for method in exposed(package)]
     routes = answering(GATEWAY, GatewayServicer(callable_))
-    for package, channel in ((DATASHARE, datashare), (SCORING, scoring)):
+    for package, channel, audience in (
+        (DATASHARE, datashare, identity.DATASHARE),
+        (SCORING, scoring, identity.SCORING),
+    ):
         backend = Backend(channel, Relayer(channel, clock))
-        routes += forwarding(package, backend, signer.sign, running)
+        sign = functools.partial(signer.sign, audience=audience)
+        routes += forwarding(package, backend, sign, running)
     for route in routes:
         server.add_endpoint(route.endpoint)
     http = HttpServer(

@@ -75,7 +75,7 @@ def forwarding(
     Args:
         package: e.g. "puhui.scoring.v1".
         backend: the service that has them.
-        sign: makes the assertion of who is calling.
+        sign: makes the assertion of who is calling, for that service.
         running: bounds what a participant runs at once.
     """
     routes = []

@@ -2,8 +2,9 @@
 
 The gateway authenticates a participant and sends a short-lived assertion with every call: a
 compact JWS (RFC 7515, Ed25519 by RFC 9864) that each service verifies. An issuer can assert only
-what it is: the gateway every role but SCORING, scoring only SCORING. Nothing a client sends is
-believed.
+what it is: the gateway every role but SCORING, scoring only SCORING. An assertion is for one
+service, its audience, so that none can pass it on to another as if the caller had come there.
+Nothing a client sends is believed.
 """
 
 import contextvars
@@ -27,6 +28,7 @@ from services.kit.errors import UnauthenticatedError
 
 GATEWAY = "puhui-gateway"
 SCORING = "puhui-scoring"
+DATASHARE = "puhui-datashare"
 IDENTITY_METADATA = "x-puhui-identity"
 
 _ALGORITHM = "Ed25519"
@@ -92,18 +94,24 @@ class IdentitySigner:
         self._key = OKPKey.import_key(private_key_pem)
         self._issuer = issuer
         self._clock = clock
-        self._signed: dict[Caller, tuple[datetime, str]] = {}
+        self._signed: dict[tuple[Caller, str], tuple[datetime, str]] = {}
 
-    def sign(self, caller: Caller) -> str:
-        """Return an assertion that `caller` is calling, good for 30 to 60 s."""
+    def sign(self, caller: Caller, audience: str) -> str:
+        """Return an assertion that `caller` is calling, good for 30 to 60 s.
+
+        Args:
+            caller: who is calling.
+            audience: the service that is to believe it, `DATASHARE` or `SCORING`.
+        """
         now = self._clock.now()
-        known = self._signed.get(caller)
+        known = self._signed.get((caller, audience))
         if known and now < known[0]:
             return known[1]
         token = jwt.encode(
             {"alg": _ALGORITHM},
             {
                 "iss": self._issuer,
+                "aud": audience,
                 "sub": caller.participant_id,
                 "role": caller.role,
                 "subject_id": caller.subject_id,
@@ -116,7 +124,7 @@ class IdentitySigner:
         )
         if len(self._signed) >= _CACHE_LIMIT:
             self._signed.clear()
-        self._signed[caller] = (now + _REUSE, token)
+        self._signed[caller, audience] = (now + _REUSE, token)
         return token
 
 
@@ -125,11 +133,13 @@ class IdentityVerifier:
 
     Args:
         public_keys: PEM by issuer.
+        audience: the service that assertions must be for, `DATASHARE` or `SCORING`.
         clock: the time.
     """
 
-    def __init__(self, public_keys: Mapping[str, str], clock: Clock) -> None:
+    def __init__(self, public_keys: Mapping[str, str], audience: str, clock: Clock) -> None:
         self._keys = {issuer: OKPKey.import_key(pem) for issuer, pem in public_keys.items()}
+        self._audience = audience
         self._clock = clock
         self._verified: dict[str, tuple[datetime, Caller]] = {}
 
@@ -162,11 +172,13 @@ class IdentityVerifier:
             timely = issued - _SKEW <= now < expires <= issued + _LIFE
             if (
                 claims.get("iss") == issuer
+                and claims.get("aud") == self._audience
                 and (role == "SCORING") == (issuer == SCORING)
                 and timely
             ):
                 return expires, caller
         raise UnauthenticatedError(
             "IDENTITY_INVALID",
-            "the identity assertion is missing, forged or expired: calls come through the gateway",
+            "the identity assertion is missing, forged, expired or for another service: "
+            "calls come through the gateway",
         )

@@ -9,7 +9,14 @@ from services.kit.client import Channel
 from services.kit.clock import Clock
 from services.kit.db import Database, Transactions
 from services.kit.health import HealthConfig, HealthServer
-from services.kit.identity import GATEWAY, SCORING, Caller, IdentitySigner, IdentityVerifier
+from services.kit.identity import (
+    DATASHARE,
+    GATEWAY,
+    SCORING,
+    Caller,
+    IdentitySigner,
+    IdentityVerifier,
+)
 from services.kit.ids import Ids
 from services.kit.server import Server, ServerConfig, by_assertion
 from services.kit.service import Service
@@ -62,9 +69,11 @@ def build(config: ScoringConfig, clock: Clock, ids: Ids) -> Service:
     """Return scoring, ready to start."""
     telemetry = Telemetry.setup("scoring", config.telemetry)
     signer = IdentitySigner(config.identity_private_key.read_text(), SCORING, clock)
-    verifier = IdentityVerifier({GATEWAY: config.identity_gateway_public_key.read_text()}, clock)
+    verifier = IdentityVerifier(
+        {GATEWAY: config.identity_gateway_public_key.read_text()}, SCORING, clock
+    )
     database = Database.open(config.database_url, pool_size=config.database_pool)
-    datashare = Channel(config.datashare, lambda: signer.sign(ITSELF))
+    datashare = Channel(config.datashare, lambda: signer.sign(ITSELF, DATASHARE))
     models = ServedModels(config.models_dir, ServedModel.load)
     scoring = Scoring(
         DatashareSummaries(datashare, clock),

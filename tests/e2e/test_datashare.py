@@ -27,7 +27,7 @@ from services.kit.client import Channel
 from services.kit.clock import SystemClock
 from services.kit.config import ConfigError, load
 from services.kit.errors import PuhuiError
-from services.kit.identity import GATEWAY, SCORING, Caller, IdentitySigner, new_key_pair
+from services.kit.identity import DATASHARE, GATEWAY, SCORING, Caller, IdentitySigner, new_key_pair
 from services.kit.ids import RandomIds
 from services.kit.service import Service
 from services.kit.status import error_from_status
@@ -51,8 +51,8 @@ class Datashare:
     people: dict[str, Caller] = field(default_factory=dict)
     channels: dict[Caller, Channel] = field(default_factory=dict)
 
-    def identity(self, who: Caller) -> str:
-        return self.signers[SCORING if who.role == "SCORING" else GATEWAY].sign(who)
+    def identity(self, who: Caller, audience: str = DATASHARE) -> str:
+        return self.signers[SCORING if who.role == "SCORING" else GATEWAY].sign(who, audience)
 
     async def call(self, who: Caller, method: str, request: Message, response: type[M]) -> M:
         if who not in self.channels:
@@ -327,11 +327,28 @@ class TestConsentAndAccess:
 
 
 class TestBatch:
+    async def test_what_a_firm_proved_to_scoring_cannot_grant_a_consent(
+        self, datashare: Datashare
+    ) -> None:
+        firm = datashare.people["firm"]
+        passed_on = datashare.identity(firm, SCORING)
+        channel = Channel(f"127.0.0.1:{datashare.service.port}", lambda: passed_on)
+        with pytest.raises(PuhuiError) as caught:
+            await channel.unary(
+                "/puhui.datashare.v1.ConsentService/GrantConsent",
+                consents_pb2.GrantConsentRequest(),
+                Timestamp,
+            )
+        await channel.close()
+        assert caught.value.reason == "IDENTITY_INVALID"
+
     async def test_each_item_has_its_own_caller_and_result(self, datashare: Datashare) -> None:
         consent, bank = await granted(datashare), datashare.people["bank"]
         item = accesses_pb2.BatchFetchItem
         late = stamp(datetime.now(UTC) - timedelta(seconds=1))
-        identity = datashare.identity(bank)
+        identity = datashare.identity(bank, SCORING)
+        other = datashare.identity(datashare.people["other"], SCORING)
+        firm = datashare.identity(datashare.people["firm"], SCORING)
         response = await datashare.call(
             THE_SCORING,
             "AccessService/BatchFetchSummaries",
@@ -339,12 +356,9 @@ class TestBatch:
                 items=[
                     item(identity="forged", fetch=fetch(consent)),
                     item(identity=identity, fetch=fetch(consent)),
-                    item(
-                        identity=datashare.identity(datashare.people["other"]), fetch=fetch(consent)
-                    ),
-                    item(
-                        identity=datashare.identity(datashare.people["firm"]), fetch=fetch(consent)
-                    ),
+                    item(identity=datashare.identity(bank), fetch=fetch(consent)),
+                    item(identity=other, fetch=fetch(consent)),
+                    item(identity=firm, fetch=fetch(consent)),
                     item(identity=identity, fetch=fetch(consent), deadline=late),
                     item(identity=identity, fetch=fetch(consent, record_types=["horoscope"])),
                     item(
@@ -361,6 +375,7 @@ class TestBatch:
         ] == [
             "IDENTITY_INVALID",
             "released",
+            "IDENTITY_INVALID",  # asserted to datashare: the bank did not come to scoring
             "CONSENT_NOT_FOUND",
             "ROLE_NOT_ALLOWED",
             "DEADLINE_EXCEEDED",

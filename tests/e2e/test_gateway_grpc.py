@@ -21,7 +21,7 @@ from puhui.datashare.v1 import (
 from puhui.gateway.v1 import gateway_pb2
 from puhui.scoring.v1 import scoring_pb2
 from services.kit.clock import SystemClock
-from services.kit.identity import GATEWAY, Caller, IdentitySigner, new_key_pair
+from services.kit.identity import DATASHARE, GATEWAY, Caller, IdentitySigner, new_key_pair
 from services.kit.server import ServerConfig
 from tests.e2e.gateway import PRIVATE, Entrance, entrance, eventually, told
 
@@ -184,8 +184,8 @@ async def test_internal_methods_do_not_exist_here(
 
 async def test_identity_that_a_client_sends_is_stripped(world: Entrance) -> None:
     operator = Caller("par_operator", "OPERATOR")
-    stolen = IdentitySigner(PRIVATE, GATEWAY, SystemClock()).sign(operator)
-    forged = IdentitySigner(new_key_pair()[0], GATEWAY, SystemClock()).sign(operator)
+    stolen = IdentitySigner(PRIVATE, GATEWAY, SystemClock()).sign(operator, DATASHARE)
+    forged = IdentitySigner(new_key_pair()[0], GATEWAY, SystemClock()).sign(operator, DATASHARE)
     key = world.key("BANK", "par_bank")
     for token in (stolen, forged):
         metadata = (("x-puhui-identity", token), ("x-puhui-role", "OPERATOR"), ("x-other", "1"))

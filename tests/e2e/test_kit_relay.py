@@ -9,7 +9,7 @@ from puhui.datashare.v1 import records_pb2, subjects_pb2
 from services.kit.client import MAX_MESSAGE_BYTES, Channel
 from services.kit.clock import SystemClock
 from services.kit.errors import OutOfRangeError, PuhuiError, UnavailableError, UnimplementedError
-from services.kit.identity import GATEWAY, Caller, IdentitySigner, new_key_pair
+from services.kit.identity import DATASHARE, GATEWAY, Caller, IdentitySigner, new_key_pair
 from services.kit.relay import Relayer, RelayItem
 from tests.fakes.backend import Backend, start_backend
 
@@ -28,7 +28,7 @@ async def backend() -> AsyncIterator[Backend]:
 
 @pytest.fixture
 async def channel(backend: Backend) -> AsyncIterator[Channel]:
-    gateway = SIGNER.sign(Caller("gateway", "GATEWAY"))
+    gateway = SIGNER.sign(Caller("gateway", "GATEWAY"), DATASHARE)
     made = Channel(f"127.0.0.1:{backend.datashare.port}", lambda: gateway)
     yield made
     await made.close()
@@ -37,7 +37,7 @@ async def channel(backend: Backend) -> AsyncIterator[Channel]:
 def item(uscc: str, method: str = RESOLVE, seconds: float = 5.0) -> RelayItem:
     body = subjects_pb2.ResolveSubjectRequest(uscc=uscc).SerializeToString()
     deadline = asyncio.get_running_loop().time() + seconds
-    return RelayItem(method, body, SIGNER.sign(Caller("par_1", "BANK")), "", deadline)
+    return RelayItem(method, body, SIGNER.sign(Caller("par_1", "BANK"), DATASHARE), "", deadline)
 
 
 async def outcome(relayer: Relayer, each: RelayItem) -> str:
@@ -99,7 +99,7 @@ async def test_an_error_in_the_requests_ends_the_stream_on_both_sides(
         await asyncio.sleep(0.05)
         raise OutOfRangeError("OUT_OF_SEQUENCE", "not in order")
 
-    identity = SIGNER.sign(Caller("par_tax", "PROVIDER"))
+    identity = SIGNER.sign(Caller("par_tax", "PROVIDER"), DATASHARE)
     responses = channel.stream(PUSH, bodies(), (("x-puhui-identity", identity),), timeout=5)
     assert await anext(responses)
     with pytest.raises(OutOfRangeError):

@@ -25,6 +25,7 @@ from services.kit.errors import (
     UnavailableError,
 )
 from services.kit.identity import (
+    DATASHARE,
     GATEWAY,
     Caller,
     IdentitySigner,
@@ -78,7 +79,7 @@ class World:
 
     def channel(self, role: str = "BANK", participant: str = "par_1") -> Channel:
         caller = Caller(participant, role)
-        return Channel(f"127.0.0.1:{self.server.port}", lambda: self.signer.sign(caller))
+        return Channel(f"127.0.0.1:{self.server.port}", lambda: self.signer.sign(caller, DATASHARE))
 
     async def resolve(self, uscc: str, channel: Channel | None = None, **options: Any) -> str:
         channel = channel or self.channel()
@@ -97,7 +98,7 @@ class World:
 @asynccontextmanager
 async def running(**config: Any) -> AsyncIterator[World]:
     clock = SystemClock()
-    verifier = IdentityVerifier({GATEWAY: PUBLIC}, clock)
+    verifier = IdentityVerifier({GATEWAY: PUBLIC}, DATASHARE, clock)
     server = Server(ServerConfig(**config), by_assertion(verifier), Telemetry("test"), clock)
     subjects = Subjects()
     server.add(subjects_pb2_grpc.add_SubjectServiceServicer_to_server, subjects)
@@ -165,7 +166,9 @@ async def test_bytes_that_are_no_message_are_refused(world: World) -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{world.server.port}") as channel:
         call: Any = channel.unary_unary(RESOLVE)
         with pytest.raises(grpc.aio.AioRpcError) as refusal:
-            await call(b"\xff\xff", metadata=(("x-puhui-identity", world.signer.sign(caller)),))
+            await call(
+                b"\xff\xff", metadata=(("x-puhui-identity", world.signer.sign(caller, DATASHARE)),)
+            )
     assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "ResolveSubjectRequest" in (refusal.value.details() or "")
 
@@ -193,7 +196,7 @@ async def test_relayed_calls_keep_their_identity_and_get_their_own_result(world:
     def item(uscc: str, role: str = "BANK") -> RelayItem:
         body = subjects_pb2.ResolveSubjectRequest(uscc=uscc).SerializeToString()
         deadline = asyncio.get_running_loop().time() + 5
-        identity = world.signer.sign(Caller(f"par_{uscc}", role))
+        identity = world.signer.sign(Caller(f"par_{uscc}", role), DATASHARE)
         return RelayItem(RESOLVE, body, identity, "", deadline)
 
     results = await asyncio.gather(

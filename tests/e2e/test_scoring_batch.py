@@ -13,7 +13,7 @@ from services.kit.calls import Authenticate
 from services.kit.client import Channel
 from services.kit.clock import SystemClock
 from services.kit.errors import InternalError
-from services.kit.identity import GATEWAY, Caller, IdentityVerifier
+from services.kit.identity import GATEWAY, SCORING, Caller, IdentityVerifier
 from services.kit.ids import SequentialIds
 from services.kit.server import Server, ServerConfig, by_assertion
 from services.kit.telemetry import Telemetry
@@ -56,7 +56,7 @@ async def scored(
         summaries, FakeModels({"v1": model}, "v1"), work, SystemClock(), SequentialIds()
     )
     servicer = ScoringServicer(scoring, stream_limit=stream_limit)
-    authenticate = by_assertion(IdentityVerifier({GATEWAY: PUBLIC}, SystemClock()))
+    authenticate = by_assertion(IdentityVerifier({GATEWAY: PUBLIC}, SCORING, SystemClock()))
     register = scoring_pb2_grpc.add_ScoringServiceServicer_to_server
     async with (
         served(authenticate, (register, servicer)) as server,

@@ -255,7 +255,7 @@ async def start_backend(public_key: str, listen: str = "127.0.0.1:0") -> Backend
     changes = Changes()
 
     def server(name: str, listen: str) -> Server:
-        verifier = IdentityVerifier({"puhui-gateway": public_key}, clock)
+        verifier = IdentityVerifier({"puhui-gateway": public_key}, f"puhui-{name}", clock)
         config = ServerConfig(listen, grace=0.1)
         return Server(config, by_assertion(verifier), Telemetry(name), clock)
 

@@ -30,7 +30,7 @@ class AccessServicer(accesses_pb2_grpc.AccessServiceServicer):
     Args:
         fetch: the use case of fetching.
         list_accesses: the use case of listing.
-        verifier: of the identities in a batch.
+        verifier: of the identities in a batch, which were asserted to scoring.
     """
 
     def __init__(

@@ -5,6 +5,7 @@ import pytest
 from services.kit.clock import FixedClock
 from services.kit.errors import UnauthenticatedError
 from services.kit.identity import (
+    DATASHARE,
     GATEWAY,
     SCORING,
     Caller,
@@ -25,29 +26,29 @@ def clock() -> FixedClock:
 
 
 def verifier(clock: FixedClock, **keys: str) -> IdentityVerifier:
-    return IdentityVerifier(keys or {GATEWAY: PUBLIC, SCORING: OTHER_PUBLIC}, clock)
+    return IdentityVerifier(keys or {GATEWAY: PUBLIC, SCORING: OTHER_PUBLIC}, DATASHARE, clock)
 
 
 @pytest.mark.parametrize("caller", [BANK, FIRM])
 def test_what_was_signed_is_verified(caller: Caller, clock: FixedClock) -> None:
-    token = IdentitySigner(PRIVATE, GATEWAY, clock).sign(caller)
+    token = IdentitySigner(PRIVATE, GATEWAY, clock).sign(caller, DATASHARE)
     assert verifier(clock).verify(token) == caller
 
 
 def test_an_assertion_is_reused_for_half_of_its_life(clock: FixedClock) -> None:
     signer = IdentitySigner(PRIVATE, GATEWAY, clock)
-    first = signer.sign(BANK)
+    first = signer.sign(BANK, DATASHARE)
     clock.advance(timedelta(seconds=29))
-    assert signer.sign(BANK) == first
+    assert signer.sign(BANK, DATASHARE) == first
     clock.advance(timedelta(seconds=2))
-    assert signer.sign(BANK) != first
+    assert signer.sign(BANK, DATASHARE) != first
 
 
 @pytest.mark.parametrize("warm", [True, False])
 def test_an_expired_assertion_is_refused_also_when_it_was_verified_before(
     warm: bool, clock: FixedClock
 ) -> None:
-    token = IdentitySigner(PRIVATE, GATEWAY, clock).sign(BANK)
+    token = IdentitySigner(PRIVATE, GATEWAY, clock).sign(BANK, DATASHARE)
     checker = verifier(clock)
     if warm:
         checker.verify(token)
@@ -59,7 +60,7 @@ def test_an_expired_assertion_is_refused_also_when_it_was_verified_before(
 
 def test_an_assertion_from_the_future_is_refused(clock: FixedClock) -> None:
     ahead = FixedClock(clock.at + timedelta(seconds=30))
-    token = IdentitySigner(PRIVATE, GATEWAY, ahead).sign(BANK)
+    token = IdentitySigner(PRIVATE, GATEWAY, ahead).sign(BANK, DATASHARE)
     with pytest.raises(UnauthenticatedError):
         verifier(clock).verify(token)
 
@@ -76,7 +77,7 @@ def test_an_assertion_from_the_future_is_refused(clock: FixedClock) -> None:
 def test_an_issuer_can_assert_only_what_it_is(
     key: str, issuer: str, role: str, clock: FixedClock
 ) -> None:
-    token = IdentitySigner(key, issuer, clock).sign(Caller("x", role))
+    token = IdentitySigner(key, issuer, clock).sign(Caller("x", role), DATASHARE)
     with pytest.raises(UnauthenticatedError):
         verifier(clock).verify(token)
 
@@ -88,7 +89,20 @@ def test_what_is_no_assertion_is_refused(token: str, clock: FixedClock) -> None:
 
 
 def test_a_changed_assertion_is_refused(clock: FixedClock) -> None:
-    header, payload, signature = IdentitySigner(PRIVATE, GATEWAY, clock).sign(BANK).split(".")
+    header, payload, signature = (
+        IdentitySigner(PRIVATE, GATEWAY, clock).sign(BANK, DATASHARE).split(".")
+    )
     flipped = ("A" if signature[0] != "A" else "B") + signature[1:]
     with pytest.raises(UnauthenticatedError):
         verifier(clock).verify(f"{header}.{payload}.{flipped}")
+
+
+def test_an_assertion_is_believed_only_by_the_service_it_is_for(clock: FixedClock) -> None:
+    signer = IdentitySigner(PRIVATE, GATEWAY, clock)
+    for audience in (SCORING, DATASHARE):  # both are remembered by the signer
+        token = signer.sign(FIRM, audience)
+        other = {SCORING: DATASHARE, DATASHARE: SCORING}[audience]
+        assert IdentityVerifier({GATEWAY: PUBLIC}, audience, clock).verify(token) == FIRM
+        with pytest.raises(UnauthenticatedError) as refusal:
+            IdentityVerifier({GATEWAY: PUBLIC}, other, clock).verify(token)
+        assert refusal.value.reason == "IDENTITY_INVALID"
