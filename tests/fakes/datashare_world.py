@@ -89,10 +89,16 @@ class World:
         self._requests = 0
 
     def supply(
-        self, subject_id: str, record_type: str, provider_id: str, *, simulated: bool = False
+        self,
+        subject_id: str,
+        record_type: str,
+        provider_id: str,
+        *,
+        first_month: int = 202401,
+        simulated: bool = False,
     ) -> StoredSeries:
         content = f"{record_type} {provider_id}".encode()
-        series = StoredSeries(record_type, provider_id, content, simulated)
+        series = StoredSeries(record_type, provider_id, content, first_month, simulated)
         rows = self.transactions.memory.series
         rows[subject_id] = (*rows.get(subject_id, ()), series)
         return series

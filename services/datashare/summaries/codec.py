@@ -55,6 +55,11 @@ def decode(layout: Layout, content: bytes) -> Table:
     )
 
 
+def first_month_of(content: bytes) -> int:
+    """Return the first month, yyyymm, of bytes that have one."""
+    return pb.Series.FromString(content).months[0]
+
+
 def clip(content: bytes, first: int, last: int) -> bytes | None:
     """Return the bytes of the months from first to last, yyyymm; None where there are none."""
     series = pb.Series.FromString(content)

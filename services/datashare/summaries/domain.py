@@ -256,13 +256,15 @@ class StoredSeries:
     Args:
         record_type: its type.
         provider_id: whose records.
-        content: a serialised `puhui.datashare.v1.Series`, clipped to the query's months.
+        content: a serialised `puhui.datashare.v1.Series` of the query's months.
+        first_month: yyyymm before which it says nothing.
         simulated: whether its provider is a simulated source.
     """
 
     record_type: str
     provider_id: str
     content: bytes
+    first_month: int
     simulated: bool = False
 
 

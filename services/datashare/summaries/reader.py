@@ -1,12 +1,20 @@
 """Reading summaries as of a time.
 
-What is stored is the present. It is handed over as it is, byte for byte, when nothing that became
-known later is in it; else the series is folded from the raw records known then. Derived measures
-are computed by the first reader after a change, and kept.
+Invariants:
+
+- What is stored is the present. It is handed over as it is, byte for byte, when nothing that became
+  known later and nothing from outside the period is in it.
+- Nothing from outside the period enters what is handed over: where months before it have records,
+  derived measures are computed for this read from the trades within it; where months outside it
+  have, attributes are folded anew from the raw records within it.
+- Of a past that the stored series no longer tells, the series is folded from the raw records known
+  then.
+- Derived measures of the whole series are computed by the first reader after a change, and kept.
+- Folding and deriving happen in a thread: the calls of others go on.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
@@ -15,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.datashare.bulk import relation
 from services.datashare.summaries import derived
-from services.datashare.summaries.codec import clip, decode, encode
+from services.datashare.summaries.codec import clip, decode, encode, first_month_of
 from services.datashare.summaries.domain import (
     Fact,
     FactWanted,
@@ -61,6 +69,15 @@ class _Stored(NamedTuple):
     content: bytes
 
 
+class _Part(NamedTuple):
+    """What a query may read of a stored series."""
+
+    as_of: datetime
+    first: int
+    last: int
+    row: _Stored
+
+
 class SummaryReader:
     """Summaries in one write transaction.
 
@@ -97,33 +114,71 @@ class SummaryReader:
         self, queries: Sequence[SummaryQuery], stored: Mapping[str, Iterable[_Stored]]
     ) -> list[Found]:
         matched = [(query, *_matching(stored, query)) for query in queries]
-        wanted = [(query, row) for query, rows, _ in matched for row in rows]
-        now = await self._present({row.key: row for query, row in wanted if _is_now(query, row)})
-        then = {as_of: await self._past(keys, as_of) for as_of, keys in _past_keys(wanted).items()}
+        parts = {
+            _Part(query.as_of, self._first_month(query, row), query.last_month, row)
+            for query, rows, _ in matched
+            for row in rows
+        }
+        contents = await self._contents(parts)
         answers = []
         for query, rows, others in matched:
-            parts = []
+            found = []
             for row in rows:
                 first = self._first_month(query, row)
-                content: bytes | None
-                if not _is_now(query, row):
-                    content = clip(then[query.as_of][row.key], first, query.last_month)
-                elif first <= row.first_month and 0 < row.last_month <= query.last_month:
-                    content = now[row.key]
-                else:
-                    content = clip(now[row.key], first, query.last_month)
-                if content:
+                part = _Part(query.as_of, first, query.last_month, row)
+                if content := contents[part]:
                     key = row.key
-                    parts.append(
-                        StoredSeries(key.record_type, key.provider_id, content, row.simulated)
+                    found.append(
+                        StoredSeries(
+                            key.record_type,
+                            key.provider_id,
+                            content,
+                            max(first, row.first_month)
+                            if _is_now(query, row)
+                            else first_month_of(content),
+                            row.simulated,
+                        )
                     )
             left_out = (
                 row.key.record_type
                 for row in others
                 if _has_records(query, row, self._first_month(query, row))
             )
-            answers.append(Found(tuple(parts), frozenset(left_out)))
+            answers.append(Found(tuple(found), frozenset(left_out)))
         return answers
+
+    async def _contents(self, parts: Iterable[_Part]) -> dict[_Part, bytes | None]:
+        """Return what may be handed over of each part; None or empty is nothing."""
+        raw: set[_Part] = set()
+        short: set[_Part] = set()
+        whole: set[_Part] = set()
+        for part in parts:
+            row, layout = part.row, self._layouts[part.row.key.record_type]
+            cut = part.first > row.first_month or part.last < row.last_month
+            if row.known_at > part.as_of or (layout.attributes and cut):
+                raw.add(part)
+            elif layout.derived and part.first > row.first_month:
+                short.add(part)
+            else:
+                whole.add(part)
+        contents: dict[_Part, bytes | None] = {}
+        now = await self._present({part.row.key: part.row for part in whole})
+        for part in whole:
+            content = now[part.row.key]
+            row = part.row
+            inside = part.first <= row.first_month and 0 < row.last_month <= part.last
+            contents[part] = content if inside else clip(content, part.first, part.last)
+        contents |= await self._from_trades(sorted(short, key=lambda part: part.row.key))
+        keys: dict[datetime, set[SeriesKey]] = {}
+        for part in raw:
+            keys.setdefault(part.as_of, set()).add(part.row.key)
+        for as_of, named in keys.items():
+            facts = await self._facts.facts(dict.fromkeys(sorted(named)), as_of)
+            for part in raw:
+                if part.as_of == as_of:
+                    mine = facts.get(part.row.key, ())
+                    contents[part] = await asyncio.to_thread(self._fold, part, mine)
+        return contents
 
     def _first_month(self, query: SummaryQuery, row: _Stored) -> int:
         return query.first_month if self._layouts[row.key.record_type].bounded else 0
@@ -155,35 +210,84 @@ class SummaryReader:
             _ChangedMeanwhileError: what they derive from is newer than the contents.
         """
         contents = {key: row.content for key, row in rows.items()}
-        stale = sorted(key for key, row in rows.items() if row.derived_revision != row.revision)
-        for key in stale:
-            revision, sides = await self._trades(key)
-            if revision != rows[key].revision:
-                raise _ChangedMeanwhileError
-            layout = self._layouts[key.record_type]
-            table = decode(layout, rows[key].content)
-            contents[key] = encode(key, layout, table, self._derive(layout, table, sides))
-            await self._keep(key, revision, contents[key])
+        stale = [rows[key] for key in sorted(rows)]
+        stale = [row for row in stale if row.derived_revision != row.revision]
+        trades = await self._trades([(row, 0) for row in stale])
+        for row, sides in zip(stale, trades, strict=True):
+            table = decode(self._layouts[row.key.record_type], row.content)
+            contents[row.key] = await asyncio.to_thread(self._encode, row.key, table, sides)
+            await self._keep(row.key, row.revision, contents[row.key])
         return contents
 
-    async def _trades(self, key: SeriesKey) -> tuple[int, _Sides]:
-        """Return a series' revision and trades, of one moment because by one statement."""
+    async def _from_trades(self, parts: Sequence[_Part]) -> dict[_Part, bytes | None]:
+        """Return parts whose derived measures are of the trades within them.
+
+        Raises:
+            _ChangedMeanwhileError: what they derive from is newer than the contents.
+        """
+        contents: dict[_Part, bytes | None] = {}
+        trades = await self._trades([(part.row, part.first) for part in parts])
+        for part, sides in zip(parts, trades, strict=True):
+            key = part.row.key
+            table = decode(self._layouts[key.record_type], part.row.content)
+            table.rows = {
+                month: row for month, row in table.rows.items() if part.first <= month <= part.last
+            }
+            contents[part] = (
+                await asyncio.to_thread(self._encode, key, table, sides) if table.rows else None
+            )
+        return contents
+
+    def _fold(self, part: _Part, facts: Iterable[Fact]) -> bytes | None:
+        key = part.row.key
+        within = [fact for fact in facts if part.first <= fact.month <= part.last]
+        table = fold(self._layouts[key.record_type], within)
+        return self._encode(key, table, _by_side(trades_of(within))) if within else None
+
+    async def _trades(self, wanted: Sequence[tuple[_Stored, int]]) -> list[_Sides]:
+        """Return the trades of each series from a month on.
+
+        Series and trades are of one moment, because they come by one statement.
+
+        Raises:
+            _ChangedMeanwhileError: a series is not what it was.
+        """
+        if not wanted:
+            return []
+        asked = relation(
+            self._conn,
+            "asked",
+            {"number": sa.Integer(), **KEY, "first": sa.Integer()},
+            [[number, *row.key, first] for number, (row, first) in enumerate(wanted)],
+        )
         columns = counterparty.c
-        zero = sa.literal(0)
-        revision = sa.select(zero, zero, sa.null(), series.c.revision, zero).where(_is(key))
-        trades = sa.select(
-            columns.side, columns.month, columns.token, columns.invoices, columns.net
-        ).where(columns.subject_id == key.subject_id, columns.provider_id == key.provider_id)
-        found = 0
-        sides: _Sides = {}
-        for side, month, token, invoices, net in await self._conn.execute(
-            trades.union_all(revision)
-        ):
-            if side:
-                sides.setdefault(side, []).append((month, token, invoices, net))
-            else:
-                found = invoices
-        return found, sides
+        mine = (columns.subject_id == asked.c.subject_id) & (
+            columns.provider_id == asked.c.provider_id
+        )
+        query = (
+            sa.select(
+                asked.c.number,
+                series.c.revision,
+                columns.side,
+                columns.month,
+                columns.token,
+                columns.invoices,
+                columns.net,
+            )
+            .join(series, sa.and_(*(series.c[name] == asked.c[name] for name in KEY)))
+            .join(counterparty, mine & (columns.month >= asked.c.first), isouter=True)
+        )
+        found: list[_Sides] = [{} for _ in wanted]
+        for number, revision, side, *trade in await self._conn.execute(query):
+            if revision != wanted[number][0].revision:
+                raise _ChangedMeanwhileError
+            if side is not None:
+                found[number].setdefault(side, []).append(tuple(trade))
+        return found
+
+    def _encode(self, key: SeriesKey, table: Table, sides: _Sides) -> bytes:
+        layout = self._layouts[key.record_type]
+        return encode(key, layout, table, self._derive(layout, table, sides))
 
     def _derive(
         self,
@@ -217,30 +321,9 @@ class SummaryReader:
             .values(content=content, derived_revision=revision)
         )
 
-    async def _past(self, keys: AbstractSet[SeriesKey], as_of: datetime) -> dict[SeriesKey, bytes]:
-        found = await self._facts.facts(dict.fromkeys(sorted(keys)), as_of)
-        contents = {}
-        for key in keys:
-            layout = self._layouts[key.record_type]
-            facts = found.get(key, ())
-            table = fold(layout, facts)
-            columns = self._derive(layout, table, _by_side(trades_of(facts)))
-            contents[key] = encode(key, layout, table, columns)
-        return contents
-
 
 def _is_now(query: SummaryQuery, row: _Stored) -> bool:
     return row.known_at <= query.as_of
-
-
-def _past_keys(
-    wanted: Iterable[tuple[SummaryQuery, _Stored]],
-) -> dict[datetime, set[SeriesKey]]:
-    keys: dict[datetime, set[SeriesKey]] = {}
-    for query, row in wanted:
-        if not _is_now(query, row):
-            keys.setdefault(query.as_of, set()).add(row.key)
-    return keys
 
 
 def _has_records(query: SummaryQuery, row: _Stored, first_month: int) -> bool:

@@ -165,8 +165,19 @@ async def test_attributes_are_the_latest(datashare: Datashare) -> None:
     ]
     # Open by law: where a period begins does not limit it.
     assert list(series.months) == [201503, 202001]
+    # What was stated after the end of a period does not leave with it.
+    datashare.clock.advance(timedelta(hours=1))
     (ended,) = await datashare.read("registration", first=201001, last=201912)
     assert list(ended.months) == [201503]
+    assert [(item.name, item.value) for item in ended.attributes] == [
+        ("firm_kind", "limited"),
+        ("industry", "C39"),
+        ("status", "active"),
+    ]
+    query = SummaryQuery(
+        await datashare.subject_id(), ("registration",), None, 201801, 202412, EVER
+    )
+    assert [one.first_month for one in (await datashare.find(query)).series] == [201503]
 
 
 async def test_reading_a_period_and_some_providers(datashare: Datashare) -> None:
@@ -183,6 +194,60 @@ async def test_reading_a_period_and_some_providers(datashare: Datashare) -> None
     assert await datashare.read("vat_invoice", first=202501, last=202512) == []
     assert await datashare.read("vat_invoice", providers=frozenset()) == []
     assert await datashare.read("tax_filing") == []
+
+
+async def test_derived_measures_tell_nothing_of_what_lies_outside_the_period(
+    datashare: Datashare,
+) -> None:
+    """Whatever the read: of the present, of a past, of what another read has stored."""
+    rows = [
+        invoice(f"{on}{name}", 100_00, on=on, counterparty=name)
+        for on, names in (
+            ("2022-06-01", "ab"),
+            ("2023-07-01", "cd"),
+            ("2024-01-01", "e"),
+            ("2024-02-01", "fg"),
+            ("2024-03-01", "hij"),
+        )
+        for name in names
+    ]
+    await datashare.submit(TAX, *rows)
+    await datashare.submit("par_tax2", *rows)
+    then = datashare.clock.now()
+    names = ("output_counterparties", "output_churn", "output_hhi")
+
+    async def derived(first: int, last: int) -> dict[int, tuple[int, ...]]:
+        answers = await datashare.read("vat_invoice", first=first, last=last, as_of=then)
+        (mine, theirs) = [
+            {
+                month: tuple(values.get(name, 0) for name in names)
+                for month, values in table(series).items()
+            }
+            for series in answers
+        ]
+        assert mine == theirs
+        return mine
+
+    async def check() -> None:
+        assert await derived(202402, 202402) == {202402: (2, 0, 500_000)}
+        assert await derived(202401, 202402) == {
+            202401: (1, 0, 1_000_000),
+            202402: (3, 0, 333_333),
+        }
+        # Twelve months before, but not the twelve before those: no churn is known.
+        assert (await derived(202303, 202402))[202402] == (5, 0, 200_000)
+        assert (await derived(202202, 202402))[202402] == (5, 1_000_000, 200_000)
+        assert await datashare.read("vat_invoice", first=202404, last=202412, as_of=then) == []
+
+    await check()
+    whole = (await derived(202201, 202412))[202403]
+    assert whole == (8, 1_000_000, 125_000)
+    await check()
+    datashare.clock.advance(timedelta(days=1))
+    for provider_id in (TAX, "par_tax2"):
+        await datashare.submit(provider_id, invoice("late", on="2024-02-05", counterparty="z"))
+    await check()
+    assert (await derived(202201, 202412))[202403] == whole
 
 
 async def test_derived_measures_are_kept_until_the_next_change(
