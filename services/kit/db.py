@@ -149,7 +149,8 @@ class Database:
         """Give a write transaction, committed when the block ends without an exception.
 
         Raises:
-            UnavailableError: no connection can be had.
+            UnavailableError: no connection can be had, it broke meanwhile (the end may have been
+                reached all the same), or another process keeps SQLite's write lock.
         """
         if self._turn is None:
             async with _transaction(self._writer) as conn:
@@ -163,7 +164,7 @@ class Database:
         """Give a snapshot to read.
 
         Raises:
-            UnavailableError: no connection can be had.
+            UnavailableError: no connection can be had, or it broke meanwhile.
         """
         async with _transaction(self._reader) as conn:
             yield conn
@@ -277,6 +278,26 @@ def is_conflict(error: BaseException) -> bool:
     return code is not None and (code & 0xFF in _SQLITE_PRIMARY or code in _SQLITE_EXTENDED)
 
 
+# PostgreSQL: too_many_connections, admin_shutdown, crash_shutdown, cannot_connect_now. Class 08 is
+# connection exceptions.
+_LOST_SQLSTATES: Final = {"53300", "57P01", "57P02", "57P03"}
+
+
+def is_lost(error: BaseException) -> bool:
+    """Tell whether an exception of SQLAlchemy or asyncpg says that the connection is no more."""
+    if isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated:
+        return True
+    driver: object = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    if isinstance(driver, asyncpg.InterfaceError):
+        return "closed" in str(driver)  # it has no code, and also stands for wrong usage
+    sqlstate = getattr(driver, "sqlstate", None) or ""
+    return (
+        sqlstate.startswith("08")
+        or sqlstate in _LOST_SQLSTATES
+        or isinstance(driver, ConnectionError)
+    )
+
+
 def async_url(url: str) -> sa.URL:
     """Return a database URL that names the asynchronous driver.
 
@@ -384,13 +405,24 @@ def postgresql_engine(url: sa.URL, pool_size: int) -> AsyncEngine:
 async def _transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     try:
         conn = await engine.connect()
-    except (sa.exc.TimeoutError, sa.exc.OperationalError, sa.exc.InterfaceError, OSError) as error:
-        raise UnavailableError(
-            "UNAVAILABLE", "the database gives no connection: try again in a moment"
-        ) from error
+    except Exception as error:
+        refused = (sa.exc.TimeoutError, sa.exc.OperationalError, sa.exc.InterfaceError, OSError)
+        if isinstance(error, refused) or is_lost(error):
+            raise UnavailableError(
+                "UNAVAILABLE", "the database gives no connection: try again in a moment"
+            ) from error
+        raise
+    begun = False
     try:
         async with conn.begin():
+            begun = True
             yield conn
+    except Exception as error:
+        if is_lost(error) or (not begun and is_conflict(error)):
+            raise UnavailableError(
+                "UNAVAILABLE", "the database broke off or is busy: try again in a moment"
+            ) from error
+        raise
     finally:
         # Given back even when the caller is cancelled again meanwhile.
         await asyncio.shield(asyncio.create_task(conn.close()))

@@ -316,16 +316,61 @@ async def test_a_restarted_server_costs_no_call(fresh_postgres_url: str) -> None
     killer = Database.open(fresh_postgres_url, pool_size=1)
     await db.ping()
     async with killer.begin() as conn:
-        await conn.execute(
-            sa.text(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
-        )
+        await conn.execute(KILL_THE_OTHERS)
     await asyncio.sleep(0.1)
     await db.ping()
     await db.close()
     await killer.close()
+
+
+KILL_THE_OTHERS = sa.text(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
+
+
+@pytest.mark.parametrize("end", ["statement", "copy", "commit"])
+async def test_a_connection_lost_in_mid_transaction_is_unavailable(
+    end: str, fresh_postgres_url: str
+) -> None:
+    db = Database.open(fresh_postgres_url, pool_size=1)
+    killer = Database.open(fresh_postgres_url, pool_size=1)
+    async with db.begin() as conn:
+        await conn.run_sync(metadata.create_all)
+
+    async def interrupted() -> None:
+        async with db.begin() as conn:
+            await conn.execute(things.insert().values(id="lost"))
+            async with killer.begin() as other:
+                await other.execute(KILL_THE_OTHERS)
+            if end == "statement":
+                await conn.execute(sa.select(things.c.id))
+            elif end == "copy":
+                await (await raw_asyncpg(conn)).copy_records_to_table(
+                    "things", records=[("x",)], columns=["id"]
+                )
+
+    with pytest.raises(UnavailableError):
+        await interrupted()
+    assert await ids(db) == []
+    await db.close()
+    await killer.close()
+
+
+async def test_a_write_lock_that_another_process_keeps_is_unavailable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.kit.db.BUSY_TIMEOUT_MS", 20)
+    url = f"sqlite:///{tmp_path / 'busy.db'}"
+    db, another = Database.open(url), Database.open(url)
+    async with another.begin():
+        with pytest.raises(UnavailableError):
+            async with db.begin():
+                pytest.fail("began beside another writer")
+    async with db.begin() as conn:
+        await conn.run_sync(metadata.create_all)
+    await db.close()
+    await another.close()
 
 
 async def test_no_server_is_unavailable() -> None:
