@@ -2,7 +2,8 @@
 
 While a batch runs, new items queue; the next batch takes all that wait, so that batches grow with
 load and a lone call never waits for company. Items whose deadline passed are dropped before the
-batch; a cancelled item never cancels others; results and failures are per item.
+batch; a cancelled item never cancels others; results and failures are per item. However a batch
+ends, each of its items is settled and its worker goes on.
 
 Where items take very different times, a `StreamCoalescer` keeps the quick ones from waiting for the
 slow: each result is handed over when it is there, and a batch that lasts does not hold up the next.
@@ -75,13 +76,18 @@ class _Gatherer(ABC, Generic[Item, Result]):
         return task
 
     async def _work(self) -> None:
-        # Let the callers that are ready in this turn of the loop join the first batch.
-        await asyncio.sleep(0)
-        while self._queue:
-            batch = self._take()
-            if batch:
-                await self._serve(batch)
-        self._idle += 1
+        try:
+            # Let the callers that are ready in this turn of the loop join the first batch.
+            await asyncio.sleep(0)
+            while self._queue:
+                batch = self._take()
+                if batch:
+                    await self._serve(batch)
+        finally:
+            if self._queue:  # this one was cancelled, but somebody waits
+                self._start(self._work())
+            else:
+                self._idle += 1
 
     def _take(self) -> list[_Waiting[Item, Result]]:
         now = asyncio.get_running_loop().time()
@@ -122,13 +128,17 @@ class Coalescer(_Gatherer[Item, Result]):
         self._run = run
 
     async def _serve(self, batch: list[_Waiting[Item, Result]]) -> None:
-        results: list[Result | Exception]
+        failure: Exception = _unanswered()
         try:
             results = await self._run([waiting.item for waiting in batch])
+            # Which item one too few or too many belongs to cannot be known.
+            if len(results) == len(batch):
+                for waiting, result in zip(batch, results, strict=True):
+                    waiting.settle(result)
         except Exception as error:  # noqa: BLE001 - whatever it is, every waiting caller gets it
-            results = [error] * len(batch)
-        for waiting, result in zip(batch, results, strict=True):
-            waiting.settle(result)
+            failure = error
+        finally:
+            _settle_rest(batch, failure)
 
 
 class StreamCoalescer(_Gatherer[Item, Result]):
@@ -158,11 +168,20 @@ class StreamCoalescer(_Gatherer[Item, Result]):
         await asyncio.wait((self._start(self._collect(batch)),), timeout=self._patience)
 
     async def _collect(self, batch: list[_Waiting[Item, Result]]) -> None:
-        failure: Exception = InternalError("INTERNAL", "a service left a call without an answer")
+        failure: Exception = _unanswered()
         try:
             async for index, result in self._run([waiting.item for waiting in batch]):
                 batch[index].settle(result)
         except Exception as error:  # noqa: BLE001 - whatever it is, every waiting caller gets it
             failure = error
-        for waiting in batch:
-            waiting.settle(failure)
+        finally:
+            _settle_rest(batch, failure)
+
+
+def _unanswered() -> InternalError:
+    return InternalError("INTERNAL", "a service left a call without an answer")
+
+
+def _settle_rest(batch: "list[_Waiting[Item, Result]]", failure: Exception) -> None:
+    for waiting in batch:
+        waiting.settle(failure)

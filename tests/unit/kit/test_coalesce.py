@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from services.kit.coalesce import Coalescer
-from services.kit.errors import DeadlineExceededError
+from services.kit.errors import DeadlineExceededError, InternalError
 
 FAR = 1e9
 
@@ -103,3 +103,34 @@ async def test_an_item_whose_deadline_passed_is_dropped_before_the_batch() -> No
     assert isinstance(results[0], DeadlineExceededError)
     assert results[1] == 4
     assert doubler.batches == [[2]]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+async def test_too_few_or_too_many_results_fail_the_batch_and_not_the_next(count: int) -> None:
+    async def run(items: list[int]) -> list[int | Exception]:
+        return [0] * (count if len(items) == 2 else len(items))
+
+    coalescer = Coalescer(run, max_batch=8, workers=1)
+    async with asyncio.timeout(1):
+        found = await asyncio.gather(
+            coalescer.submit(1, FAR), coalescer.submit(2, FAR), return_exceptions=True
+        )
+        assert [type(each) for each in found] == [InternalError, InternalError]
+        assert await coalescer.submit(3, FAR) == 0
+
+
+async def test_a_batch_that_is_cancelled_fails_its_items_and_not_the_next() -> None:
+    async def run(items: list[int]) -> list[int | Exception]:
+        if items == [1]:
+            queued.append(asyncio.create_task(coalescer.submit(2, FAR)))
+            await asyncio.sleep(0)
+            raise asyncio.CancelledError
+        return list(items)
+
+    queued: list[asyncio.Task[int]] = []
+    coalescer: Coalescer[int, int] = Coalescer(run, max_batch=8, workers=1)
+    async with asyncio.timeout(1):
+        with pytest.raises(InternalError):
+            await coalescer.submit(1, FAR)
+        assert await queued[0] == 2
+        assert await coalescer.submit(3, FAR) == 3

@@ -85,3 +85,22 @@ async def test_items_without_a_result_fail_and_the_others_do_not() -> None:
         return_exceptions=True,
     )
     assert isinstance(broken, ConnectionError)
+
+
+async def test_a_batch_that_is_cancelled_fails_its_items_and_not_the_next() -> None:
+    async def run(items: list[str]) -> AsyncIterator[tuple[int, str | Exception]]:
+        for index, item in enumerate(items):
+            if item == "bad":
+                raise asyncio.CancelledError
+            yield index, item
+
+    coalescer = StreamCoalescer(run, max_batch=8, workers=1, patience=5)
+    async with asyncio.timeout(1):
+        found = await asyncio.gather(
+            coalescer.submit("good", deadline()),
+            coalescer.submit("bad", deadline()),
+            return_exceptions=True,
+        )
+        assert found[0] == "good"
+        assert isinstance(found[1], InternalError)
+        assert await coalescer.submit("next", deadline()) == "next"
