@@ -2,10 +2,11 @@
 
 Invariants: a batch is forgotten only when its rows' outcomes are known; sequence numbers follow the
 order of the input, so the same input under the same delivery_id goes on where it stopped, in this
-process or in the next; accepted + duplicate + rejected = sent.
+process or in the next, and another input fails; accepted + duplicate + rejected = sent.
 """
 
 import asyncio
+import hashlib
 from collections import deque
 from collections.abc import (
     AsyncGenerator,
@@ -32,7 +33,13 @@ from puhui.datashare.v1.records_pb2 import (
     Record,
     SubmitRecordsRequest,
 )
-from puhui_client.errors import OutOfRangeError, PuhuiError, UnavailableError, error_of_call
+from puhui_client.errors import (
+    AlreadyExistsError,
+    OutOfRangeError,
+    PuhuiError,
+    UnavailableError,
+    error_of_call,
+)
 from puhui_client.transport import Transport, pause_before
 
 if TYPE_CHECKING:
@@ -182,6 +189,7 @@ class Delivery:
         self._report = PushReport(delivery_id)
         self._pending: deque[_Pending] = deque()
         self._acks = 0
+        self._numbered = 0
         self._source_failure: Exception | None = None
         # After a failure one batch goes at a time until an ack: gRPC does not tell why a call ended
         # while something was being written, so that a refusal would look like a lost connection.
@@ -230,9 +238,7 @@ class Delivery:
             await self._settle(ready)
             room = asyncio.Semaphore(1 if self._careful else self._window)
             async with _limit(self._ack_timeout if self._pending else None) as watch:
-                sender = asyncio.create_task(
-                    self._send(stream, batches, ready.last_sequence, room, watch)
-                )
+                sender = asyncio.create_task(self._send(stream, batches, ready, room, watch))
                 await self._read_acks(stream, room, watch)
         finally:
             stream.cancel()
@@ -249,7 +255,7 @@ class Delivery:
         self,
         stream: "_Stream",
         batches: AsyncIterator[_Pending],
-        last_sequence: int,
+        ready: PushReady,
         room: asyncio.Semaphore,
         watch: asyncio.Timeout,
     ) -> None:
@@ -260,7 +266,7 @@ class Delivery:
             while True:
                 await room.acquire()
                 try:
-                    following = await self._following(batches, last_sequence)
+                    following = await self._following(batches, ready)
                 except Exception as error:
                     self._source_failure = error
                     raise
@@ -292,18 +298,39 @@ class Delivery:
             raise _lost("the stream ended before every batch was acked")
 
     async def _following(
-        self, batches: AsyncIterator[_Pending], last_sequence: int
+        self, batches: AsyncIterator[_Pending], ready: PushReady
     ) -> _Pending | None:
         async for pending in batches:
-            if pending.sequence > last_sequence:
+            self._numbered = pending.sequence
+            if pending.sequence > ready.last_sequence:
                 return pending
+            self._check_same(pending, ready)
             self._report.skipped += len(pending.batch.records)
+        if self._numbered < ready.last_sequence:
+            raise self._mismatch("has more batches than these rows make")
         return None
+
+    def _check_same(self, pending: _Pending, ready: PushReady) -> None:
+        """Refuse to take other rows for those that are durable."""
+        if pending.sequence != ready.last_sequence or not ready.last_sha256:
+            return
+        content = PushBatch(records=pending.batch.records).SerializeToString(deterministic=True)
+        if hashlib.sha256(content).digest() != ready.last_sha256:
+            raise self._mismatch(f"has other rows in batch {pending.sequence}")
+
+    def _mismatch(self, problem: str) -> AlreadyExistsError:
+        return AlreadyExistsError(
+            "ALREADY_EXISTS",
+            "DELIVERY_MISMATCH",
+            f"the delivery {self._header.delivery_id} {problem}: give the rows and the batch size "
+            "that it was begun with, or another delivery_id; rows that are in are duplicates then",
+        )
 
     async def _settle(self, ready: PushReady) -> None:
         """Account for batches that are durable and whose acks a dropped stream took along."""
         while self._pending and self._pending[0].sequence <= ready.last_sequence:
             pending = self._pending[0]
+            self._check_same(pending, ready)
             if pending.sequence == ready.last_ack.sequence:
                 self._acked(ready.last_ack)
                 continue

@@ -207,7 +207,8 @@ async def _stream(
     messages: Iterable[records_pb2.PushRecordsRequest],
 ) -> AsyncIterator[records_pb2.PushRecordsRequest]:
     for message in messages:
-        yield message
+        # A batch that was read is changed; whoever sends it keeps it as it was.
+        yield records_pb2.PushRecordsRequest.FromString(message.SerializeToString())
 
 
 def header(delivery_id: str, *, historical: bool = False) -> records_pb2.PushRecordsRequest:

@@ -5,6 +5,7 @@ be dropped at any point, with or without the acks that were due.
 """
 
 import asyncio
+import hashlib
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -67,6 +68,7 @@ class Records:
     """What providers pushed, and how the next streams go wrong."""
 
     last: dict[str, records_pb2.PushAck] = field(default_factory=dict)
+    sha256: dict[str, bytes] = field(default_factory=dict)
     stored: dict[str, bytes] = field(default_factory=dict)
     streams: int = 0
     batches: list[tuple[str, int, int]] = field(default_factory=list)
@@ -139,6 +141,7 @@ class FakePlatform:
             ready.last_sequence -= 1
         elif last.sequence:
             ready.last_ack.CopyFrom(last)
+            ready.last_sha256 = records.sha256[header.delivery_id]
         yield records_pb2.PushRecordsResponse(ready=ready)
         acked, held = 0, []
         async for request in requests:
@@ -153,6 +156,9 @@ class FakePlatform:
             last = records.store(batch.records)
             last.sequence = batch.sequence
             records.last[header.delivery_id] = last
+            content = records_pb2.PushBatch(records=batch.records)
+            digest = hashlib.sha256(content.SerializeToString(deterministic=True))
+            records.sha256[header.delivery_id] = digest.digest()
             records.batches.append((header.delivery_id, batch.sequence, len(batch.records)))
             if drop_after is not None and acked == drop_after:
                 if not silently:

@@ -174,6 +174,7 @@ class Batch:
         rows: the well-formed ones.
         rejections: why the others are not.
         delivery: as it was opened; None of a single submission.
+        sha256: of the content as it was sent; empty without a delivery.
     """
 
     provider_id: str
@@ -182,6 +183,7 @@ class Batch:
     rows: Sequence[Incoming]
     rejections: Sequence[Rejection]
     delivery: Delivery | None = None
+    sha256: bytes = b""
 
 
 class TakeIn:
@@ -233,6 +235,7 @@ class TakeIn:
         """Take in a batch; everything or, when it raises, nothing of it is stored.
 
         Raises:
+            AlreadyExistsError: DELIVERY_MISMATCH.
             OutOfRangeError: OUT_OF_SEQUENCE.
             PermissionDeniedError: as `supplier`.
         """
@@ -245,7 +248,7 @@ class TakeIn:
             if delivery:
                 delivery = await work.deliveries.lock(delivery)
                 check_reopened(delivery, historical=batch.historical)
-                earlier = delivery.earlier(batch.sequence)
+                earlier = delivery.earlier(batch.sequence, batch.sha256)
                 if earlier:
                     return earlier
             provider = check_supplier(
@@ -261,7 +264,11 @@ class TakeIn:
             )
             if delivery:
                 advanced = Delivery(
-                    delivery.provider_id, delivery.delivery_id, delivery.historical, ack
+                    delivery.provider_id,
+                    delivery.delivery_id,
+                    delivery.historical,
+                    ack,
+                    batch.sha256,
                 )
                 await work.deliveries.advance(advanced, now)
         return ack

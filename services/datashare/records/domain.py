@@ -6,7 +6,8 @@ Invariants:
   without a gap, and no version ever changes.
 - The same content comes in once: sent again, under the same version or as a copy of the latest, it
   is a duplicate. Other content under a version that exists is a conflict.
-- The batches of a delivery take effect once each, in sequence.
+- The batches of a delivery take effect once each, in sequence; the last one sent again is the same,
+  byte for byte.
 """
 
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import NamedTuple
 from services.datashare.participants.domain import Participant, Standing
 from services.datashare.summaries.domain import Fact
 from services.kit.errors import (
+    AlreadyExistsError,
     FieldProblem,
     InvalidArgumentError,
     OutOfRangeError,
@@ -234,25 +236,38 @@ class Delivery:
         delivery_id: the provider's name for it.
         historical: its records count as known when the provider obtained them.
         last_ack: of the last batch that took effect; None before the first.
+        last_sha256: of that batch's content; empty before the first.
     """
 
     provider_id: str
     delivery_id: str
     historical: bool
     last_ack: Ack | None = None
+    last_sha256: bytes = b""
 
     @property
     def last_sequence(self) -> int:
         """The last batch that took effect; 0 before the first."""
         return self.last_ack.sequence if self.last_ack else 0
 
-    def earlier(self, sequence: int) -> Ack | None:
+    def earlier(self, sequence: int, sha256: bytes) -> Ack | None:
         """Return the ack of a batch that is the last one sent again; None is the next one.
 
+        Args:
+            sequence: of the batch.
+            sha256: of its content.
+
         Raises:
+            AlreadyExistsError: DELIVERY_MISMATCH.
             OutOfRangeError: OUT_OF_SEQUENCE.
         """
         if self.last_ack and sequence == self.last_ack.sequence:
+            if sha256 != self.last_sha256:
+                raise AlreadyExistsError(
+                    "DELIVERY_MISMATCH",
+                    f"batch {sequence} of this delivery came with other rows before: push these "
+                    "under another delivery_id; rows that are in come back as duplicates",
+                )
             return self.last_ack
         if sequence != self.last_sequence + 1:
             raise OutOfRangeError(

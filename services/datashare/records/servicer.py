@@ -11,7 +11,7 @@ from puhui.datashare.v1 import records_pb2_grpc
 from services.datashare.records.app import Batch, TakeIn
 from services.datashare.records.domain import Delivery, Incoming, Rejection, check_size
 from services.datashare.records.intake import Intake
-from services.datashare.records.wire import ack_message
+from services.datashare.records.wire import ack_message, content_sha256
 from services.kit.clock import Clock
 from services.kit.errors import InvalidArgumentError
 from services.kit.identity import current_caller
@@ -72,6 +72,8 @@ class RecordServicer(records_pb2_grpc.RecordServiceServicer):
             return None
         if request.HasField("header"):
             raise _header_expected("the stream has a header already: open another stream")
+        # Before the rows are checked, which changes them.
+        sha256 = content_sha256(request.batch)
         rows, rejections = await self._checked(request.batch.records, kind)
         return Batch(
             provider_id=delivery.provider_id,
@@ -80,6 +82,7 @@ class RecordServicer(records_pb2_grpc.RecordServiceServicer):
             rows=rows,
             rejections=rejections,
             delivery=delivery,
+            sha256=sha256,
         )
 
     async def SubmitRecords(
@@ -117,6 +120,7 @@ class RecordServicer(records_pb2_grpc.RecordServiceServicer):
 def _ready(delivery: Delivery) -> pb.PushReady:
     return pb.PushReady(
         last_sequence=delivery.last_sequence,
+        last_sha256=delivery.last_sha256,
         last_ack=ack_message(delivery.last_ack) if delivery.last_ack else None,
     )
 

@@ -49,6 +49,7 @@ delivery = sa.Table(
     sa.Column("historical", sa.Boolean, nullable=False),
     sa.Column("last_sequence", sa.BigInteger, nullable=False),
     sa.Column("last_ack", sa.LargeBinary, nullable=False),
+    sa.Column("last_sha256", sa.LargeBinary(32), nullable=False),
     sa.Column("advanced_at", UtcTime),
 )
 
@@ -244,6 +245,7 @@ class DeliveryStore:
                 historical=opened.historical,
                 last_sequence=0,
                 last_ack=b"",
+                last_sha256=b"",
             )
             .on_conflict_do_nothing()
         )
@@ -261,6 +263,7 @@ class DeliveryStore:
             .values(
                 last_sequence=advanced.last_sequence,
                 last_ack=ack_message(ack).SerializeToString(),
+                last_sha256=advanced.last_sha256,
                 advanced_at=at,
             )
         )
@@ -270,7 +273,7 @@ class DeliveryStore:
         if row is None:
             return None
         ack = ack_of(row.last_ack) if row.last_sequence else None
-        return Delivery(row.provider_id, row.delivery_id, row.historical, ack)
+        return Delivery(row.provider_id, row.delivery_id, row.historical, ack, row.last_sha256)
 
 
 def _select(provider_id: str, delivery_id: str) -> sa.Select[Any]:

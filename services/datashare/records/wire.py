@@ -1,7 +1,18 @@
-"""Acks as messages: on the wire, and kept for a sender that lost one."""
+"""Batches and acks as messages: on the wire, and kept for a sender that lost an ack."""
+
+import hashlib
 
 from puhui.datashare.v1 import records_pb2
 from services.datashare.records.domain import Ack, Rejection
+
+
+def content_sha256(batch: records_pb2.PushBatch) -> bytes:
+    """Return the hash of a batch as `PushReady` tells it."""
+    sequence = batch.sequence
+    batch.ClearField("sequence")
+    content = batch.SerializeToString(deterministic=True)
+    batch.sequence = sequence
+    return hashlib.sha256(content).digest()
 
 
 def ack_message(ack: Ack) -> records_pb2.PushAck:

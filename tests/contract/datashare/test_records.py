@@ -1,6 +1,7 @@
 """Taking in records, on SQLite and PostgreSQL alike."""
 
 import asyncio
+import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -18,6 +19,7 @@ from services.datashare.records.store import record as record_table
 from services.datashare.subjects.uscc import make
 from services.kit.db import Database
 from services.kit.errors import (
+    AlreadyExistsError,
     InvalidArgumentError,
     OutOfRangeError,
     PermissionDeniedError,
@@ -173,14 +175,30 @@ async def test_a_stream_resumes(datashare: Datashare) -> None:
     assert other.ready.last_sequence == 0
 
 
+async def test_a_delivery_is_not_resumed_with_other_batches(datashare: Datashare) -> None:
+    first, second, *others = (invoice(name) for name in "abcd")
+    await datashare.push(TAX, header("d"), batch(1, first), batch(2, second))
+    # The same rows in batches of two: what is the second batch now was never sent.
+    with pytest.raises(AlreadyExistsError) as caught:
+        await datashare.push(TAX, header("d"), batch(2, *others))
+    assert caught.value.reason == "DELIVERY_MISMATCH"
+    ready, again, third = await datashare.push(
+        TAX, header("d"), batch(2, second), batch(3, *others)
+    )
+    content = records_pb2.PushBatch(records=[second]).SerializeToString(deterministic=True)
+    assert ready.ready.last_sha256 == hashlib.sha256(content).digest()
+    assert outcome(again.ack) == ([0], [], [])
+    assert outcome(third.ack) == ([0, 1], [], [])
+    assert [name for name, _, _ in await stored_rows(datashare)] == list("abcd")
+
+
 async def test_a_text_with_a_zero_byte_does_not_block_its_batch(datashare: Datashare) -> None:
     rows = [invoice("a"), invoice("b\0"), invoice("c"), invoice("d")]
     rows[2].subject.subject_id = "sub\0"
     rows[3].vat_invoice.number = "1\0"
     refused = [(row, "FIELD_INVALID") for row in (1, 2, 3)]
     for _ in range(2):
-        sent = [records_pb2.Record.FromString(row.SerializeToString()) for row in rows]
-        _, answer = await datashare.push(TAX, header("d"), batch(1, *sent))
+        _, answer = await datashare.push(TAX, header("d"), batch(1, *rows))
         assert outcome(answer.ack) == ([0], [], refused)
     assert outcome(await datashare.submit(TAX, *rows)) == ([], [0], refused)
     assert await stored_rows(datashare) == [("a", 1, False)]

@@ -5,6 +5,7 @@ import pytest
 
 from puhui.datashare.v1.records_pb2 import PushBatch, Record
 from puhui_client import (
+    AlreadyExistsError,
     BatchAck,
     Client,
     InvalidArgumentError,
@@ -126,6 +127,30 @@ async def test_the_same_delivery_resumes_in_another_process(
     assert report.skipped + report.sent == 80
     assert report.duplicate == 0
     assert len(platform.records.stored) == 80
+
+
+@pytest.mark.parametrize(
+    ("again", "batch_size", "problem"),
+    [
+        (rows(120), 20, "has other rows in batch 5"),
+        (rows(80), 40, "has more batches than these rows make"),
+        ((row(n, 11) for n in range(80)), 10, "has other rows in batch 5"),
+        (rows(0), 10, "has more batches than these rows make"),
+    ],
+    ids=["larger batches", "few batches", "other rows", "no rows"],
+)
+async def test_a_delivery_is_not_resumed_with_something_else(
+    client: Client,
+    platform: FakePlatform,
+    again: Iterator[Record],
+    batch_size: int,
+    problem: str,
+) -> None:
+    await client.push(rows(50), delivery_id="d", batch_size=10)
+    with pytest.raises(AlreadyExistsError, match=problem) as caught:
+        await client.push(again, delivery_id="d", batch_size=batch_size)
+    assert caught.value.reason == "DELIVERY_MISMATCH"
+    assert len(platform.records.batches) == 5
 
 
 async def test_waits_for_a_platform_that_is_still_busy_with_the_dropped_stream(

@@ -19,7 +19,12 @@ from services.datashare.records.domain import (
     check_size,
     check_supplier,
 )
-from services.kit.errors import InvalidArgumentError, OutOfRangeError, PermissionDeniedError
+from services.kit.errors import (
+    AlreadyExistsError,
+    InvalidArgumentError,
+    OutOfRangeError,
+    PermissionDeniedError,
+)
 
 NOW = datetime(2024, 6, 15, tzinfo=UTC)
 
@@ -84,14 +89,17 @@ def test_admission(
 
 def test_a_delivery_goes_on_where_it_was() -> None:
     new = Delivery("par_tax", "d1", historical=False)
-    assert new.earlier(1) is None
+    assert new.earlier(1, b"1") is None
     ack = Ack(4, accepted=(0,))
-    delivery = replace(new, last_ack=ack)
-    assert delivery.earlier(4) is ack
-    assert delivery.earlier(5) is None
+    delivery = replace(new, last_ack=ack, last_sha256=b"4")
+    assert delivery.earlier(4, b"4") is ack
+    assert delivery.earlier(5, b"4") is None
+    with pytest.raises(AlreadyExistsError) as mismatch:
+        delivery.earlier(4, b"5")
+    assert mismatch.value.reason == "DELIVERY_MISMATCH"
     for sequence in (1, 3, 6):
         with pytest.raises(OutOfRangeError, match="the next batch of this delivery is 5") as caught:
-            delivery.earlier(sequence)
+            delivery.earlier(sequence, b"4")
         assert caught.value.reason == "OUT_OF_SEQUENCE"
 
 

@@ -61,6 +61,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The batch's sequence is not the last one plus one."""
     ERROR_REASON_BATCH_TOO_LARGE: _ErrorReason.ValueType  # 28
     """More than 1,000 rows in a batch, or a message over the size limit."""
+    ERROR_REASON_DELIVERY_MISMATCH: _ErrorReason.ValueType  # 34
+    """The delivery's batch with this sequence came with other rows before."""
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 29
     """The caller's deadline passed, or is missing and the default passed."""
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 30
@@ -184,6 +186,8 @@ ERROR_REASON_OUT_OF_SEQUENCE: ErrorReason.ValueType  # 27
 """The batch's sequence is not the last one plus one."""
 ERROR_REASON_BATCH_TOO_LARGE: ErrorReason.ValueType  # 28
 """More than 1,000 rows in a batch, or a message over the size limit."""
+ERROR_REASON_DELIVERY_MISMATCH: ErrorReason.ValueType  # 34
+"""The delivery's batch with this sequence came with other rows before."""
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 29
 """The caller's deadline passed, or is missing and the default passed."""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 30

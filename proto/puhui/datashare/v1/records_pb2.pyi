@@ -215,7 +215,7 @@ class PushBatch(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     RECORDS_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """1, 2, 3, ... within the delivery."""
+    """1, 2, 3, ... within the delivery. The last one may be sent again, as it was."""
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___Record]:
         """At most 1,000. Each is checked alone."""
@@ -266,8 +266,13 @@ class PushReady(_message.Message):
 
     LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
     LAST_ACK_FIELD_NUMBER: _builtins.int
+    LAST_SHA256_FIELD_NUMBER: _builtins.int
     last_sequence: _builtins.int
     """The last batch that is durable; send the next. 0 for a new delivery."""
+    last_sha256: _builtins.bytes
+    """SHA-256 of that PushBatch, serialised deterministically with its sequence unset. Who goes on with
+    other rows, or with the same ones in batches of another size, sees it by this.
+    """
     @_builtins.property
     def last_ack(self) -> Global___PushAck:
         """The ack of that batch, in case it was lost."""
@@ -277,10 +282,11 @@ class PushReady(_message.Message):
         *,
         last_sequence: _builtins.int = ...,
         last_ack: Global___PushAck | None = ...,
+        last_sha256: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_ack", b"last_ack"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_ack", b"last_ack", "last_sequence", b"last_sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_ack", b"last_ack", "last_sequence", b"last_sequence", "last_sha256", b"last_sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -54,8 +54,8 @@ class RecordServiceServicer:
         a drop; then one ack per batch, which is durable once it arrives. A bad row is rejected in the
         ack and never blocks its batch.
 
-        The call fails with HEADER_EXPECTED, OUT_OF_SEQUENCE, BATCH_TOO_LARGE, BACKFILL_NOT_ALLOWED or an
-        identity reason; batches acked before that stay.
+        The call fails with HEADER_EXPECTED, OUT_OF_SEQUENCE, DELIVERY_MISMATCH, BATCH_TOO_LARGE,
+        BACKFILL_NOT_ALLOWED or an identity reason; batches acked before that stay.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

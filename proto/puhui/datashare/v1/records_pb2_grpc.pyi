@@ -36,8 +36,8 @@ class RecordServiceStub:
     a drop; then one ack per batch, which is durable once it arrives. A bad row is rejected in the
     ack and never blocks its batch.
 
-    The call fails with HEADER_EXPECTED, OUT_OF_SEQUENCE, BATCH_TOO_LARGE, BACKFILL_NOT_ALLOWED or an
-    identity reason; batches acked before that stay.
+    The call fails with HEADER_EXPECTED, OUT_OF_SEQUENCE, DELIVERY_MISMATCH, BATCH_TOO_LARGE,
+    BACKFILL_NOT_ALLOWED or an identity reason; batches acked before that stay.
     """
     SubmitRecords: _grpc.UnaryUnaryMultiCallable[_records_pb2.SubmitRecordsRequest, _records_pb2.SubmitRecordsResponse]
     """The same for small senders: one batch in one call. Safe to repeat: rows that are in already come
@@ -52,8 +52,8 @@ class RecordServiceAsyncStub(RecordServiceStub):
     a drop; then one ack per batch, which is durable once it arrives. A bad row is rejected in the
     ack and never blocks its batch.
 
-    The call fails with HEADER_EXPECTED, OUT_OF_SEQUENCE, BATCH_TOO_LARGE, BACKFILL_NOT_ALLOWED or an
-    identity reason; batches acked before that stay.
+    The call fails with HEADER_EXPECTED, OUT_OF_SEQUENCE, DELIVERY_MISMATCH, BATCH_TOO_LARGE,
+    BACKFILL_NOT_ALLOWED or an identity reason; batches acked before that stay.
     """
     SubmitRecords: _aio.UnaryUnaryMultiCallable[_records_pb2.SubmitRecordsRequest, _records_pb2.SubmitRecordsResponse]  # type: ignore[assignment]
     """The same for small senders: one batch in one call. Safe to repeat: rows that are in already come
@@ -71,8 +71,8 @@ class RecordServiceServicer(metaclass=_abc_1.ABCMeta):
         a drop; then one ack per batch, which is durable once it arrives. A bad row is rejected in the
         ack and never blocks its batch.
 
-        The call fails with HEADER_EXPECTED, OUT_OF_SEQUENCE, BATCH_TOO_LARGE, BACKFILL_NOT_ALLOWED or an
-        identity reason; batches acked before that stay.
+        The call fails with HEADER_EXPECTED, OUT_OF_SEQUENCE, DELIVERY_MISMATCH, BATCH_TOO_LARGE,
+        BACKFILL_NOT_ALLOWED or an identity reason; batches acked before that stay.
         """
 
     @_abc_1.abstractmethod

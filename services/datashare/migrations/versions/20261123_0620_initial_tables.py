@@ -100,6 +100,7 @@ def upgrade() -> None:
         sa.Column("historical", sa.Boolean(), nullable=False),
         sa.Column("last_sequence", sa.BigInteger(), nullable=False),
         sa.Column("last_ack", sa.LargeBinary(), nullable=False),
+        sa.Column("last_sha256", sa.LargeBinary(length=32), nullable=False),
         sa.Column("advanced_at", UtcTime(), nullable=True),
         sa.PrimaryKeyConstraint("provider_id", "delivery_id", name=op.f("pk_delivery")),
     )
