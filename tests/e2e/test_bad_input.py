@@ -293,6 +293,9 @@ BAD_CALLS: list[tuple[str, str, tuple[str, Ordered], str, str, str]] = [
     ("an unknown provider", "bank", ask(terms__providerIds=["par_nobody"]), INVALID, "FIELD_INVALID", "terms.provider_ids[0]"),
     ("an unknown purpose", "bank", ask(terms__purpose="curiosity"), INVALID, "PURPOSE_UNKNOWN", "terms.purpose"),
     ("an unknown type", "bank", ask(terms__recordTypes=["horoscope"]), INVALID, "TYPE_UNKNOWN", "terms.record_types[0]"),
+    ("a type of any length, to read", "bank", fetch(recordTypes=["x" * 65]), INVALID, "FIELD_INVALID", "fetch.record_types[0]"),
+    ("a type of any length, to consent to", "bank", ask(terms__recordTypes=["x" * 65]), INVALID, "FIELD_INVALID", "terms.record_types[0]"),
+    ("a provider of any length", "bank", ask(terms__providerIds=["x" * 65]), INVALID, "FIELD_INVALID", "terms.provider_ids[0]"),
     ("more than the purpose allows", "bank", ask(terms__expiresAt="2099-01-01T00:00:00Z"), INVALID, "CONSENT_OVER_CEILING", "terms.expires_at"),
     ("no content level", "bank", ask(terms__contentLevel=None), INVALID, "FIELD_INVALID", "terms.content_level"),
 ]  # fmt: skip

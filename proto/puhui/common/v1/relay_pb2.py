@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from puhui.common.v1 import access_pb2 as puhui_dot_common_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpuhui/common/v1/relay.proto\x12\x0fpuhui.common.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpuhui/common/v1/access.proto\"H\n\x0cRelayRequest\x12\x38\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x1c.puhui.common.v1.RelayedCallB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\"\x89\x01\n\x0bRelayedCall\x12\x17\n\x06method\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x10\n\x08identity\x18\x02 \x01(\t\x12,\n\x08\x64\x65\x61\x64line\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btraceparent\x18\x04 \x01(\t\x12\x0c\n\x04\x62ody\x18\x05 \x01(\x0c\"@\n\rRelayResponse\x12/\n\x07results\x18\x01 \x03(\x0b\x32\x1e.puhui.common.v1.RelayedResult\":\n\rRelayedResult\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12\r\n\x05index\x18\x03 \x01(\r2a\n\x0cRelayService\x12Q\n\x05Relay\x12\x1d.puhui.common.v1.RelayRequest\x1a\x1e.puhui.common.v1.RelayResponse\"\x07\xca\xf3\x18\x03\n\x01\x06\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpuhui/common/v1/relay.proto\x12\x0fpuhui.common.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpuhui/common/v1/access.proto\"H\n\x0cRelayRequest\x12\x38\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x1c.puhui.common.v1.RelayedCallB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\"\x92\x01\n\x0bRelayedCall\x12\x17\n\x06method\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x10\n\x08identity\x18\x02 \x01(\t\x12,\n\x08\x64\x65\x61\x64line\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1c\n\x0btraceparent\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x0c\n\x04\x62ody\x18\x05 \x01(\x0c\"@\n\rRelayResponse\x12/\n\x07results\x18\x01 \x03(\x0b\x32\x1e.puhui.common.v1.RelayedResult\":\n\rRelayedResult\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12\r\n\x05index\x18\x03 \x01(\r2a\n\x0cRelayService\x12Q\n\x05Relay\x12\x1d.puhui.common.v1.RelayRequest\x1a\x1e.puhui.common.v1.RelayResponse\"\x07\xca\xf3\x18\x03\n\x01\x06\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,16 +38,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RELAYREQUEST'].fields_by_name['calls']._serialized_options = b'\272H\010\222\001\005\010\001\020\200\002'
   _globals['_RELAYEDCALL'].fields_by_name['method']._loaded_options = None
   _globals['_RELAYEDCALL'].fields_by_name['method']._serialized_options = b'\272H\004r\002\020\001'
+  _globals['_RELAYEDCALL'].fields_by_name['traceparent']._loaded_options = None
+  _globals['_RELAYEDCALL'].fields_by_name['traceparent']._serialized_options = b'\272H\004r\002\030@'
   _globals['_RELAYSERVICE'].methods_by_name['Relay']._loaded_options = None
   _globals['_RELAYSERVICE'].methods_by_name['Relay']._serialized_options = b'\312\363\030\003\n\001\006'
   _globals['_RELAYREQUEST']._serialized_start=140
   _globals['_RELAYREQUEST']._serialized_end=212
   _globals['_RELAYEDCALL']._serialized_start=215
-  _globals['_RELAYEDCALL']._serialized_end=352
-  _globals['_RELAYRESPONSE']._serialized_start=354
-  _globals['_RELAYRESPONSE']._serialized_end=418
-  _globals['_RELAYEDRESULT']._serialized_start=420
-  _globals['_RELAYEDRESULT']._serialized_end=478
-  _globals['_RELAYSERVICE']._serialized_start=480
-  _globals['_RELAYSERVICE']._serialized_end=577
+  _globals['_RELAYEDCALL']._serialized_end=361
+  _globals['_RELAYRESPONSE']._serialized_start=363
+  _globals['_RELAYRESPONSE']._serialized_end=427
+  _globals['_RELAYEDRESULT']._serialized_start=429
+  _globals['_RELAYEDRESULT']._serialized_end=487
+  _globals['_RELAYSERVICE']._serialized_start=489
+  _globals['_RELAYSERVICE']._serialized_end=586
 # @@protoc_insertion_point(module_scope)

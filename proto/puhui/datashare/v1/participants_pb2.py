@@ -29,7 +29,7 @@ from puhui.common.v1 import access_pb2 as puhui_dot_common_dot_v1_dot_access__pb
 from puhui.common.v1 import types_pb2 as puhui_dot_common_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%puhui/datashare/v1/participants.proto\x12\x12puhui.datashare.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpuhui/common/v1/access.proto\x1a\x1bpuhui/common/v1/types.proto\"\x9b\x02\n\x0bParticipant\x12\x16\n\x0eparticipant_id\x18\x01 \x01(\t\x12#\n\x04role\x18\x02 \x01(\x0e\x32\x15.puhui.common.v1.Role\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x15\n\rprovider_kind\x18\x04 \x01(\t\x12\x12\n\nsubject_id\x18\x05 \x01(\t\x12\x19\n\x11historical_source\x18\x06 \x01(\x08\x12.\n\x08standing\x18\x07 \x01(\x0e\x32\x1c.puhui.datashare.v1.Standing\x12\x31\n\rregistered_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10simulated_source\x18\t \x01(\x08\"\x8d\x02\n\x1aRegisterParticipantRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x33\n\x04role\x18\x02 \x01(\x0e\x32\x15.puhui.common.v1.RoleB\x0e\xbaH\x0b\x82\x01\x08\x10\x01 \x00 \x06 \x07\x12\x18\n\x04name\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1e\n\rprovider_kind\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12,\n\x07subject\x18\x05 \x01(\x0b\x32\x1b.puhui.common.v1.SubjectRef\x12\x19\n\x11historical_source\x18\x06 \x01(\x08\x12\x18\n\x10simulated_source\x18\x07 \x01(\x08\"S\n\x1bRegisterParticipantResponse\x12\x34\n\x0bparticipant\x18\x01 \x01(\x0b\x32\x1f.puhui.datashare.v1.Participant\"{\n\x17ListParticipantsRequest\x12-\n\x04role\x18\x01 \x01(\x0e\x32\x15.puhui.common.v1.RoleB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"j\n\x18ListParticipantsResponse\x12\x35\n\x0cparticipants\x18\x01 \x03(\x0b\x32\x1f.puhui.datashare.v1.Participant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"S\n\x0fIssueKeyRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12!\n\x0eparticipant_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"3\n\x10IssueKeyResponse\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61pi_key\x18\x02 \x01(\t\"L\n\x10RevokeKeyRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x19\n\x06key_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"C\n\x11RevokeKeyResponse\x12.\n\nrevoked_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x92\x01\n\x12SetStandingRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12!\n\x0eparticipant_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12:\n\x08standing\x18\x03 \x01(\x0e\x32\x1c.puhui.datashare.v1.StandingB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\"K\n\x13SetStandingResponse\x12\x34\n\x0bparticipant\x18\x01 \x01(\x0b\x32\x1f.puhui.datashare.v1.Participant\"M\n\x10VerifyKeyRequest\x12\x19\n\x06key_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1e\n\rsecret_sha256\x18\x02 \x01(\x0c\x42\x07\xbaH\x04z\x02h \"I\n\x11VerifyKeyResponse\x12\x34\n\x0bparticipant\x18\x01 \x01(\x0b\x32\x1f.puhui.datashare.v1.Participant*Q\n\x08Standing\x12\x18\n\x14STANDING_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTANDING_ACTIVE\x10\x01\x12\x16\n\x12STANDING_SUSPENDED\x10\x02\x32\xe4\x06\n\x12ParticipantService\x12\x9a\x01\n\x13RegisterParticipant\x12..puhui.datashare.v1.RegisterParticipantRequest\x1a/.puhui.datashare.v1.RegisterParticipantResponse\"\"\xca\xf3\x18\x03\n\x01\x05\x82\xd3\xe4\x93\x02\x15\"\x10/v1/participants:\x01*\x12\x92\x01\n\x10ListParticipants\x12+.puhui.datashare.v1.ListParticipantsRequest\x1a,.puhui.datashare.v1.ListParticipantsResponse\"#\xca\xf3\x18\x07\n\x05\x01\x02\x03\x04\x05\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/participants\x12\x8f\x01\n\x08IssueKey\x12#.puhui.datashare.v1.IssueKeyRequest\x1a$.puhui.datashare.v1.IssueKeyResponse\"8\xca\xf3\x18\x03\n\x01\x05\x82\xd3\xe4\x93\x02+\"&/v1/participants/{participant_id}/keys:\x01*\x12\x84\x01\n\tRevokeKey\x12$.puhui.datashare.v1.RevokeKeyRequest\x1a%.puhui.datashare.v1.RevokeKeyResponse\"*\xca\xf3\x18\x03\n\x01\x05\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/keys/{key_id}:revoke:\x01*\x12\x9f\x01\n\x0bSetStanding\x12&.puhui.datashare.v1.SetStandingRequest\x1a\'.puhui.datashare.v1.SetStandingResponse\"?\xca\xf3\x18\x03\n\x01\x05\x82\xd3\xe4\x93\x02\x32\"-/v1/participants/{participant_id}:setStanding:\x01*\x12\x61\n\tVerifyKey\x12$.puhui.datashare.v1.VerifyKeyRequest\x1a%.puhui.datashare.v1.VerifyKeyResponse\"\x07\xca\xf3\x18\x03\n\x01\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%puhui/datashare/v1/participants.proto\x12\x12puhui.datashare.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpuhui/common/v1/access.proto\x1a\x1bpuhui/common/v1/types.proto\"\x9b\x02\n\x0bParticipant\x12\x16\n\x0eparticipant_id\x18\x01 \x01(\t\x12#\n\x04role\x18\x02 \x01(\x0e\x32\x15.puhui.common.v1.Role\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x15\n\rprovider_kind\x18\x04 \x01(\t\x12\x12\n\nsubject_id\x18\x05 \x01(\t\x12\x19\n\x11historical_source\x18\x06 \x01(\x08\x12.\n\x08standing\x18\x07 \x01(\x0e\x32\x1c.puhui.datashare.v1.Standing\x12\x31\n\rregistered_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10simulated_source\x18\t \x01(\x08\"\x8d\x02\n\x1aRegisterParticipantRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x33\n\x04role\x18\x02 \x01(\x0e\x32\x15.puhui.common.v1.RoleB\x0e\xbaH\x0b\x82\x01\x08\x10\x01 \x00 \x06 \x07\x12\x18\n\x04name\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1e\n\rprovider_kind\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12,\n\x07subject\x18\x05 \x01(\x0b\x32\x1b.puhui.common.v1.SubjectRef\x12\x19\n\x11historical_source\x18\x06 \x01(\x08\x12\x18\n\x10simulated_source\x18\x07 \x01(\x08\"S\n\x1bRegisterParticipantResponse\x12\x34\n\x0bparticipant\x18\x01 \x01(\x0b\x32\x1f.puhui.datashare.v1.Participant\"\x85\x01\n\x17ListParticipantsRequest\x12-\n\x04role\x18\x01 \x01(\x0e\x32\x15.puhui.common.v1.RoleB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"j\n\x18ListParticipantsResponse\x12\x35\n\x0cparticipants\x18\x01 \x03(\x0b\x32\x1f.puhui.datashare.v1.Participant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"S\n\x0fIssueKeyRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12!\n\x0eparticipant_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"3\n\x10IssueKeyResponse\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61pi_key\x18\x02 \x01(\t\"L\n\x10RevokeKeyRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x19\n\x06key_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"C\n\x11RevokeKeyResponse\x12.\n\nrevoked_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x92\x01\n\x12SetStandingRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12!\n\x0eparticipant_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12:\n\x08standing\x18\x03 \x01(\x0e\x32\x1c.puhui.datashare.v1.StandingB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\"K\n\x13SetStandingResponse\x12\x34\n\x0bparticipant\x18\x01 \x01(\x0b\x32\x1f.puhui.datashare.v1.Participant\"M\n\x10VerifyKeyRequest\x12\x19\n\x06key_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1e\n\rsecret_sha256\x18\x02 \x01(\x0c\x42\x07\xbaH\x04z\x02h \"I\n\x11VerifyKeyResponse\x12\x34\n\x0bparticipant\x18\x01 \x01(\x0b\x32\x1f.puhui.datashare.v1.Participant*Q\n\x08Standing\x12\x18\n\x14STANDING_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTANDING_ACTIVE\x10\x01\x12\x16\n\x12STANDING_SUSPENDED\x10\x02\x32\xe4\x06\n\x12ParticipantService\x12\x9a\x01\n\x13RegisterParticipant\x12..puhui.datashare.v1.RegisterParticipantRequest\x1a/.puhui.datashare.v1.RegisterParticipantResponse\"\"\xca\xf3\x18\x03\n\x01\x05\x82\xd3\xe4\x93\x02\x15\"\x10/v1/participants:\x01*\x12\x92\x01\n\x10ListParticipants\x12+.puhui.datashare.v1.ListParticipantsRequest\x1a,.puhui.datashare.v1.ListParticipantsResponse\"#\xca\xf3\x18\x07\n\x05\x01\x02\x03\x04\x05\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/participants\x12\x8f\x01\n\x08IssueKey\x12#.puhui.datashare.v1.IssueKeyRequest\x1a$.puhui.datashare.v1.IssueKeyResponse\"8\xca\xf3\x18\x03\n\x01\x05\x82\xd3\xe4\x93\x02+\"&/v1/participants/{participant_id}/keys:\x01*\x12\x84\x01\n\tRevokeKey\x12$.puhui.datashare.v1.RevokeKeyRequest\x1a%.puhui.datashare.v1.RevokeKeyResponse\"*\xca\xf3\x18\x03\n\x01\x05\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/keys/{key_id}:revoke:\x01*\x12\x9f\x01\n\x0bSetStanding\x12&.puhui.datashare.v1.SetStandingRequest\x1a\'.puhui.datashare.v1.SetStandingResponse\"?\xca\xf3\x18\x03\n\x01\x05\x82\xd3\xe4\x93\x02\x32\"-/v1/participants/{participant_id}:setStanding:\x01*\x12\x61\n\tVerifyKey\x12$.puhui.datashare.v1.VerifyKeyRequest\x1a%.puhui.datashare.v1.VerifyKeyResponse\"\x07\xca\xf3\x18\x03\n\x01\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,6 +48,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTPARTICIPANTSREQUEST'].fields_by_name['role']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_LISTPARTICIPANTSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTPARTICIPANTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\364\003(\000'
+  _globals['_LISTPARTICIPANTSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTPARTICIPANTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_ISSUEKEYREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_ISSUEKEYREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_ISSUEKEYREQUEST'].fields_by_name['participant_id']._loaded_options = None
@@ -78,34 +80,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PARTICIPANTSERVICE'].methods_by_name['SetStanding']._serialized_options = b'\312\363\030\003\n\001\005\202\323\344\223\0022\"-/v1/participants/{participant_id}:setStanding:\001*'
   _globals['_PARTICIPANTSERVICE'].methods_by_name['VerifyKey']._loaded_options = None
   _globals['_PARTICIPANTSERVICE'].methods_by_name['VerifyKey']._serialized_options = b'\312\363\030\003\n\001\006'
-  _globals['_STANDING']._serialized_start=1753
-  _globals['_STANDING']._serialized_end=1834
+  _globals['_STANDING']._serialized_start=1764
+  _globals['_STANDING']._serialized_end=1845
   _globals['_PARTICIPANT']._serialized_start=213
   _globals['_PARTICIPANT']._serialized_end=496
   _globals['_REGISTERPARTICIPANTREQUEST']._serialized_start=499
   _globals['_REGISTERPARTICIPANTREQUEST']._serialized_end=768
   _globals['_REGISTERPARTICIPANTRESPONSE']._serialized_start=770
   _globals['_REGISTERPARTICIPANTRESPONSE']._serialized_end=853
-  _globals['_LISTPARTICIPANTSREQUEST']._serialized_start=855
-  _globals['_LISTPARTICIPANTSREQUEST']._serialized_end=978
-  _globals['_LISTPARTICIPANTSRESPONSE']._serialized_start=980
-  _globals['_LISTPARTICIPANTSRESPONSE']._serialized_end=1086
-  _globals['_ISSUEKEYREQUEST']._serialized_start=1088
-  _globals['_ISSUEKEYREQUEST']._serialized_end=1171
-  _globals['_ISSUEKEYRESPONSE']._serialized_start=1173
-  _globals['_ISSUEKEYRESPONSE']._serialized_end=1224
-  _globals['_REVOKEKEYREQUEST']._serialized_start=1226
-  _globals['_REVOKEKEYREQUEST']._serialized_end=1302
-  _globals['_REVOKEKEYRESPONSE']._serialized_start=1304
-  _globals['_REVOKEKEYRESPONSE']._serialized_end=1371
-  _globals['_SETSTANDINGREQUEST']._serialized_start=1374
-  _globals['_SETSTANDINGREQUEST']._serialized_end=1520
-  _globals['_SETSTANDINGRESPONSE']._serialized_start=1522
-  _globals['_SETSTANDINGRESPONSE']._serialized_end=1597
-  _globals['_VERIFYKEYREQUEST']._serialized_start=1599
-  _globals['_VERIFYKEYREQUEST']._serialized_end=1676
-  _globals['_VERIFYKEYRESPONSE']._serialized_start=1678
-  _globals['_VERIFYKEYRESPONSE']._serialized_end=1751
-  _globals['_PARTICIPANTSERVICE']._serialized_start=1837
-  _globals['_PARTICIPANTSERVICE']._serialized_end=2705
+  _globals['_LISTPARTICIPANTSREQUEST']._serialized_start=856
+  _globals['_LISTPARTICIPANTSREQUEST']._serialized_end=989
+  _globals['_LISTPARTICIPANTSRESPONSE']._serialized_start=991
+  _globals['_LISTPARTICIPANTSRESPONSE']._serialized_end=1097
+  _globals['_ISSUEKEYREQUEST']._serialized_start=1099
+  _globals['_ISSUEKEYREQUEST']._serialized_end=1182
+  _globals['_ISSUEKEYRESPONSE']._serialized_start=1184
+  _globals['_ISSUEKEYRESPONSE']._serialized_end=1235
+  _globals['_REVOKEKEYREQUEST']._serialized_start=1237
+  _globals['_REVOKEKEYREQUEST']._serialized_end=1313
+  _globals['_REVOKEKEYRESPONSE']._serialized_start=1315
+  _globals['_REVOKEKEYRESPONSE']._serialized_end=1382
+  _globals['_SETSTANDINGREQUEST']._serialized_start=1385
+  _globals['_SETSTANDINGREQUEST']._serialized_end=1531
+  _globals['_SETSTANDINGRESPONSE']._serialized_start=1533
+  _globals['_SETSTANDINGRESPONSE']._serialized_end=1608
+  _globals['_VERIFYKEYREQUEST']._serialized_start=1610
+  _globals['_VERIFYKEYREQUEST']._serialized_end=1687
+  _globals['_VERIFYKEYRESPONSE']._serialized_start=1689
+  _globals['_VERIFYKEYRESPONSE']._serialized_end=1762
+  _globals['_PARTICIPANTSERVICE']._serialized_start=1848
+  _globals['_PARTICIPANTSERVICE']._serialized_end=2716
 # @@protoc_insertion_point(module_scope)
