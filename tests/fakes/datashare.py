@@ -38,11 +38,13 @@ class FakeTransactions:
 
     def __init__(self) -> None:
         self.memory = Memory()
+        self.begun = 0
         self._turn = asyncio.Lock()
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator["FakeWork"]:
         async with self._turn:
+            self.begun += 1
             changed = self.memory.copy()
             yield FakeWork(changed)
             self.memory = changed

@@ -6,18 +6,21 @@ Invariants:
   standing are held, the rules asked, the summary read, the access and its leaf written. The summary
   is returned after the commit, so that nothing is released that was not recorded, and nothing after
   a withdrawal that was acknowledged.
-- A batch is one transaction with a fixed number of statements; each item has its own result, and a
-  refusal is recorded and touches no other item.
+- A batch is one transaction with a fixed number of statements, but for reads of a past, which may
+  take long: they have transactions of their own, each of a few folds. Each item has its own result,
+  a refusal is recorded and touches no other item, and so does an item that breaks its transaction.
 - A request_id that was released before is checked again, makes no new access and reads the data of
-  the same time.
+  the same time. Within a batch an id stands for the first request that has it.
 """
 
 import functools
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
+
+import structlog
 
 from services.datashare.access.domain import (
     Access,
@@ -41,12 +44,18 @@ from services.kit.clock import Clock
 from services.kit.errors import (
     AlreadyExistsError,
     DeadlineExceededError,
+    InternalError,
     NotFoundError,
     PermissionDeniedError,
     PuhuiError,
 )
 from services.kit.identity import Caller
 from services.kit.ids import Ids
+
+MOST_FOLDS: Final = 8
+"""Most pasts of subjects that are read in one transaction."""
+
+_log = structlog.get_logger()
 
 Results: TypeAlias = dict[int, Released | PuhuiError]
 """Summaries and refusals by the index of the item."""
@@ -246,30 +255,70 @@ class FetchSummaries:
                 )
             else:
                 waiting[index] = item
-        while waiting:
-            # One item for each request: the others are its replays, once it is committed.
-            firsts = {item.key: index for index, item in reversed(waiting.items())}
-            turn = {index: waiting[index] for index in sorted(firsts.values())}
-            results |= await self._retry(functools.partial(self._transact, turn, channel))
-            waiting = {index: item for index, item in waiting.items() if index not in turn}
+        firsts: dict[tuple[str, str], int] = {}
+        for index, item in waiting.items():
+            firsts.setdefault(item.key, index)
+        present = {i: waiting[i] for i in firsts.values() if waiting[i].fetch.as_of is None}
+        results |= await self._run(present, channel, past=False)
+        rest = {i: waiting[i] for i in firsts.values() if i not in results}
+        for part in _few_folds(rest):
+            results |= await self._run(part, channel, past=True)
+        for index, item in waiting.items():
+            if index not in results:
+                first = firsts[item.key]
+                results[index] = _again(item, waiting[first], results[first])
         return [results[index] for index in range(len(items))]
 
-    async def _transact(self, items: Mapping[int, Item], channel: Channel) -> Results:
-        """Do items with distinct requests in one transaction."""
+    async def _run(self, items: Mapping[int, Item], channel: Channel, *, past: bool) -> Results:
+        """Do items with distinct requests; where that fails, each half of them for itself.
+
+        So only the items fail whose data the database does not take.
+        """
+        if not items:
+            return {}
+        try:
+            return await self._retry(functools.partial(self._transact, items, channel, past=past))
+        except (PuhuiError, TimeoutError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not fail the others
+            indices = list(items)
+            if len(indices) == 1:
+                _log.error("fault", exc_info=error)
+                fault = InternalError("INTERNAL", "a fault of ours: report the trace id")
+                return {indices[0]: fault}
+        half = len(indices) // 2
+        results: Results = {}
+        for part in (indices[:half], indices[half:]):
+            results |= await self._run({i: items[i] for i in part}, channel, past=past)
+        return results
+
+    async def _transact(
+        self, items: Mapping[int, Item], channel: Channel, *, past: bool
+    ) -> Results:
+        """Do items with distinct requests in one transaction.
+
+        Args:
+            items: by index.
+            channel: the service through which the data is used.
+            past: whether to read a past; else allowed replays have no result.
+        """
         async with self._transactions.begin() as work:
             consents = await work.consents.hold(_consent_keys(items.values()))
             standings = await work.participants.hold_standings(
                 sorted({item.caller.participant_id for item in items.values()})
             )
             # A consent names its subject; without one the subject may be anything.
-            unproved = {i.fetch.subject_id for i in items.values() if not i.fetch.consent_id}
+            unproved = {
+                item.fetch.subject_id
+                for item in items.values()
+                if (item.fetch.subject_id, item.fetch.consent_id) not in consents
+            }
             unknown = unproved - await work.subjects.existing(unproved) if unproved else set()
             earlier = await work.accesses.released([item.key for item in items.values()])
             # Only now, as the locks may have been waited for: a consent must hold at this time.
             now = self._clock.now()
 
             decisions: dict[int, Scope | PuhuiError] = {}
-            made: dict[int, tuple[Access, Leaf]] = {}
             for index, item in items.items():
                 fetch, before = item.fetch, earlier.get(item.key)
                 consent = consents.get((fetch.subject_id, fetch.consent_id))
@@ -279,30 +328,44 @@ class FetchSummaries:
                     decision = NotFoundError(
                         "NOT_FOUND", "there is no such subject: check the subject_id"
                     )
-                decisions[index] = decision
-                replayed = before is not None and isinstance(decision, Scope)
-                # A request_id that stands for something else says nothing about data.
-                if not replayed and not isinstance(decision, AlreadyExistsError):
-                    access = _access(self._ids.new("acc"), item, channel, consent, decision, now)
-                    leaf = self._sealer.seal(LeafKind.ACCESS, content(access), now)
-                    made[index] = access, leaf
+                if past or before is None or not isinstance(decision, Scope):
+                    decisions[index] = decision
 
             scopes = {i: scope for i, scope in decisions.items() if isinstance(scope, Scope)}
             queries = [query for scope in scopes.values() for query in scope.queries]
-            found = await work.summaries.read(queries) if queries else ()
+            answers = iter(await work.summaries.read(queries) if queries else ())
             supplied = await work.summaries.supplied_types() if scopes else ()
+            found = {i: [next(answers) for _ in scope.queries] for i, scope in scopes.items()}
 
+            made: dict[int, tuple[Access, Leaf]] = {}
+            for index, decision in decisions.items():
+                item = items[index]
+                # A request_id that stands for something else says nothing about data.
+                if isinstance(decision, AlreadyExistsError) or (
+                    index in scopes and item.key in earlier
+                ):
+                    continue
+                access = self._access(
+                    item,
+                    channel,
+                    consents.get((item.fetch.subject_id, item.fetch.consent_id)),
+                    decision,
+                    found.get(index, ()),
+                    now,
+                )
+                if item.fetch.subject_id in unknown:
+                    # Whatever was sent instead of an id, perhaps a registration number.
+                    access = replace(access, subject_id="")
+                made[index] = access, self._sealer.seal(LeafKind.ACCESS, content(access), now)
             await work.accesses.append(list(made.values()))
             await work.leaves.append([leaf for _, leaf in made.values()])
 
-        answers = iter(found)
         results: Results = {}
         for index, decision in decisions.items():
             if not isinstance(decision, Scope):
                 results[index] = decision
                 continue
-            mine = [next(answers) for _ in decision.queries]
-            series = tuple(part for answer in mine for part in answer.series)
+            series = tuple(part for answer in found[index] for part in answer.series)
             source = made[index][0] if index in made else earlier[items[index].key]
             results[index] = Released(
                 access_id=source.access_id,
@@ -313,7 +376,7 @@ class FetchSummaries:
                 coverage=self._rules.coverage(
                     decision,
                     present={part.record_type for part in series},
-                    left_out=frozenset().union(*(answer.left_out for answer in mine)),
+                    left_out=frozenset().union(*(answer.left_out for answer in found[index])),
                     supplied=supplied,
                 ),
             )
@@ -338,6 +401,51 @@ class FetchSummaries:
         except PuhuiError as error:
             return error
         return self._rules.decide(fetch, recipient_id, consent, now, as_of)
+
+    def _access(
+        self,
+        item: Item,
+        channel: Channel,
+        consent: Consent | None,
+        decision: Scope | PuhuiError,
+        found: Sequence[Found],
+        now: datetime,
+    ) -> Access:
+        fetch = item.fetch
+        if consent is not None and consent.core.recipient_id != item.caller.participant_id:
+            consent = None  # what another bank's consent says is not for this one's list
+        types: Collection[str]
+        if isinstance(decision, Scope):
+            outcome, reason, types = Outcome.RELEASED, "", decision.record_types
+            begins = [series.first_month for answer in found for series in answer.series]
+            first, last = min([decision.first_month, *begins]), decision.last_month
+            as_of = decision.as_of
+        else:
+            named = consent.core.terms.record_types if consent is not None else ()
+            types = self._rules.known(fetch.record_types) if fetch.record_types else named
+            outcome, reason = Outcome.REFUSED, decision.reason
+            first, last, as_of = 0, 0, fetch.as_of or now
+        return Access(
+            access_id=self._ids.new("acc"),
+            subject_id=fetch.subject_id,
+            recipient_id=item.caller.participant_id,
+            request_id=fetch.request_id,
+            fingerprint=fetch.fingerprint,
+            accessed_at=now,
+            as_of=as_of,
+            purpose=fetch.purpose,
+            record_types=tuple(sorted(types)),
+            content_level=ContentLevel.SUMMARY,
+            first_month=first,
+            last_month=last,
+            consent_id=fetch.consent_id,
+            consent_revision=consent.revision if consent is not None else 0,
+            outcome=outcome,
+            refusal_reason=reason,
+            channel=channel,
+            officer=fetch.officer,
+            file_reference=fetch.file_reference,
+        )
 
 
 class ListAccesses:
@@ -390,43 +498,24 @@ def _consent_keys(items: Iterable[Item]) -> list[tuple[str, str]]:
     return sorted(key for key in keys if key[1])
 
 
-def _access(
-    access_id: str,
-    item: Item,
-    channel: Channel,
-    consent: Consent | None,
-    decision: Scope | PuhuiError,
-    now: datetime,
-) -> Access:
-    fetch = item.fetch
-    if consent is not None and consent.core.recipient_id != item.caller.participant_id:
-        consent = None  # what another bank's consent says is not for this one's list
-    types: Collection[str]
-    if isinstance(decision, Scope):
-        outcome, reason, types = Outcome.RELEASED, "", decision.record_types
-        first, last, as_of = decision.first_month, decision.last_month, decision.as_of
-    else:
-        named = consent.core.terms.record_types if consent is not None else ()
-        outcome, reason, types = Outcome.REFUSED, decision.reason, fetch.record_types or named
-        first, last, as_of = 0, 0, fetch.as_of or now
-    return Access(
-        access_id=access_id,
-        subject_id=fetch.subject_id,
-        recipient_id=item.caller.participant_id,
-        request_id=fetch.request_id,
-        fingerprint=fetch.fingerprint,
-        accessed_at=now,
-        as_of=as_of,
-        purpose=fetch.purpose,
-        record_types=tuple(sorted(types)),
-        content_level=ContentLevel.SUMMARY,
-        first_month=first,
-        last_month=last,
-        consent_id=fetch.consent_id,
-        consent_revision=consent.revision if consent is not None else 0,
-        outcome=outcome,
-        refusal_reason=reason,
-        channel=channel,
-        officer=fetch.officer,
-        file_reference=fetch.file_reference,
-    )
+def _few_folds(items: Mapping[int, Item]) -> Iterator[dict[int, Item]]:
+    """Cut reads of pasts into parts of a few pasts of subjects each."""
+    pasts: dict[tuple[object, ...], dict[int, Item]] = {}
+    for index, item in items.items():
+        fetch = item.fetch
+        # The past of a replay is known only to its transaction.
+        past = (fetch.subject_id, fetch.as_of) if fetch.as_of else item.key
+        pasts.setdefault(past, {})[index] = item
+    groups = list(pasts.values())
+    for start in range(0, len(groups), MOST_FOLDS):
+        yield {i: item for group in groups[start : start + MOST_FOLDS] for i, item in group.items()}
+
+
+def _again(item: Item, first: Item, result: Released | PuhuiError) -> Released | PuhuiError:
+    """Return the result of an item whose request_id another one of its batch has."""
+    key = RequestKey(item.caller.participant_id, item.fetch.request_id, item.fetch.fingerprint)
+    try:
+        require_same(key, first.fetch.fingerprint)
+    except AlreadyExistsError as error:
+        return error
+    return result

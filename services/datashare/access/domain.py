@@ -116,17 +116,18 @@ class Access:
 
     Args:
         access_id: opaque.
-        subject_id: whose data.
+        subject_id: whose data; empty of a refusal about a subject that does not exist.
         recipient_id: who asked.
         request_id: as the recipient named it.
         fingerprint: SHA-256 of the request's body.
         accessed_at: when it was decided.
         as_of: records known by then.
         purpose: as asked.
-        record_types: released, or asked for; of a refusal of what named none, the consent's.
-            Ascending.
+        record_types: released, or asked for as far as the catalogue has them; of a refusal of what
+            named none, the consent's. Ascending.
         content_level: as asked.
-        first_month: of what was released, yyyymm; 0 of a refusal.
+        first_month: of what was released, yyyymm; 0 of a refusal. Types that are open by law may
+            reach back before the period.
         last_month: likewise.
         consent_id: as named, or empty.
         consent_revision: of the consent that was checked; 0 when there was none, or another's.
@@ -231,6 +232,10 @@ class Rules:
         self._complete = frozenset(
             name for name, kind in catalogue.types.items() if kind.complete_register
         )
+
+    def known(self, record_types: Collection[str]) -> frozenset[str]:
+        """Return those of the names that the catalogue has."""
+        return self._known.intersection(record_types)
 
     def decide(
         self,

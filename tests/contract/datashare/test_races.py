@@ -266,6 +266,29 @@ async def test_one_id_with_two_bodies_at_once_is_one_access_and_a_refusal(
     assert len(await releases(postgres, consent.core.consent_id)) == 1
 
 
+async def test_what_the_database_does_not_take_fails_alone(
+    replica: Replica, postgres: Database
+) -> None:
+    firm = await replica.populate()
+    consent = await replica.granted(firm)
+    items = [replica.item(consent) for _ in range(40)]
+    for index in (7, 21):
+        items[index] = replace(
+            items[index], fetch=replace(items[index].fetch, file_reference="a\x00b")
+        )
+    results = await replica.fetched(*items)
+    assert [index for index, result in enumerate(results) if not isinstance(result, Released)] == [
+        7,
+        21,
+    ]
+    for index in (7, 21):
+        failure = results[index]
+        assert isinstance(failure, PuhuiError)
+        assert failure.reason == "INTERNAL"
+    ids = {result.access_id for result in results if isinstance(result, Released)}
+    assert await releases(postgres, consent.core.consent_id) == ids
+
+
 async def test_a_write_sent_many_times_at_once_happens_once(replica: Replica) -> None:
     firm = await replica.populate()
     consent = await replica.granted(firm)

@@ -108,6 +108,12 @@ class TestRelease:
         world.supply("sub_0001", "court_case", "par_court", simulated=True)
         assert (await released(world, world.item(consent))).simulated
 
+    async def test_its_access_says_from_when_open_types_were_read(self, world: World) -> None:
+        world.supply("sub_0001", "registration", "par_court", first_month=201503)
+        await released(world, world.item(await world.granted()))
+        (access,) = world.recorded()
+        assert (access.first_month, access.last_month) == (201503, 202612)
+
 
 class TestRefusal:
     async def test_it_is_recorded_with_its_reason_and_touches_nobody_else(
@@ -137,6 +143,28 @@ class TestRefusal:
             (("vat_invoice",), 2),
             # Another bank learns nothing of the consent from its own list.
             ((), 0),
+        ]
+
+    async def test_it_records_only_types_that_there_are(self, world: World) -> None:
+        item = world.item(None, record_types=("vat_invoice", "x" * 64))
+        nothing = world.item(None, record_types=("anything",))
+        assert reasons(await world.fetched(item, nothing)) == ["TYPE_UNKNOWN", "TYPE_UNKNOWN"]
+        assert [access.record_types for access in world.recorded()] == [("vat_invoice",), ()]
+
+    async def test_what_names_no_subject_is_not_kept(self, world: World) -> None:
+        sent = "91110108MA01234537"
+        consent = await world.granted()
+        await world.fetched(
+            world.item(None, subject_id=sent),
+            world.item(consent, subject_id=sent),
+            world.item(None, subject_id=sent, record_types=("vat_invoice",)),
+            world.item(consent, consent_id="con_none"),
+        )
+        assert [(access.subject_id, access.refusal_reason) for access in world.recorded()] == [
+            ("", "NOT_FOUND"),
+            ("", "CONSENT_NOT_FOUND"),
+            ("", "CONSENT_REQUIRED"),
+            ("sub_0001", "CONSENT_NOT_FOUND"),
         ]
 
     async def test_another_banks_consent_is_as_if_there_were_none(self, world: World) -> None:
@@ -219,6 +247,34 @@ class TestReplay:
         assert reasons(results) == ["RELEASED", "REQUEST_ID_REUSED", "RELEASED"]
         assert results[0] == results[2]
         assert len(world.recorded()) == 1
+
+    async def test_however_often_it_is_in_a_batch_it_costs_two_transactions(
+        self, world: World
+    ) -> None:
+        item = world.item(await world.granted())
+        begun = world.transactions.begun
+        results = await world.fetched(*[item] * 256)
+        assert set(reasons(results)) == {"RELEASED"}
+        assert world.transactions.begun == begun + 1
+        await world.fetched(*[item] * 256)
+        assert world.transactions.begun == begun + 3
+        assert len(world.recorded()) == 1
+
+    async def test_reads_of_a_past_have_transactions_of_their_own(self, world: World) -> None:
+        consent = await world.granted()
+        pasts = [
+            world.item(consent, as_of=NOW - timedelta(days=1 + n % 20), request_id=f"past_{n}")
+            for n in range(40)
+        ]
+        begun = world.transactions.begun
+        results = await world.fetched(*pasts, world.item(consent))
+        assert set(reasons(results)) == {"RELEASED"}
+        # The present, then 8, 8 and 4 pasts.
+        assert world.transactions.begun == begun + 4
+        assert [result.as_of for result in results if isinstance(result, Released)] == [
+            *(item.fetch.as_of for item in pasts),
+            NOW,
+        ]
 
     async def test_a_request_id_belongs_to_its_caller(self, world: World) -> None:
         item = world.item(None)
