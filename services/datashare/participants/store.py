@@ -110,6 +110,16 @@ class ParticipantStore:
         )
         return {participant_id: Standing(standing) for participant_id, standing in rows}
 
+    async def hold(self, participant_id: str) -> Participant | None:
+        """Return a participant, whose standing cannot change until the end."""
+        asked = relation(self._conn, "asked", _KEY, [(participant_id,)])
+        wanted = through_gates(self._conn, asked, "participant_id", "wanted")
+        return await self._one(
+            sa.select(participant)
+            .join(wanted, participant.c.participant_id == wanted.c.participant_id)
+            .with_for_update(read=True, of=participant)
+        )
+
     async def providers_among(self, participant_ids: Collection[str]) -> set[str]:
         """Return those of the ids that are providers."""
         rows = await self._conn.execute(

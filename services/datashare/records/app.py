@@ -36,6 +36,10 @@ class Participants(Protocol):
         """Return a participant."""
         ...
 
+    async def hold(self, participant_id: str) -> Participant | None:
+        """Return a participant, whose standing cannot change until the end."""
+        ...
+
 
 class Subjects(Protocol):
     """The mapping of registration numbers to opaque ids."""
@@ -242,8 +246,12 @@ class TakeIn:
         return await self._retry(lambda: self._transact(batch))
 
     async def _transact(self, batch: Batch) -> Ack:
-        now = self._clock.now()
         async with self._transactions.begin() as work:
+            # Before any other lock: whoever suspends the provider waits for the batches that hold
+            # it, which therefore must not wait for one that waits for its turn here.
+            provider = check_supplier(
+                await work.participants.hold(batch.provider_id), historical=batch.historical
+            )
             delivery = batch.delivery
             if delivery:
                 delivery = await work.deliveries.lock(delivery)
@@ -251,11 +259,8 @@ class TakeIn:
                 earlier = delivery.earlier(batch.sequence, batch.sha256)
                 if earlier:
                     return earlier
-            provider = check_supplier(
-                await work.participants.get(batch.provider_id), historical=batch.historical
-            )
             rows, unnamed = await _named(work.subjects, batch)
-            done = await self._take(work, batch, provider, rows, now)
+            done = await self._take(work, batch, provider, rows)
             ack = Ack(
                 batch.sequence,
                 tuple(done.accepted),
@@ -270,7 +275,7 @@ class TakeIn:
                     ack,
                     batch.sha256,
                 )
-                await work.deliveries.advance(advanced, now)
+                await work.deliveries.advance(advanced, self._clock.now())
         return ack
 
     async def _take(
@@ -279,11 +284,13 @@ class TakeIn:
         batch: Batch,
         provider: Participant,
         rows: Sequence["_Named"],
-        now: datetime,
     ) -> "_Admission":
         provider_id = provider.participant_id
         # Holding the series first keeps every record of theirs still until the commit.
         states = await work.series.lock({row.series for row in rows})
+        # Only now, as the locks may have been waited for: what a series holds already was recorded
+        # before, so that times follow the order in which batches take effect.
+        now = self._clock.now()
         histories = await work.records.histories(provider_id, [row.key for row in rows])
         admission = _Admission(histories, now, historical=batch.historical)
         for row in rows:

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -17,6 +17,7 @@ from services.datashare.records.domain import Delivery
 from services.datashare.records.store import DeliveryStore
 from services.datashare.records.store import record as record_table
 from services.datashare.subjects.uscc import make
+from services.datashare.summaries.domain import SeriesKey
 from services.kit.db import Database
 from services.kit.errors import (
     AlreadyExistsError,
@@ -26,6 +27,7 @@ from services.kit.errors import (
     PuhuiError,
 )
 from tests.fakes.datashare_records import (
+    NOW,
     Datashare,
     batch,
     filing,
@@ -252,6 +254,54 @@ async def test_a_suspended_provider_stops_at_the_next_batch(datashare: Datashare
     with pytest.raises(PermissionDeniedError) as unknown:
         await datashare.submit("par_nobody", invoice("a"))
     assert unknown.value.reason == "NOT_YOURS"
+
+
+async def test_no_batch_is_stored_after_an_acknowledged_suspension(datashare: Datashare) -> None:
+    async with datashare.transactions.begin() as work:
+        await work.participants.lock(TAX)
+        # Both found the provider active, and wait now.
+        pushed = [
+            asyncio.create_task(datashare.push(TAX, header("d"), batch(1, invoice("a")))),
+            asyncio.create_task(datashare.submit(TAX, invoice("b"))),
+        ]
+        await asyncio.sleep(0.2)
+        await work.participants.set_standing(TAX, Standing.SUSPENDED)
+    for result in await asyncio.gather(*pushed, return_exceptions=True):
+        assert isinstance(result, PermissionDeniedError), result
+        assert result.reason == "PARTICIPANT_SUSPENDED"
+    assert await stored_rows(datashare) == []
+
+
+async def test_a_suspension_waits_for_the_batch_that_is_being_stored(
+    datashare: Datashare,
+) -> None:
+    async def suspend() -> None:
+        async with datashare.transactions.begin() as work:
+            await work.participants.lock(TAX)
+
+    async with datashare.transactions.begin() as work:
+        held = await work.participants.hold(TAX)
+        assert held == await work.participants.get(TAX)
+        assert await work.participants.hold("par_nobody") is None
+        suspending = asyncio.create_task(suspend())
+        await asyncio.sleep(0.1)
+        assert not suspending.done()
+    await suspending
+
+
+async def test_a_batch_is_recorded_when_its_turn_has_come(datashare: Datashare) -> None:
+    await datashare.submit(TAX, invoice("a"))
+    key = SeriesKey(await datashare.subject_id(), "vat_invoice", TAX)
+    async with datashare.transactions.begin() as work:
+        await work.series.lock([key])
+        waiting = asyncio.create_task(datashare.submit(TAX, invoice("b")))
+        await asyncio.sleep(0.2)
+        datashare.clock.advance(timedelta(seconds=30))
+    assert outcome(await waiting) == ([0], [], [])
+    (before,) = await datashare.read("vat_invoice", as_of=NOW)
+    (after,) = await datashare.read("vat_invoice", as_of=NOW + timedelta(seconds=30))
+    assert table(before)[202401]["output_valid"] == 1
+    assert table(after)[202401]["output_valid"] == 2
 
 
 class PowerCutError(Exception):
