@@ -51,8 +51,13 @@ class Folder:
     path: Path
 
     def prepare(self) -> None:
-        """Make what is missing: folders and keys."""
+        """Make what is missing, folders and keys, and keep others out.
+
+        Raises:
+            ConfigError: the folder belongs to somebody else, or is also used for something else.
+        """
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._keep_others_out()
         for name in ("keys", "models"):
             (self.path / name).mkdir(exist_ok=True, mode=0o700)
         for name in ("gateway", "scoring"):
@@ -65,6 +70,17 @@ class Folder:
         if not (self.path / OPERATOR_KEY).exists():
             api_key = f"key_operator.{secrets.token_urlsafe(32)}"
             write_secret(self.path / OPERATOR_KEY, api_key)
+
+    def _keep_others_out(self) -> None:
+        found = self.path.stat()
+        if not found.st_mode & 0o077:
+            return
+        # A folder such as /tmp or a home must not be closed to those who use it.
+        ours = (self.path / "keys").is_dir() or not any(self.path.iterdir())
+        if found.st_uid != os.geteuid() or not ours:
+            problem = "others can enter it: give a new folder, or one of yours with mode 0700"
+            raise configuration.ConfigError([f"--data-dir {self.path}: {problem}"])
+        self.path.chmod(0o700)
 
     def key(self, name: str) -> Path:
         """Return where a key is."""
@@ -81,11 +97,14 @@ class Folder:
 
 
 def write_secret(path: Path, content: str) -> None:
-    """Write a file that only its owner can read, whole or not at all."""
+    """Write a file that only its owner can read, whole or not at all, also after a power cut."""
     pending = path.with_name(f".{path.name}")
-    descriptor = os.open(pending, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    pending.unlink(missing_ok=True)
+    descriptor = os.open(pending, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(content)
+        file.flush()
+        os.fsync(descriptor)
     pending.replace(path)
 
 
