@@ -21,6 +21,12 @@ from services.kit.service import run_until_signal
 from services.kit.telemetry import configure_logs
 
 SERVICES = ("datashare", "scoring", "gateway")
+ACTIONS = {
+    "datashare": ("serve", "migrate", "config"),
+    "scoring": ("serve", "migrate", "config"),
+    "gateway": ("serve", "config"),
+    "all": ("serve",),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.action not in ACTIONS[arguments.service]:
+        parser.error(f"{arguments.service} has no {arguments.action}: name another service")
     configure_logs(arguments.log_level)
     try:
         if arguments.config is not None:

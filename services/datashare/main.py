@@ -53,9 +53,9 @@ from services.datashare.summaries.store import SeriesStore
 from services.kit import migrations
 from services.kit.clock import Clock
 from services.kit.config import ConfigError
-from services.kit.db import Database, Transactions, retry_on_conflict
+from services.kit.db import Database, Transactions, check_settings, retry_on_conflict
 from services.kit.health import HealthConfig, HealthServer
-from services.kit.identity import DATASHARE, GATEWAY, SCORING, IdentityVerifier
+from services.kit.identity import DATASHARE, GATEWAY, SCORING, IdentityVerifier, read_public_key
 from services.kit.ids import Ids
 from services.kit.server import Server, ServerConfig, by_assertion
 from services.kit.service import Service
@@ -105,6 +105,7 @@ class DatashareConfig:
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
 
     def __post_init__(self) -> None:
+        check_settings(self.database_url, self.database_pool)
         if self.bootstrap_operator_key_id:
             digits = self.bootstrap_operator_key_sha256
             if len(digits) != _SHA256_HEX or not set(digits) <= set("0123456789abcdef"):
@@ -168,8 +169,12 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         ConfigError: a key file cannot be used.
     """
     telemetry = Telemetry.setup("datashare", config.telemetry)
-    gateway_key = _read("identity_gateway_public_key", config.identity_gateway_public_key)
-    scoring_key = _read("identity_scoring_public_key", config.identity_scoring_public_key)
+    gateway_key = read_public_key(
+        "datashare.identity_gateway_public_key", config.identity_gateway_public_key
+    )
+    scoring_key = read_public_key(
+        "datashare.identity_scoring_public_key", config.identity_scoring_public_key
+    )
     verifier = IdentityVerifier({GATEWAY: gateway_key, SCORING: scoring_key}, DATASHARE, clock)
     # The banks behind a batch called scoring, which passes their assertions on.
     behind_scoring = IdentityVerifier({GATEWAY: gateway_key}, SCORING, clock)
@@ -241,16 +246,12 @@ def migrate(config: DatashareConfig) -> None:
     migrations.upgrade(config.database_url, MIGRATIONS)
 
 
-def _read(setting: str, path: Path) -> str:
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError):
-        raise ConfigError([f"datashare.{setting}: {path} cannot be read, check it"]) from None
-
-
 def _counterparty_tokens(path: Path) -> CounterpartyTokens:
     try:
-        return CounterpartyTokens(bytes.fromhex(_read("counterparty_key", path)))
+        return CounterpartyTokens(bytes.fromhex(path.read_text()))
+    except OSError as error:
+        problem = f"datashare.counterparty_key: {path} cannot be read ({error.strerror}), check it"
+        raise ConfigError([problem]) from None
     except ValueError:
         problem = f"datashare.counterparty_key: {path} must hold 16 or more bytes in hexadecimal"
         raise ConfigError([problem]) from None

@@ -27,8 +27,9 @@ from services.kit import identity
 from services.kit.calls import Timeouts
 from services.kit.client import Channel
 from services.kit.clock import Clock
+from services.kit.config import check_least, check_listen
 from services.kit.health import HealthConfig, HealthServer
-from services.kit.identity import Caller, IdentitySigner
+from services.kit.identity import Caller, IdentitySigner, read_private_key
 from services.kit.ids import Ids
 from services.kit.relay import Relayer
 from services.kit.server import Server, ServerConfig
@@ -70,6 +71,12 @@ class GatewayConfig:
     timeouts: Timeouts = field(default_factory=Timeouts)
     health: HealthConfig = field(default_factory=HealthConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
+
+    def __post_init__(self) -> None:
+        check_listen("http_listen", self.http_listen)
+        check_least(1, max_concurrent=self.max_concurrent)
+        if not self.changes_every:
+            raise ValueError("changes_every must be longer than nothing")
 
 
 class Gateway:
@@ -152,9 +159,14 @@ class Gateway:
 
 
 def build(config: GatewayConfig, clock: Clock, _ids: Ids | None = None) -> Gateway:
-    """Return the gateway, ready to start; it makes no ids, the other services do."""
+    """Return the gateway, ready to start; it makes no ids, the other services do.
+
+    Raises:
+        ConfigError: the key file cannot be used.
+    """
     telemetry = Telemetry.setup("gateway", config.telemetry)
-    signer = IdentitySigner(config.identity_private_key.read_text(), identity.GATEWAY, clock)
+    key = read_private_key("gateway.identity_private_key", config.identity_private_key)
+    signer = IdentitySigner(key, identity.GATEWAY, clock)
     datashare = Channel(config.datashare, lambda: signer.sign(ITSELF, identity.DATASHARE))
     scoring = Channel(config.scoring, lambda: signer.sign(ITSELF, identity.SCORING))
     directory = Directory(datashare)

@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError, Message
 
 from buf.validate import validate_pb2
 from puhui.common.v1 import access_pb2
+from services.kit.config import check_least
 from services.kit.errors import (
     DeadlineExceededError,
     FieldProblem,
@@ -97,6 +98,9 @@ class Timeouts:
     default: float = field(default=30.0, metadata={"help": "seconds, of a call without deadline"})
     longest: float = field(default=120.0, metadata={"help": "most seconds that a call may name"})
     stream: float = field(default=3600.0, metadata={"help": "most seconds of a stream"})
+
+    def __post_init__(self) -> None:
+        check_least(0.001, default=self.default, longest=self.longest, stream=self.stream)
 
 
 class Authenticate(Protocol):

@@ -36,6 +36,8 @@ else:
 PREFIX: Final = "PUHUI"
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_PORT: Final = re.compile(r"[0-9]{1,5}")
+_LAST_PORT: Final = 65_535
 _BOOLEANS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -49,6 +51,36 @@ class ConfigError(Exception):
     def __init__(self, problems: Collection[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
+
+
+def check_listen(name: str, address: str) -> None:
+    """Check that one can listen on an address, as far as its form tells.
+
+    Args:
+        name: of the field.
+        address: what it holds.
+
+    Raises:
+        ValueError: it is no "host:port".
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not _PORT.fullmatch(port) or int(port) > _LAST_PORT:
+        raise ValueError(f"{name} must be host:port, such as 0.0.0.0:9090, port 0 to {_LAST_PORT}")
+
+
+def check_least(least: float, **values: float) -> None:
+    """Check that no number is too small.
+
+    Args:
+        least: what each must be at least.
+        values: by field.
+
+    Raises:
+        ValueError: one is.
+    """
+    for name, value in values.items():
+        if value < least:
+            raise ValueError(f"{name} must be at least {least:g}")
 
 
 @dataclass(frozen=True)

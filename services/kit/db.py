@@ -27,6 +27,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
+from services.kit.config import check_least
 from services.kit.errors import UnavailableError
 
 T = TypeVar("T")
@@ -318,6 +319,19 @@ def async_url(url: str) -> sa.URL:
     if not parsed.database or parsed.database == ":memory:":
         raise ValueError("SQLite needs a file, as readers and the writer are several connections")
     return parsed.set(drivername="sqlite+aiosqlite")
+
+
+def check_settings(database_url: str, database_pool: int) -> None:
+    """Check what a service's configuration says of its database.
+
+    Raises:
+        ValueError: it cannot be used; the message does not quote the URL.
+    """
+    try:
+        async_url(database_url)
+    except ValueError as error:
+        raise ValueError(f"database_url: {error}") from None
+    check_least(1, database_pool=database_pool)
 
 
 def sqlite_engine(

@@ -21,6 +21,8 @@ from typing import Final
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from services.kit.config import check_listen
+
 _LONGEST_REQUEST: Final = 16 * 1024
 _REQUEST_TIMEOUT_S: Final = 5.0
 _TEXT: Final = "text/plain; charset=utf-8"
@@ -40,8 +42,7 @@ class HealthConfig:
     )
 
     def __post_init__(self) -> None:
-        if not self.listen.rpartition(":")[2].isdecimal():
-            raise ValueError("listen must be host:port, such as 0.0.0.0:9090")
+        check_listen("listen", self.listen)
 
 
 class HealthServer:

@@ -8,22 +8,27 @@ Nothing a client sends is believed.
 """
 
 import contextvars
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
 )
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
 from services.kit.clock import Clock
+from services.kit.config import ConfigError
 from services.kit.errors import UnauthenticatedError
 
 GATEWAY = "puhui-gateway"
@@ -79,6 +84,47 @@ def new_key_pair() -> tuple[str, str]:
         private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
         private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode(),
     )
+
+
+def read_private_key(setting: str, path: Path) -> str:
+    """Return the Ed25519 private key in a PEM file.
+
+    Args:
+        setting: of the configuration, such as "gateway.identity_private_key".
+        path: what it holds.
+
+    Raises:
+        ConfigError: there is no such key in the file.
+    """
+    return _read_key(setting, path, "private", _is_private)
+
+
+def read_public_key(setting: str, path: Path) -> str:
+    """Return the Ed25519 public key in a PEM file; see `read_private_key`."""
+    return _read_key(setting, path, "public", _is_public)
+
+
+def _read_key(setting: str, path: Path, kind: str, right: Callable[[bytes], bool]) -> str:
+    try:
+        pem = path.read_bytes()
+    except OSError as error:
+        problem = f"{path} cannot be read ({error.strerror}), check it"
+        raise ConfigError([f"{setting}: {problem}"]) from None
+    try:
+        found = right(pem)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        found = False
+    if not found:
+        raise ConfigError([f"{setting}: {path} must hold an Ed25519 {kind} key in PEM"])
+    return pem.decode()
+
+
+def _is_private(pem: bytes) -> bool:
+    return isinstance(load_pem_private_key(pem, None), Ed25519PrivateKey)
+
+
+def _is_public(pem: bytes) -> bool:
+    return isinstance(load_pem_public_key(pem), Ed25519PublicKey)
 
 
 class IdentitySigner:

@@ -28,6 +28,7 @@ from services.kit.calls import (
 )
 from services.kit.client import MAX_ENVELOPE_BYTES, MAX_MESSAGE_BYTES
 from services.kit.clock import Clock
+from services.kit.config import check_least, check_listen
 from services.kit.errors import PuhuiError, UnimplementedError
 from services.kit.identity import IDENTITY_METADATA, Caller, IdentityVerifier
 from services.kit.relay import RelayServicer
@@ -57,6 +58,12 @@ class ServerConfig:
     max_connection_age: float = field(
         default=0.0, metadata={"help": "seconds until clients reconnect; 0: never"}
     )
+
+    def __post_init__(self) -> None:
+        check_listen("listen", self.listen)
+        check_least(
+            0, grace=self.grace, drain=self.drain, max_connection_age=self.max_connection_age
+        )
 
 
 def by_assertion(verifier: IdentityVerifier) -> Authenticate:

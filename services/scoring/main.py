@@ -7,7 +7,7 @@ from puhui.scoring.v1 import decisions_pb2_grpc, models_pb2_grpc, scoring_pb2_gr
 from services.kit import migrations
 from services.kit.client import Channel
 from services.kit.clock import Clock
-from services.kit.db import Database, Transactions
+from services.kit.db import Database, Transactions, check_settings
 from services.kit.health import HealthConfig, HealthServer
 from services.kit.identity import (
     DATASHARE,
@@ -16,6 +16,8 @@ from services.kit.identity import (
     Caller,
     IdentitySigner,
     IdentityVerifier,
+    read_private_key,
+    read_public_key,
 )
 from services.kit.ids import Ids
 from services.kit.server import Server, ServerConfig, by_assertion
@@ -64,14 +66,23 @@ class ScoringConfig:
     health: HealthConfig = field(default_factory=HealthConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
 
+    def __post_init__(self) -> None:
+        check_settings(self.database_url, self.database_pool)
+
 
 def build(config: ScoringConfig, clock: Clock, ids: Ids) -> Service:
-    """Return scoring, ready to start."""
+    """Return scoring, ready to start.
+
+    Raises:
+        ConfigError: a key file cannot be used.
+    """
     telemetry = Telemetry.setup("scoring", config.telemetry)
-    signer = IdentitySigner(config.identity_private_key.read_text(), SCORING, clock)
-    verifier = IdentityVerifier(
-        {GATEWAY: config.identity_gateway_public_key.read_text()}, SCORING, clock
+    own_key = read_private_key("scoring.identity_private_key", config.identity_private_key)
+    gateway_key = read_public_key(
+        "scoring.identity_gateway_public_key", config.identity_gateway_public_key
     )
+    signer = IdentitySigner(own_key, SCORING, clock)
+    verifier = IdentityVerifier({GATEWAY: gateway_key}, SCORING, clock)
     database = Database.open(config.database_url, pool_size=config.database_pool)
     datashare = Channel(config.datashare, lambda: signer.sign(ITSELF, DATASHARE))
     models = ServedModels(config.models_dir, ServedModel.load)
