@@ -4,7 +4,8 @@ Invariants: rows of `record` are only added; whoever adds one holds the series o
 and provider (`summaries.store`), so what was read of a series' records holds until the commit.
 """
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, Final
 
@@ -162,6 +163,12 @@ class RecordStore:
             )
             .where(*counts, ~sa.exists().where(shadowed))
         )
+        if as_of is None:
+            return self._by_series(rows)
+        # A past may be every record of a firm: in a thread, so that the calls of others go on.
+        return await asyncio.to_thread(self._by_series, rows)
+
+    def _by_series(self, rows: Iterable[Any]) -> dict[SeriesKey, list[Fact]]:
         found: dict[SeriesKey, list[Fact]] = {}
         for row in rows:
             key = SeriesKey(row.subject_id, row.record_type, row.provider_id)
