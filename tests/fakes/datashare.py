@@ -143,7 +143,10 @@ class FakeConsents:
     lock = get
 
     async def hold(self, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Consent]:
-        found = {(row.core.subject_id, id_): row for id_, row in self._rows.items()}
+        found = {
+            (row.core.subject_id, id_): replace(row, signatures=(), note="")
+            for id_, row in self._rows.items()
+        }
         return {key: found[key] for key in keys if key in found}
 
     async def update(self, consent: Consent) -> None:

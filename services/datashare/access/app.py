@@ -65,7 +65,10 @@ class Consents(Protocol):
     """Consents."""
 
     async def hold(self, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Consent]:
-        """Return the consents of sorted (subject_id, consent_id), unchangeable until the end."""
+        """Return the consents of sorted (subject_id, consent_id), unchangeable until the end.
+
+        Without signatures and note.
+        """
         ...
 
 

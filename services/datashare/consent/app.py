@@ -5,7 +5,7 @@ change in the feed: a fetch either sees the consent as it was and ends before th
 the changed one.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol
@@ -30,7 +30,12 @@ from services.datashare.idempotency.app import Codec, Requests, once
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.domain import Leaf, LeafKind, Sealer
 from services.datashare.participants.app import checked_uscc
-from services.datashare.participants.domain import Role, SubjectName
+from services.datashare.participants.domain import (
+    Role,
+    Standing,
+    SubjectName,
+    require_good_standing,
+)
 from services.kit.clock import Clock
 from services.kit.errors import NotFoundError, PermissionDeniedError
 from services.kit.identity import Caller
@@ -96,6 +101,10 @@ class Participants(Protocol):
 
     async def providers_among(self, participant_ids: Collection[str]) -> set[str]:
         """Return those of the ids that are providers."""
+        ...
+
+    async def hold_standings(self, participant_ids: Sequence[str]) -> Mapping[str, Standing]:
+        """Return the standing of participants, which cannot change until the end."""
         ...
 
 
@@ -207,11 +216,13 @@ class Consents:
             InvalidArgumentError: USCC_MALFORMED, or a reason of `check_terms`.
             NotFoundError: NOT_FOUND, there is no such subject.
             AlreadyExistsError: REQUEST_ID_REUSED.
+            PermissionDeniedError: PARTICIPANT_SUSPENDED.
         """
         async with self._transactions.begin() as work:
             now = self._clock.now()
 
             async def add() -> Consent:
+                await _require_good_standing(work, caller)
                 providers = await work.participants.providers_among(terms.provider_ids)
                 check_terms(terms, now, self._catalogue, providers)
                 core = Core(
@@ -242,6 +253,7 @@ class Consents:
             InvalidArgumentError: FIELD_INVALID, the hash is of other terms.
             FailedPreconditionError: CONSENT_STATE.
             AlreadyExistsError: REQUEST_ID_REUSED.
+            PermissionDeniedError: PARTICIPANT_SUSPENDED.
         """
 
         def grant(consent: Consent, now: datetime) -> Consent:
@@ -261,6 +273,7 @@ class Consents:
             NotFoundError: CONSENT_NOT_FOUND.
             FailedPreconditionError: CONSENT_STATE.
             AlreadyExistsError: REQUEST_ID_REUSED.
+            PermissionDeniedError: PARTICIPANT_SUSPENDED.
         """
 
         def end(consent: Consent, now: datetime) -> Consent:
@@ -324,6 +337,8 @@ class Consents:
 
             async def act() -> Consent:
                 before = _own(caller, await work.consents.lock(consent_id))
+                # After the consent, as fetches lock the two.
+                await _require_good_standing(work, caller)
                 consent = change(before, self._clock.now())
                 await work.consents.update(consent)
                 await self._record(work, consent, caller, kind)
@@ -347,6 +362,12 @@ class Consents:
 def _firm(caller: Caller) -> str | None:
     """Return the subject of a firm; None for others. A firm without one matches nothing."""
     return (caller.subject_id or "") if caller.role == Role.FIRM else None
+
+
+async def _require_good_standing(work: Work, caller: Caller) -> None:
+    standings = await work.participants.hold_standings([caller.participant_id])
+    # The operator of the configuration is not registered, and never suspended.
+    require_good_standing(standings.get(caller.participant_id, Standing.ACTIVE))
 
 
 def _own(caller: Caller, consent: Consent | None) -> Consent:

@@ -39,16 +39,15 @@ consent = sa.Table(
 )
 
 _KEY = {"subject_id": sa.String(), "consent_id": sa.String()}
-_COLUMNS = (
+_HELD = (
     consent.c.canonical,
     consent.c.sha256,
     consent.c.state,
     consent.c.revision,
-    consent.c.signatures,
     consent.c.requested_at,
     consent.c.changed_at,
-    consent.c.note,
 )
+_COLUMNS = (*_HELD, consent.c.signatures, consent.c.note)
 
 
 class ConsentStore:
@@ -91,6 +90,7 @@ class ConsentStore:
         """Return the consents of (subject_id, consent_id), which cannot change until the end.
 
         They are held in the order of their keys, so that two batches cannot wait for each other.
+        Signatures and note are left out: they may be large and say nothing about a fetch.
 
         Args:
             keys: ascending.
@@ -98,7 +98,7 @@ class ConsentStore:
         asked = relation(self._conn, "asked", _KEY, keys)
         wanted = through_gates(self._conn, asked, "consent_id", "wanted")
         rows = await self._conn.execute(
-            sa.select(consent.c.subject_id, consent.c.consent_id, *_COLUMNS)
+            sa.select(consent.c.subject_id, consent.c.consent_id, *_HELD)
             .join(
                 wanted,
                 sa.and_(*(consent.c[name] == wanted.c[name] for name in _KEY)),
@@ -170,7 +170,9 @@ def _state(changed: Consent) -> dict[str, Any]:
 
 
 def _consent(row: Sequence[Any]) -> Consent:
-    canonical, sha256, state, revision, signatures, requested_at, changed_at, note = row
+    """Return a consent from `_HELD`, or from `_COLUMNS`."""
+    canonical, sha256, state, revision, requested_at, changed_at, *rest = row
+    signatures, note = rest or (b"[]", "")
     return Consent(
         core=core_of(canonical),
         canonical=canonical,
