@@ -5,7 +5,7 @@ import pytest
 from services.datashare.changes.domain import ChangeKind
 from services.datashare.consent.domain import Action, Consent, Signature, State, change_content
 from services.datashare.log.domain import LeafKind, canonical, leaf_hash
-from services.datashare.participants.domain import Participant, SubjectName
+from services.datashare.participants.domain import Participant, Standing, SubjectName
 from services.kit.errors import (
     AlreadyExistsError,
     FailedPreconditionError,
@@ -60,6 +60,29 @@ class TestRequest:
         with pytest.raises(InvalidArgumentError) as caught:
             await world.requested(provider_ids=("par_tax", "par_bank"))
         assert [problem.field for problem in caught.value.fields] == ["terms.provider_ids[1]"]
+
+
+class TestSuspended:
+    async def test_it_neither_asks_nor_acts(self, world: World) -> None:
+        consent = await world.requested()
+        async with world.transactions.begin() as work:
+            for person in (BANK, FIRM):
+                await work.participants.set_standing(person.participant_id, Standing.SUSPENDED)
+
+        with pytest.raises(PermissionDeniedError) as asked:
+            await world.requested()
+        assert asked.value.reason == "PARTICIPANT_SUSPENDED"
+        firm = caller(FIRM)
+        with pytest.raises(PermissionDeniedError) as granted:
+            await world.consents.grant(
+                firm, world.key(firm), consent.core.consent_id, consent.sha256, ()
+            )
+        assert granted.value.reason == "PARTICIPANT_SUSPENDED"
+        with pytest.raises(PermissionDeniedError) as ended:
+            await world.end(firm, consent, Action.REJECT)
+        assert ended.value.reason == "PARTICIPANT_SUSPENDED"
+        revoked = await world.end(OPERATOR, consent, Action.REVOKE)
+        assert revoked.state is State.REVOKED
 
 
 class TestReplay:
