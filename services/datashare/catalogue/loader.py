@@ -136,6 +136,11 @@ def _record_type(name: str, content: object) -> RecordType:
         ),
     )
     section.end()
+    if record_type.sharing_mode is SharingMode.ON_CONSENT:
+        raise CatalogueError(
+            f"{section.where}: `sharing_mode` ON_CONSENT is not enforced yet when records come in: "
+            "use STANDING with its legal basis"
+        )
     return record_type
 
 

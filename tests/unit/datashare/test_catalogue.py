@@ -94,6 +94,7 @@ def test_unknown_names(catalogue: Catalogue) -> None:
         ("policies/grant.toml", "sensitivity = 1", "sensitivity = 6", "from 1 to 5"),
         ("policies/grant.toml", "sensitivity = 1", "sensitivity = true", "of type int"),
         ("policies/grant.toml", '"OPEN"', '"WIDE_OPEN"', "OPEN, STANDING, ON_CONSENT"),
+        ("policies/grant.toml", '"OPEN"', '"ON_CONSENT"', "ON_CONSENT is not enforced yet"),
         (
             "policies/grant.toml",
             "attributes = []",
