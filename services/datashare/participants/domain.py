@@ -55,7 +55,8 @@ class Participant:
         name: as registered.
         provider_kind: of a provider, e.g. "tax"; else empty.
         subject_id: of a firm, itself as a subject; else None.
-        historical_source: of a provider: its records count as known when it obtained them.
+        historical_source: of a provider: it may say of a delivery that its records count as known
+            when they were obtained.
         standing: whether it may act.
         registered_at: when it was registered.
         simulated_source: of a provider: its records are simulated.

@@ -19,7 +19,7 @@ from services.datashare.summaries.domain import Fact, Trade, layout_of
 EPOCH: Final = date(1970, 1, 1).toordinal()
 OLDEST: Final = date(1900, 1, 1).toordinal() - EPOCH
 MAX_YUAN: Final = 100_000_000_000
-"""A single amount beyond 100 billion yuan is a slip; sums of a million such still fit 64 bits."""
+"""A single amount beyond 100 billion yuan is a slip; sums of 900,000 such still fit 64 bits."""
 
 _FEN_NANOS: Final = 10_000_000
 _VOID: Final = 2

@@ -60,7 +60,9 @@ class Participant(_message.Message):
     subject_id: _builtins.str
     """Of a firm: itself as a subject."""
     historical_source: _builtins.bool
-    """Of a provider: its records are imports or back-fills and count as known when it obtained them."""
+    """Of a provider: its deliveries may be imports or back-fills. The records of one whose header says
+    `historical` count as known when the provider obtained them, all others when they came in.
+    """
     standing: Global___Standing.ValueType
     simulated_source: _builtins.bool
     """Of a provider: its records are simulated; whatever is made of them says so."""
