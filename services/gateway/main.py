@@ -189,7 +189,7 @@ def build(config: GatewayConfig, clock: Clock, _ids: Ids | None = None) -> Gatew
     ):
         backend = Backend(channel, Relayer(channel, clock))
         sign = functools.partial(signer.sign, audience=audience)
-        routes += forwarding(package, backend, sign, running)
+        routes += forwarding(package, backend, sign, running, tokens.authenticate)
     for route in routes:
         server.add_endpoint(route.endpoint)
     http = HttpServer(

@@ -17,7 +17,13 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 
 from services.gateway.limits import Concurrency, check_size
-from services.kit.calls import Endpoint, current_deadline, roles_of
+from services.kit.calls import (
+    Authenticate,
+    Endpoint,
+    current_deadline,
+    current_metadata,
+    roles_of,
+)
 from services.kit.client import Channel
 from services.kit.identity import IDENTITY_METADATA, Caller, current_caller
 from services.kit.relay import Relayer, RelayItem
@@ -68,7 +74,11 @@ def full_name(method: MethodDescriptor) -> str:
 
 
 def forwarding(
-    package: str, backend: Backend, sign: Callable[[Caller], str], running: Concurrency
+    package: str,
+    backend: Backend,
+    sign: Callable[[Caller], str],
+    running: Concurrency,
+    authenticate: Authenticate,
 ) -> list[Route]:
     """Return routes that pass a package's methods on.
 
@@ -77,13 +87,17 @@ def forwarding(
         backend: the service that has them.
         sign: makes the assertion of who is calling, for that service.
         running: bounds what a participant runs at once.
+        authenticate: tells who is calling; asked again for each message of a stream, which ends
+            where the key was revoked or its participant suspended meanwhile.
     """
     routes = []
     for method in exposed(package):
         name = full_name(method)
         behaviour: Behaviour
         if method.server_streaming:
-            behaviour = _stream(name, method.client_streaming, backend.channel, sign, running)
+            behaviour = _stream(
+                name, method.client_streaming, backend.channel, sign, running, authenticate
+            )
         else:
             behaviour = _unary(name, backend.relayer, sign, running)
         routes.append(_route(method, behaviour, forward=True))
@@ -140,19 +154,29 @@ def _stream(
     channel: Channel,
     sign: Callable[[Caller], str],
     running: Concurrency,
+    authenticate: Authenticate,
 ) -> Behaviour:
     async def behaviour(request: Any, context: object) -> AsyncGenerator[bytes]:
         caller = current_caller()
+        proof = current_metadata()
+
+        async def checked(bodies: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+            async for body in bodies:
+                check_size(body)
+                await authenticate(proof)
+                yield body
+
         with running.enter(caller.participant_id):
             metadata = (
                 (IDENTITY_METADATA, sign(caller)),
                 (TRACEPARENT_METADATA, current_traceparent()),
             )
-            bodies = _checked(request if client_streaming else _alone(request))
+            bodies = checked(request if client_streaming else _alone(request))
             timeout = current_deadline() - asyncio.get_running_loop().time()
             responses = channel.stream(method, bodies, metadata, timeout)
             async with contextlib.aclosing(responses):
                 async for response in responses:
+                    await authenticate(proof)
                     yield response
 
     return behaviour
@@ -160,9 +184,3 @@ def _stream(
 
 async def _alone(body: bytes) -> AsyncIterator[bytes]:
     yield body
-
-
-async def _checked(bodies: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    async for body in bodies:
-        check_size(body)
-        yield body

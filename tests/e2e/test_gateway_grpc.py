@@ -275,6 +275,44 @@ async def test_a_push_streams_both_ways(world: Entrance) -> None:
     assert world.backend.notes.calls[0].caller.participant_id == "par_tax"
 
 
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (
+            changes_pb2.Change(kind=changes_pb2.CHANGE_KIND_KEY_REVOKED, key_id="key_1"),
+            "CREDENTIALS_INVALID",
+        ),
+        (
+            changes_pb2.Change(
+                kind=changes_pb2.CHANGE_KIND_PARTICIPANT_SUSPENDED, participant_id="par_tax"
+            ),
+            "PARTICIPANT_SUSPENDED",
+        ),
+    ],
+    ids=["revoked", "suspended"],
+)
+async def test_an_open_stream_ends_with_its_key(
+    world: Entrance, change: changes_pb2.Change, code: str
+) -> None:
+    stream = world.stream(PUSH, world.key("PROVIDER", "par_tax"))
+    await stream.write(header("d"))
+    await stream.read()
+    if change.key_id:
+        world.backend.participants.revoked.add("key_1")
+    else:
+        world.backend.participants.suspended.add("par_tax")
+    world.backend.changes.changes.append(change)
+
+    async def push() -> None:
+        for sequence in range(1, 500):
+            await stream.write(batch(sequence))
+            await stream.read()
+            await asyncio.sleep(0.02)
+
+    found = await refusal(push())
+    assert found.reason == code
+
+
 async def test_an_error_ends_a_stream_with_its_reason(world: Entrance) -> None:
     stream = world.stream(PUSH, world.key("PROVIDER"))
     await stream.write(header("fail"))
