@@ -275,16 +275,22 @@ class Pipeline:
         """
         with self._telemetry.serve(endpoint.method, call.metadata) as served:
             try:
-                await self._admit(endpoint, call)
+                end = asyncio.get_running_loop().time() + await self._admit(endpoint, call)
                 request: Any
                 if endpoint.request_streaming:
                     request = self._parsed(endpoint, bodies)
                 else:
-                    body = await _only(bodies)
+                    async with asyncio.timeout_at(end):
+                        body = await _only(bodies)
                     request = parse(endpoint.request_type, body) if endpoint.request_type else body
                 responses = endpoint.behaviour(request, call.context)
                 async with contextlib.aclosing(responses):
-                    async for response in responses:
+                    # Each step by itself: a timeout around a yield would run in its taker's task.
+                    while True:
+                        async with asyncio.timeout_at(end):
+                            response = await anext(responses, None)
+                        if response is None:
+                            break
                         yield _bytes(endpoint, response)
             except Exception as error:  # noqa: BLE001 - the edge: nothing internal gets past
                 told = self._told(endpoint, error)
