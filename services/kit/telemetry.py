@@ -66,9 +66,10 @@ TRACEPARENT_METADATA: Final = "traceparent"
 _EXPORT_TIMEOUT_S: Final = 3
 _BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
-# A USCC (GB 32100) or a resident's identity number (GB 11643).
+# A USCC (GB 32100) or a resident's identity number (GB 11643), perhaps with blanks or hyphens.
 _NUMBER: Final = re.compile(
-    r"(?<![0-9A-Za-z])[0-9A-Z]{2}[0-9]{6}[0-9A-Z]{9}[0-9A-Za-z](?![0-9A-Za-z])"
+    r"(?<![0-9A-Z])[0-9A-Z][ -]?[0-9A-Z](?:[ -]?[0-9]){6}(?:[ -]?[0-9A-Z]){10}(?![0-9A-Z])",
+    re.ASCII | re.IGNORECASE,
 )
 
 

@@ -344,6 +344,11 @@ def test_a_ratio_is_a_share(ratio: float) -> None:
     [
         ("firm 91110108MA01ABCD2X refused", "firm [number] refused"),
         ("person 11010519491231002X", "person [number]"),
+        ("firm 91110108ma01abcd2x refused", "firm [number] refused"),
+        ("firm 9111 0108 MA01 ABCD 2X.", "firm [number]."),
+        ("firm 91-110108-ma01abcd2-x", "firm [number]"),
+        ("2026-11-23T06:40:08.123456+00:00", "2026-11-23T06:40:08.123456+00:00"),
+        ("12345678-1234-1234-1234-123456789012", "12345678-1234-1234-1234-123456789012"),
         ("con_01J8Z3M5N7P9R1T3V5X7Z9B1D3", "con_01J8Z3M5N7P9R1T3V5X7Z9B1D3"),
         (TRACE, TRACE),
     ],
