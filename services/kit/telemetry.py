@@ -161,12 +161,10 @@ def redact(text: str) -> str:
 
 
 class Span:
-    """A piece of work, measured while it is entered."""
+    """The serving of one call, measured while it is entered."""
 
     __slots__ = (
-        "_attributes",
         "_code",
-        "_kind",
         "_name",
         "_otel",
         "_outer",
@@ -180,15 +178,11 @@ class Span:
         self,
         telemetry: "Telemetry",
         name: str,
-        kind: SpanKind,
         parent: TraceContext | None,
-        attributes: Mapping[str, str | int | float | bool],
     ) -> None:
         self._telemetry = telemetry
         self._name = name
-        self._kind = kind
         self._parent = parent
-        self._attributes = attributes
         self._code = "OK"
         self._reason = ""
         self._otel: OtelSpan | None = None
@@ -196,11 +190,8 @@ class Span:
         self._started = 0.0
 
     def __enter__(self) -> "Span":
-        trace, self._otel = self._telemetry._begin(
-            self._name, self._kind, self._parent, self._attributes
-        )
-        if self._kind is SpanKind.SERVER:
-            self._telemetry._running += 1
+        trace, self._otel = self._telemetry._begin(self._name, self._parent)
+        self._telemetry._running += 1
         self._outer = _scope.get()
         _scope.set(_Scope(self._telemetry, trace))
         self._started = time.perf_counter()
@@ -218,14 +209,12 @@ class Span:
         if error is not None and self._code == "OK":
             gone = isinstance(error, (asyncio.CancelledError, GeneratorExit))
             self.fail("CANCELLED" if gone else "UNKNOWN", type(error).__name__)
-        if self._kind is SpanKind.SERVER:
-            self._telemetry._served(self._name, self._code, self._reason, seconds)
+        self._telemetry._served(self._name, self._code, self._reason, seconds)
         if self._otel is not None:
             if self._code != "OK":
                 self._otel.set_status(Status(StatusCode.ERROR, self._reason))
                 self._otel.set_attribute("error.type", self._reason)
-            if self._kind is SpanKind.SERVER:
-                self._otel.set_attribute("rpc.response.status_code", self._code)
+            self._otel.set_attribute("rpc.response.status_code", self._code)
             self._otel.end()
 
     def fail(self, code: str, reason: str) -> None:
@@ -237,11 +226,6 @@ class Span:
         """
         self._code = code
         self._reason = reason
-
-    def set(self, key: str, value: str | int | float | bool) -> None:
-        """Add to what is recorded: counts, ids and names, never a value that somebody supplied."""
-        if self._otel is not None:
-            self._otel.set_attribute(key, redact(value) if isinstance(value, str) else value)
 
 
 class Telemetry:
@@ -351,16 +335,7 @@ class Telemetry:
         """
         header = metadata.get(TRACEPARENT_METADATA)
         parent = parse_traceparent(header) if header else None
-        return Span(self, method.lstrip("/"), SpanKind.SERVER, parent, {})
-
-    def span(self, name: str, **attributes: str | int | float | bool) -> Span:
-        """Measure a piece of work inside a call, or of a background task.
-
-        Args:
-            name: what it is, the same for all of its kind.
-            attributes: counts, ids and names, never a value that somebody supplied.
-        """
-        return Span(self, name, SpanKind.INTERNAL, None, attributes)
+        return Span(self, method.lstrip("/"), parent)
 
     def render_metrics(self) -> bytes:
         """Return the metrics in Prometheus' text format."""
@@ -374,11 +349,7 @@ class Telemetry:
         )
 
     def _begin(
-        self,
-        name: str,
-        kind: SpanKind,
-        parent: TraceContext | None,
-        attributes: Mapping[str, str | int | float | bool],
+        self, name: str, parent: TraceContext | None
     ) -> tuple[TraceContext, OtelSpan | None]:
         if parent is None:
             scope = _scope.get()
@@ -392,7 +363,7 @@ class Telemetry:
                     SpanContext(
                         int(parent.trace_id, 16),
                         int(parent.span_id, 16),
-                        is_remote=kind is SpanKind.SERVER,
+                        is_remote=True,
                         trace_flags=TraceFlags(TraceFlags.SAMPLED),
                     )
                 ),
@@ -402,7 +373,7 @@ class Telemetry:
             return _new_trace(sampled=False), None
         else:
             inherited = Context()
-        span = tracer.start_span(name, inherited, kind, dict(attributes))
+        span = tracer.start_span(name, inherited, SpanKind.SERVER)
         made = span.get_span_context()
         return TraceContext(f"{made.trace_id:032x}", f"{made.span_id:016x}", sampled=True), span
 
