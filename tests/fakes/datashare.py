@@ -13,6 +13,7 @@ from services.datashare.idempotency.domain import RequestKey, StoredRequest
 from services.datashare.log.domain import Leaf
 from services.datashare.participants.domain import ApiKey, Participant, Role, Standing
 from services.datashare.summaries.domain import Found, StoredSeries, SummaryQuery
+from services.kit.db import EPOCH
 
 
 @dataclass
@@ -28,6 +29,8 @@ class Memory:
     changes: dict[int, Change] = field(default_factory=dict)
     requests: dict[tuple[str, str], StoredRequest] = field(default_factory=dict)
     series: dict[str, tuple[StoredSeries, ...]] = field(default_factory=dict)
+    # Since when a record type is supplied, where it is not since ever.
+    supplied: dict[str, datetime] = field(default_factory=dict)
 
     def copy(self) -> "Memory":
         return Memory(*(dict(getattr(self, table.name)) for table in fields(self)))
@@ -243,6 +246,7 @@ class FakeSummaries:
 
     def __init__(self, memory: Memory) -> None:
         self._rows = memory.series
+        self._since = memory.supplied
 
     async def read(self, queries: Sequence[SummaryQuery]) -> Sequence[Found]:
         return [self._found(query) for query in queries]
@@ -261,5 +265,6 @@ class FakeSummaries:
         left_out = frozenset(series.record_type for series in rows if series not in mine)
         return Found(tuple(mine), left_out)
 
-    async def supplied_types(self) -> Collection[str]:
-        return {series.record_type for rows in self._rows.values() for series in rows}
+    async def supplied_types(self) -> Mapping[str, datetime]:
+        types = {series.record_type for rows in self._rows.values() for series in rows}
+        return {name: self._since.get(name, EPOCH) for name in types}

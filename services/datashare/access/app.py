@@ -131,8 +131,8 @@ class Summaries(Protocol):
         """Return what each query finds."""
         ...
 
-    async def supplied_types(self) -> Collection[str]:
-        """Return the record types that some provider supplies to the platform."""
+    async def supplied_types(self) -> Mapping[str, datetime]:
+        """Return since when a record was known of each record type that somebody supplies."""
         ...
 
 
@@ -337,7 +337,7 @@ class FetchSummaries:
             scopes = {i: scope for i, scope in decisions.items() if isinstance(scope, Scope)}
             queries = [query for scope in scopes.values() for query in scope.queries]
             answers = iter(await work.summaries.read(queries) if queries else ())
-            supplied = await work.summaries.supplied_types() if scopes else ()
+            supplied = await work.summaries.supplied_types() if scopes else {}
             found = {i: [next(answers) for _ in scope.queries] for i, scope in scopes.items()}
 
             made: dict[int, tuple[Access, Leaf]] = {}
@@ -380,7 +380,7 @@ class FetchSummaries:
                     decision,
                     present={part.record_type for part in series},
                     left_out=frozenset().union(*(answer.left_out for answer in found[index])),
-                    supplied=supplied,
+                    supplied={name for name, since in supplied.items() if since <= decision.as_of},
                 ),
             )
         return results

@@ -296,7 +296,7 @@ class Rules:
             scope: of the fetch.
             present: the types that were found for it.
             left_out: the types of which providers that the consent does not name have records.
-            supplied: the types that some provider supplies to the platform.
+            supplied: the types that some provider supplied to the platform as of then.
         """
         states = []
         for name in self._types:

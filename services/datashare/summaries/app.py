@@ -37,8 +37,13 @@ class Series(Protocol):
         """Add to the dealings with counterparties."""
         ...
 
-    async def note_supply(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Remember that a provider supplies a record type: pairs of type and provider."""
+    async def note_supply(self, since: Mapping[tuple[str, str], int]) -> None:
+        """Remember since when providers supply record types.
+
+        Args:
+            since: when a record was first known, microseconds since 1970-01-01 UTC, by type and
+                provider.
+        """
         ...
 
 
@@ -82,13 +87,13 @@ async def update_summaries(
         for key, months in refold.items():
             again = fold(layouts[key.record_type], found.get(key, ()))
             replace_months(states[key].table, months, again)
+    since: dict[tuple[str, str], int] = {}
     for key, change in changes.items():
         state = states[key]
-        state.first_known_at = (
-            min(state.first_known_at, change.first_known_at)
-            if state.revision
-            else change.first_known_at
-        )
+        if not state.revision or change.first_known_at < state.first_known_at:
+            state.first_known_at = change.first_known_at
+            pair = key.record_type, key.provider_id
+            since[pair] = min(since.get(pair, change.first_known_at), change.first_known_at)
         state.known_at = max(state.known_at, change.known_at)
         state.revision += 1
     await series.save({key: states[key] for key in changes}, simulated=simulated)
@@ -98,6 +103,5 @@ async def update_summaries(
         if layouts[key.record_type].derived
     }
     await series.add_trades(trades)
-    firsts = {(key.record_type, key.provider_id) for key in changes if states[key].revision == 1}
-    if firsts:
-        await series.note_supply(firsts)
+    if since:
+        await series.note_supply(since)

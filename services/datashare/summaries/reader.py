@@ -16,7 +16,7 @@ Invariants:
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -38,6 +38,7 @@ from services.datashare.summaries.domain import (
     trades_of,
 )
 from services.datashare.summaries.store import KEY, counterparty, series, supply
+from services.kit.db import UtcTime
 
 _Sides = dict[int, list[tuple[int, bytes, int, int]]]
 """Rows of month, counterparty token, number of invoices and net fen, by side."""
@@ -94,10 +95,13 @@ class SummaryReader:
         self._facts = facts
         self._layouts = layouts
 
-    async def supplied_types(self) -> frozenset[str]:
-        """Return the record types of which some provider has ever supplied a record."""
-        rows = await self._conn.execute(sa.select(supply.c.record_type).distinct())
-        return frozenset(rows.scalars())
+    async def supplied_types(self) -> dict[str, datetime]:
+        """Return since when a record was known of each record type that somebody supplies."""
+        first = sa.func.min(supply.c.first_known_at, type_=UtcTime())
+        rows: Any = await self._conn.execute(
+            sa.select(supply.c.record_type, first).group_by(supply.c.record_type)
+        )
+        return dict(tuple(row) for row in rows)
 
     async def read(self, queries: Sequence[SummaryQuery]) -> list[Found]:
         """Return what each query finds.

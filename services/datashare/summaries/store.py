@@ -58,6 +58,7 @@ supply = sa.Table(
     metadata,
     sa.Column("record_type", sa.String(64), primary_key=True),
     sa.Column("provider_id", sa.String(64), primary_key=True),
+    sa.Column("first_known_at", UtcTime, nullable=False),
 )
 
 KEY: Final = {"subject_id": sa.String(), "record_type": sa.String(), "provider_id": sa.String()}
@@ -158,6 +159,26 @@ class SeriesStore:
             },
         )
 
-    async def note_supply(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Remember that a provider supplies a record type: pairs of type and provider."""
-        await upsert_rows(self._conn, supply, sorted(set(pairs)), {})
+    async def note_supply(self, since: Mapping[tuple[str, str], int]) -> None:
+        """Remember since when providers supply record types.
+
+        Args:
+            since: when a record was first known, microseconds since 1970-01-01 UTC, by type and
+                provider.
+        """
+        providers = {provider_id for _, provider_id in since}
+        rows = await self._conn.execute(
+            sa.select(supply).where(supply.c.provider_id.in_(sorted(providers)))
+        )
+        known = {(row[0], row[1]): to_microseconds(row[2]) for row in rows}
+        # Mostly nothing is new, and then nobody waits for another batch of the provider here.
+        earlier = [
+            (*pair, stored_time(self._conn, from_microseconds(at)))
+            for pair, at in sorted(since.items())
+            if pair not in known or at < known[pair]
+        ]
+        least = (
+            "CASE WHEN excluded.first_known_at < summary_supply.first_known_at "
+            "THEN excluded.first_known_at ELSE summary_supply.first_known_at END"
+        )
+        await upsert_rows(self._conn, supply, earlier, {"first_known_at": least})

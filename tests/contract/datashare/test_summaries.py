@@ -13,6 +13,7 @@ from services.datashare.summaries.store import series as series_table
 from services.kit.db import Database
 from tests.fakes.datashare_records import (
     NOW,
+    OBTAINED,
     Datashare,
     day,
     filing,
@@ -342,16 +343,21 @@ async def test_the_past_equals_what_was_then_the_present(datashare: Datashare) -
 
 
 async def test_supplied_types(datashare: Datashare) -> None:
-    async def supplied() -> frozenset[str]:
+    async def supplied() -> dict[str, datetime]:
         async with datashare.transactions.read() as work:
             return await work.summaries.supplied_types()
 
-    assert await supplied() == frozenset()
+    assert await supplied() == {}
     await datashare.submit(TAX, invoice("a"), record("x", record_type="tax_filing"))
-    assert await supplied() == {"vat_invoice"}
+    assert await supplied() == {"vat_invoice": NOW}
+    datashare.clock.advance(timedelta(days=1))
     await datashare.submit(TAX, filing("f"))
     await datashare.submit("par_tax2", invoice("a"))
-    assert await supplied() == {"vat_invoice", "tax_filing"}
+    both = {"vat_invoice": NOW, "tax_filing": NOW + timedelta(days=1)}
+    assert await supplied() == both
+    # What comes in of a past that was known then makes the past no longer unsupplied.
+    await datashare.submit(TAX, invoice("b"), historical=True)
+    assert await supplied() == {**both, "vat_invoice": OBTAINED}
 
 
 async def test_readers_and_writers_at_the_same_time(datashare: Datashare) -> None:

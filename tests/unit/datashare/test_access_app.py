@@ -93,6 +93,14 @@ class TestRelease:
         assert coverage["vat_invoice"] is CoverageState.NOT_CONSENTED
         assert coverage["court_case"] is CoverageState.SUPPLIED
 
+    async def test_a_register_is_complete_only_since_it_is_supplied(self, world: World) -> None:
+        consent = await world.granted()
+        world.transactions.memory.supplied["court_case"] = NOW
+        now = await released(world, world.item(consent, as_of=NOW))
+        before = await released(world, world.item(consent, as_of=NOW - timedelta(days=1)))
+        assert dict(now.coverage)["court_case"] is CoverageState.NONE_EXISTS
+        assert dict(before.coverage)["court_case"] is CoverageState.NOT_SUPPLIED
+
     async def test_it_says_which_period_was_open(self, world: World) -> None:
         consent = await world.granted()
         narrower = Period(date(2024, 1, 1), date(2024, 12, 31))

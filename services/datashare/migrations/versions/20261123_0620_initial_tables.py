@@ -221,6 +221,7 @@ def upgrade() -> None:
         "summary_supply",
         sa.Column("record_type", sa.String(length=64), nullable=False),
         sa.Column("provider_id", sa.String(length=64), nullable=False),
+        sa.Column("first_known_at", UtcTime(), nullable=False),
         sa.PrimaryKeyConstraint("record_type", "provider_id", name=op.f("pk_summary_supply")),
     )
     op.create_table(
