@@ -22,7 +22,7 @@ MAX_PAGE_SIZE: Final = 1_000
 Part = str | int
 """What a position is made of: the columns by which a list is ordered.
 
-A text has no control characters, which a database may not take.
+A number has 64 bits, a text no control characters: a database may not take others.
 """
 
 _HASH_BYTES: Final = 12
@@ -84,14 +84,16 @@ def decode_page_token(
     bound = raw[:_HASH_BYTES] == _hash(bound_to)
     if not bound or not isinstance(position, list) or [type(p) for p in position] != list(shape):
         raise _invalid()
-    if any(isinstance(part, str) and _unstorable(part) for part in position):
+    if any(map(_unstorable, position)):
         raise _invalid()
     return tuple(position)
 
 
-def _unstorable(text: str) -> bool:
+def _unstorable(part: Part) -> bool:
+    if isinstance(part, int):
+        return not -(2**63) <= part < 2**63
     # Control characters and surrogates.
-    return any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
+    return any(unicodedata.category(character) in ("Cc", "Cs") for character in part)
 
 
 def _hash(bound_to: Sequence[Part | None]) -> bytes:
