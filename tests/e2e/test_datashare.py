@@ -327,6 +327,15 @@ class TestConsentAndAccess:
 
 
 class TestBatch:
+    async def test_a_text_that_no_database_takes_is_refused_before_it(
+        self, datashare: Datashare
+    ) -> None:
+        consent, bank = await granted(datashare), datashare.people["bank"]
+        asked = fetch(consent, officer=types_pb2.Officer(name="Li\0"))
+        request = accesses_pb2.FetchSummaryRequest(fetch=asked)
+        error = await datashare.refused(bank, "AccessService/FetchSummary", request)
+        assert (error.reason, error.fields[0].field) == ("FIELD_INVALID", "fetch.officer.name")
+
     async def test_what_a_firm_proved_to_scoring_cannot_grant_a_consent(
         self, datashare: Datashare
     ) -> None:
