@@ -48,7 +48,7 @@ from services.datashare.subjects.app import ResolveSubject
 from services.datashare.subjects.servicer import SubjectServicer
 from services.datashare.subjects.store import SubjectStore
 from services.datashare.summaries.domain import layouts_of
-from services.datashare.summaries.reader import SummaryReader
+from services.datashare.summaries.reader import Cuts, SummaryReader
 from services.datashare.summaries.store import SeriesStore
 from services.kit import migrations
 from services.kit.clock import Clock
@@ -134,6 +134,7 @@ class Stores:
         self.ids = ids
         self.layouts = layouts_of(catalogue)
         self.readers = readers(catalogue)
+        self.cuts = Cuts()
 
     def __call__(self, conn: AsyncConnection) -> "Work":
         """Return the stores in one transaction."""
@@ -159,7 +160,7 @@ class Work:
         self.deliveries = DeliveryStore(conn)
         self.records = RecordStore(conn, stores.readers)
         self.series = SeriesStore(conn, stores.layouts)
-        self.summaries = SummaryReader(conn, self.records, stores.layouts)
+        self.summaries = SummaryReader(conn, self.records, stores.layouts, stores.cuts)
 
 
 def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:

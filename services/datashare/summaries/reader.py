@@ -14,6 +14,7 @@ Invariants:
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
@@ -79,6 +80,39 @@ class _Part(NamedTuple):
     row: _Stored
 
 
+class Cuts:
+    """What reads computed of series cut to a period; the latest are kept.
+
+    What is committed of a series under a revision never changes, so it holds for as long as the
+    series has that revision.
+
+    Args:
+        most: how many are kept.
+    """
+
+    def __init__(self, most: int = 2_000) -> None:
+        self._most = most
+        self._contents: OrderedDict[tuple[SeriesKey, int, int, int], bytes | None] = OrderedDict()
+
+    def find(self, part: _Part) -> tuple[bytes | None] | None:
+        """Return what is kept of a part, which may be that it is empty."""
+        place = self._place(part)
+        if place not in self._contents:
+            return None
+        self._contents.move_to_end(place)
+        return (self._contents[place],)
+
+    def keep(self, part: _Part, content: bytes | None) -> None:
+        """Keep what was computed of a part."""
+        self._contents[self._place(part)] = content
+        if len(self._contents) > self._most:
+            self._contents.popitem(last=False)
+
+    @staticmethod
+    def _place(part: _Part) -> tuple[SeriesKey, int, int, int]:
+        return part.row.key, part.row.revision, part.first, part.last
+
+
 class SummaryReader:
     """Summaries in one write transaction.
 
@@ -86,14 +120,20 @@ class SummaryReader:
         conn: the transaction; a write one, because derived measures are stored.
         facts: raw records in the same transaction.
         layouts: by record type.
+        cuts: what earlier transactions on the same database computed.
     """
 
     def __init__(
-        self, conn: AsyncConnection, facts: PastFacts, layouts: Mapping[str, Layout]
+        self,
+        conn: AsyncConnection,
+        facts: PastFacts,
+        layouts: Mapping[str, Layout],
+        cuts: Cuts,
     ) -> None:
         self._conn = conn
         self._facts = facts
         self._layouts = layouts
+        self._cuts = cuts
 
     async def supplied_types(self) -> dict[str, datetime]:
         """Return since when a record was known of each record type that somebody supplies."""
@@ -230,8 +270,14 @@ class SummaryReader:
             _ChangedMeanwhileError: what they derive from is newer than the contents.
         """
         contents: dict[_Part, bytes | None] = {}
-        trades = await self._trades([(part.row, part.first) for part in parts])
-        for part, sides in zip(parts, trades, strict=True):
+        missing = []
+        for part in parts:
+            if found := self._cuts.find(part):
+                (contents[part],) = found
+            else:
+                missing.append(part)
+        trades = await self._trades([(part.row, part.first) for part in missing])
+        for part, sides in zip(missing, trades, strict=True):
             key = part.row.key
             table = decode(self._layouts[key.record_type], part.row.content)
             table.rows = {
@@ -240,6 +286,7 @@ class SummaryReader:
             contents[part] = (
                 await asyncio.to_thread(self._encode, key, table, sides) if table.rows else None
             )
+            self._cuts.keep(part, contents[part])
         return contents
 
     def _fold(self, part: _Part, facts: Iterable[Fact]) -> bytes | None:

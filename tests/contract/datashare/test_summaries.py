@@ -249,6 +249,9 @@ async def test_derived_measures_tell_nothing_of_what_lies_outside_the_period(
         await datashare.submit(provider_id, invoice("late", on="2024-02-05", counterparty="z"))
     await check()
     assert (await derived(202201, 202412))[202403] == whole
+    then = datashare.clock.now()
+    for _ in range(2):
+        assert (await derived(202402, 202402))[202402][:2] == (3, 0)
 
 
 async def test_derived_measures_are_kept_until_the_next_change(
