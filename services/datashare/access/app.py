@@ -20,8 +20,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Protocol, TypeAlias
 
-import structlog
-
 from services.datashare.access.domain import (
     Access,
     Channel,
@@ -54,8 +52,6 @@ from services.kit.ids import Ids
 
 MOST_FOLDS: Final = 8
 """Most pasts of subjects that are read in one transaction."""
-
-_log = structlog.get_logger()
 
 Results: TypeAlias = dict[int, Released | PuhuiError]
 """Summaries and refusals by the index of the item."""
@@ -244,6 +240,8 @@ class FetchSummaries:
     ) -> list[Released | PuhuiError]:
         """Return a summary or a refusal for each item, in their order.
 
+        An InternalError names its cause, which nobody else has seen.
+
         Args:
             items: at least one.
             channel: the service through which the data is used.
@@ -286,8 +284,8 @@ class FetchSummaries:
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not fail the others
             indices = list(items)
             if len(indices) == 1:
-                _log.error("fault", exc_info=error)
                 fault = InternalError("INTERNAL", "a fault of ours: report the trace id")
+                fault.__cause__ = error
                 return {indices[0]: fault}
         half = len(indices) // 2
         results: Results = {}

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import grpc
+import structlog
 
 from puhui.common.v1 import types_pb2
 from puhui.datashare.v1 import accesses_pb2 as pb
@@ -12,10 +13,12 @@ from services.datashare.access.domain import Channel, CoverageState, Fetch, Reco
 from services.datashare.idempotency.servicer import fingerprint
 from services.datashare.participants.domain import Role
 from services.datashare.times import period_message, period_of, stamp_of, time_of
-from services.kit.errors import PermissionDeniedError, PuhuiError
+from services.kit.errors import InternalError, PermissionDeniedError, PuhuiError
 from services.kit.identity import IdentityVerifier, current_caller
 from services.kit.pages import decode_page_token, encode_page_token, page_size
 from services.kit.status import status_of
+
+_log = structlog.get_logger()
 
 _COVERAGE = {
     state: summaries_pb2.CoverageState.Value(f"COVERAGE_STATE_{state}") for state in CoverageState
@@ -44,7 +47,7 @@ class AccessServicer(accesses_pb2_grpc.AccessServiceServicer):
         self, request: pb.FetchSummaryRequest, context: _Context
     ) -> pb.FetchSummaryResponse:
         item = Item(current_caller(), _fetch(request.fetch))
-        (result,) = await self._fetch([item], Channel.DATASHARE)
+        (result,) = await self._fetched([item], Channel.DATASHARE)
         if isinstance(result, PuhuiError):
             raise result
         response = pb.FetchSummaryResponse()
@@ -62,7 +65,7 @@ class AccessServicer(accesses_pb2_grpc.AccessServiceServicer):
                 results.append(None)
             except PuhuiError as error:
                 results.append(error)
-        done = iter(await self._fetch(items, Channel.SCORING))
+        done = iter(await self._fetched(items, Channel.SCORING))
         # Filled in place: a message given to another's constructor is copied.
         response = pb.BatchFetchSummariesResponse()
         for result in results:
@@ -85,6 +88,15 @@ class AccessServicer(accesses_pb2_grpc.AccessServiceServicer):
             accesses=_access_messages(accesses),
             next_page_token=encode_page_token((next_before,), bound_to) if next_before else "",
         )
+
+    async def _fetched(
+        self, items: Sequence[Item], channel: Channel
+    ) -> list[Released | PuhuiError]:
+        results = await self._fetch(items, channel)
+        for result in results:
+            if isinstance(result, InternalError):
+                _log.error("fault", exc_info=result.__cause__)
+        return results
 
     def _item(self, message: pb.BatchFetchItem) -> Item:
         caller = self._verifier.verify(message.identity)

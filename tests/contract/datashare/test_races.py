@@ -348,6 +348,7 @@ async def test_what_the_database_does_not_take_fails_alone(
         failure = results[index]
         assert isinstance(failure, PuhuiError)
         assert failure.reason == "INTERNAL"
+        assert failure.__cause__ is not None
     ids = {result.access_id for result in results if isinstance(result, Released)}
     assert await releases(postgres, consent.core.consent_id) == ids
 
