@@ -74,18 +74,22 @@ class AccessStore:
     async def released(self, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Earlier]:
         """Return the releases of (recipient_id, request_id)."""
         wanted = relation(self._conn, "wanted", _REQUEST, keys)
-        rows = await self._conn.execute(
-            sa.select(
-                access.c.recipient_id,
-                access.c.request_id,
-                access.c.access_id,
-                access.c.fingerprint,
-                access.c.as_of,
-            ).join(
-                wanted,
-                sa.and_(*(access.c[name] == wanted.c[name] for name in _REQUEST), _IS_RELEASE),
-            )
+        same = sa.and_(*(access.c[name] == wanted.c[name] for name in _REQUEST), _IS_RELEASE)
+        columns = (
+            access.c.recipient_id,
+            access.c.request_id,
+            access.c.access_id,
+            access.c.fingerprint,
+            access.c.as_of,
         )
+        if self._conn.dialect.name == "sqlite":
+            query = sa.select(*columns).join(wanted, same)
+        else:
+            # One probe of the unique index for each key, whatever the statistics say: a plan made
+            # while the table was small read all of it, 17 ms at 10,000 accesses against 0.1.
+            found = sa.select(*columns).where(same).limit(1).lateral("found")
+            query = sa.select(*found.c).select_from(wanted.join(found, sa.true()))
+        rows = await self._conn.execute(query)
         return {(row[0], row[1]): Earlier(*row[2:]) for row in rows}
 
     async def append(self, accesses: Sequence[tuple[Access, Leaf]]) -> None:
