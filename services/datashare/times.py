@@ -7,7 +7,7 @@ from google.type import date_pb2
 
 from puhui.common.v1 import types_pb2
 from services.datashare.consent.domain import Period
-from services.kit.errors import FieldProblem, InvalidArgumentError
+from services.kit.errors import InvalidArgumentError, invalid_field
 
 
 def time_of(stamp: Timestamp, field: str) -> datetime:
@@ -68,6 +68,4 @@ def _date_message(day: date) -> date_pb2.Date:
 
 
 def _invalid(field: str, problem: str) -> InvalidArgumentError:
-    return InvalidArgumentError(
-        "DATE_INVALID", f"{field} {problem}", fields=(FieldProblem(field, problem),)
-    )
+    return invalid_field("DATE_INVALID", field, problem)

@@ -51,6 +51,21 @@ class InvalidArgumentError(PuhuiError):
     code = "INVALID_ARGUMENT"
 
 
+def invalid_field(
+    reason: str, field: str, problem: str, *, said: str | None = None
+) -> InvalidArgumentError:
+    """Return the error of one field.
+
+    Args:
+        reason: name of the `ErrorReason` without its prefix.
+        field: its path, as in the .proto.
+        problem: what is wrong and the remedy; follows on the field's name in the message.
+        said: how the message calls the field; None is its path.
+    """
+    message = f"{said or field} {problem}"
+    return InvalidArgumentError(reason, message, fields=(FieldProblem(field, problem),))
+
+
 class UnauthenticatedError(PuhuiError):
     """The caller did not prove who it is."""
 

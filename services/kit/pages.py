@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Final
 
-from services.kit.errors import FieldProblem, InvalidArgumentError
+from services.kit.errors import InvalidArgumentError, invalid_field
 
 DEFAULT_PAGE_SIZE: Final = 50
 MAX_PAGE_SIZE: Final = 1_000
@@ -41,11 +41,7 @@ def page_size(asked: int, *, default: int = DEFAULT_PAGE_SIZE, largest: int = MA
     """
     if asked < 0:
         problem = "must not be negative: leave it out for the default"
-        raise InvalidArgumentError(
-            "FIELD_INVALID",
-            f"page_size {problem}",
-            fields=(FieldProblem("page_size", problem),),
-        )
+        raise invalid_field("FIELD_INVALID", "page_size", problem)
     return min(asked or default, largest)
 
 
@@ -103,8 +99,4 @@ def _hash(bound_to: Sequence[Part | None]) -> bytes:
 
 def _invalid() -> InvalidArgumentError:
     problem = "is not one that this list gave for this filter: begin again without it"
-    return InvalidArgumentError(
-        "PAGE_TOKEN_INVALID",
-        f"page_token {problem}",
-        fields=(FieldProblem("page_token", problem),),
-    )
+    return invalid_field("PAGE_TOKEN_INVALID", "page_token", problem)

@@ -24,9 +24,9 @@ from services.datashare.log.domain import Json, rfc3339
 from services.datashare.summaries.domain import StoredSeries, SummaryQuery
 from services.kit.errors import (
     FailedPreconditionError,
-    FieldProblem,
     InvalidArgumentError,
     PuhuiError,
+    invalid_field,
 )
 
 OPEN_MONTHS = 60
@@ -402,6 +402,4 @@ def _yyyymm(months: int) -> int:
 
 
 def _invalid(reason: str, field: str, problem: str) -> InvalidArgumentError:
-    return InvalidArgumentError(
-        reason, f"{field} {problem}", fields=(FieldProblem(f"fetch.{field}", problem),)
-    )
+    return invalid_field(reason, f"fetch.{field}", problem, said=field)

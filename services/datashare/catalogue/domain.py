@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
-from services.kit.errors import FieldProblem, InvalidArgumentError
+from services.kit.errors import invalid_field
 
 
 class SharingMode(IntEnum):
@@ -144,11 +144,7 @@ class Catalogue:
         found = self.types.get(name)
         if found is None:
             problem = "not in the catalogue: ListRecordTypes names the types there are"
-            raise InvalidArgumentError(
-                "TYPE_UNKNOWN",
-                f"the record type is {problem}",
-                fields=(FieldProblem("record_type", problem),),
-            )
+            raise invalid_field("TYPE_UNKNOWN", "record_type", problem, said="the record type is")
         return found
 
     def purpose(self, code: str) -> Purpose:
@@ -160,9 +156,5 @@ class Catalogue:
         found = self.purposes.get(code)
         if found is None:
             problem = "not in the table of purposes: ListPurposes names those there are"
-            raise InvalidArgumentError(
-                "PURPOSE_UNKNOWN",
-                f"the purpose is {problem}",
-                fields=(FieldProblem("purpose", problem),),
-            )
+            raise invalid_field("PURPOSE_UNKNOWN", "purpose", problem, said="the purpose is")
         return found

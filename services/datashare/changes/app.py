@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from services.datashare.changes.domain import Entry
-from services.kit.errors import FieldProblem, InvalidArgumentError
+from services.kit.errors import invalid_field
 
 DEFAULT_PAGE = 100
 
@@ -66,7 +66,5 @@ def _position(cursor: str) -> int:
         return 0
     if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
         problem = "is no cursor of this feed: send next_cursor as it was given, or none"
-        raise InvalidArgumentError(
-            "PAGE_TOKEN_INVALID", f"the cursor {problem}", fields=(FieldProblem("cursor", problem),)
-        )
+        raise invalid_field("PAGE_TOKEN_INVALID", "cursor", problem, said="the cursor")
     return int(cursor)

@@ -17,10 +17,9 @@ from services.datashare.participants.domain import Participant, Standing
 from services.datashare.summaries.domain import Fact
 from services.kit.errors import (
     AlreadyExistsError,
-    FieldProblem,
-    InvalidArgumentError,
     OutOfRangeError,
     PermissionDeniedError,
+    invalid_field,
 )
 
 MAX_BATCH_ROWS = 1_000
@@ -286,11 +285,7 @@ def check_reopened(delivery: Delivery, *, historical: bool) -> None:
     """
     if delivery.historical != historical:
         problem = "differs from when this delivery was opened first: use another delivery_id"
-        raise InvalidArgumentError(
-            "FIELD_INVALID",
-            f"historical {problem}",
-            fields=(FieldProblem("header.historical", problem),),
-        )
+        raise invalid_field("FIELD_INVALID", "header.historical", problem, said="historical")
 
 
 def check_size(rows: int) -> None:
@@ -301,8 +296,4 @@ def check_size(rows: int) -> None:
     """
     if rows > MAX_BATCH_ROWS:
         problem = f"has more than {MAX_BATCH_ROWS} rows: send several batches"
-        raise InvalidArgumentError(
-            "BATCH_TOO_LARGE",
-            f"the batch {problem}",
-            fields=(FieldProblem("records", problem),),
-        )
+        raise invalid_field("BATCH_TOO_LARGE", "records", problem, said="the batch")
