@@ -173,6 +173,6 @@ def error_of_call(error: grpc.aio.AioRpcError) -> PuhuiError:
 def _class_of(code: str, reason: str) -> type[PuhuiError]:
     if code in {"FAILED_PRECONDITION", "PERMISSION_DENIED"}:
         name = f"ERROR_REASON_{reason}"
-        if name in ErrorReason.keys() and ErrorReason.Value(name) in _CONSENT_REASONS:  # noqa: SIM118
+        if name in ErrorReason.keys() and ErrorReason.Value(name) in _CONSENT_REASONS:  # noqa: SIM118 - an EnumTypeWrapper is no mapping
             return ConsentError
     return _BY_CODE.get(code, InternalError)

@@ -47,7 +47,7 @@ async def list_catalogue(session: Session) -> None:
                     purpose.code,
                     f"{purpose.title.zh} {purpose.title.en}",
                     str(purpose.max_days),
-                    lower(ContentLevel.Name(purpose.max_content_level), "CONTENT_LEVEL_"),  # type: ignore[arg-type]
+                    lower(ContentLevel.Name(purpose.max_content_level), "CONTENT_LEVEL_"),  # type: ignore[arg-type]  # an int32 field that holds this enum
                 ]
                 for purpose in purposes
             ],

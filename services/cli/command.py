@@ -173,7 +173,7 @@ def local(
         def command(context: typer.Context, **arguments: Any) -> None:
             common: Common = context.find_root().obj
             as_json = arguments.pop("as_json", False) or common.as_json
-            function(Output(as_json=as_json), **arguments)  # type: ignore[call-arg]
+            function(Output(as_json=as_json), **arguments)  # type: ignore[call-arg]  # the command takes what its signature names
 
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
         _sign(command, [*own, _option("as_json", Json, False)] if with_json else own)
@@ -259,7 +259,7 @@ def _sign(command: Callable[..., None], parameters: list[inspect.Parameter]) -> 
         "context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
     )
     named = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
-    command.__signature__ = inspect.Signature([context, *named])  # type: ignore[attr-defined]
+    command.__signature__ = inspect.Signature([context, *named])  # type: ignore[attr-defined]  # typer reads the signature from there
     command.__annotations__ = {p.name: p.annotation for p in (context, *named)}
 
 

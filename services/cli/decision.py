@@ -90,4 +90,4 @@ async def list_decisions(
 def _missing(state: int) -> str:
     from puhui.datashare.v1.summaries_pb2 import CoverageState
 
-    return lower(CoverageState.Name(state), "COVERAGE_STATE_").replace("_", " ")  # type: ignore[arg-type]
+    return lower(CoverageState.Name(state), "COVERAGE_STATE_").replace("_", " ")  # type: ignore[arg-type]  # the stubs tell apart an enum and its wire value

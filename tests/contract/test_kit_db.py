@@ -184,7 +184,7 @@ async def test_times_come_back_exactly_and_in_utc(db: Database, at: datetime) ->
 async def test_a_time_without_a_zone_is_refused(db: Database) -> None:
     with pytest.raises(sa.exc.StatementError, match="without a zone"):
         async with db.begin() as conn:
-            await conn.execute(things.insert().values(id="t", at=datetime(2026, 1, 1)))  # noqa: DTZ001
+            await conn.execute(things.insert().values(id="t", at=datetime(2026, 1, 1)))  # noqa: DTZ001 - a time without a zone is what is refused
 
 
 @pytest.mark.parametrize("amount", ["90071992547409.93", "-0.01", "0.00"])

@@ -169,7 +169,7 @@ BAD_ROWS: list[tuple[str, str, Body, str, str]] = [
     ("no subject", "tax", changed(INVOICE, subject=None), "FIELD_INVALID", "subject"),
     ("other content under the same id", "tax", changed(INVOICE, vatInvoice__net__units="7"), "RECORD_CONFLICT", "provider_record_id"),
     ("a version that leaves one out", "tax", changed(INVOICE, version=5, vatInvoice__net__units="8"), "VERSION_OUT_OF_ORDER", "version"),
-]  # fmt: skip
+]  # fmt: skip  # a table, line by line
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ BAD_CALLS: list[tuple[str, str, tuple[str, Ordered], str, str, str]] = [
     ("a provider of any length", "bank", ask(terms__providerIds=["x" * 65]), INVALID, "FIELD_INVALID", "terms.provider_ids[0]"),
     ("more than the purpose allows", "bank", ask(terms__expiresAt="2099-01-01T00:00:00Z"), INVALID, "CONSENT_OVER_CEILING", "terms.expires_at"),
     ("no content level", "bank", ask(terms__contentLevel=None), INVALID, "FIELD_INVALID", "terms.content_level"),
-]  # fmt: skip
+]  # fmt: skip  # a table, line by line
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ async def push_filing(datashare: Datashare) -> None:
                     record_type="tax_filing",
                     date={"year": 2025, "month": 3, "day": 15},
                     obtained_at=stamp(datetime.now(UTC) - timedelta(minutes=1)),
-                    tax_filing={  # type: ignore[arg-type]
+                    tax_filing={  # type: ignore[arg-type]  # the stubs take messages, protobuf dictionaries too
                         "tax_kind": "vat",
                         "declared_tax": {"currency_code": "CNY", "units": 130},
                         "declared_sales": {"currency_code": "CNY", "units": 1000},

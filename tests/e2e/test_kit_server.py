@@ -48,7 +48,7 @@ class Subjects(subjects_pb2_grpc.SubjectServiceServicer):
     calls: int = 0
     running: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def ResolveSubject(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def ResolveSubject(self, request: Any, context: Any) -> Any:
         self.calls += 1
         self.running.set()
         match request.uscc:
@@ -62,10 +62,10 @@ class Subjects(subjects_pb2_grpc.SubjectServiceServicer):
 
 
 class Records(records_pb2_grpc.RecordServiceServicer):
-    async def SubmitRecords(self, request: Any, context: Any) -> Any:  # noqa: N802
-        raise NotImplementedError
+    async def SubmitRecords(self, request: Any, context: Any) -> Any:
+        return records_pb2.SubmitRecordsResponse()
 
-    async def PushRecords(self, requests: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+    async def PushRecords(self, requests: Any, context: Any) -> AsyncIterator[Any]:
         async for request in requests:
             ack = records_pb2.PushAck(sequence=request.batch.sequence)
             yield records_pb2.PushRecordsResponse(ack=ack)

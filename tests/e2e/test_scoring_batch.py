@@ -88,7 +88,7 @@ async def test_a_firm_that_the_model_fails_on_is_refused_alone() -> None:
 class Damaged(accesses_pb2_grpc.AccessServiceServicer):
     """Releases summaries, of which the first cannot be read."""
 
-    async def BatchFetchSummaries(  # noqa: N802
+    async def BatchFetchSummaries(
         self, request: accesses_pb2.BatchFetchSummariesRequest, context: Any
     ) -> accesses_pb2.BatchFetchSummariesResponse:
         answer = accesses_pb2.BatchFetchSummariesResponse()
@@ -111,7 +111,7 @@ async def test_a_summary_that_cannot_be_read_fails_its_own_order() -> None:
         for n in range(2)
     ]
     register = accesses_pb2_grpc.add_AccessServiceServicer_to_server
-    async with served(as_scoring, (register, Damaged())) as server:  # type: ignore[abstract]
+    async with served(as_scoring, (register, Damaged())) as server:  # type: ignore[abstract]  # methods that no test calls are left out
         channel = Channel(f"127.0.0.1:{server.port}", lambda: "token")
         damaged, whole = await DatashareSummaries(channel, SystemClock()).fetch(calls)
         await channel.close()

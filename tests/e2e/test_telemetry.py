@@ -32,7 +32,7 @@ class Collector(
 
     requests: list[Any] = field(default_factory=list)
 
-    async def Export(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def Export(self, request: Any, context: Any) -> Any:
         self.requests.append(request)
         return {
             "ExportTraceServiceRequest": trace_service_pb2.ExportTraceServiceResponse,

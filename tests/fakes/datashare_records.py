@@ -157,14 +157,14 @@ class Datashare:
         """Submit one batch."""
         set_caller(Caller(by, "PROVIDER"))
         request = records_pb2.SubmitRecordsRequest(records=records, historical=historical)
-        return (await self.servicer.SubmitRecords(request, None)).ack  # type: ignore[arg-type]
+        return (await self.servicer.SubmitRecords(request, None)).ack  # type: ignore[arg-type]  # the servicer does not use the context
 
     async def push(
         self, by: str, *messages: records_pb2.PushRecordsRequest
     ) -> list[records_pb2.PushRecordsResponse]:
         """Open a stream, send the messages, and return every answer."""
         set_caller(Caller(by, "PROVIDER"))
-        answers = self.servicer.PushRecords(_stream(messages), None)  # type: ignore[arg-type]
+        answers = self.servicer.PushRecords(_stream(messages), None)  # type: ignore[arg-type]  # the servicer does not use the context
         return [answer async for answer in answers]
 
     async def subject_id(self, uscc: str = USCC) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 from services.datashare.access.app import FetchSummaries, Item, ListAccesses
 from services.datashare.access.domain import Access, Channel, Fetch, Released, Rules
@@ -107,15 +108,15 @@ class World:
         self._requests += 1
         return RequestKey(who.participant_id, request_id or f"auto_{self._requests}", fingerprint)
 
-    async def requested(self, **terms: object) -> Consent:
+    async def requested(self, **terms: Any) -> Consent:
         return await self.consents.request(
             caller(BANK),
             self.key(caller(BANK)),
             SubjectName(uscc=USCC),
-            replace(TERMS, **terms),  # type: ignore[arg-type]
+            replace(TERMS, **terms),
         )
 
-    async def granted(self, **terms: object) -> Consent:
+    async def granted(self, **terms: Any) -> Consent:
         consent = await self.requested(**terms)
         return await self.consents.grant(
             caller(FIRM), self.key(caller(FIRM)), consent.core.consent_id, consent.sha256, ()
@@ -126,7 +127,7 @@ class World:
             who, self.key(who), consent.core.consent_id, action, "because"
         )
 
-    def item(self, consent: Consent | None, **changes: object) -> Item:
+    def item(self, consent: Consent | None, **changes: Any) -> Item:
         self._requests += 1
         fetch = Fetch(
             request_id=f"fetch_{self._requests}",
@@ -135,7 +136,7 @@ class World:
             consent_id=consent.core.consent_id if consent else "",
             purpose="credit_application",
         )
-        return Item(caller(BANK), replace(fetch, **changes))  # type: ignore[arg-type]
+        return Item(caller(BANK), replace(fetch, **changes))
 
     async def fetched(self, *items: Item) -> list[Released | PuhuiError]:
         return await self.fetch(items, Channel.SCORING)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ def consent(number: int, subject_id: str = "sub_1", recipient_id: str = "par_2")
     return request(Core(f"con_{number}", subject_id, recipient_id, terms), NOW)
 
 
-def access(number: int, **changes: object) -> tuple[Access, Leaf]:
+def access(number: int, **changes: Any) -> tuple[Access, Leaf]:
     made = Access(
         access_id=f"acc_{number:02}",
         subject_id="sub_1",
@@ -67,7 +68,7 @@ def access(number: int, **changes: object) -> tuple[Access, Leaf]:
         file_reference="F-1",
     )
     leaf = Leaf(f"leaf_{number:02}", NOW, LeafKind.ACCESS, b"s" * 16, bytes([number]) * 32)
-    return replace(made, **changes), leaf  # type: ignore[arg-type]
+    return replace(made, **changes), leaf
 
 
 async def add_people(stored: Stored) -> None:

@@ -58,7 +58,7 @@ async def test_resolving_over_the_wire(datashare: Datashare) -> None:
 
     async def resolve(uscc: str) -> str:
         request = subjects_pb2.ResolveSubjectRequest(uscc=uscc)
-        return (await servicer.ResolveSubject(request, None)).subject_id  # type: ignore[arg-type]
+        return (await servicer.ResolveSubject(request, None)).subject_id  # type: ignore[arg-type]  # the servicer does not use the context
 
     with pytest.raises(NotFoundError) as unknown:
         await resolve(USCC)

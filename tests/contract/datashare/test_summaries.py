@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -134,7 +135,7 @@ async def test_the_latest_value_is_by_time_of_statement_not_of_arrival(
 
 
 async def test_a_largest_value_goes_down_when_it_is_taken_back(datashare: Datashare) -> None:
-    def insured(name: str, headcount: int, version: int = 1) -> object:
+    def insured(name: str, headcount: int, version: int = 1) -> Any:
         payload = payloads_pb2.SocialInsurance(headcount=headcount, overdue=money(headcount))
         return record(
             name, record_type="social_insurance", social_insurance=payload, version=version
@@ -142,13 +143,13 @@ async def test_a_largest_value_goes_down_when_it_is_taken_back(datashare: Datash
 
     rows = [insured("a", 50), insured("b", 20), insured("a", 30, 2)]
     for row in rows:
-        await datashare.submit("par_social_insurance", row)  # type: ignore[arg-type]
+        await datashare.submit("par_social_insurance", row)
     (series,) = await datashare.read("social_insurance")
     assert table(series) == {202401: {"headcount": 30, "overdue": 30, "missed": 2}}
 
 
 async def test_attributes_are_the_latest(datashare: Datashare) -> None:
-    def registered(name: str, on: str, **fields: str) -> object:
+    def registered(name: str, on: str, **fields: str) -> Any:
         payload = payloads_pb2.Registration(
             name="A", founded=day("2015-03-01"), status="active", capital=money(5), **fields
         )
@@ -157,7 +158,7 @@ async def test_attributes_are_the_latest(datashare: Datashare) -> None:
     latest = registered("b", "2020-01-01", industry="I65")
     first = registered("a", "2015-03-01", industry="C39", firm_kind="limited")
     for row in (latest, first):
-        await datashare.submit("par_market_regulator", row)  # type: ignore[arg-type]
+        await datashare.submit("par_market_regulator", row)
     (series,) = await datashare.read("registration", first=202001)
     assert [(item.name, item.value) for item in series.attributes] == [
         ("firm_kind", "limited"),
@@ -395,8 +396,8 @@ async def test_types_of_which_other_providers_have_records(datashare: Datashare)
         NOW,
     )
 
-    async def left_out(**changes: object) -> frozenset[str]:
-        query = replace(asked, **changes)  # type: ignore[arg-type]
+    async def left_out(**changes: Any) -> frozenset[str]:
+        query = replace(asked, **changes)
         found = await datashare.find(query)
         assert query.provider_ids is None or all(
             series.provider_id in query.provider_ids for series in found.series

@@ -104,7 +104,7 @@ def test_a_retraction() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"side": "sideways"}, {"net": "abc"}, {"obtained_at": datetime(2024, 1, 1)}],  # noqa: DTZ001
+    [{"side": "sideways"}, {"net": "abc"}, {"obtained_at": datetime(2024, 1, 1)}],  # noqa: DTZ001 - a time without a zone is what is refused
 )
 def test_what_cannot_be_said(wrong: dict[str, Any]) -> None:
     arguments = {**HEAD, "number": "1", "side": "input", "net": 1, "tax": 0, "gross": 1, **wrong}

@@ -26,12 +26,12 @@ def test_what_is_not_an_amount(amount: str) -> None:
 
 def test_a_float_is_not_exact() -> None:
     with pytest.raises(TypeError, match="exact"):
-        values.to_money(0.1)  # type: ignore[arg-type]
+        values.to_money(0.1)  # type: ignore[arg-type]  # a wrong type is what is tested
 
 
 def test_times_need_a_zone() -> None:
     with pytest.raises(ValueError, match="zone"):
-        values.to_timestamp(datetime(2024, 1, 1))  # noqa: DTZ001
+        values.to_timestamp(datetime(2024, 1, 1))  # noqa: DTZ001 - a time without a zone is what is refused
     beijing = datetime(2024, 1, 1, 8, tzinfo=timezone(timedelta(hours=8)))
     assert values.from_timestamp(values.to_timestamp(beijing)) == datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -49,5 +49,5 @@ def test_a_subject_has_one_name(names: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("module", [puhui_client, client, records, values])
 def test_examples_run(module: object) -> None:
-    result = doctest.testmod(module, raise_on_error=True)  # type: ignore[arg-type]
+    result = doctest.testmod(module, raise_on_error=True)  # type: ignore[arg-type]  # a wrong type is what is tested
     assert result.attempted

@@ -9,7 +9,7 @@ from services.datashare.access.app import Item
 from services.datashare.access.domain import Access, CoverageState, Outcome, Released, content
 from services.datashare.consent.domain import Action, Period
 from services.datashare.log.domain import LeafKind, canonical, leaf_hash
-from services.datashare.participants.domain import Standing
+from services.datashare.participants.domain import Participant, Standing
 from services.kit.errors import PermissionDeniedError, PuhuiError
 from services.kit.identity import Caller
 from tests.fakes.datashare_world import BANK, FIRM, NOW, OTHER, RIVAL, TERMS, World, caller
@@ -298,8 +298,8 @@ class TestList:
         rivals = world.item(None, subject_id="sub_0002")
         await world.fetched(item, open_one, rivals)
 
-        async def listed(who: object, subject_id: str = "") -> list[tuple[str, str]]:
-            found, _ = await world.accesses(caller(who), subject_id, "", 10)  # type: ignore[arg-type]
+        async def listed(who: Participant, subject_id: str = "") -> list[tuple[str, str]]:
+            found, _ = await world.accesses(caller(who), subject_id, "", 10)
             return [(one.access.subject_id, one.recipient_name) for one in found]
 
         assert await listed(FIRM) == [("sub_0001", "B bank"), ("sub_0001", "A bank")]

@@ -126,7 +126,7 @@ async def test_listing_in_pages(catalogue: Catalogue) -> None:
     for _ in range(3):
         page = await servicer.ListRecordTypes(
             catalogue_pb2.ListRecordTypesRequest(page_size=4, page_token=token),
-            None,  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]  # the servicer does not use the context
         )
         names += [item.record_type for item in page.types]
         token = page.next_page_token
@@ -138,11 +138,11 @@ async def test_a_policy_over_the_wire(catalogue: Catalogue) -> None:
     servicer = CatalogueServicer(catalogue)
     answer = await servicer.GetRecordType(
         catalogue_pb2.GetRecordTypeRequest(record_type="tax_filing"),
-        None,  # type: ignore[arg-type]
+        None,  # type: ignore[arg-type]  # the servicer does not use the context
     )
     assert answer.type.sharing_mode == catalogue_pb2.SHARING_MODE_STANDING
     assert answer.type.measures[-1].name == "grade"
     grades = next(codes for codes in answer.type.code_lists if codes.field == "grade")
     assert [code.code for code in grades.codes] == ["A", "B", "M", "C", "D"]
-    purposes = await servicer.ListPurposes(catalogue_pb2.ListPurposesRequest(), None)  # type: ignore[arg-type]
+    purposes = await servicer.ListPurposes(catalogue_pb2.ListPurposesRequest(), None)  # type: ignore[arg-type]  # the servicer does not use the context
     assert [item.max_content_level for item in purposes.purposes] == [3, 2, 2]

@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import rfc8785
@@ -54,8 +54,8 @@ WANTED = Wanted(
 )
 
 
-def active(**changes: object) -> Consent:
-    consent = request(replace(CORE, terms=replace(TERMS, **changes)), NOW)  # type: ignore[arg-type]
+def active(**changes: Any) -> Consent:
+    consent = request(replace(CORE, terms=replace(TERMS, **changes)), NOW)
     return advance(consent, Action.GRANT, NOW)
 
 
@@ -237,7 +237,8 @@ class TestCheck:
             consent = replace(consent, state=state[0])
         wanted = WANTED
         if "party" in faults:
-            wanted = replace(wanted, **{"subject_id" if by_subject else "recipient_id": "other"})  # type: ignore[arg-type]
+            other: dict[str, Any] = {"subject_id" if by_subject else "recipient_id": "other"}
+            wanted = replace(wanted, **other)
         if "purpose" in faults:
             wanted = replace(wanted, purpose="portfolio_review")
         if "type" in faults:

@@ -18,6 +18,7 @@ from services.kit.errors import (
     PermissionDeniedError,
     UnauthenticatedError,
 )
+from services.kit.identity import Caller
 from services.kit.ids import SequentialIds
 from tests.fakes.datashare_world import BANK, FIRM, OPERATOR, USCC, World, caller
 
@@ -111,8 +112,8 @@ class TestList:
         for registration in (A_BANK, A_FIRM, Registration(Role.PROVIDER, "Tax", "tax")):
             await directory.register(key(), registration)
 
-        async def roles(who: object, role: Role | None = None) -> list[str]:
-            found, _ = await directory.list(who, role, "", 10)  # type: ignore[arg-type]
+        async def roles(who: Caller, role: Role | None = None) -> list[str]:
+            found, _ = await directory.list(who, role, "", 10)
             return [participant.role for participant in found]
 
         assert await roles(OPERATOR) == ["BANK", "FIRM", "PROVIDER"]

@@ -64,7 +64,7 @@ class Recorded:
 
     def __init__(self, ratio: float = 1.0) -> None:
         self.spans = InMemorySpanExporter()
-        self.logs = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
+        self.logs = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]  # the exporter has no types
         self.telemetry = Telemetry("x", sample_ratio=ratio, spans=self.spans, logs=self.logs)
 
     async def finished(self) -> dict[str, Any]:
@@ -272,7 +272,7 @@ class Collector:
     def __init__(self) -> None:
         self.received: dict[str, Any] = {}
 
-    def Export(self, request: Any, _context: Any) -> Any:  # noqa: N802
+    def Export(self, request: Any, _context: Any) -> Any:
         self.received[type(request).__name__] = request
         return answers[type(request).__name__]()
 

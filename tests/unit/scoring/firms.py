@@ -116,7 +116,7 @@ def risky_firm(chance: random.Random, last: int) -> tuple[FirmSummary, int]:
             f"{side}_top5": [chance.randrange(600_000, 1_000_000)] * len(amounts),
             f"{side}_hhi": [chance.randrange(50_000, 500_000)] * len(amounts),
             f"{side}_churn": [chance.randrange(0, 900_000)] * len(amounts),
-        }  # fmt: skip
+        }  # fmt: skip  # a table, line by line
     headcount = [max(1, round(20 - risk * at / 6)) for at in range(30)]
     missed = [int(chance.random() < 0.05 + 0.1 * (risk > 0.8)) for _ in range(30)]
     late = [int(chance.random() < 0.1 + 0.15 * (risk > 0.5)) for _ in range(30)]

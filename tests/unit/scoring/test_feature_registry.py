@@ -120,7 +120,7 @@ def test_a_firm_that_a_complete_register_does_not_know_has_none() -> None:
     )
     values = values_of(summary)
     for name in ("ip_class1", "tech_titles", "defendant_24m", "defendant_amount_to_sales",
-                 "grants_24m", "rd_intensity"):  # fmt: skip
+                 "grants_24m", "rd_intensity"):  # fmt: skip  # a table, line by line
         assert values[name] == 0, name
 
 

@@ -159,7 +159,7 @@ class TestTechnology:
         it = series(
             "tech_status", 202201, high_tech_valid_to=[DAY], tech_sme_valid_to=[DAY - 1],
             specialised_valid_to=[DAY + 300],
-        )  # fmt: skip
+        )  # fmt: skip  # a table, line by line
         assert value("tech_titles", it) == 2
 
     def test_research(self) -> None:

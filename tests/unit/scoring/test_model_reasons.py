@@ -144,7 +144,7 @@ def golden_vector() -> FeatureVector:
         name: Coverage.NOT_CONSENTED
         for name in NAMES
         if name.startswith("credit_")
-    }  # fmt: skip
+    }  # fmt: skip  # a table, line by line
     return FeatureVector(
         tuple(math.nan if missing.get(name) else values.get(name, 0.0) for name in NAMES),
         tuple(missing.get(name) for name in NAMES),
