@@ -171,6 +171,8 @@ def _not_suppliable(types: Mapping[str, RecordType], name: str) -> RowProblem:
 def _subject(ref: Any) -> tuple[str, str]:
     code = ref.uscc
     if not code:
+        if not ref.subject_id:
+            raise RowProblem("FIELD_INVALID", "subject", "missing: say whom the record is about")
         return "", ref.subject_id
     try:
         return _checked_uscc(code), ""

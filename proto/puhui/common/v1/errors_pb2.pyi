@@ -63,6 +63,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """More than 1,000 rows in a batch, or a message over the size limit."""
     ERROR_REASON_DELIVERY_MISMATCH: _ErrorReason.ValueType  # 34
     """The delivery's batch with this sequence came with other rows before."""
+    ERROR_REASON_SIGNATURE_MISSING: _ErrorReason.ValueType  # 35
+    """The provider has a signing key and the batch carries no signature."""
+    ERROR_REASON_SIGNATURE_INVALID: _ErrorReason.ValueType  # 36
+    """The batch's signature is not one by a valid key of the provider over these rows."""
+    ERROR_REASON_DELIVERY_CLOSED: _ErrorReason.ValueType  # 37
+    """The delivery was closed; later rows need another delivery_id."""
+    ERROR_REASON_SUBJECT_ERASED: _ErrorReason.ValueType  # 38
+    """The subject was erased."""
+    ERROR_REASON_PLAN_STALE: _ErrorReason.ValueType  # 39
+    """What is due has changed since the plan was made."""
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 29
     """The caller's deadline passed, or is missing and the default passed."""
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 30
@@ -106,6 +116,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The version is not the latest one plus one."""
     ERROR_REASON_BACKFILL_NOT_ALLOWED: _ErrorReason.ValueType  # 53
     """The provider is not marked as one whose source is historical."""
+    ERROR_REASON_FORBIDDEN_CONTENT: _ErrorReason.ValueType  # 54
+    """The law forbids to collect this (征信业管理条例 第十四条 第一款): religion, genes, fingerprints,
+    blood type, illness.
+    """
+    ERROR_REASON_PERSON_CONSENT_REQUIRED: _ErrorReason.ValueType  # 55
+    """About a person's income, deposits, securities, commercial insurance, real estate or tax, without
+    the reference of that person's written consent.
+    """
     ERROR_REASON_CONSENT_REQUIRED: _ErrorReason.ValueType  # 60
     """Consent (FAILED_PRECONDITION, PERMISSION_DENIED).
 
@@ -188,6 +206,16 @@ ERROR_REASON_BATCH_TOO_LARGE: ErrorReason.ValueType  # 28
 """More than 1,000 rows in a batch, or a message over the size limit."""
 ERROR_REASON_DELIVERY_MISMATCH: ErrorReason.ValueType  # 34
 """The delivery's batch with this sequence came with other rows before."""
+ERROR_REASON_SIGNATURE_MISSING: ErrorReason.ValueType  # 35
+"""The provider has a signing key and the batch carries no signature."""
+ERROR_REASON_SIGNATURE_INVALID: ErrorReason.ValueType  # 36
+"""The batch's signature is not one by a valid key of the provider over these rows."""
+ERROR_REASON_DELIVERY_CLOSED: ErrorReason.ValueType  # 37
+"""The delivery was closed; later rows need another delivery_id."""
+ERROR_REASON_SUBJECT_ERASED: ErrorReason.ValueType  # 38
+"""The subject was erased."""
+ERROR_REASON_PLAN_STALE: ErrorReason.ValueType  # 39
+"""What is due has changed since the plan was made."""
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 29
 """The caller's deadline passed, or is missing and the default passed."""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 30
@@ -231,6 +259,14 @@ ERROR_REASON_VERSION_OUT_OF_ORDER: ErrorReason.ValueType  # 52
 """The version is not the latest one plus one."""
 ERROR_REASON_BACKFILL_NOT_ALLOWED: ErrorReason.ValueType  # 53
 """The provider is not marked as one whose source is historical."""
+ERROR_REASON_FORBIDDEN_CONTENT: ErrorReason.ValueType  # 54
+"""The law forbids to collect this (征信业管理条例 第十四条 第一款): religion, genes, fingerprints,
+blood type, illness.
+"""
+ERROR_REASON_PERSON_CONSENT_REQUIRED: ErrorReason.ValueType  # 55
+"""About a person's income, deposits, securities, commercial insurance, real estate or tax, without
+the reference of that person's written consent.
+"""
 ERROR_REASON_CONSENT_REQUIRED: ErrorReason.ValueType  # 60
 """Consent (FAILED_PRECONDITION, PERMISSION_DENIED).
 

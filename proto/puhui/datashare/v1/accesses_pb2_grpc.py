@@ -49,6 +49,11 @@ class AccessServiceStub:
                 request_serializer=puhui_dot_datashare_dot_v1_dot_accesses__pb2.ListAccessesRequest.SerializeToString,
                 response_deserializer=puhui_dot_datashare_dot_v1_dot_accesses__pb2.ListAccessesResponse.FromString,
                 _registered_method=True)
+        self.ListUses = channel.unary_unary(
+                '/puhui.datashare.v1.AccessService/ListUses',
+                request_serializer=puhui_dot_datashare_dot_v1_dot_accesses__pb2.ListUsesRequest.SerializeToString,
+                response_deserializer=puhui_dot_datashare_dot_v1_dot_accesses__pb2.ListUsesResponse.FromString,
+                _registered_method=True)
 
 
 class AccessServiceServicer:
@@ -77,6 +82,14 @@ class AccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListUses(self, request, context):
+        """How often what a provider supplied was used, by day, record type and purpose. Each release that
+        opened something of it counts once; who asked, and about whom, is not said.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccessServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +107,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.ListAccesses,
                     request_deserializer=puhui_dot_datashare_dot_v1_dot_accesses__pb2.ListAccessesRequest.FromString,
                     response_serializer=puhui_dot_datashare_dot_v1_dot_accesses__pb2.ListAccessesResponse.SerializeToString,
+            ),
+            'ListUses': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUses,
+                    request_deserializer=puhui_dot_datashare_dot_v1_dot_accesses__pb2.ListUsesRequest.FromString,
+                    response_serializer=puhui_dot_datashare_dot_v1_dot_accesses__pb2.ListUsesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -177,6 +195,33 @@ class AccessService:
             '/puhui.datashare.v1.AccessService/ListAccesses',
             puhui_dot_datashare_dot_v1_dot_accesses__pb2.ListAccessesRequest.SerializeToString,
             puhui_dot_datashare_dot_v1_dot_accesses__pb2.ListAccessesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/puhui.datashare.v1.AccessService/ListUses',
+            puhui_dot_datashare_dot_v1_dot_accesses__pb2.ListUsesRequest.SerializeToString,
+            puhui_dot_datashare_dot_v1_dot_accesses__pb2.ListUsesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,10 @@ class AccessServiceStub:
     """Who looked, when, for what purpose, under which consent, with which result; newest first. A firm
     sees all accesses to its data, a bank its own.
     """
+    ListUses: _grpc.UnaryUnaryMultiCallable[_accesses_pb2.ListUsesRequest, _accesses_pb2.ListUsesResponse]
+    """How often what a provider supplied was used, by day, record type and purpose. Each release that
+    opened something of it counts once; who asked, and about whom, is not said.
+    """
 
 @_typing.type_check_only
 class AccessServiceAsyncStub(AccessServiceStub):
@@ -56,6 +60,10 @@ class AccessServiceAsyncStub(AccessServiceStub):
     ListAccesses: _aio.UnaryUnaryMultiCallable[_accesses_pb2.ListAccessesRequest, _accesses_pb2.ListAccessesResponse]  # type: ignore[assignment]
     """Who looked, when, for what purpose, under which consent, with which result; newest first. A firm
     sees all accesses to its data, a bank its own.
+    """
+    ListUses: _aio.UnaryUnaryMultiCallable[_accesses_pb2.ListUsesRequest, _accesses_pb2.ListUsesResponse]  # type: ignore[assignment]
+    """How often what a provider supplied was used, by day, record type and purpose. Each release that
+    opened something of it counts once; who asked, and about whom, is not said.
     """
 
 class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -85,6 +93,16 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_accesses_pb2.ListAccessesResponse, _abc.Awaitable[_accesses_pb2.ListAccessesResponse]]:
         """Who looked, when, for what purpose, under which consent, with which result; newest first. A firm
         sees all accesses to its data, a bank its own.
+        """
+
+    @_abc_1.abstractmethod
+    def ListUses(
+        self,
+        request: _accesses_pb2.ListUsesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accesses_pb2.ListUsesResponse, _abc.Awaitable[_accesses_pb2.ListUsesResponse]]:
+        """How often what a provider supplied was used, by day, record type and purpose. Each release that
+        opened something of it counts once; who asked, and about whom, is not said.
         """
 
 def add_AccessServiceServicer_to_server(servicer: AccessServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

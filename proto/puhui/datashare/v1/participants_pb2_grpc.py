@@ -59,6 +59,21 @@ class ParticipantServiceStub:
                 request_serializer=puhui_dot_datashare_dot_v1_dot_participants__pb2.SetStandingRequest.SerializeToString,
                 response_deserializer=puhui_dot_datashare_dot_v1_dot_participants__pb2.SetStandingResponse.FromString,
                 _registered_method=True)
+        self.RegisterSigningKey = channel.unary_unary(
+                '/puhui.datashare.v1.ParticipantService/RegisterSigningKey',
+                request_serializer=puhui_dot_datashare_dot_v1_dot_participants__pb2.RegisterSigningKeyRequest.SerializeToString,
+                response_deserializer=puhui_dot_datashare_dot_v1_dot_participants__pb2.RegisterSigningKeyResponse.FromString,
+                _registered_method=True)
+        self.RevokeSigningKey = channel.unary_unary(
+                '/puhui.datashare.v1.ParticipantService/RevokeSigningKey',
+                request_serializer=puhui_dot_datashare_dot_v1_dot_participants__pb2.RevokeSigningKeyRequest.SerializeToString,
+                response_deserializer=puhui_dot_datashare_dot_v1_dot_participants__pb2.RevokeSigningKeyResponse.FromString,
+                _registered_method=True)
+        self.ListSigningKeys = channel.unary_unary(
+                '/puhui.datashare.v1.ParticipantService/ListSigningKeys',
+                request_serializer=puhui_dot_datashare_dot_v1_dot_participants__pb2.ListSigningKeysRequest.SerializeToString,
+                response_deserializer=puhui_dot_datashare_dot_v1_dot_participants__pb2.ListSigningKeysResponse.FromString,
+                _registered_method=True)
         self.VerifyKey = channel.unary_unary(
                 '/puhui.datashare.v1.ParticipantService/VerifyKey',
                 request_serializer=puhui_dot_datashare_dot_v1_dot_participants__pb2.VerifyKeyRequest.SerializeToString,
@@ -103,6 +118,28 @@ class ParticipantServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RegisterSigningKey(self, request, context):
+        """Registers a key that a provider signs its batches with. From then on its unsigned batches are
+        refused. Several may be valid at a time, so that a provider can change over.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeSigningKey(self, request, context):
+        """Signatures by a revoked key are refused from then on; evidence under it is kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSigningKeys(self, request, context):
+        """Of a provider to itself, of everybody to the operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def VerifyKey(self, request, context):
         """Whose key this is. Fails with CREDENTIALS_INVALID, whatever is wrong with it, or with
         PARTICIPANT_SUSPENDED.
@@ -138,6 +175,21 @@ def add_ParticipantServiceServicer_to_server(servicer, server):
                     servicer.SetStanding,
                     request_deserializer=puhui_dot_datashare_dot_v1_dot_participants__pb2.SetStandingRequest.FromString,
                     response_serializer=puhui_dot_datashare_dot_v1_dot_participants__pb2.SetStandingResponse.SerializeToString,
+            ),
+            'RegisterSigningKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegisterSigningKey,
+                    request_deserializer=puhui_dot_datashare_dot_v1_dot_participants__pb2.RegisterSigningKeyRequest.FromString,
+                    response_serializer=puhui_dot_datashare_dot_v1_dot_participants__pb2.RegisterSigningKeyResponse.SerializeToString,
+            ),
+            'RevokeSigningKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeSigningKey,
+                    request_deserializer=puhui_dot_datashare_dot_v1_dot_participants__pb2.RevokeSigningKeyRequest.FromString,
+                    response_serializer=puhui_dot_datashare_dot_v1_dot_participants__pb2.RevokeSigningKeyResponse.SerializeToString,
+            ),
+            'ListSigningKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSigningKeys,
+                    request_deserializer=puhui_dot_datashare_dot_v1_dot_participants__pb2.ListSigningKeysRequest.FromString,
+                    response_serializer=puhui_dot_datashare_dot_v1_dot_participants__pb2.ListSigningKeysResponse.SerializeToString,
             ),
             'VerifyKey': grpc.unary_unary_rpc_method_handler(
                     servicer.VerifyKey,
@@ -280,6 +332,87 @@ class ParticipantService:
             '/puhui.datashare.v1.ParticipantService/SetStanding',
             puhui_dot_datashare_dot_v1_dot_participants__pb2.SetStandingRequest.SerializeToString,
             puhui_dot_datashare_dot_v1_dot_participants__pb2.SetStandingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterSigningKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/puhui.datashare.v1.ParticipantService/RegisterSigningKey',
+            puhui_dot_datashare_dot_v1_dot_participants__pb2.RegisterSigningKeyRequest.SerializeToString,
+            puhui_dot_datashare_dot_v1_dot_participants__pb2.RegisterSigningKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeSigningKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/puhui.datashare.v1.ParticipantService/RevokeSigningKey',
+            puhui_dot_datashare_dot_v1_dot_participants__pb2.RevokeSigningKeyRequest.SerializeToString,
+            puhui_dot_datashare_dot_v1_dot_participants__pb2.RevokeSigningKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSigningKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/puhui.datashare.v1.ParticipantService/ListSigningKeys',
+            puhui_dot_datashare_dot_v1_dot_participants__pb2.ListSigningKeysRequest.SerializeToString,
+            puhui_dot_datashare_dot_v1_dot_participants__pb2.ListSigningKeysResponse.FromString,
             options,
             channel_credentials,
             insecure,

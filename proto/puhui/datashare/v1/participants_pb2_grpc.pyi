@@ -41,6 +41,14 @@ class ParticipantServiceStub:
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_participants_pb2.RevokeKeyRequest, _participants_pb2.RevokeKeyResponse]
     SetStanding: _grpc.UnaryUnaryMultiCallable[_participants_pb2.SetStandingRequest, _participants_pb2.SetStandingResponse]
     """Suspends a participant or reinstates it; acts at once on every fetch."""
+    RegisterSigningKey: _grpc.UnaryUnaryMultiCallable[_participants_pb2.RegisterSigningKeyRequest, _participants_pb2.RegisterSigningKeyResponse]
+    """Registers a key that a provider signs its batches with. From then on its unsigned batches are
+    refused. Several may be valid at a time, so that a provider can change over.
+    """
+    RevokeSigningKey: _grpc.UnaryUnaryMultiCallable[_participants_pb2.RevokeSigningKeyRequest, _participants_pb2.RevokeSigningKeyResponse]
+    """Signatures by a revoked key are refused from then on; evidence under it is kept."""
+    ListSigningKeys: _grpc.UnaryUnaryMultiCallable[_participants_pb2.ListSigningKeysRequest, _participants_pb2.ListSigningKeysResponse]
+    """Of a provider to itself, of everybody to the operator."""
     VerifyKey: _grpc.UnaryUnaryMultiCallable[_participants_pb2.VerifyKeyRequest, _participants_pb2.VerifyKeyResponse]
     """Whose key this is. Fails with CREDENTIALS_INVALID, whatever is wrong with it, or with
     PARTICIPANT_SUSPENDED.
@@ -59,6 +67,14 @@ class ParticipantServiceAsyncStub(ParticipantServiceStub):
     RevokeKey: _aio.UnaryUnaryMultiCallable[_participants_pb2.RevokeKeyRequest, _participants_pb2.RevokeKeyResponse]  # type: ignore[assignment]
     SetStanding: _aio.UnaryUnaryMultiCallable[_participants_pb2.SetStandingRequest, _participants_pb2.SetStandingResponse]  # type: ignore[assignment]
     """Suspends a participant or reinstates it; acts at once on every fetch."""
+    RegisterSigningKey: _aio.UnaryUnaryMultiCallable[_participants_pb2.RegisterSigningKeyRequest, _participants_pb2.RegisterSigningKeyResponse]  # type: ignore[assignment]
+    """Registers a key that a provider signs its batches with. From then on its unsigned batches are
+    refused. Several may be valid at a time, so that a provider can change over.
+    """
+    RevokeSigningKey: _aio.UnaryUnaryMultiCallable[_participants_pb2.RevokeSigningKeyRequest, _participants_pb2.RevokeSigningKeyResponse]  # type: ignore[assignment]
+    """Signatures by a revoked key are refused from then on; evidence under it is kept."""
+    ListSigningKeys: _aio.UnaryUnaryMultiCallable[_participants_pb2.ListSigningKeysRequest, _participants_pb2.ListSigningKeysResponse]  # type: ignore[assignment]
+    """Of a provider to itself, of everybody to the operator."""
     VerifyKey: _aio.UnaryUnaryMultiCallable[_participants_pb2.VerifyKeyRequest, _participants_pb2.VerifyKeyResponse]  # type: ignore[assignment]
     """Whose key this is. Fails with CREDENTIALS_INVALID, whatever is wrong with it, or with
     PARTICIPANT_SUSPENDED.
@@ -104,6 +120,32 @@ class ParticipantServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_participants_pb2.SetStandingResponse, _abc.Awaitable[_participants_pb2.SetStandingResponse]]:
         """Suspends a participant or reinstates it; acts at once on every fetch."""
+
+    @_abc_1.abstractmethod
+    def RegisterSigningKey(
+        self,
+        request: _participants_pb2.RegisterSigningKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_participants_pb2.RegisterSigningKeyResponse, _abc.Awaitable[_participants_pb2.RegisterSigningKeyResponse]]:
+        """Registers a key that a provider signs its batches with. From then on its unsigned batches are
+        refused. Several may be valid at a time, so that a provider can change over.
+        """
+
+    @_abc_1.abstractmethod
+    def RevokeSigningKey(
+        self,
+        request: _participants_pb2.RevokeSigningKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_participants_pb2.RevokeSigningKeyResponse, _abc.Awaitable[_participants_pb2.RevokeSigningKeyResponse]]:
+        """Signatures by a revoked key are refused from then on; evidence under it is kept."""
+
+    @_abc_1.abstractmethod
+    def ListSigningKeys(
+        self,
+        request: _participants_pb2.ListSigningKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_participants_pb2.ListSigningKeysResponse, _abc.Awaitable[_participants_pb2.ListSigningKeysResponse]]:
+        """Of a provider to itself, of everybody to the operator."""
 
     @_abc_1.abstractmethod
     def VerifyKey(

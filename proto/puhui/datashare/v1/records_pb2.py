@@ -31,7 +31,7 @@ from puhui.common.v1 import types_pb2 as puhui_dot_common_dot_v1_dot_types__pb2
 from puhui.datashare.v1 import payloads_pb2 as puhui_dot_datashare_dot_v1_dot_payloads__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n puhui/datashare/v1/records.proto\x12\x12puhui.datashare.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16google/type/date.proto\x1a\x1cpuhui/common/v1/access.proto\x1a\x1bpuhui/common/v1/types.proto\x1a!puhui/datashare/v1/payloads.proto\"\xf8\x07\n\x06Record\x12&\n\x12provider_record_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x34\n\x07subject\x18\x02 \x01(\x0b\x32\x1b.puhui.common.v1.SubjectRefB\x06\xbaH\x03\xc8\x01\x01\x12\x1e\n\x0brecord_type\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12!\n\x04\x64\x61te\x18\x04 \x01(\x0b\x32\x11.google.type.DateH\x00\x12-\n\x06period\x18\x05 \x01(\x0b\x32\x1b.puhui.common.v1.DatePeriodH\x00\x12\x37\n\x0bobtained_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01\x12\x1a\n\x07version\x18\x07 \x01(\rB\t\xbaH\x06*\x04\x18\xc0\x84=\x12:\n\x06status\x18\x08 \x01(\x0e\x32 .puhui.datashare.v1.RecordStatusB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12!\n\x0eschema_version\x18\t \x01(\rB\t\xbaH\x06*\x04\x18\xc0\x84=\x12/\n\x0brecorded_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08known_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x0cregistration\x18\x14 \x01(\x0b\x32 .puhui.datashare.v1.RegistrationH\x01\x12\x35\n\x0bvat_invoice\x18\x15 \x01(\x0b\x32\x1e.puhui.datashare.v1.VatInvoiceH\x01\x12\x33\n\ntax_filing\x18\x16 \x01(\x0b\x32\x1d.puhui.datashare.v1.TaxFilingH\x01\x12?\n\x10social_insurance\x18\x17 \x01(\x0b\x32#.puhui.datashare.v1.SocialInsuranceH\x01\x12/\n\x08ip_right\x18\x18 \x01(\x0b\x32\x1b.puhui.datashare.v1.IpRightH\x01\x12\x35\n\x0btech_status\x18\x19 \x01(\x0b\x32\x1e.puhui.datashare.v1.TechStatusH\x01\x12\x33\n\ncourt_case\x18\x1a \x01(\x0b\x32\x1d.puhui.datashare.v1.CourtCaseH\x01\x12=\n\x0f\x63redit_facility\x18\x1b \x01(\x0b\x32\".puhui.datashare.v1.CreditFacilityH\x01\x12*\n\x05grant\x18\x1c \x01(\x0b\x32\x19.puhui.datashare.v1.GrantH\x01\x42\x11\n\x08occurred\x12\x05\xbaH\x02\x08\x01\x42\t\n\x07payload\"\x85\x01\n\x12PushRecordsRequest\x12\x30\n\x06header\x18\x01 \x01(\x0b\x32\x1e.puhui.datashare.v1.PushHeaderH\x00\x12.\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1d.puhui.datashare.v1.PushBatchH\x00\x42\r\n\x04part\x12\x05\xbaH\x02\x08\x01\"@\n\nPushHeader\x12\x1e\n\x0b\x64\x65livery_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x12\n\nhistorical\x18\x02 \x01(\x08\"[\n\tPushBatch\x12\x19\n\x08sequence\x18\x01 \x01(\x04\x42\x07\xbaH\x04\x32\x02 \x00\x12\x33\n\x07records\x18\x02 \x03(\x0b\x32\x1a.puhui.datashare.v1.RecordB\x06\xbaH\x03\xd8\x01\x03\"y\n\x13PushRecordsResponse\x12.\n\x05ready\x18\x01 \x01(\x0b\x32\x1d.puhui.datashare.v1.PushReadyH\x00\x12*\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x1b.puhui.datashare.v1.PushAckH\x00\x42\x06\n\x04part\"f\n\tPushReady\x12\x15\n\rlast_sequence\x18\x01 \x01(\x04\x12-\n\x08last_ack\x18\x02 \x01(\x0b\x32\x1b.puhui.datashare.v1.PushAck\x12\x13\n\x0blast_sha256\x18\x03 \x01(\x0c\"w\n\x07PushAck\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x03(\r\x12\x12\n\nduplicates\x18\x03 \x03(\r\x12\x34\n\nrejections\x18\x04 \x03(\x0b\x32 .puhui.datashare.v1.RowRejection\"K\n\x0cRowRejection\x12\x0b\n\x03row\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\"_\n\x14SubmitRecordsRequest\x12\x33\n\x07records\x18\x01 \x03(\x0b\x32\x1a.puhui.datashare.v1.RecordB\x06\xbaH\x03\xd8\x01\x03\x12\x12\n\nhistorical\x18\x02 \x01(\x08\"A\n\x15SubmitRecordsResponse\x12(\n\x03\x61\x63k\x18\x01 \x01(\x0b\x32\x1b.puhui.datashare.v1.PushAck*d\n\x0cRecordStatus\x12\x1d\n\x19RECORD_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14RECORD_STATUS_ACTIVE\x10\x01\x12\x1b\n\x17RECORD_STATUS_RETRACTED\x10\x02\x32\x89\x02\n\rRecordService\x12k\n\x0bPushRecords\x12&.puhui.datashare.v1.PushRecordsRequest\x1a\'.puhui.datashare.v1.PushRecordsResponse\"\x07\xca\xf3\x18\x03\n\x01\x01(\x01\x30\x01\x12\x8a\x01\n\rSubmitRecords\x12(.puhui.datashare.v1.SubmitRecordsRequest\x1a).puhui.datashare.v1.SubmitRecordsResponse\"$\xca\xf3\x18\x03\n\x01\x01\x82\xd3\xe4\x93\x02\x17\"\x12/v1/records:submit:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n puhui/datashare/v1/records.proto\x12\x12puhui.datashare.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16google/type/date.proto\x1a\x1cpuhui/common/v1/access.proto\x1a\x1bpuhui/common/v1/types.proto\x1a!puhui/datashare/v1/payloads.proto\"\xed\x08\n\x06Record\x12&\n\x12provider_record_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12,\n\x07subject\x18\x02 \x01(\x0b\x32\x1b.puhui.common.v1.SubjectRef\x12\x1e\n\x0brecord_type\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12!\n\x04\x64\x61te\x18\x04 \x01(\x0b\x32\x11.google.type.DateH\x00\x12-\n\x06period\x18\x05 \x01(\x0b\x32\x1b.puhui.common.v1.DatePeriodH\x00\x12\x37\n\x0bobtained_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01\x12\x1a\n\x07version\x18\x07 \x01(\rB\t\xbaH\x06*\x04\x18\xc0\x84=\x12:\n\x06status\x18\x08 \x01(\x0e\x32 .puhui.datashare.v1.RecordStatusB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12!\n\x0eschema_version\x18\t \x01(\rB\t\xbaH\x06*\x04\x18\xc0\x84=\x12/\n\x0brecorded_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08known_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x04hint\x18\x0c \x01(\x0b\x32\x1f.puhui.datashare.v1.SubjectHint\x12)\n\x18person_consent_reference\x18\r \x01(\tB\x07\xbaH\x04r\x02\x18@\x12!\n\x10notice_reference\x18\x0e \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x38\n\x0cregistration\x18\x14 \x01(\x0b\x32 .puhui.datashare.v1.RegistrationH\x01\x12\x35\n\x0bvat_invoice\x18\x15 \x01(\x0b\x32\x1e.puhui.datashare.v1.VatInvoiceH\x01\x12\x33\n\ntax_filing\x18\x16 \x01(\x0b\x32\x1d.puhui.datashare.v1.TaxFilingH\x01\x12?\n\x10social_insurance\x18\x17 \x01(\x0b\x32#.puhui.datashare.v1.SocialInsuranceH\x01\x12/\n\x08ip_right\x18\x18 \x01(\x0b\x32\x1b.puhui.datashare.v1.IpRightH\x01\x12\x35\n\x0btech_status\x18\x19 \x01(\x0b\x32\x1e.puhui.datashare.v1.TechStatusH\x01\x12\x33\n\ncourt_case\x18\x1a \x01(\x0b\x32\x1d.puhui.datashare.v1.CourtCaseH\x01\x12=\n\x0f\x63redit_facility\x18\x1b \x01(\x0b\x32\".puhui.datashare.v1.CreditFacilityH\x01\x12*\n\x05grant\x18\x1c \x01(\x0b\x32\x19.puhui.datashare.v1.GrantH\x01\x42\x11\n\x08occurred\x12\x05\xbaH\x02\x08\x01\x42\t\n\x07payload\"s\n\x0bSubjectHint\x12\x16\n\x04name\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12$\n\x13registration_number\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18 \x12&\n\x08\x64istrict\x18\x03 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^([0-9]{6})?$\"\xb5\x01\n\x12PushRecordsRequest\x12\x30\n\x06header\x18\x01 \x01(\x0b\x32\x1e.puhui.datashare.v1.PushHeaderH\x00\x12.\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1d.puhui.datashare.v1.PushBatchH\x00\x12.\n\x05\x63lose\x18\x03 \x01(\x0b\x32\x1d.puhui.datashare.v1.PushCloseH\x00\x42\r\n\x04part\x12\x05\xbaH\x02\x08\x01\"@\n\nPushHeader\x12\x1e\n\x0b\x64\x65livery_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x12\n\nhistorical\x18\x02 \x01(\x08\"r\n\tPushBatch\x12\x19\n\x08sequence\x18\x01 \x01(\x04\x42\x07\xbaH\x04\x32\x02 \x00\x12\x33\n\x07records\x18\x02 \x03(\x0b\x32\x1a.puhui.datashare.v1.RecordB\x06\xbaH\x03\xd8\x01\x03\x12\x15\n\x03jws\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"V\n\tPushClose\x12\x0c\n\x04rows\x18\x01 \x01(\x04\x12;\n\x06totals\x18\x02 \x03(\x0b\x32 .puhui.datashare.v1.ControlTotalB\t\xbaH\x06\x92\x01\x03\x10\x90N\"c\n\x0c\x43ontrolTotal\x12\x1c\n\x0brecord_type\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1a\n\x05month\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xe8\x83=(\x00\x12\x0c\n\x04rows\x18\x03 \x01(\x04\x12\x0b\n\x03sum\x18\x04 \x01(\x12\"H\n\nPushClosed\x12:\n\x0ereconciliation\x18\x01 \x01(\x0b\x32\".puhui.datashare.v1.Reconciliation\"\xce\x02\n\x0eReconciliation\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x13\n\x0bprovider_id\x18\x02 \x01(\t\x12-\n\topened_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tclosed_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\trows_sent\x18\x05 \x01(\x04\x12\x15\n\rrows_received\x18\x06 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x07 \x01(\x04\x12\x12\n\nduplicates\x18\x08 \x01(\x04\x12\x0c\n\x04held\x18\t \x01(\x04\x12\x10\n\x08rejected\x18\n \x01(\x04\x12\x0e\n\x06\x61grees\x18\x0b \x01(\x08\x12\x34\n\x06totals\x18\x0c \x03(\x0b\x32$.puhui.datashare.v1.TotalsOfBothEnds\"\x88\x01\n\x10TotalsOfBothEnds\x12\x13\n\x0brecord_type\x18\x01 \x01(\t\x12\r\n\x05month\x18\x02 \x01(\x05\x12\x11\n\trows_sent\x18\x03 \x01(\x04\x12\x15\n\rrows_received\x18\x04 \x01(\x04\x12\x10\n\x08sum_sent\x18\x05 \x01(\x12\x12\x14\n\x0csum_received\x18\x06 \x01(\x12\"\xab\x01\n\x13PushRecordsResponse\x12.\n\x05ready\x18\x01 \x01(\x0b\x32\x1d.puhui.datashare.v1.PushReadyH\x00\x12*\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x1b.puhui.datashare.v1.PushAckH\x00\x12\x30\n\x06\x63losed\x18\x03 \x01(\x0b\x32\x1e.puhui.datashare.v1.PushClosedH\x00\x42\x06\n\x04part\"f\n\tPushReady\x12\x15\n\rlast_sequence\x18\x01 \x01(\x04\x12-\n\x08last_ack\x18\x02 \x01(\x0b\x32\x1b.puhui.datashare.v1.PushAck\x12\x13\n\x0blast_sha256\x18\x03 \x01(\x0c\"\xa2\x01\n\x07PushAck\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x03(\r\x12\x12\n\nduplicates\x18\x03 \x03(\r\x12\x34\n\nrejections\x18\x04 \x03(\x0b\x32 .puhui.datashare.v1.RowRejection\x12)\n\x04held\x18\x05 \x03(\x0b\x32\x1b.puhui.datashare.v1.RowHeld\")\n\x07RowHeld\x12\x0b\n\x03row\x18\x01 \x01(\r\x12\x11\n\treview_id\x18\x02 \x01(\t\"K\n\x0cRowRejection\x12\x0b\n\x03row\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\"v\n\x14SubmitRecordsRequest\x12\x33\n\x07records\x18\x01 \x03(\x0b\x32\x1a.puhui.datashare.v1.RecordB\x06\xbaH\x03\xd8\x01\x03\x12\x12\n\nhistorical\x18\x02 \x01(\x08\x12\x15\n\x03jws\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"A\n\x15SubmitRecordsResponse\x12(\n\x03\x61\x63k\x18\x01 \x01(\x0b\x32\x1b.puhui.datashare.v1.PushAck*d\n\x0cRecordStatus\x12\x1d\n\x19RECORD_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14RECORD_STATUS_ACTIVE\x10\x01\x12\x1b\n\x17RECORD_STATUS_RETRACTED\x10\x02\x32\x8b\x02\n\rRecordService\x12k\n\x0bPushRecords\x12&.puhui.datashare.v1.PushRecordsRequest\x1a\'.puhui.datashare.v1.PushRecordsResponse\"\x07\xca\xf3\x18\x03\n\x01\x01(\x01\x30\x01\x12\x8c\x01\n\rSubmitRecords\x12(.puhui.datashare.v1.SubmitRecordsRequest\x1a).puhui.datashare.v1.SubmitRecordsResponse\"&\xca\xf3\x18\x05\n\x03\x01\x02\x03\x82\xd3\xe4\x93\x02\x17\"\x12/v1/records:submit:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,8 +42,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECORD'].oneofs_by_name['occurred']._serialized_options = b'\272H\002\010\001'
   _globals['_RECORD'].fields_by_name['provider_record_id']._loaded_options = None
   _globals['_RECORD'].fields_by_name['provider_record_id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
-  _globals['_RECORD'].fields_by_name['subject']._loaded_options = None
-  _globals['_RECORD'].fields_by_name['subject']._serialized_options = b'\272H\003\310\001\001'
   _globals['_RECORD'].fields_by_name['record_type']._loaded_options = None
   _globals['_RECORD'].fields_by_name['record_type']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_RECORD'].fields_by_name['obtained_at']._loaded_options = None
@@ -54,6 +52,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECORD'].fields_by_name['status']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_RECORD'].fields_by_name['schema_version']._loaded_options = None
   _globals['_RECORD'].fields_by_name['schema_version']._serialized_options = b'\272H\006*\004\030\300\204='
+  _globals['_RECORD'].fields_by_name['person_consent_reference']._loaded_options = None
+  _globals['_RECORD'].fields_by_name['person_consent_reference']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_RECORD'].fields_by_name['notice_reference']._loaded_options = None
+  _globals['_RECORD'].fields_by_name['notice_reference']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_SUBJECTHINT'].fields_by_name['name']._loaded_options = None
+  _globals['_SUBJECTHINT'].fields_by_name['name']._serialized_options = b'\272H\005r\003\030\310\001'
+  _globals['_SUBJECTHINT'].fields_by_name['registration_number']._loaded_options = None
+  _globals['_SUBJECTHINT'].fields_by_name['registration_number']._serialized_options = b'\272H\004r\002\030 '
+  _globals['_SUBJECTHINT'].fields_by_name['district']._loaded_options = None
+  _globals['_SUBJECTHINT'].fields_by_name['district']._serialized_options = b'\272H\021r\0172\r^([0-9]{6})?$'
   _globals['_PUSHRECORDSREQUEST'].oneofs_by_name['part']._loaded_options = None
   _globals['_PUSHRECORDSREQUEST'].oneofs_by_name['part']._serialized_options = b'\272H\002\010\001'
   _globals['_PUSHHEADER'].fields_by_name['delivery_id']._loaded_options = None
@@ -62,34 +70,58 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PUSHBATCH'].fields_by_name['sequence']._serialized_options = b'\272H\0042\002 \000'
   _globals['_PUSHBATCH'].fields_by_name['records']._loaded_options = None
   _globals['_PUSHBATCH'].fields_by_name['records']._serialized_options = b'\272H\003\330\001\003'
+  _globals['_PUSHBATCH'].fields_by_name['jws']._loaded_options = None
+  _globals['_PUSHBATCH'].fields_by_name['jws']._serialized_options = b'\272H\005r\003\030\200\020'
+  _globals['_PUSHCLOSE'].fields_by_name['totals']._loaded_options = None
+  _globals['_PUSHCLOSE'].fields_by_name['totals']._serialized_options = b'\272H\006\222\001\003\020\220N'
+  _globals['_CONTROLTOTAL'].fields_by_name['record_type']._loaded_options = None
+  _globals['_CONTROLTOTAL'].fields_by_name['record_type']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_CONTROLTOTAL'].fields_by_name['month']._loaded_options = None
+  _globals['_CONTROLTOTAL'].fields_by_name['month']._serialized_options = b'\272H\010\032\006\030\350\203=(\000'
   _globals['_SUBMITRECORDSREQUEST'].fields_by_name['records']._loaded_options = None
   _globals['_SUBMITRECORDSREQUEST'].fields_by_name['records']._serialized_options = b'\272H\003\330\001\003'
+  _globals['_SUBMITRECORDSREQUEST'].fields_by_name['jws']._loaded_options = None
+  _globals['_SUBMITRECORDSREQUEST'].fields_by_name['jws']._serialized_options = b'\272H\005r\003\030\200\020'
   _globals['_RECORDSERVICE'].methods_by_name['PushRecords']._loaded_options = None
   _globals['_RECORDSERVICE'].methods_by_name['PushRecords']._serialized_options = b'\312\363\030\003\n\001\001'
   _globals['_RECORDSERVICE'].methods_by_name['SubmitRecords']._loaded_options = None
-  _globals['_RECORDSERVICE'].methods_by_name['SubmitRecords']._serialized_options = b'\312\363\030\003\n\001\001\202\323\344\223\002\027\"\022/v1/records:submit:\001*'
-  _globals['_RECORDSTATUS']._serialized_start=2169
-  _globals['_RECORDSTATUS']._serialized_end=2269
+  _globals['_RECORDSERVICE'].methods_by_name['SubmitRecords']._serialized_options = b'\312\363\030\005\n\003\001\002\003\202\323\344\223\002\027\"\022/v1/records:submit:\001*'
+  _globals['_RECORDSTATUS']._serialized_start=3374
+  _globals['_RECORDSTATUS']._serialized_end=3474
   _globals['_RECORD']._serialized_start=267
-  _globals['_RECORD']._serialized_end=1283
-  _globals['_PUSHRECORDSREQUEST']._serialized_start=1286
-  _globals['_PUSHRECORDSREQUEST']._serialized_end=1419
-  _globals['_PUSHHEADER']._serialized_start=1421
-  _globals['_PUSHHEADER']._serialized_end=1485
-  _globals['_PUSHBATCH']._serialized_start=1487
-  _globals['_PUSHBATCH']._serialized_end=1578
-  _globals['_PUSHRECORDSRESPONSE']._serialized_start=1580
-  _globals['_PUSHRECORDSRESPONSE']._serialized_end=1701
-  _globals['_PUSHREADY']._serialized_start=1703
-  _globals['_PUSHREADY']._serialized_end=1805
-  _globals['_PUSHACK']._serialized_start=1807
-  _globals['_PUSHACK']._serialized_end=1926
-  _globals['_ROWREJECTION']._serialized_start=1928
-  _globals['_ROWREJECTION']._serialized_end=2003
-  _globals['_SUBMITRECORDSREQUEST']._serialized_start=2005
-  _globals['_SUBMITRECORDSREQUEST']._serialized_end=2100
-  _globals['_SUBMITRECORDSRESPONSE']._serialized_start=2102
-  _globals['_SUBMITRECORDSRESPONSE']._serialized_end=2167
-  _globals['_RECORDSERVICE']._serialized_start=2272
-  _globals['_RECORDSERVICE']._serialized_end=2537
+  _globals['_RECORD']._serialized_end=1400
+  _globals['_SUBJECTHINT']._serialized_start=1402
+  _globals['_SUBJECTHINT']._serialized_end=1517
+  _globals['_PUSHRECORDSREQUEST']._serialized_start=1520
+  _globals['_PUSHRECORDSREQUEST']._serialized_end=1701
+  _globals['_PUSHHEADER']._serialized_start=1703
+  _globals['_PUSHHEADER']._serialized_end=1767
+  _globals['_PUSHBATCH']._serialized_start=1769
+  _globals['_PUSHBATCH']._serialized_end=1883
+  _globals['_PUSHCLOSE']._serialized_start=1885
+  _globals['_PUSHCLOSE']._serialized_end=1971
+  _globals['_CONTROLTOTAL']._serialized_start=1973
+  _globals['_CONTROLTOTAL']._serialized_end=2072
+  _globals['_PUSHCLOSED']._serialized_start=2074
+  _globals['_PUSHCLOSED']._serialized_end=2146
+  _globals['_RECONCILIATION']._serialized_start=2149
+  _globals['_RECONCILIATION']._serialized_end=2483
+  _globals['_TOTALSOFBOTHENDS']._serialized_start=2486
+  _globals['_TOTALSOFBOTHENDS']._serialized_end=2622
+  _globals['_PUSHRECORDSRESPONSE']._serialized_start=2625
+  _globals['_PUSHRECORDSRESPONSE']._serialized_end=2796
+  _globals['_PUSHREADY']._serialized_start=2798
+  _globals['_PUSHREADY']._serialized_end=2900
+  _globals['_PUSHACK']._serialized_start=2903
+  _globals['_PUSHACK']._serialized_end=3065
+  _globals['_ROWHELD']._serialized_start=3067
+  _globals['_ROWHELD']._serialized_end=3108
+  _globals['_ROWREJECTION']._serialized_start=3110
+  _globals['_ROWREJECTION']._serialized_end=3185
+  _globals['_SUBMITRECORDSREQUEST']._serialized_start=3187
+  _globals['_SUBMITRECORDSREQUEST']._serialized_end=3305
+  _globals['_SUBMITRECORDSRESPONSE']._serialized_start=3307
+  _globals['_SUBMITRECORDSRESPONSE']._serialized_end=3372
+  _globals['_RECORDSERVICE']._serialized_start=3477
+  _globals['_RECORDSERVICE']._serialized_end=3744
 # @@protoc_insertion_point(module_scope)

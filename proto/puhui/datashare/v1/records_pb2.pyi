@@ -61,6 +61,9 @@ class Record(_message.Message):
     SCHEMA_VERSION_FIELD_NUMBER: _builtins.int
     RECORDED_AT_FIELD_NUMBER: _builtins.int
     KNOWN_AT_FIELD_NUMBER: _builtins.int
+    HINT_FIELD_NUMBER: _builtins.int
+    PERSON_CONSENT_REFERENCE_FIELD_NUMBER: _builtins.int
+    NOTICE_REFERENCE_FIELD_NUMBER: _builtins.int
     REGISTRATION_FIELD_NUMBER: _builtins.int
     VAT_INVOICE_FIELD_NUMBER: _builtins.int
     TAX_FILING_FIELD_NUMBER: _builtins.int
@@ -81,8 +84,19 @@ class Record(_message.Message):
     status: Global___RecordStatus.ValueType
     schema_version: _builtins.int
     """The version of the type's schema that the payload follows. Unset is 1."""
+    person_consent_reference: _builtins.str
+    """About a person's income, deposits, securities, commercial insurance, real estate or tax: the
+    reference of that person's written consent, given after a notice of consequences (征信业管理条例
+    第十四条).
+    """
+    notice_reference: _builtins.str
+    """With adverse data about a person: the reference of the evidence that the person was told before
+    (征信业管理条例 第十五条).
+    """
     @_builtins.property
-    def subject(self) -> _types_pb2.SubjectRef: ...
+    def subject(self) -> _types_pb2.SubjectRef:
+        """Whom it is about. Where the provider has no registration number of today, `hint` instead."""
+
     @_builtins.property
     def date(self) -> _date_pb2.Date: ...
     @_builtins.property
@@ -98,6 +112,12 @@ class Record(_message.Message):
     @_builtins.property
     def known_at(self) -> _timestamp_pb2.Timestamp:
         """Output only: obtained_at where the source is historical, else recorded_at. `as_of` selects by it."""
+
+    @_builtins.property
+    def hint(self) -> Global___SubjectHint:
+        """What the provider knows of whom it is about, in place of `subject`. Matched with a confidence;
+        below the threshold the row is held for a review and never guessed.
+        """
 
     @_builtins.property
     def registration(self) -> _payloads_pb2.Registration: ...
@@ -131,6 +151,9 @@ class Record(_message.Message):
         schema_version: _builtins.int = ...,
         recorded_at: _timestamp_pb2.Timestamp | None = ...,
         known_at: _timestamp_pb2.Timestamp | None = ...,
+        hint: Global___SubjectHint | None = ...,
+        person_consent_reference: _builtins.str = ...,
+        notice_reference: _builtins.str = ...,
         registration: _payloads_pb2.Registration | None = ...,
         vat_invoice: _payloads_pb2.VatInvoice | None = ...,
         tax_filing: _payloads_pb2.TaxFiling | None = ...,
@@ -141,9 +164,9 @@ class Record(_message.Message):
         credit_facility: _payloads_pb2.CreditFacility | None = ...,
         grant: _payloads_pb2.Grant | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["court_case", b"court_case", "credit_facility", b"credit_facility", "date", b"date", "grant", b"grant", "ip_right", b"ip_right", "known_at", b"known_at", "obtained_at", b"obtained_at", "occurred", b"occurred", "payload", b"payload", "period", b"period", "recorded_at", b"recorded_at", "registration", b"registration", "social_insurance", b"social_insurance", "subject", b"subject", "tax_filing", b"tax_filing", "tech_status", b"tech_status", "vat_invoice", b"vat_invoice"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["court_case", b"court_case", "credit_facility", b"credit_facility", "date", b"date", "grant", b"grant", "hint", b"hint", "ip_right", b"ip_right", "known_at", b"known_at", "obtained_at", b"obtained_at", "occurred", b"occurred", "payload", b"payload", "period", b"period", "recorded_at", b"recorded_at", "registration", b"registration", "social_insurance", b"social_insurance", "subject", b"subject", "tax_filing", b"tax_filing", "tech_status", b"tech_status", "vat_invoice", b"vat_invoice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["court_case", b"court_case", "credit_facility", b"credit_facility", "date", b"date", "grant", b"grant", "ip_right", b"ip_right", "known_at", b"known_at", "obtained_at", b"obtained_at", "occurred", b"occurred", "payload", b"payload", "period", b"period", "provider_record_id", b"provider_record_id", "record_type", b"record_type", "recorded_at", b"recorded_at", "registration", b"registration", "schema_version", b"schema_version", "social_insurance", b"social_insurance", "status", b"status", "subject", b"subject", "tax_filing", b"tax_filing", "tech_status", b"tech_status", "vat_invoice", b"vat_invoice", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["court_case", b"court_case", "credit_facility", b"credit_facility", "date", b"date", "grant", b"grant", "hint", b"hint", "ip_right", b"ip_right", "known_at", b"known_at", "notice_reference", b"notice_reference", "obtained_at", b"obtained_at", "occurred", b"occurred", "payload", b"payload", "period", b"period", "person_consent_reference", b"person_consent_reference", "provider_record_id", b"provider_record_id", "record_type", b"record_type", "recorded_at", b"recorded_at", "registration", b"registration", "schema_version", b"schema_version", "social_insurance", b"social_insurance", "status", b"status", "subject", b"subject", "tax_filing", b"tax_filing", "tech_status", b"tech_status", "vat_invoice", b"vat_invoice", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_occurred: _TypeAlias = _typing.Literal["date", "period"]  # noqa: Y015
     _WhichOneofArgType_occurred: _TypeAlias = _typing.Literal["occurred", b"occurred"]  # noqa: Y015
@@ -157,26 +180,62 @@ class Record(_message.Message):
 Global___Record: _TypeAlias = Record  # noqa: Y015
 
 @_typing.final
+class SubjectHint(_message.Message):
+    """At least one of name and registration number."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REGISTRATION_NUMBER_FIELD_NUMBER: _builtins.int
+    DISTRICT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """As the provider has it: today's name, a former one, or a spelling of either."""
+    registration_number: _builtins.str
+    """A number from before the unified code: 工商注册号 (15 digits) or 组织机构代码 (9 characters)."""
+    district: _builtins.str
+    """GB/T 2260, six digits; tells firms of one name apart."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        registration_number: _builtins.str = ...,
+        district: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["district", b"district", "name", b"name", "registration_number", b"registration_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubjectHint: _TypeAlias = SubjectHint  # noqa: Y015
+
+@_typing.final
 class PushRecordsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     HEADER_FIELD_NUMBER: _builtins.int
     BATCH_FIELD_NUMBER: _builtins.int
+    CLOSE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def header(self) -> Global___PushHeader: ...
     @_builtins.property
     def batch(self) -> Global___PushBatch: ...
+    @_builtins.property
+    def close(self) -> Global___PushClose:
+        """After the last batch; nothing follows it."""
+
     def __init__(
         self,
         *,
         header: Global___PushHeader | None = ...,
         batch: Global___PushBatch | None = ...,
+        close: Global___PushClose | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "header", b"header", "part", b"part"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "close", b"close", "header", b"header", "part", b"part"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "header", b"header", "part", b"part"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "close", b"close", "header", b"header", "part", b"part"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "batch"]  # noqa: Y015
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "batch", "close"]  # noqa: Y015
     _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
 
@@ -214,8 +273,15 @@ class PushBatch(_message.Message):
 
     SEQUENCE_FIELD_NUMBER: _builtins.int
     RECORDS_FIELD_NUMBER: _builtins.int
+    JWS_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """1, 2, 3, ... within the delivery. The last one may be sent again, as it was."""
+    jws: _builtins.str
+    """Detached JWS (RFC 7515, appendix F; EdDSA or ES256) over the batch's canonical bytes: the lines
+    "puhui batch v1", delivery_id, sequence, then SHA-256 of each record, serialised
+    deterministically, in hexadecimal; each line ends with a line feed. Required of a provider that
+    has registered a signing key.
+    """
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___Record]:
         """At most 1,000. Each is checked alone."""
@@ -225,14 +291,192 @@ class PushBatch(_message.Message):
         *,
         sequence: _builtins.int = ...,
         records: _abc.Iterable[Global___Record] | None = ...,
+        jws: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["records", b"records", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["jws", b"jws", "records", b"records", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PushBatch: _TypeAlias = PushBatch  # noqa: Y015
+
+@_typing.final
+class PushClose(_message.Message):
+    """The provider's own count of a delivery, to be compared with the platform's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    TOTALS_FIELD_NUMBER: _builtins.int
+    rows: _builtins.int
+    """Rows sent, rejected ones included."""
+    @_builtins.property
+    def totals(self) -> _containers.RepeatedCompositeFieldContainer[Global___ControlTotal]: ...
+    def __init__(
+        self,
+        *,
+        rows: _builtins.int = ...,
+        totals: _abc.Iterable[Global___ControlTotal] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows", "totals", b"totals"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PushClose: _TypeAlias = PushClose  # noqa: Y015
+
+@_typing.final
+class ControlTotal(_message.Message):
+    """Rows and a sum of one record type and month; what it adds up is the type's `control_field`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORD_TYPE_FIELD_NUMBER: _builtins.int
+    MONTH_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    SUM_FIELD_NUMBER: _builtins.int
+    record_type: _builtins.str
+    month: _builtins.int
+    """Of the occurrence, yyyymm."""
+    rows: _builtins.int
+    sum: _builtins.int
+    """Fen; 0 where the type has no control field."""
+    def __init__(
+        self,
+        *,
+        record_type: _builtins.str = ...,
+        month: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        sum: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["month", b"month", "record_type", b"record_type", "rows", b"rows", "sum", b"sum"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ControlTotal: _TypeAlias = ControlTotal  # noqa: Y015
+
+@_typing.final
+class PushClosed(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECONCILIATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def reconciliation(self) -> Global___Reconciliation: ...
+    def __init__(
+        self,
+        *,
+        reconciliation: Global___Reconciliation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reconciliation", b"reconciliation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reconciliation", b"reconciliation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PushClosed: _TypeAlias = PushClosed  # noqa: Y015
+
+@_typing.final
+class Reconciliation(_message.Message):
+    """Both ends' totals of a delivery."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELIVERY_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_ID_FIELD_NUMBER: _builtins.int
+    OPENED_AT_FIELD_NUMBER: _builtins.int
+    CLOSED_AT_FIELD_NUMBER: _builtins.int
+    ROWS_SENT_FIELD_NUMBER: _builtins.int
+    ROWS_RECEIVED_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    DUPLICATES_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    REJECTED_FIELD_NUMBER: _builtins.int
+    AGREES_FIELD_NUMBER: _builtins.int
+    TOTALS_FIELD_NUMBER: _builtins.int
+    delivery_id: _builtins.str
+    provider_id: _builtins.str
+    rows_sent: _builtins.int
+    """Of both ends, as counted by each."""
+    rows_received: _builtins.int
+    accepted: _builtins.int
+    duplicates: _builtins.int
+    held: _builtins.int
+    rejected: _builtins.int
+    agrees: _builtins.bool
+    """Both ends say the same of everything."""
+    @_builtins.property
+    def opened_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def closed_at(self) -> _timestamp_pb2.Timestamp:
+        """Unset while the delivery is open."""
+
+    @_builtins.property
+    def totals(self) -> _containers.RepeatedCompositeFieldContainer[Global___TotalsOfBothEnds]:
+        """One per record type and month; where the ends differ first."""
+
+    def __init__(
+        self,
+        *,
+        delivery_id: _builtins.str = ...,
+        provider_id: _builtins.str = ...,
+        opened_at: _timestamp_pb2.Timestamp | None = ...,
+        closed_at: _timestamp_pb2.Timestamp | None = ...,
+        rows_sent: _builtins.int = ...,
+        rows_received: _builtins.int = ...,
+        accepted: _builtins.int = ...,
+        duplicates: _builtins.int = ...,
+        held: _builtins.int = ...,
+        rejected: _builtins.int = ...,
+        agrees: _builtins.bool = ...,
+        totals: _abc.Iterable[Global___TotalsOfBothEnds] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at", "opened_at", b"opened_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "agrees", b"agrees", "closed_at", b"closed_at", "delivery_id", b"delivery_id", "duplicates", b"duplicates", "held", b"held", "opened_at", b"opened_at", "provider_id", b"provider_id", "rejected", b"rejected", "rows_received", b"rows_received", "rows_sent", b"rows_sent", "totals", b"totals"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Reconciliation: _TypeAlias = Reconciliation  # noqa: Y015
+
+@_typing.final
+class TotalsOfBothEnds(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORD_TYPE_FIELD_NUMBER: _builtins.int
+    MONTH_FIELD_NUMBER: _builtins.int
+    ROWS_SENT_FIELD_NUMBER: _builtins.int
+    ROWS_RECEIVED_FIELD_NUMBER: _builtins.int
+    SUM_SENT_FIELD_NUMBER: _builtins.int
+    SUM_RECEIVED_FIELD_NUMBER: _builtins.int
+    record_type: _builtins.str
+    month: _builtins.int
+    """0 of rows that say no month that can be read."""
+    rows_sent: _builtins.int
+    rows_received: _builtins.int
+    sum_sent: _builtins.int
+    """Fen."""
+    sum_received: _builtins.int
+    def __init__(
+        self,
+        *,
+        record_type: _builtins.str = ...,
+        month: _builtins.int = ...,
+        rows_sent: _builtins.int = ...,
+        rows_received: _builtins.int = ...,
+        sum_sent: _builtins.int = ...,
+        sum_received: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["month", b"month", "record_type", b"record_type", "rows_received", b"rows_received", "rows_sent", b"rows_sent", "sum_received", b"sum_received", "sum_sent", b"sum_sent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TotalsOfBothEnds: _TypeAlias = TotalsOfBothEnds  # noqa: Y015
 
 @_typing.final
 class PushRecordsResponse(_message.Message):
@@ -240,21 +484,25 @@ class PushRecordsResponse(_message.Message):
 
     READY_FIELD_NUMBER: _builtins.int
     ACK_FIELD_NUMBER: _builtins.int
+    CLOSED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def ready(self) -> Global___PushReady: ...
     @_builtins.property
     def ack(self) -> Global___PushAck: ...
+    @_builtins.property
+    def closed(self) -> Global___PushClosed: ...
     def __init__(
         self,
         *,
         ready: Global___PushReady | None = ...,
         ack: Global___PushAck | None = ...,
+        closed: Global___PushClosed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "part", b"part", "ready", b"ready"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "closed", b"closed", "part", b"part", "ready", b"ready"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "part", b"part", "ready", b"ready"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "closed", b"closed", "part", b"part", "ready", b"ready"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["ready", "ack"]  # noqa: Y015
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["ready", "ack", "closed"]  # noqa: Y015
     _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
 
@@ -300,6 +548,7 @@ class PushAck(_message.Message):
     ACCEPTED_FIELD_NUMBER: _builtins.int
     DUPLICATES_FIELD_NUMBER: _builtins.int
     REJECTIONS_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     @_builtins.property
     def accepted(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -311,6 +560,10 @@ class PushAck(_message.Message):
 
     @_builtins.property
     def rejections(self) -> _containers.RepeatedCompositeFieldContainer[Global___RowRejection]: ...
+    @_builtins.property
+    def held(self) -> _containers.RepeatedCompositeFieldContainer[Global___RowHeld]:
+        """Rows that wait until somebody says whom they are about."""
+
     def __init__(
         self,
         *,
@@ -318,14 +571,37 @@ class PushAck(_message.Message):
         accepted: _abc.Iterable[_builtins.int] | None = ...,
         duplicates: _abc.Iterable[_builtins.int] | None = ...,
         rejections: _abc.Iterable[Global___RowRejection] | None = ...,
+        held: _abc.Iterable[Global___RowHeld] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "duplicates", b"duplicates", "rejections", b"rejections", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "duplicates", b"duplicates", "held", b"held", "rejections", b"rejections", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PushAck: _TypeAlias = PushAck  # noqa: Y015
+
+@_typing.final
+class RowHeld(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROW_FIELD_NUMBER: _builtins.int
+    REVIEW_ID_FIELD_NUMBER: _builtins.int
+    row: _builtins.int
+    review_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        row: _builtins.int = ...,
+        review_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["review_id", b"review_id", "row", b"row"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RowHeld: _TypeAlias = RowHeld  # noqa: Y015
 
 @_typing.final
 class RowRejection(_message.Message):
@@ -366,8 +642,11 @@ class SubmitRecordsRequest(_message.Message):
 
     RECORDS_FIELD_NUMBER: _builtins.int
     HISTORICAL_FIELD_NUMBER: _builtins.int
+    JWS_FIELD_NUMBER: _builtins.int
     historical: _builtins.bool
     """As in PushHeader."""
+    jws: _builtins.str
+    """As in PushBatch, with an empty delivery_id and sequence 0."""
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___Record]:
         """Rows at most 1,000. Each is checked alone."""
@@ -377,10 +656,11 @@ class SubmitRecordsRequest(_message.Message):
         *,
         records: _abc.Iterable[Global___Record] | None = ...,
         historical: _builtins.bool = ...,
+        jws: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["historical", b"historical", "records", b"records"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["historical", b"historical", "jws", b"jws", "records", b"records"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

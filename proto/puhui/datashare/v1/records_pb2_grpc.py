@@ -63,7 +63,8 @@ class RecordServiceServicer:
 
     def SubmitRecords(self, request, context):
         """The same for small senders: one batch in one call. Safe to repeat: rows that are in already come
-        back as duplicates.
+        back as duplicates. A firm supplies what the catalogue says a firm does, about itself; a bank
+        what a visiting bank does, kept to it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,7 +41,8 @@ class RecordServiceStub:
     """
     SubmitRecords: _grpc.UnaryUnaryMultiCallable[_records_pb2.SubmitRecordsRequest, _records_pb2.SubmitRecordsResponse]
     """The same for small senders: one batch in one call. Safe to repeat: rows that are in already come
-    back as duplicates.
+    back as duplicates. A firm supplies what the catalogue says a firm does, about itself; a bank
+    what a visiting bank does, kept to it.
     """
 
 @_typing.type_check_only
@@ -57,7 +58,8 @@ class RecordServiceAsyncStub(RecordServiceStub):
     """
     SubmitRecords: _aio.UnaryUnaryMultiCallable[_records_pb2.SubmitRecordsRequest, _records_pb2.SubmitRecordsResponse]  # type: ignore[assignment]
     """The same for small senders: one batch in one call. Safe to repeat: rows that are in already come
-    back as duplicates.
+    back as duplicates. A firm supplies what the catalogue says a firm does, about itself; a bank
+    what a visiting bank does, kept to it.
     """
 
 class RecordServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -82,7 +84,8 @@ class RecordServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_records_pb2.SubmitRecordsResponse, _abc.Awaitable[_records_pb2.SubmitRecordsResponse]]:
         """The same for small senders: one batch in one call. Safe to repeat: rows that are in already come
-        back as duplicates.
+        back as duplicates. A firm supplies what the catalogue says a firm does, about itself; a bank
+        what a visiting bank does, kept to it.
         """
 
 def add_RecordServiceServicer_to_server(servicer: RecordServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
