@@ -6,10 +6,12 @@ A tree holds `versions/` and an `env.py` of three lines:
     from services.x.schema import metadata  # with every module imported that adds tables to it
     run_environment(metadata)
 
-Invariants: an upgrade is one transaction in both databases, so it happens whole or not at all;
-processes that upgrade at the same time take turns; there are no downgrades, as migrations only add,
-and going back is restoring a backup. Nothing here needs or disturbs a running event loop: the work
-is done in a thread of its own.
+Invariants: a migration happens whole or not at all, forward and back. In PostgreSQL each is a
+transaction, and one that moves many rows (`services.kit.partitions`) prepares that before in steps
+which can be taken again; in SQLite an upgrade is one transaction. Processes that migrate at the
+same time take turns. A migration only adds, so that programs of the version before go on writing
+meanwhile. Nothing here needs or disturbs a running event loop: the work is done in a thread of its
+own.
 
 To write the next migration of a tree from what its tables have become:
 
@@ -33,15 +35,17 @@ from alembic import command, context
 from alembic.autogenerate import compare_metadata, produce_migrations, render_python_code
 from alembic.autogenerate.api import AutogenContext
 from alembic.config import Config
+from alembic.operations.ops import DowngradeOps, UpgradeOps
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from services.kit.db import UtcTime, async_url, postgresql_engine, sqlite_engine
+from services.kit.partitions import is_partition
 
 T = TypeVar("T")
 
-_LOCK_KEY: Final = 0x7075_6875_69  # "puhui", for pg_advisory_xact_lock
+_LOCK_KEY: Final = 0x7075_6875_69  # "puhui", for pg_advisory_lock
 # Alembic keeps the environment that runs in a module's global.
 _one_at_a_time = threading.Lock()
 
@@ -57,22 +61,46 @@ depends_on = None
 
 
 def upgrade() -> None:
+    """Add it."""
     {body}
+
+
+def downgrade() -> None:
+    """Take it away."""
+    {back}
 '''
 
 
-def upgrade(url: str, tree: Path) -> None:
-    """Bring a database to the newest version of its tables; nothing happens when it is there.
+def upgrade(url: str, tree: Path, revision: str = "head") -> None:
+    """Bring a database to a newer version of its tables; nothing happens when it is there.
 
     Args:
         url: as for `Database.open`.
         tree: the folder of `env.py` and `versions/`.
+        revision: the version; the newest by default.
     """
+    _migrate(url, tree, command.upgrade, revision)
 
+
+def downgrade(url: str, tree: Path, revision: str) -> None:
+    """Bring a database back to an older version of its tables.
+
+    Args:
+        url: as for `Database.open`.
+        tree: the folder of `env.py` and `versions/`.
+        revision: the version.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: it holds what the older version cannot.
+    """
+    _migrate(url, tree, command.downgrade, revision)
+
+
+def _migrate(url: str, tree: Path, migrate: Callable[[Config, str], None], revision: str) -> None:
     def run(connection: sa.Connection) -> None:
         config = _config(tree)
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        migrate(config, revision)
         if connection.dialect.name == "sqlite":
             broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
             if broken:
@@ -123,18 +151,22 @@ def revise(tree: Path, message: str) -> Path:
         imports.add("from services.kit.db import UtcTime")
         return "UtcTime()"
 
-    def render(migration: MigrationContext, metadata: sa.MetaData) -> str | None:
-        operations = produce_migrations(migration, metadata).upgrade_ops
-        if operations is None or operations.is_empty():
-            return None
+    def code_of(operations: UpgradeOps | DowngradeOps) -> str:
         code = render_python_code(operations, render_as_batch=True, render_item=render_item)
         return "\n".join(line for line in code.splitlines() if "###" not in line).strip()
+
+    def render(migration: MigrationContext, metadata: sa.MetaData) -> tuple[str, str] | None:
+        script = produce_migrations(migration, metadata)
+        forward, back = script.upgrade_ops, script.downgrade_ops
+        if forward is None or back is None or forward.is_empty():
+            return None
+        return code_of(forward), code_of(back)
 
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/revise.db"
         upgrade(url, tree)
-        body = _with_environment(url, tree, render)
-    if body is None:
+        bodies = _with_environment(url, tree, render)
+    if bodies is None:
         raise ValueError("the tables are as the newest migration leaves them")
     now = datetime.now(UTC)
     slug = re.sub(r"\W+", "_", message.lower()).strip("_")
@@ -147,7 +179,8 @@ def revise(tree: Path, message: str) -> Path:
             imports="".join(f"\n{line}\n" for line in imports),
             revision=secrets.token_hex(6),
             down="None" if previous is None else f'"{previous}"',
-            body=body,
+            body=bodies[0],
+            back=bodies[1],
         ),
         encoding="utf-8",
     )
@@ -165,12 +198,20 @@ def run_environment(metadata: sa.MetaData) -> None:
         connection=connection,
         target_metadata=metadata,
         transactional_ddl=True,
+        transaction_per_migration=connection.dialect.name == "postgresql",
+        include_object=_ours,
         render_as_batch=True,  # SQLite alters a table by making it anew
         compare_type=True,
         compare_server_default=True,
     )
     with context.begin_transaction():
         context.run_migrations()
+
+
+def _ours(thing: object, name: str | None, kind: str, reflected: bool, _compared: object) -> bool:
+    """Leave partitions out of comparisons: their parent stands for them."""
+    connection: sa.Connection = context.config.attributes["connection"]
+    return not (kind == "table" and reflected and name and is_partition(connection, name))
 
 
 def _config(tree: Path) -> Config:
@@ -209,10 +250,13 @@ def _with_connection(url: str, action: Callable[[sa.Connection], T]) -> T:
     async def run() -> T:
         engine = sqlite_engine(parsed, "migration", 1) if sqlite else postgresql_engine(parsed, 1)
         try:
-            async with engine.begin() as connection:
-                if not sqlite:
-                    lock = sa.func.pg_advisory_xact_lock(_LOCK_KEY)
-                    await connection.execute(sa.select(lock))
+            if sqlite:
+                async with engine.begin() as connection:
+                    return await connection.run_sync(action)
+            async with engine.connect() as connection:
+                # Of the session: it outlasts the transactions of the migrations.
+                await connection.execute(sa.select(sa.func.pg_advisory_lock(_LOCK_KEY)))
+                await connection.commit()
                 return await connection.run_sync(action)
         finally:
             await engine.dispose()

@@ -103,12 +103,26 @@ async def test_a_later_migration_keeps_rows(url: str, tree: Path) -> None:
 async def test_a_failing_upgrade_leaves_nothing(url: str, tree: Path) -> None:
     (path,) = (tree / "versions").glob("*.py")
     text = path.read_text()
-    path.write_text(text + '    op.execute("SELECT nonsense FROM nowhere")\n')
+    nonsense = '    op.execute("SELECT nonsense FROM nowhere")\n'
+    path.write_text(text.replace("\n\ndef downgrade", f"{nonsense}\n\ndef downgrade"))
     with pytest.raises(sa.exc.DBAPIError):
         migrations.upgrade(url, tree)
     assert migrations.current(url) is None
     path.write_text(text)
     migrations.upgrade(url, tree)
+    assert migrations.differences(url, tree) == []
+
+
+async def test_a_downgrade_takes_back_what_the_migration_added(url: str, tree: Path) -> None:
+    migrations.upgrade(url, tree)
+    first = migrations.head(tree)
+    assert first
+    (tree / "env.py").write_text(ENV.replace("MORE", CHANGED))
+    migrations.revise(tree, "Change things")
+    migrations.upgrade(url, tree)
+    migrations.downgrade(url, tree, first)
+    (tree / "env.py").write_text(ENV.replace("MORE", ""))
+    assert migrations.current(url) == first
     assert migrations.differences(url, tree) == []
 
 
