@@ -109,7 +109,7 @@ def _mirror(table: str, names: Sequence[str], key: Sequence[str]) -> None:
     same = " AND ".join(f"{name} = OLD.{name}" for name in key)
     changes = ", ".join(f"{name} = excluded.{name}" for name in names if name not in key)
     delete = f"DELETE FROM {table}_moving WHERE {same}"  # noqa: S608 - names of our own tables
-    insert = f"INSERT INTO {table}_moving SELECT (NEW).*"  # noqa: S608 - names of our own tables
+    insert = f"INSERT INTO {table}_moving SELECT (NEW).*"
     _run(
         f"CREATE OR REPLACE FUNCTION {table}_moving() RETURNS trigger LANGUAGE plpgsql AS $$ "
         f"BEGIN IF TG_OP = 'DELETE' THEN {delete}; "

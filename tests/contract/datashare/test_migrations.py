@@ -1,11 +1,18 @@
 """The migrations make the tables that the stores declare, in both databases."""
 
+import asyncio
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from services.datashare.main import MIGRATIONS
-from services.kit.migrations import current, differences, head, upgrade
+from services.kit.db import Database
+from services.kit.migrations import current, differences, downgrade, head, upgrade
+from tests.contract.datashare import previous_version
+from tests.contract.datashare.previous_version import INITIAL, MONTH, Writer
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -26,3 +33,68 @@ def test_migrating_again_changes_nothing(url: str) -> None:
     upgrade(url, MIGRATIONS)
     upgrade(url, MIGRATIONS)
     assert differences(url, MIGRATIONS) == []
+
+
+async def test_the_version_before_writes_on_while_tables_move(fresh_postgres_url: str) -> None:
+    upgrade(fresh_postgres_url, MIGRATIONS, INITIAL)
+    dsn = fresh_postgres_url.replace("+asyncpg", "")
+    firms = 30
+    await previous_version.fill(dsn, firms)
+    with Writer(dsn, firms) as forward:
+        await asyncio.to_thread(forward.wait_for_batches, 20)
+        await asyncio.to_thread(upgrade, fresh_postgres_url, MIGRATIONS)
+        await asyncio.to_thread(forward.wait_for_batches, 20)
+    assert forward.error is None
+    assert differences(fresh_postgres_url, MIGRATIONS) == []
+    await _everything_is_there(fresh_postgres_url, forward.invoices)
+    with Writer(dsn, firms, forward.invoices) as back:
+        await asyncio.to_thread(back.wait_for_batches, 20)
+        await asyncio.to_thread(downgrade, fresh_postgres_url, MIGRATIONS, INITIAL)
+        await asyncio.to_thread(back.wait_for_batches, 20)
+    assert back.error is None
+    assert current(fresh_postgres_url) == INITIAL
+    await _everything_is_there(fresh_postgres_url, back.invoices)
+
+
+async def test_sqlite_keeps_its_rows_forward_and_back(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'datashare.db'}"
+    upgrade(url, MIGRATIONS, INITIAL)
+    previous_version.populate_sqlite(str(tmp_path / "datashare.db"), firms=5)
+    invoices = dict.fromkeys(range(5), 10)
+    upgrade(url, MIGRATIONS)
+    await _everything_is_there(url, invoices)
+    downgrade(url, MIGRATIONS, INITIAL)
+    assert current(url) == INITIAL
+    await _everything_is_there(url, invoices)
+
+
+async def test_rows_are_spread_over_partitions(fresh_postgres_url: str) -> None:
+    upgrade(fresh_postgres_url, MIGRATIONS, INITIAL)
+    await previous_version.fill(fresh_postgres_url.replace("+asyncpg", ""), 60)
+    upgrade(fresh_postgres_url, MIGRATIONS)
+    database = Database.open(fresh_postgres_url)
+    async with database.read() as conn:
+        parts = await conn.scalar(sa.text("SELECT count(DISTINCT tableoid) FROM record"))
+        plan = await conn.scalars(
+            sa.text("EXPLAIN SELECT * FROM record WHERE subject_id = 'sub_1'")
+        )
+        read = "\n".join(plan)
+    await database.close()
+    assert parts is not None
+    assert parts > 10
+    assert len(set(re.findall(r"record_p\d\d", read))) == 1, read
+
+
+async def _everything_is_there(url: str, invoices: Mapping[int, int]) -> None:
+    """Compare rows, series and dealings of every firm with what was written."""
+    database = Database.open(url)
+    async with database.read() as conn:
+        for query, value in (
+            ("SELECT subject_id, count(*) FROM record GROUP BY subject_id", lambda n: n),
+            ("SELECT subject_id, content FROM summary_series", previous_version.content),
+            ("SELECT subject_id, invoices FROM summary_counterparty", lambda n: n),
+            ("SELECT subject_id, last_month FROM summary_series", lambda _: MONTH),
+        ):
+            found = {row[0]: row[1] for row in await conn.execute(sa.text(query))}
+            assert found == {f"sub_{firm}": value(n) for firm, n in invoices.items()}
+    await database.close()
