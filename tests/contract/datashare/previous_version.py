@@ -61,7 +61,11 @@ def code(firm: int) -> str:
 def payload() -> bytes:
     """Return an invoice over 100 yuan, as it is stored."""
     invoice = payloads_pb2.VatInvoice(
-        number="1", side=2, status=1, counterparty_token=_TOKEN, code="011"
+        number="1",
+        side=payloads_pb2.INVOICE_SIDE_OUTPUT,
+        status=payloads_pb2.INVOICE_STATUS_VALID,
+        counterparty_token=_TOKEN,
+        code="011",
     )
     for name, units in (("net", 100), ("tax", 13), ("gross", 113)):
         money = getattr(invoice, name)
