@@ -1,0 +1,1 @@
+"""The state's own codes, classes and points, as pure functions with their sources."""
