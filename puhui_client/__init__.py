@@ -44,7 +44,7 @@ from puhui_client.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from puhui_client.push import MAX_BATCH, BatchAck, PushReport, Rejection
+from puhui_client.push import MAX_BATCH, BatchAck, Held, PushReport, Rejection
 from puhui_client.transport import Tls
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "DeadlineExceededError",
     "FailedPreconditionError",
     "FieldProblem",
+    "Held",
     "InternalError",
     "InvalidArgumentError",
     "NotFoundError",

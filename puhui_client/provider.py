@@ -3,17 +3,22 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from puhui.datashare.v1.records_pb2 import PushAck, Record, SubmitRecordsRequest
-from puhui_client.base import Methods, new_request_id
+from puhui.datashare.v1.catalogue_pb2 import ListRecordTypesRequest
+from puhui.datashare.v1.records_pb2 import PushAck, PushClose, Record, SubmitRecordsRequest
+from puhui_client.base import PAGE, Methods, new_request_id
+from puhui_client.canonical import Signer, canonical_batch
 from puhui_client.push import MAX_BATCH, BatchAck, Delivery, PushReport, Rows
+from puhui_client.totals import Totals
 
 if TYPE_CHECKING:
+    from puhui.datashare.v1.catalogue_pb2_grpc import CatalogueServiceAsyncStub
     from puhui.datashare.v1.records_pb2_grpc import RecordServiceAsyncStub
 
 
 class ProviderMethods(Methods):
     """Methods about records."""
 
+    _catalogue: "CatalogueServiceAsyncStub"
     _records: "RecordServiceAsyncStub"
 
     async def push(
@@ -28,6 +33,8 @@ class ProviderMethods(Methods):
         patience: float = 60.0,
         keep_rejections: int = 10_000,
         on_ack: Callable[[BatchAck], None] | None = None,
+        totals: bool | PushClose = False,
+        signer: Signer | None = None,
     ) -> PushReport:
         """Push any number of records over one stream, and go on after a dropped connection.
 
@@ -45,6 +52,11 @@ class ProviderMethods(Methods):
             patience: seconds to go on trying while nothing gets through.
             keep_rejections: rejections to keep in the report; all are counted.
             on_ack: told of every batch, in order, with all its rejections.
+            totals: close the delivery with control totals: True counts all the rows
+                that are given, or those that were counted before. `PushReport.reconciliation` says
+                whether the platform counted the same.
+            signer: signs every batch, e.g. `puhui_client.signing.SigningKey.read(path)`; has to
+                where the platform knows a signing key of this provider.
 
         Returns:
             What became of the rows.
@@ -63,21 +75,43 @@ class ProviderMethods(Methods):
             patience=patience,
             keep_rejections=keep_rejections,
             on_ack=on_ack,
+            signer=signer,
+            totals=Totals(await self.control_fields()) if totals is True else totals or None,
         )
         return await delivery.run(rows)
 
-    async def submit(self, records: Sequence[Record], *, historical: bool = False) -> PushAck:
+    async def control_fields(self) -> dict[str, str]:
+        """Return the amount that control totals add up, by record type where there is one."""
+        request = ListRecordTypesRequest(page_size=PAGE)
+        pages = self._pages(self._catalogue.ListRecordTypes, request)
+        return {
+            policy.record_type: policy.control_field
+            async for page in pages
+            for policy in page.types
+            if policy.control_field
+        }
+
+    async def submit(
+        self,
+        records: Sequence[Record],
+        *,
+        historical: bool = False,
+        signer: Signer | None = None,
+    ) -> PushAck:
         """Send at most 1,000 records in one call; for small senders.
 
         Args:
             records: the rows.
             historical: as in `push`.
+            signer: as in `push`.
 
         Returns:
-            The indices of accepted and duplicate rows, and why others were rejected.
+            The indices of accepted and duplicate rows, why others were rejected, and which wait for
+            a review.
 
         Raises:
             InvalidArgumentError: BATCH_TOO_LARGE.
         """
-        request = SubmitRecordsRequest(records=records, historical=historical)
+        jws = "" if signer is None else signer.sign(canonical_batch("", 0, records))
+        request = SubmitRecordsRequest(records=records, historical=historical, jws=jws)
         return (await self._transport.unary(self._records.SubmitRecords, request)).ack

@@ -2,7 +2,8 @@
 
 Invariants: a batch is forgotten only when its rows' outcomes are known; sequence numbers follow the
 order of the input, so the same input under the same delivery_id goes on where it stopped, in this
-process or in the next, and another input fails; accepted + duplicate + rejected = sent.
+process or in the next, and another input fails; accepted + duplicate + rejected + held = sent; a
+delivery that closes is done only when the platform told its own totals.
 """
 
 import asyncio
@@ -26,13 +27,16 @@ from grpc import aio
 from puhui.datashare.v1.records_pb2 import (
     PushAck,
     PushBatch,
+    PushClose,
     PushHeader,
     PushReady,
     PushRecordsRequest,
     PushRecordsResponse,
+    Reconciliation,
     Record,
     SubmitRecordsRequest,
 )
+from puhui_client.canonical import Signer, canonical_batch
 from puhui_client.errors import (
     AlreadyExistsError,
     OutOfRangeError,
@@ -40,6 +44,7 @@ from puhui_client.errors import (
     UnavailableError,
     error_of_call,
 )
+from puhui_client.totals import Totals
 from puhui_client.transport import Transport, pause_before
 
 if TYPE_CHECKING:
@@ -73,9 +78,24 @@ class Rejection:
     message: str
 
 
+@dataclass(frozen=True)
+class Held:
+    """A row that waits until somebody says whom it is about.
+
+    Args:
+        row: index into everything that was pushed, from 0.
+        record_id: the provider's id of the record.
+        review_id: of the review that it waits for.
+    """
+
+    row: int
+    record_id: str
+    review_id: str
+
+
 @dataclass
 class PushReport:
-    """What became of a delivery. accepted + duplicate + rejected = sent.
+    """What became of a delivery. accepted + duplicate + rejected + held = sent.
 
     A row whose ack was lost with the connection is asked for again, and counts as a duplicate then
     if it is in.
@@ -88,7 +108,10 @@ class PushReport:
         duplicate: rows that were in already with the same content.
         rejected: rows that were not stored, by reason.
         rejections: the first of them, row by row.
+        held: rows that wait for a review of whom they are about.
+        reviews: the first of them.
         reconnects: times that the connection was lost and found again.
+        reconciliation: both ends' totals, where the delivery was closed.
     """
 
     delivery_id: str
@@ -98,14 +121,17 @@ class PushReport:
     duplicate: int = 0
     rejected: dict[str, int] = field(default_factory=dict)
     rejections: list[Rejection] = field(default_factory=list)
+    held: int = 0
+    reviews: list[Held] = field(default_factory=list)
     reconnects: int = 0
+    reconciliation: Reconciliation | None = None
 
     def add(self, ack: "BatchAck", keep_rejections: int) -> None:
         """Count a batch.
 
         Args:
             ack: what became of it.
-            keep_rejections: rejections to keep at most.
+            keep_rejections: rejections, and reviews, to keep at most.
         """
         self.sent += ack.rows
         self.accepted += ack.accepted
@@ -113,6 +139,8 @@ class PushReport:
         for rejection in ack.rejections:
             self.rejected[rejection.reason] = self.rejected.get(rejection.reason, 0) + 1
         self.rejections.extend(ack.rejections[: keep_rejections - len(self.rejections)])
+        self.held += len(ack.held)
+        self.reviews.extend(ack.held[: keep_rejections - len(self.reviews)])
 
 
 @dataclass(frozen=True)
@@ -126,6 +154,7 @@ class BatchAck:
         accepted: how many are new and in.
         duplicate: how many were in already.
         rejections: those that were not stored.
+        held: those that wait for a review.
     """
 
     sequence: int
@@ -134,6 +163,7 @@ class BatchAck:
     accepted: int
     duplicate: int
     rejections: tuple[Rejection, ...]
+    held: tuple[Held, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -157,6 +187,9 @@ class Delivery:
         patience: seconds to go on trying while nothing gets through.
         keep_rejections: rejections to keep in the report.
         on_ack: told of every batch, in order.
+        signer: signs every batch.
+        totals: counts what is sent, to close the delivery with; or the close itself, where who made
+            the batches counted them; None leaves the delivery open.
     """
 
     def __init__(
@@ -172,6 +205,8 @@ class Delivery:
         patience: float,
         keep_rejections: int,
         on_ack: Callable[[BatchAck], None] | None,
+        signer: Signer | None = None,
+        totals: Totals | PushClose | None = None,
     ) -> None:
         if not 1 <= batch_size <= MAX_BATCH:
             raise ValueError(f"batch_size must be from 1 to {MAX_BATCH}")
@@ -186,6 +221,9 @@ class Delivery:
         self._patience = patience
         self._keep_rejections = keep_rejections
         self._on_ack = on_ack
+        self._signer = signer
+        self._totals = totals
+        self._closing = False
         self._report = PushReport(delivery_id)
         self._pending: deque[_Pending] = deque()
         self._acks = 0
@@ -204,7 +242,7 @@ class Delivery:
         """
         loop = asyncio.get_running_loop()
         failures, failing_since = 0, 0.0
-        async with aclosing(_numbered(_batches(rows, self._batch_size))) as batches:
+        async with aclosing(self._numbered_batches(rows)) as batches:
             while True:
                 acks = self._acks
                 try:
@@ -231,6 +269,7 @@ class Delivery:
     async def _session(self, batches: AsyncIterator[_Pending]) -> None:
         stream = _Stream(self._transport, self._stub)
         sender: asyncio.Task[None] | None = None
+        self._closing = False
         try:
             async with _limit(self._ack_timeout):
                 await stream.write(PushRecordsRequest(header=self._header))
@@ -262,7 +301,7 @@ class Delivery:
         try:
             for pending in tuple(self._pending):
                 await room.acquire()
-                await stream.write(_request(pending))
+                await stream.write(self._request(pending))
             while True:
                 await room.acquire()
                 try:
@@ -271,24 +310,39 @@ class Delivery:
                     self._source_failure = error
                     raise
                 if following is None:
+                    await self._close(stream, watch)
                     return
                 self._pending.append(following)
-                if watch.when() is None:
-                    watch.reschedule(asyncio.get_running_loop().time() + self._ack_timeout)
-                await stream.write(_request(following))
+                self._expect(watch)
+                await stream.write(self._request(following))
         except UnavailableError:
             pass  # the reader hears why
         finally:
             # Also when the rows' source fails: what is on its way is acked before that is told.
             await stream.done_writing()
 
+    async def _close(self, stream: "_Stream", watch: asyncio.Timeout) -> None:
+        if self._totals is None:
+            return
+        close = self._totals.close() if isinstance(self._totals, Totals) else self._totals
+        self._closing = True
+        self._expect(watch)
+        await stream.write(PushRecordsRequest(close=close))
+
+    def _expect(self, watch: asyncio.Timeout) -> None:
+        if watch.when() is None:
+            watch.reschedule(asyncio.get_running_loop().time() + self._ack_timeout)
+
     async def _read_acks(
         self, stream: "_Stream", room: asyncio.Semaphore, watch: asyncio.Timeout
     ) -> None:
         while (response := await stream.read_unless_ended()) is not None:
+            if response.HasField("closed"):
+                self._report.reconciliation = response.closed.reconciliation
+                continue
             self._acked(response.ack)
             due = asyncio.get_running_loop().time() + self._ack_timeout
-            watch.reschedule(due if self._pending else None)
+            watch.reschedule(due if self._pending or self._closing else None)
             room.release()
             if self._careful:
                 self._careful = False
@@ -296,6 +350,8 @@ class Delivery:
                     room.release()
         if self._pending:
             raise _lost("the stream ended before every batch was acked")
+        if self._closing and self._report.reconciliation is None:
+            raise _lost("the stream ended before the delivery was closed")
 
     async def _following(
         self, batches: AsyncIterator[_Pending], ready: PushReady
@@ -335,7 +391,9 @@ class Delivery:
                 self._acked(ready.last_ack)
                 continue
             request = SubmitRecordsRequest(
-                records=pending.batch.records, historical=self._header.historical
+                records=pending.batch.records,
+                historical=self._header.historical,
+                jws=self._signature("", 0, pending.batch),
             )
             again = await self._transport.unary(self._stub.SubmitRecords, request)
             again.ack.sequence = pending.sequence
@@ -363,10 +421,41 @@ class Delivery:
                 )
                 for rejection in ack.rejections
             ),
+            held=tuple(
+                Held(
+                    row=pending.first_row + held.row,
+                    record_id=records[held.row].provider_record_id,
+                    review_id=held.review_id,
+                )
+                for held in ack.held
+            ),
         )
         self._report.add(told, self._keep_rejections)
         if self._on_ack is not None:
             self._on_ack(told)
+
+    async def _numbered_batches(self, rows: Rows) -> AsyncGenerator[_Pending]:
+        sequence, first_row = 0, 0
+        async for batch in _batches(rows, self._batch_size):
+            sequence += 1
+            if isinstance(self._totals, Totals):
+                self._totals.add(batch.records)
+            yield _Pending(sequence, first_row, batch)
+            first_row += len(batch.records)
+
+    def _request(self, pending: _Pending) -> PushRecordsRequest:
+        request = PushRecordsRequest(batch=pending.batch)
+        request.batch.sequence = pending.sequence
+        if self._signer is not None:
+            request.batch.jws = self._signature(
+                self._header.delivery_id, pending.sequence, pending.batch
+            )
+        return request
+
+    def _signature(self, delivery_id: str, sequence: int, batch: PushBatch) -> str:
+        if self._signer is None:
+            return ""
+        return self._signer.sign(canonical_batch(delivery_id, sequence, batch.records))
 
 
 class _Stream:
@@ -423,20 +512,6 @@ async def _limit(seconds: float | None) -> AsyncIterator[asyncio.Timeout]:
         if not watch.expired():
             raise
         raise _lost("no ack in time: the connection counts as lost") from None
-
-
-async def _numbered(batches: AsyncIterator[PushBatch]) -> AsyncGenerator[_Pending]:
-    sequence, first_row = 0, 0
-    async for batch in batches:
-        sequence += 1
-        yield _Pending(sequence, first_row, batch)
-        first_row += len(batch.records)
-
-
-def _request(pending: _Pending) -> PushRecordsRequest:
-    request = PushRecordsRequest(batch=pending.batch)
-    request.batch.sequence = pending.sequence
-    return request
 
 
 async def _batches(rows: Rows, size: int) -> AsyncIterator[PushBatch]:

@@ -76,6 +76,12 @@ class Records:
     # Per stream: the acks after which it drops, and how many batches it stores silently first.
     drops: deque[tuple[int, int]] = field(default_factory=deque)
     hold_acks_for: int = 0
+    # What deliveries closed with; the platform counts what it got as it says itself.
+    closes: dict[str, records_pb2.PushClose] = field(default_factory=dict)
+    requests: dict[str, list[records_pb2.PushBatch]] = field(default_factory=dict)
+    loses_rows: int = 0
+    drop_closes: int = 0
+    jws: list[str] = field(default_factory=list)
     # How many times a stream that resumes is told a position one batch too early.
     stale: int = 0
     hangs: bool = False
@@ -91,11 +97,37 @@ class Records:
                     field="social_insurance.headcount",
                     message="a count is never negative: correct it",
                 )
+            elif row.hint.name:
+                ack.held.add(row=index, review_id=f"rev_{row.provider_record_id}")
             elif self.stored.setdefault(row.provider_record_id, body) is body:
                 ack.accepted.append(index)
             else:
                 ack.duplicates.append(index)
         return ack
+
+    def close(self, delivery_id: str, close: records_pb2.PushClose) -> records_pb2.PushClosed:
+        self.closes[delivery_id] = close
+        rows = [row for batch in self.requests.get(delivery_id, []) for row in batch.records]
+        received = len(rows) - self.loses_rows
+        return records_pb2.PushClosed(
+            reconciliation=records_pb2.Reconciliation(
+                delivery_id=delivery_id,
+                rows_sent=close.rows,
+                rows_received=received,
+                agrees=close.rows == received,
+                totals=[
+                    records_pb2.TotalsOfBothEnds(
+                        record_type=total.record_type,
+                        month=total.month,
+                        rows_sent=total.rows,
+                        rows_received=total.rows - self.loses_rows,
+                        sum_sent=total.sum,
+                        sum_received=total.sum,
+                    )
+                    for total in close.totals
+                ],
+            )
+        )
 
 
 Answer = Message | status_pb2.Status | Callable[[Any], Any]
@@ -127,6 +159,7 @@ class FakePlatform:
         return answer(request) if callable(answer) else answer
 
     async def submit(self, request: Any) -> Message:
+        self.records.jws.append(request.jws)
         return records_pb2.SubmitRecordsResponse(ack=self.records.store(request.records))
 
     async def push(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Message]:
@@ -143,11 +176,23 @@ class FakePlatform:
             ready.last_ack.CopyFrom(last)
             ready.last_sha256 = records.sha256[header.delivery_id]
         yield records_pb2.PushRecordsResponse(ready=ready)
-        acked, held = 0, []
+        acked = 0
+        held: list[records_pb2.PushAck] = []
         async for request in requests:
             if records.hangs:
                 await asyncio.sleep(60)
+            if request.HasField("close"):
+                for ack in held:
+                    yield records_pb2.PushRecordsResponse(ack=ack)
+                held.clear()
+                if records.drop_closes:
+                    records.drop_closes -= 1
+                    await _abort(context, UNAVAILABLE)
+                closed = records.close(header.delivery_id, request.close)
+                yield records_pb2.PushRecordsResponse(closed=closed)
+                return
             batch = request.batch
+            records.jws.append(batch.jws)
             last = records.last.get(header.delivery_id, records_pb2.PushAck())
             if batch.sequence != last.sequence + 1:
                 await _abort(context, refusal("OUT_OF_RANGE", "OUT_OF_SEQUENCE"))
@@ -156,6 +201,7 @@ class FakePlatform:
             last = records.store(batch.records)
             last.sequence = batch.sequence
             records.last[header.delivery_id] = last
+            records.requests.setdefault(header.delivery_id, []).append(batch)
             content = records_pb2.PushBatch(records=batch.records)
             digest = hashlib.sha256(content.SerializeToString(deterministic=True))
             records.sha256[header.delivery_id] = digest.digest()

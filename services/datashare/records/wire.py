@@ -3,15 +3,16 @@
 import hashlib
 
 from puhui.datashare.v1 import records_pb2
-from services.datashare.records.domain import Ack, Rejection
+from services.datashare.records.domain import Ack, Held, Rejection
 
 
 def content_sha256(batch: records_pb2.PushBatch) -> bytes:
     """Return the hash of a batch as `PushReady` tells it."""
-    sequence = batch.sequence
+    sequence, jws = batch.sequence, batch.jws
     batch.ClearField("sequence")
+    batch.ClearField("jws")
     content = batch.SerializeToString(deterministic=True)
-    batch.sequence = sequence
+    batch.sequence, batch.jws = sequence, jws
     return hashlib.sha256(content).digest()
 
 
@@ -25,6 +26,7 @@ def ack_message(ack: Ack) -> records_pb2.PushAck:
             records_pb2.RowRejection(row=row, reason=reason, field=field, message=message)
             for row, reason, field, message in ack.rejections
         ],
+        held=[records_pb2.RowHeld(row=row, review_id=review_id) for row, review_id in ack.held],
     )
 
 
@@ -39,4 +41,5 @@ def ack_of(content: bytes) -> Ack:
             Rejection(item.row, item.reason, item.field, item.message)
             for item in message.rejections
         ),
+        held=tuple(Held(item.row, item.review_id) for item in message.held),
     )

@@ -4,16 +4,20 @@ from typing import Any
 
 import pytest
 
-from puhui.datashare.v1.records_pb2 import PushBatch, Record
+from puhui.datashare.v1.catalogue_pb2 import ListRecordTypesResponse, RecordTypePolicy
+from puhui.datashare.v1.records_pb2 import ControlTotal, PushBatch, PushClose, Record
 from puhui_client import (
     AlreadyExistsError,
     BatchAck,
     Client,
+    Held,
     InvalidArgumentError,
     OutOfRangeError,
     UnavailableError,
     records,
+    values,
 )
+from puhui_client.canonical import canonical_batch
 from tests.fakes.platform import FakePlatform
 
 
@@ -221,3 +225,110 @@ async def test_a_delivery_that_others_advance_fails(client: Client, platform: Fa
 async def test_impossible_sizes(client: Client, arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):
         await client.push(rows(1), **arguments)
+
+
+class Stamp:
+    """Signs with what it was given, for all to see."""
+
+    def sign(self, content: bytes) -> str:
+        return content.decode()
+
+
+async def test_batches_are_signed_as_they_are_numbered(
+    client: Client, platform: FakePlatform
+) -> None:
+    batches = [PushBatch(records=[row(1), row(2)]), PushBatch(records=[row(3)])]
+    await client.push(batches, delivery_id="d", signer=Stamp())
+    assert platform.records.jws == [
+        canonical_batch("d", 1, [row(1), row(2)]).decode(),
+        canonical_batch("d", 2, [row(3)]).decode(),
+    ]
+    await client.submit([row(4)], signer=Stamp())
+    assert platform.records.jws[-1] == canonical_batch("", 0, [row(4)]).decode()
+
+
+async def test_rows_that_are_asked_for_again_are_signed(
+    client: Client, platform: FakePlatform
+) -> None:
+    platform.records.drops.append((1, 2))
+    report = await client.push(rows(60), delivery_id="d", batch_size=10, signer=Stamp())
+    assert report.reconnects == 1
+    again = [jws for jws in platform.records.jws if jws.startswith("puhui batch v1\n\n0\n")]
+    assert len(again) == 2
+    assert "" not in platform.records.jws
+
+
+async def test_rows_that_are_held_are_told_with_their_reviews(client: Client) -> None:
+    unknown = row(1)
+    unknown.ClearField("subject")
+    unknown.hint.name = "某某科技"
+    report = await client.push([row(0), unknown, row(2)])
+    assert (report.sent, report.accepted, report.held) == (3, 2, 1)
+    assert report.reviews == [Held(row=1, record_id="r1", review_id="rev_r1")]
+
+
+COUNTED = PushClose(rows=25, totals=[ControlTotal(record_type="t", month=202405, rows=25)])
+
+
+async def test_a_delivery_closes_with_totals(client: Client, platform: FakePlatform) -> None:
+    report = await client.push(rows(25), delivery_id="d", batch_size=10, totals=COUNTED)
+    assert platform.records.closes["d"] == COUNTED
+    assert report.reconciliation is not None
+    assert report.reconciliation.agrees
+    assert report.accepted == 25
+
+
+async def test_the_close_is_sent_again_after_a_drop(client: Client, platform: FakePlatform) -> None:
+    platform.records.drops.append((1, 0))
+    platform.records.drop_closes = 2
+    report = await client.push(rows(25), delivery_id="d", batch_size=10, totals=COUNTED)
+    assert report.reconnects == 3
+    assert report.reconciliation is not None
+    assert report.reconciliation.rows_received == 25
+
+
+async def test_a_delivery_that_was_closed_is_closed_again_by_a_later_process(
+    client: Client, platform: FakePlatform
+) -> None:
+    first = await client.push(rows(25), delivery_id="d", batch_size=10, totals=COUNTED)
+    again = await client.push(rows(25), delivery_id="d", batch_size=10, totals=COUNTED)
+    assert (again.skipped, again.sent) == (25, 0)
+    assert again.reconciliation == first.reconciliation
+
+
+async def test_ends_that_counted_differently_do_not_agree(
+    client: Client, platform: FakePlatform
+) -> None:
+    platform.records.loses_rows = 1
+    report = await client.push(rows(25), totals=COUNTED)
+    assert report.reconciliation is not None
+    assert not report.reconciliation.agrees
+
+
+async def test_a_platform_that_does_not_answer_the_close_counts_as_lost(
+    client: Client, platform: FakePlatform
+) -> None:
+    platform.records.drop_closes = 1000
+    with pytest.raises(UnavailableError):
+        await client.push(rows(1), totals=COUNTED, patience=0.3)
+
+
+async def test_totals_count_every_row_once_whatever_was_sent_before(
+    client: Client, platform: FakePlatform
+) -> None:
+    policy = RecordTypePolicy(record_type="social_insurance", control_field="paid")
+    platform.answer("ListRecordTypes", ListRecordTypesResponse(types=[policy]))
+    paid = [row(n) for n in range(30)]
+    for one in paid:
+        one.social_insurance.paid.CopyFrom(values.to_money("0.10"))
+    await client.push(paid[:20], delivery_id="d", batch_size=10)
+    platform.records.drops.append((0, 0))
+    report = await client.push(paid, delivery_id="d", batch_size=10, totals=True)
+    assert report.skipped == 20
+    (total,) = platform.records.closes["d"].totals
+    assert (total.record_type, total.month, total.rows, total.sum) == (
+        "social_insurance",
+        202405,
+        30,
+        300,
+    )
