@@ -50,6 +50,9 @@ from services.datashare.subjects.store import SubjectStore
 from services.datashare.summaries.domain import layouts_of
 from services.datashare.summaries.reader import Cuts, SummaryReader
 from services.datashare.summaries.store import SeriesStore
+from services.datashare.uses.app import ListUses
+from services.datashare.uses.store import UseStore
+from services.datashare.wanted.store import WantedStore
 from services.kit import migrations
 from services.kit.clock import Clock
 from services.kit.config import ConfigError
@@ -154,8 +157,10 @@ class Work:
         self.subjects = SubjectStore(conn, stores.ids)
         self.consents = ConsentStore(conn)
         self.accesses = AccessStore(conn)
+        self.uses = UseStore(conn, stores.ids)
         self.leaves = LeafStore(conn)
         self.changes = ChangeStore(conn)
+        self.wanted = WantedStore(conn)
         self.requests = RequestStore(conn)
         self.deliveries = DeliveryStore(conn)
         self.records = RecordStore(conn, stores.readers)
@@ -191,7 +196,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         random_bytes=secrets.token_bytes,
         participant_codec=ParticipantCodec(),
         time_codec=TimeCodec(),
-        provider_kinds=frozenset().union(*(t.provider_kinds for t in catalogue.types.values())),
+        provider_kinds=catalogue.provider_kinds,
         bootstrap=config.bootstrap,
     )
     consents = Consents(
@@ -210,7 +215,9 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         sealer=sealer,
         rules=Rules(catalogue),
     )
-    accesses = AccessServicer(fetch, ListAccesses(transactions), behind_scoring)
+    accesses = AccessServicer(
+        fetch, ListAccesses(transactions), ListUses(transactions), behind_scoring
+    )
     intake = Intake(catalogue, _counterparty_tokens(config.counterparty_key))
     take_in = TakeIn(transactions, retry_on_conflict, stores.layouts, clock)
 

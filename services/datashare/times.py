@@ -43,8 +43,8 @@ def period_of(message: types_pb2.DatePeriod, field: str) -> Period:
     Raises:
         InvalidArgumentError: DATE_INVALID.
     """
-    first = _date(getattr(message, "from"), f"{field}.from")
-    last = _date(message.to, f"{field}.to")
+    first = date_of(getattr(message, "from"), f"{field}.from")
+    last = date_of(message.to, f"{field}.to")
     if last < first:
         raise _invalid(field, "ends before it begins")
     return Period(first, last)
@@ -52,18 +52,28 @@ def period_of(message: types_pb2.DatePeriod, field: str) -> Period:
 
 def period_message(period: Period) -> types_pb2.DatePeriod:
     """Return the message of a period."""
-    ends = {"from": _date_message(period.first), "to": _date_message(period.last)}
+    ends = {"from": date_message(period.first), "to": date_message(period.last)}
     return types_pb2.DatePeriod(**ends)
 
 
-def _date(message: date_pb2.Date, field: str) -> date:
+def date_of(message: date_pb2.Date, field: str) -> date:
+    """Return a day.
+
+    Args:
+        message: set.
+        field: its path, for the error.
+
+    Raises:
+        InvalidArgumentError: DATE_INVALID.
+    """
     try:
         return date(message.year, message.month, message.day)
     except (ValueError, OverflowError):
         raise _invalid(field, "is no day of the calendar") from None
 
 
-def _date_message(day: date) -> date_pb2.Date:
+def date_message(day: date) -> date_pb2.Date:
+    """Return the message of a day."""
     return date_pb2.Date(year=day.year, month=day.month, day=day.day)
 
 

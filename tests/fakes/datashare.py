@@ -13,6 +13,10 @@ from services.datashare.idempotency.domain import RequestKey, StoredRequest
 from services.datashare.log.domain import Leaf
 from services.datashare.participants.domain import ApiKey, Participant, Role, Standing
 from services.datashare.summaries.domain import Found, StoredSeries, SummaryQuery
+from services.datashare.uses.app import Place
+from services.datashare.uses.domain import Counted, Use
+from services.datashare.wanted.domain import Entry as WantedEntry
+from services.datashare.wanted.domain import Item, WantedState
 from services.kit.db import EPOCH
 
 
@@ -31,6 +35,9 @@ class Memory:
     series: dict[str, tuple[StoredSeries, ...]] = field(default_factory=dict)
     # Since when a record type is supplied, where it is not since ever.
     supplied: dict[str, datetime] = field(default_factory=dict)
+    # By provider, day, type and purpose.
+    uses: dict[tuple[str, int, str, str], int] = field(default_factory=dict)
+    wanted: dict[int, Item] = field(default_factory=dict)
 
     def copy(self) -> "Memory":
         return Memory(*(dict(getattr(self, table.name)) for table in fields(self)))
@@ -69,6 +76,8 @@ class FakeWork:
         self.changes = FakeChanges(memory)
         self.requests = FakeRequests(memory)
         self.summaries = FakeSummaries(memory)
+        self.uses = FakeUses(memory)
+        self.wanted = FakeWanted(memory)
 
 
 class FakeParticipants:
@@ -239,6 +248,69 @@ class FakeRequests:
 
     async def complete(self, key: RequestKey, response: bytes) -> None:
         self._rows[key.caller_id, key.request_id] = StoredRequest(key.fingerprint, response)
+
+
+class FakeUses:
+    def __init__(self, memory: Memory) -> None:
+        self._rows = memory.uses
+
+    async def append(self, counts: Sequence[Counted]) -> None:
+        for provider_id, use in counts:
+            key = (provider_id, *use[:3])
+            self._rows[key] = self._rows.get(key, 0) + use.count
+
+    async def page(
+        self,
+        provider_id: str,
+        *,
+        first: int | None,
+        last: int | None,
+        after: Place | None,
+        limit: int,
+    ) -> Sequence[Use]:
+        def order(place: Place) -> Place:
+            return (-place[0], *place[1:])
+
+        mine = (Use(*key[1:], n) for key, n in self._rows.items() if key[0] == provider_id)
+        return sorted(
+            (
+                use
+                for use in mine
+                if (first is None or use.day >= first)
+                and (last is None or use.day <= last)
+                and (after is None or order(use[:3]) > order(after))
+            ),
+            key=lambda use: order(use[:3]),
+        )[:limit]
+
+
+class FakeWanted:
+    def __init__(self, memory: Memory) -> None:
+        self._rows = memory.wanted
+
+    async def append(self, items: Sequence[Item]) -> None:
+        for item in items:
+            self._rows[len(self._rows) + 1] = item
+
+    async def due_under(self, subject_id: str, consent_id: str) -> Sequence[Item]:
+        return [
+            item
+            for item in self._rows.values()
+            if (item.subject_id, item.consent_id) == (subject_id, consent_id)
+            and item.state is WantedState.DUE
+        ]
+
+    async def after(self, provider_id: str, position: int, limit: int) -> Sequence[WantedEntry]:
+        ended = {_due(item) for item in self._rows.values() if item.state is WantedState.ENDED}
+        return [
+            WantedEntry(at, item, item.state is WantedState.DUE and _due(item) in ended)
+            for at, item in self._rows.items()
+            if at > position and item.provider_id == provider_id
+        ][:limit]
+
+
+def _due(item: Item) -> tuple[str, str, str, str]:
+    return item.subject_id, item.provider_id, item.record_type, item.consent_id
 
 
 class FakeSummaries:

@@ -17,6 +17,7 @@ from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.domain import Sealer
 from services.datashare.participants.domain import Participant, Role, Standing, SubjectName
 from services.datashare.summaries.domain import StoredSeries
+from services.datashare.uses.app import ListUses
 from services.kit.clock import FixedClock
 from services.kit.errors import PuhuiError
 from services.kit.identity import Caller
@@ -81,6 +82,7 @@ class World:
             rules=Rules(self.catalogue),
         )
         self.accesses = ListAccesses(self.transactions)
+        self.uses = ListUses(self.transactions)
         memory = self.transactions.memory
         for person in (TAX, COURT, BANK, OTHER, FIRM, RIVAL):
             memory.participants[person.participant_id] = person

@@ -3,9 +3,9 @@
 Invariants:
 
 - Everything that belongs to a fetch happens in one transaction: the consent and the recipient's
-  standing are held, the rules asked, the summary read, the access and its leaf written. The summary
-  is returned after the commit, so that nothing is released that was not recorded, and nothing after
-  a withdrawal that was acknowledged.
+  standing are held, the rules asked, the summary read, the access, its leaf and the use of each
+  provider's records written. The summary is returned after the commit, so that nothing is released
+  that was not recorded, and nothing after a withdrawal that was acknowledged.
 - A batch is one transaction with a fixed number of statements, but for reads of a past, which may
   take long: they have transactions of their own, each of a few folds. Each item has its own result,
   a refusal is recorded and touches no other item, and so does an item that breaks its transaction.
@@ -38,6 +38,7 @@ from services.datashare.idempotency.domain import RequestKey, require_same
 from services.datashare.log.domain import Leaf, LeafKind, Sealer
 from services.datashare.participants.domain import Role, Standing, require_good_standing
 from services.datashare.summaries.domain import Found, SummaryQuery
+from services.datashare.uses.domain import Counted, Opened, counted
 from services.kit.clock import Clock
 from services.kit.errors import (
     AlreadyExistsError,
@@ -132,6 +133,14 @@ class Summaries(Protocol):
         ...
 
 
+class Uses(Protocol):
+    """How often what providers supplied is used."""
+
+    async def append(self, counts: Sequence[Counted]) -> None:
+        """Add what was used in this transaction; once in it."""
+        ...
+
+
 class Work(Protocol):
     """What a fetch needs in a transaction."""
 
@@ -163,6 +172,11 @@ class Work(Protocol):
     @property
     def summaries(self) -> Summaries:
         """Summaries of records."""
+        ...
+
+    @property
+    def uses(self) -> Uses:
+        """How often what providers supplied is used."""
         ...
 
 
@@ -360,6 +374,18 @@ class FetchSummaries:
                 made[index] = access, self._sealer.seal(LeafKind.ACCESS, content(access), now)
             await work.accesses.append(list(made.values()))
             await work.leaves.append([leaf for _, leaf in made.values()])
+            await work.uses.append(
+                counted(
+                    (
+                        Opened(series.provider_id, series.record_type, items[index].fetch.purpose)
+                        for index in scopes
+                        if index in made
+                        for answer in found[index]
+                        for series in answer.series
+                    ),
+                    now,
+                )
+            )
 
         results: Results = {}
         for index, decision in decisions.items():

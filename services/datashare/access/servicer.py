@@ -1,6 +1,7 @@
 """AccessService over gRPC."""
 
 from collections.abc import Sequence
+from datetime import date, timedelta
 
 import grpc
 import structlog
@@ -12,7 +13,15 @@ from services.datashare.access.app import FetchSummaries, Item, ListAccesses
 from services.datashare.access.domain import Channel, CoverageState, Fetch, Recorded, Released
 from services.datashare.idempotency.servicer import fingerprint
 from services.datashare.participants.domain import Role
-from services.datashare.times import period_message, period_of, stamp_of, time_of
+from services.datashare.times import (
+    date_message,
+    date_of,
+    period_message,
+    period_of,
+    stamp_of,
+    time_of,
+)
+from services.datashare.uses.app import ListUses, Place
 from services.kit.errors import InternalError, PermissionDeniedError, PuhuiError
 from services.kit.identity import IdentityVerifier, current_caller
 from services.kit.pages import decode_page_token, encode_page_token, page_size
@@ -24,6 +33,8 @@ _COVERAGE = {
     state: summaries_pb2.CoverageState.Value(f"COVERAGE_STATE_{state}") for state in CoverageState
 }
 
+_EPOCH = date(1970, 1, 1)
+
 _Context = grpc.aio.ServicerContext[object, object]
 
 
@@ -32,15 +43,21 @@ class AccessServicer(accesses_pb2_grpc.AccessServiceServicer):
 
     Args:
         fetch: the use case of fetching.
-        list_accesses: the use case of listing.
+        list_accesses: the use case of listing them.
+        list_uses: the use case of telling providers.
         verifier: of the identities in a batch, which were asserted to scoring.
     """
 
     def __init__(
-        self, fetch: FetchSummaries, list_accesses: ListAccesses, verifier: IdentityVerifier
+        self,
+        fetch: FetchSummaries,
+        list_accesses: ListAccesses,
+        list_uses: ListUses,
+        verifier: IdentityVerifier,
     ) -> None:
         self._fetch = fetch
         self._list = list_accesses
+        self._list_uses = list_uses
         self._verifier = verifier
 
     async def FetchSummary(
@@ -87,6 +104,36 @@ class AccessServicer(accesses_pb2_grpc.AccessServiceServicer):
         return pb.ListAccessesResponse(
             accesses=_access_messages(accesses),
             next_page_token=encode_page_token((next_before,), bound_to) if next_before else "",
+        )
+
+    async def ListUses(self, request: pb.ListUsesRequest, context: _Context) -> pb.ListUsesResponse:
+        begins, ends = getattr(request, "from"), request.to
+        first = date_of(begins, "from") if request.HasField("from") else None
+        last = date_of(ends, "to") if request.HasField("to") else None
+        bound_to = ("uses", request.provider_id, str(first), str(last))
+        position = decode_page_token(request.page_token, bound_to, (int, str, str))
+        after: Place | None = None
+        if position:
+            after = int(position[0]), str(position[1]), str(position[2])
+        uses, behind = await self._list_uses(
+            current_caller(),
+            request.provider_id,
+            first,
+            last,
+            after,
+            page_size(request.page_size),
+        )
+        return pb.ListUsesResponse(
+            uses=[
+                pb.Use(
+                    day=date_message(_EPOCH + timedelta(days=use.day)),
+                    record_type=use.record_type,
+                    purpose=use.purpose,
+                    count=use.count,
+                )
+                for use in uses
+            ],
+            next_page_token=encode_page_token(behind, bound_to) if behind else "",
         )
 
     async def _fetched(

@@ -8,7 +8,9 @@ import services.datashare.log.store
 import services.datashare.participants.store
 import services.datashare.records.store
 import services.datashare.subjects.store
-import services.datashare.summaries.store  # noqa: F401 - they add their tables to the metadata
+import services.datashare.summaries.store
+import services.datashare.uses.store
+import services.datashare.wanted.store  # noqa: F401 - they add their tables to the metadata
 from services.datashare.schema import metadata
 from services.kit.migrations import run_environment
 

@@ -1,0 +1,1 @@
+"""Uses: how often what a provider supplied was released."""

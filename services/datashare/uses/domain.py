@@ -1,0 +1,73 @@
+"""Uses of what providers supplied: counts by day, record type and purpose.
+
+Invariants:
+
+- A release counts once for each provider and record type of which something was in it. A refusal
+  counts nothing, and neither does a replay, which is no new access.
+- A use names neither who asked nor about whom: what is kept are counts.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import date, datetime, timedelta, timezone
+from typing import NamedTuple
+
+_CHINA = timezone(timedelta(hours=8))
+_EPOCH = date(1970, 1, 1)
+
+
+class Use(NamedTuple):
+    """How often something was used.
+
+    Args:
+        day: of the releases, days since 1970-01-01 in China Standard Time.
+        record_type: what was used.
+        purpose: what for.
+        count: releases.
+    """
+
+    day: int
+    record_type: str
+    purpose: str
+    count: int
+
+
+class Counted(NamedTuple):
+    """What was used of one provider in one transaction."""
+
+    provider_id: str
+    use: Use
+
+
+class Opened(NamedTuple):
+    """A provider's series in a release.
+
+    Args:
+        provider_id: who supplied it.
+        record_type: its type.
+        purpose: of the release.
+    """
+
+    provider_id: str
+    record_type: str
+    purpose: str
+
+
+def day_in_china(at: datetime) -> int:
+    """Return the day of a time in China Standard Time, days since 1970-01-01."""
+    return (at.astimezone(_CHINA).date() - _EPOCH).days
+
+
+def counted(opened: Iterable[Opened], at: datetime) -> list[Counted]:
+    """Return the uses that releases are.
+
+    Args:
+        opened: of each release, each series once.
+        at: when they happened.
+    """
+    day = day_in_china(at)
+    counts = Counter(opened)
+    return [
+        Counted(provider_id, Use(day, record_type, purpose, count))
+        for (provider_id, record_type, purpose), count in sorted(counts.items())
+    ]

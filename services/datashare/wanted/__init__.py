@@ -1,0 +1,1 @@
+"""What providers may and should supply, because a consent stands."""
