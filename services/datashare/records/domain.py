@@ -57,6 +57,18 @@ class Rejection(NamedTuple):
     message: str
 
 
+class Held(NamedTuple):
+    """A row that waits until somebody says whom it is about.
+
+    Args:
+        row: its index in the batch.
+        review_id: what it waits for.
+    """
+
+    row: int
+    review_id: str
+
+
 class Incoming(NamedTuple):
     """A row that is well formed and that its provider may supply.
 
@@ -78,6 +90,9 @@ class Incoming(NamedTuple):
         content_hash: SHA-256 over status, occurrence and payload.
         payload: serialised, with the counterparty's token in the place of its name.
         fact: what it adds to the summary; None of a retraction.
+        hidden_on: from this day on no read shows the record, days since 1970-01-01 in China; None
+            is never. A retraction says nothing of it.
+        repaired: that day is the one of its repair.
     """
 
     row: int
@@ -95,6 +110,8 @@ class Incoming(NamedTuple):
     content_hash: bytes
     payload: bytes
     fact: Fact | None
+    hidden_on: int | None = None
+    repaired: bool = False
 
 
 class RecordKey(NamedTuple):
@@ -113,18 +130,28 @@ class History:
         hashes: content hash by version.
         latest: the greatest version.
         retracted: whether that one is a retraction.
+        hidden_on: from this day on no read shows the record; None is never.
     """
 
     hashes: dict[int, bytes] = field(default_factory=dict)
     latest: int = 0
     retracted: bool = False
+    hidden_on: int | None = None
 
-    def add(self, version: int, content_hash: bytes, *, retracted: bool) -> None:
+    def add(
+        self,
+        version: int,
+        content_hash: bytes,
+        *,
+        retracted: bool,
+        hidden_on: int | None = None,
+    ) -> None:
         """Add a version."""
         self.hashes[version] = content_hash
         if version > self.latest:
             self.latest = version
             self.retracted = retracted
+            self.hidden_on = hidden_on
 
 
 class Accepted(NamedTuple):
@@ -211,19 +238,21 @@ def check_supplier(participant: Participant | None, *, historical: bool) -> Part
 
 @dataclass(frozen=True)
 class Ack:
-    """What became of the rows of a batch; every row is in exactly one of the three.
+    """What became of the rows of a batch; every row is in exactly one of the four.
 
     Args:
         sequence: the batch's.
         accepted: indices of rows.
         duplicates: indices of rows.
-        rejections: the others.
+        rejections: those that were refused.
+        held: those that wait for a review.
     """
 
     sequence: int
     accepted: tuple[int, ...] = ()
     duplicates: tuple[int, ...] = ()
     rejections: tuple[Rejection, ...] = ()
+    held: tuple[Held, ...] = ()
 
 
 @dataclass(frozen=True)
