@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from puhui.datashare.v1 import records_pb2
 from services.datashare.catalogue.domain import Catalogue, RecordType
 from services.datashare.records.domain import Incoming, Rejection, RowProblem
+from services.datashare.records.hiding import hidings
 from services.datashare.records.payloads import (
     EPOCH,
     day_of,
@@ -26,8 +27,10 @@ from services.datashare.records.payloads import (
     readers,
 )
 from services.datashare.records.tokens import CounterpartyTokens
+from services.datashare.retention.domain import Reason
 from services.datashare.subjects.uscc import UsccError, check
 from services.kit.calls import field_path
+from services.kit.shape import sound
 
 CLOCK_SKEW: Final = timedelta(minutes=5)
 """How far a provider's clock may run ahead of ours."""
@@ -60,6 +63,7 @@ class Intake:
     def __init__(self, catalogue: Catalogue, tokens: CounterpartyTokens) -> None:
         self._types = catalogue.types
         self._readers = readers(catalogue)
+        self._hidings = hidings(catalogue)
         self._empty = {name: make() for name, make in payload_types().items()}
         self._may_supply = {
             (kind, name): policy
@@ -68,6 +72,7 @@ class Intake:
         }
         self._tokens = tokens
         self._validator = protovalidate.Validator()
+        self._sound = sound(records_pb2.Record.DESCRIPTOR)
 
     def read(
         self, records: Iterable[Any], first_row: int, kind: str, now: datetime
@@ -98,8 +103,7 @@ class Intake:
         policy = self._may_supply.get((kind, record_type))
         if policy is None:
             raise _not_suppliable(self._types, record_type)
-        violations = self._validator.collect_violations(record)
-        if violations:
+        if not self._sound(record) and (violations := self._validator.collect_violations(record)):
             raise _problem(violations[0].proto)
         if record.schema_version > policy.schema_version:
             raise RowProblem("FIELD_INVALID", "schema_version", "newer than the catalogue's")
@@ -120,11 +124,12 @@ class Intake:
         if record_type == "vat_invoice":
             self._hide_counterparty(payload)
         payload.DiscardUnknownFields()
-        fact = None
+        fact = hidden_on = why = None
         if not retracted:
             order = (occurred_to, obtained_at, provider_record_id)
             fact = self._readers[record_type](payload, month, order, today)
             month = fact.month
+            hidden_on, why = self._hidings[record_type].of(payload, occurred_to)
         content: bytes = payload.SerializeToString(deterministic=True)
         # Most messages have no such byte at all; a number may have one, only a text may not.
         if b"\0" in content and (path := _path_of_nul(payload)):
@@ -145,6 +150,8 @@ class Intake:
             sha256(_HASHED.pack(retracted, occurred_from, occurred_to) + content).digest(),
             content,
             fact,
+            hidden_on,
+            why is Reason.REPAIRED,
         )
 
     def _hide_counterparty(self, invoice: Any) -> None:
