@@ -5,10 +5,18 @@ shapes and ranges of payloads are not here but in the .proto files; nothing chan
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from typing import Final
 
 from services.kit.errors import invalid_field
+
+OCCURRED: Final = "occurred"
+"""Where a retention counts from the end of the occurrence and from no date of the payload."""
+
+MEMBER_KINDS: Final = frozenset({"firm", "bank", "platform"})
+"""Kinds of supplier that nobody registers as, as they are no provider: the firm about itself, the
+bank about whom it visited, the platform."""
 
 
 class SharingMode(IntEnum):
@@ -36,6 +44,25 @@ class Unit(StrEnum):
     DAY = "day"
     PPM = "ppm"
     LEVEL = "level"
+    KWH = "kwh"
+    M3 = "m3"
+
+
+class FieldUnit(StrEnum):
+    """What a field of a payload holds."""
+
+    TEXT = "text"
+    CODE = "code"
+    FLAG = "flag"
+    TOKEN = "token"  # noqa: S105 - a keyed HMAC of another party, no secret
+    DATE = "date"
+    CNY = "CNY"
+    COUNT = "count"
+    DAYS = "days"
+    PPM = "ppm"
+    LEVEL = "level"
+    METERED = "metered"
+    LIST = "list"
 
 
 class Fold(StrEnum):
@@ -66,16 +93,56 @@ class Measure:
 
 
 @dataclass(frozen=True)
+class Field:
+    """A field of a type's payload.
+
+    Args:
+        name: as in the .proto.
+        unit: what it holds. A quantity that is metered is in the unit of what is metered: kWh of
+            electricity, m3 of water and gas.
+        title: its name.
+    """
+
+    name: str
+    unit: FieldUnit
+    title: Text
+
+
+@dataclass(frozen=True)
 class CodeList:
     """The codes that a field of the payload may hold.
 
     Args:
         field: the field of the payload.
         codes: title of each code, in the order of the policy file.
+        adverse: those that speak against the subject.
     """
 
     field: str
     codes: Mapping[str, Text]
+    adverse: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Retention:
+    """How long a record may be kept and shown.
+
+    Args:
+        days: after the start; 0 is without end.
+        start: `OCCURRED`, or the date field of the payload from which the days count; where that
+            is unset, the end of the occurrence.
+        by_severity: days by code of the payload's `severity`, in the place of `days`; empty where
+            the type has none.
+        until_field: date field of the payload that may end it earlier, or empty.
+        repaired_field: date field of the payload from which on the record is neither published,
+            shared nor used, or empty.
+    """
+
+    days: int
+    start: str = OCCURRED
+    by_severity: Mapping[str, int] = field(default_factory=dict)
+    until_field: str = ""
+    repaired_field: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,11 +156,14 @@ class RecordType:
         sensitivity: level of JR/T 0197-2020, 1 (public) to 5.
         sharing_mode: on what its sharing rests.
         legal_basis: the law or rule that says so.
-        provider_kinds: kinds of provider that may supply it.
-        retention_days: days after occurrence that a record is kept; 0 is without end.
+        provider_kinds: kinds of provider that may supply it, and of `MEMBER_KINDS`.
+        kept_to_provider: nobody but who supplied a record may read it.
+        retention: how long a record is kept.
         complete_register: a subject that is not in it has none.
+        control_field: the payload's amount that control totals add up, or empty.
         measures: columns of its summary, in order.
         attributes: code-like fields whose latest value the summary holds.
+        fields: of the payload, in the order of the .proto.
         code_lists: by field of the payload.
     """
 
@@ -104,10 +174,13 @@ class RecordType:
     sharing_mode: SharingMode
     legal_basis: str
     provider_kinds: frozenset[str]
-    retention_days: int
+    kept_to_provider: bool
+    retention: Retention
     complete_register: bool
+    control_field: str
     measures: tuple[Measure, ...]
     attributes: tuple[str, ...]
+    fields: tuple[Field, ...]
     code_lists: Mapping[str, CodeList]
 
 
@@ -134,6 +207,12 @@ class Catalogue:
 
     types: Mapping[str, RecordType]
     purposes: Mapping[str, Purpose]
+
+    @property
+    def provider_kinds(self) -> frozenset[str]:
+        """The kinds that a provider may be registered as."""
+        kinds = (kind.provider_kinds for kind in self.types.values())
+        return frozenset().union(*kinds) - MEMBER_KINDS
 
     def type(self, name: str) -> RecordType:
         """Return a record type.

@@ -1,25 +1,30 @@
 """Reads the catalogue from its TOML files.
 
 The files are package data: a catalogue is part of a release. Every key is checked, so that a typo
-in a policy stops the service instead of weakening the policy.
+in a policy stops the service instead of weakening the policy. So does a policy that contradicts
+itself: a rule about a field that the type does not have, sensitive data that is kept without end.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from importlib import resources
 from importlib.resources.abc import Traversable
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from services.datashare.catalogue.domain import (
+    OCCURRED,
     Catalogue,
     CodeList,
     ContentLevel,
+    Field,
+    FieldUnit,
     Fold,
     Measure,
     Purpose,
     RecordType,
+    Retention,
     SharingMode,
     Text,
     Unit,
@@ -27,6 +32,10 @@ from services.datashare.catalogue.domain import (
 
 _E = TypeVar("_E", bound=Enum)
 _T = TypeVar("_T")
+
+_MOST_DAYS: Final = 36_500
+_SENSITIVE: Final = 4
+_SEVERITY: Final = "severity"
 
 
 class CatalogueError(ValueError):
@@ -51,9 +60,20 @@ class _Section:
             raise CatalogueError(f"{self.where}: `{key}` should be of type {kind.__name__}")
         return value
 
+    def words(self, key: str) -> str:
+        """Take a text that is not empty."""
+        value = self.take(key, str)
+        if not value.strip():
+            raise CatalogueError(f"{self.where}: `{key}` is empty")
+        return value
+
     def text(self) -> Text:
         """Take `zh` and `en`."""
-        return Text(self.take("zh", str), self.take("en", str))
+        return Text(self.words("zh"), self.words("en"))
+
+    def optional(self, key: str, kind: type[_T], default: _T) -> _T:
+        """Take a value of a kind that may be left out."""
+        return self.take(key, kind) if key in self._left else default
 
     def strings(self, key: str) -> tuple[str, ...]:
         """Take a list of distinct strings."""
@@ -77,6 +97,10 @@ class _Section:
             raise CatalogueError(f"{self.where}: `{key}` should be from {least} to {most}")
         return value
 
+    def optional_tables(self, key: str) -> Mapping[str, "_Section"]:
+        """Take a table of tables that may be left out."""
+        return self.tables(key) if key in self._left else {}
+
     def tables(self, key: str) -> Mapping[str, "_Section"]:
         """Take a table of tables."""
         content = self.take(key, dict)
@@ -88,12 +112,38 @@ class _Section:
             raise CatalogueError(f"{self.where}: unknown key `{min(self._left)}`")
 
 
-def _titles(sections: Mapping[str, _Section]) -> dict[str, Text]:
+def _code_list(field: str, section: _Section) -> CodeList:
     titles = {}
-    for name, section in sections.items():
-        titles[name] = section.text()
-        section.end()
-    return titles
+    adverse = set()
+    for name, code in section.tables("codes").items():
+        titles[name] = code.text()
+        if code.optional("adverse", bool, False):
+            adverse.add(name)
+        code.end()
+    section.end()
+    return CodeList(field, MappingProxyType(titles), frozenset(adverse))
+
+
+def _field(name: str, section: _Section) -> Field:
+    field = Field(name, section.member("unit", FieldUnit), section.text())
+    section.end()
+    return field
+
+
+def _retention(section: _Section) -> Retention:
+    by_severity = section.optional(_SEVERITY, dict, {})
+    limits = _Section(f"{section.where}: {_SEVERITY}", by_severity)
+    retention = Retention(
+        days=section.number("days", 0, _MOST_DAYS),
+        start=section.words("from"),
+        by_severity=MappingProxyType(
+            {code: limits.number(code, 0, _MOST_DAYS) for code in by_severity}
+        ),
+        until_field=section.optional("until_field", str, ""),
+        repaired_field=section.optional("repaired_field", str, ""),
+    )
+    section.end()
+    return retention
 
 
 def _measure(where: str, content: object) -> Measure:
@@ -122,26 +172,57 @@ def _record_type(name: str, content: object) -> RecordType:
         title=section.text(),
         sensitivity=section.number("sensitivity", 1, 5),
         sharing_mode=section.member("sharing_mode", SharingMode),
-        legal_basis=section.take("legal_basis", str),
+        legal_basis=section.words("legal_basis"),
         provider_kinds=frozenset(section.strings("provider_kinds")),
-        retention_days=section.number("retention_days", 0, 100_000),
+        kept_to_provider=section.take("kept_to_provider", bool),
+        retention=_retention(
+            _Section(f"{section.where}: retention", section.take("retention", dict))
+        ),
         complete_register=section.take("complete_register", bool),
+        control_field=section.take("control_field", str),
         measures=measures,
         attributes=section.strings("attributes"),
+        fields=tuple(_field(name, part) for name, part in section.tables("fields").items()),
         code_lists=MappingProxyType(
             {
-                field: CodeList(field, MappingProxyType(_titles(codes.tables("codes"))))
-                for field, codes in section.tables("code_lists").items()
+                field: _code_list(field, part)
+                for field, part in section.optional_tables("code_lists").items()
             }
         ),
     )
     section.end()
-    if record_type.sharing_mode is SharingMode.ON_CONSENT:
-        raise CatalogueError(
-            f"{section.where}: `sharing_mode` ON_CONSENT is not enforced yet when records come in: "
-            "use STANDING with its legal basis"
-        )
+    for problem in _contradictions(record_type):
+        raise CatalogueError(f"{section.where}: {problem}")
     return record_type
+
+
+def _contradictions(policy: RecordType) -> Iterator[str]:
+    """Say what in a policy does not fit the rest of it."""
+    units = {field.name: field.unit for field in policy.fields}
+    retention = policy.retention
+    named = [
+        ("control_field", policy.control_field, FieldUnit.CNY),
+        ("retention.from", "" if retention.start == OCCURRED else retention.start, FieldUnit.DATE),
+        ("retention.until_field", retention.until_field, FieldUnit.DATE),
+        ("retention.repaired_field", retention.repaired_field, FieldUnit.DATE),
+        *(("code_lists", name, FieldUnit.CODE) for name in policy.code_lists),
+    ]
+    for key, name, unit in named:
+        if name and units.get(name) is not unit:
+            yield f"`{key}` names `{name}`, which is no field of unit {unit.value}"
+    for name in policy.attributes:
+        if units.get(name) not in (FieldUnit.CODE, FieldUnit.TEXT):
+            yield f"`attributes` names `{name}`, which is no field of unit code or text"
+    if not policy.provider_kinds:
+        yield "`provider_kinds` is empty: nobody could supply it"
+    if policy.sensitivity >= _SENSITIVE and not retention.days:
+        yield f"`retention.days` is 0: data of sensitivity {_SENSITIVE} and up has an end"
+    if retention.by_severity:
+        codes = policy.code_lists.get(_SEVERITY)
+        if codes is None or set(codes.codes) != set(retention.by_severity):
+            yield "`retention.severity` should have the codes of `code_lists.severity`"
+        if retention.days < max(retention.by_severity.values()):
+            yield "`retention.days` is less than a day count of `retention.severity`"
 
 
 def _purpose(code: str, section: _Section) -> Purpose:

@@ -7,7 +7,14 @@ import grpc
 
 from puhui.datashare.v1 import catalogue_pb2 as pb
 from puhui.datashare.v1 import catalogue_pb2_grpc
-from services.datashare.catalogue.domain import Catalogue, Purpose, RecordType, Text
+from services.datashare.catalogue.domain import (
+    OCCURRED,
+    Catalogue,
+    Purpose,
+    RecordType,
+    Retention,
+    Text,
+)
 from services.kit.pages import decode_page_token, encode_page_token, page_size
 
 _Context = grpc.aio.ServicerContext[object, object]
@@ -74,21 +81,45 @@ def _record_type(item: RecordType) -> pb.RecordTypePolicy:
         sharing_mode=pb.SharingMode.ValueType(item.sharing_mode),
         legal_basis=item.legal_basis,
         provider_kinds=sorted(item.provider_kinds),
-        retention_days=item.retention_days,
+        retention_days=item.retention.days,
         complete_register=item.complete_register,
         measures=[
-            pb.Measure(name=measure.name, unit=measure.unit, title=_text(measure.title))
+            pb.Measure(
+                name=measure.name,
+                unit=measure.unit,
+                title=_text(measure.title),
+                fold=measure.fold,
+            )
             for measure in item.measures
         ],
         code_lists=[
             pb.CodeList(
                 field=codes.field,
                 codes=[
-                    pb.Code(code=code, title=_text(title)) for code, title in codes.codes.items()
+                    pb.Code(code=code, title=_text(title), adverse=code in codes.adverse)
+                    for code, title in codes.codes.items()
                 ],
             )
             for codes in item.code_lists.values()
         ],
+        fields=[
+            pb.Field(name=field.name, unit=field.unit, title=_text(field.title))
+            for field in item.fields
+        ],
+        control_field=item.control_field,
+        kept_to_provider=item.kept_to_provider,
+        retention=_retention(item.retention),
+        attributes=item.attributes,
+    )
+
+
+def _retention(item: Retention) -> pb.Retention:
+    return pb.Retention(
+        days=item.days,
+        from_field="" if item.start == OCCURRED else item.start,
+        days_by_severity=item.by_severity,
+        until_field=item.until_field,
+        repaired_field=item.repaired_field,
     )
 
 

@@ -1,6 +1,6 @@
 """Rows of a batch, from the wire to what `app` admits: each is checked alone, at the edge.
 
-What leaves here has no counterparty in clear and no field that the .proto does not know. Attribute
+What leaves here has no other party in clear and no field that the .proto does not know. Attribute
 access on messages is what a row costs most, so each is done once.
 """
 
@@ -18,14 +18,10 @@ from google.protobuf.message import Message
 from puhui.datashare.v1 import records_pb2
 from services.datashare.catalogue.domain import Catalogue, RecordType
 from services.datashare.records.domain import Incoming, Rejection, RowProblem
+from services.datashare.records.forbidden import check_record_id, screens
 from services.datashare.records.hiding import hidings
-from services.datashare.records.payloads import (
-    EPOCH,
-    day_of,
-    month_of,
-    payload_types,
-    readers,
-)
+from services.datashare.records.payloads import hidden_fields, payload_types, readers
+from services.datashare.records.readers.kind import EPOCH, day_of, month_of
 from services.datashare.records.tokens import CounterpartyTokens
 from services.datashare.retention.domain import Reason
 from services.datashare.subjects.uscc import UsccError, check
@@ -57,7 +53,7 @@ class Intake:
 
     Args:
         catalogue: the types.
-        tokens: hides counterparties.
+        tokens: hides other parties.
     """
 
     def __init__(self, catalogue: Catalogue, tokens: CounterpartyTokens) -> None:
@@ -65,12 +61,14 @@ class Intake:
         self._readers = readers(catalogue)
         self._hidings = hidings(catalogue)
         self._empty = {name: make() for name, make in payload_types().items()}
+        self._hidden = hidden_fields()
         self._may_supply = {
             (kind, name): policy
             for name, policy in catalogue.types.items()
             for kind in policy.provider_kinds
         }
         self._tokens = tokens
+        self._screens = screens()
         self._validator = protovalidate.Validator()
         self._sound = sound(records_pb2.Record.DESCRIPTOR)
 
@@ -79,7 +77,7 @@ class Intake:
     ) -> tuple[list[Incoming], list[Rejection]]:
         """Return the rows that are well formed, and why the others are not.
 
-        The records are changed: counterparties are replaced by their tokens.
+        The records are changed: other parties are replaced by their tokens.
 
         Args:
             records: `puhui.datashare.v1.Record`s.
@@ -119,11 +117,15 @@ class Intake:
         provider_record_id: str = record.provider_record_id
         if _NUL in provider_record_id or _NUL in subject_id:
             raise _no_text("provider_record_id" if _NUL in provider_record_id else _SUBJECT_ID)
+        check_record_id(provider_record_id)
         month = month_of(occurred_to)
         payload = self._empty[record_type] if field is None else getattr(record, field)
-        if record_type == "vat_invoice":
-            self._hide_counterparty(payload)
+        for name, token in self._hidden[record_type]:
+            self._hide(payload, record_type, name, token)
         payload.DiscardUnknownFields()
+        screen = self._screens.get(record_type)
+        if screen is not None:
+            screen(payload)
         fact = hidden_on = why = None
         if not retracted:
             order = (occurred_to, obtained_at, provider_record_id)
@@ -154,15 +156,15 @@ class Intake:
             why is Reason.REPAIRED,
         )
 
-    def _hide_counterparty(self, invoice: Any) -> None:
-        name = invoice.counterparty
-        if _NUL in name:
-            raise _no_text("vat_invoice.counterparty")
-        if name:
-            invoice.counterparty_token = self._tokens.of(name)
-            invoice.ClearField("counterparty")
+    def _hide(self, payload: Any, record_type: str, name: str, token: str) -> None:
+        party = getattr(payload, name)
+        if _NUL in party:
+            raise _no_text(f"{record_type}.{name}")
+        if party:
+            setattr(payload, token, self._tokens.of(party))
+            payload.ClearField(name)
         else:
-            invoice.ClearField("counterparty_token")
+            payload.ClearField(token)
 
 
 def _not_suppliable(types: Mapping[str, RecordType], name: str) -> RowProblem:

@@ -5,29 +5,18 @@ same. A reader checks what the .proto cannot: amounts, dates, code lists.
 """
 
 from collections.abc import Callable, Mapping
-from datetime import date
-from functools import lru_cache
 from typing import Any, Final
 
 from google.protobuf.message import Message
 
 from puhui.datashare.v1 import records_pb2
-from services.datashare.catalogue.domain import Catalogue, RecordType
+from services.datashare.catalogue.domain import Catalogue
 from services.datashare.records.domain import RowProblem
-from services.datashare.summaries.domain import Fact, Trade, layout_of
+from services.datashare.records.readers import credit, firm, law, money, statements, technology
+from services.datashare.records.readers.kind import FAR, Kind, Order, Reader, day_of, month_of
+from services.datashare.summaries.domain import Fact, Trade
 
-EPOCH: Final = date(1970, 1, 1).toordinal()
-OLDEST: Final = date(1900, 1, 1).toordinal() - EPOCH
-MAX_YUAN: Final = 100_000_000_000
-"""A single amount beyond 100 billion yuan is a slip; sums of 900,000 such still fit 64 bits."""
-
-_FEN_NANOS: Final = 10_000_000
 _VOID: Final = 2
-
-Order = tuple[int, int, str]
-Reader = Callable[[Any, int, Order, int], Fact]
-"""Takes the payload, the month of the occurrence (yyyymm), the order, and the last day on which
-something can have happened (days since 1970-01-01). Raises RowProblem."""
 
 
 def payload_types() -> Mapping[str, Callable[[], Message]]:
@@ -36,13 +25,25 @@ def payload_types() -> Mapping[str, Callable[[], Message]]:
     return {field.name: type(getattr(records_pb2.Record(), field.name)) for field in fields}
 
 
+def hidden_fields() -> Mapping[str, tuple[tuple[str, str], ...]]:
+    """Return by record type the fields that name another party, each with the one of its token."""
+    return {
+        name: tuple(
+            (field.name, token)
+            for field in make().DESCRIPTOR.fields
+            if (token := f"{field.name}_token") in make().DESCRIPTOR.fields_by_name
+        )
+        for name, make in payload_types().items()
+    }
+
+
 def readers(catalogue: Catalogue) -> Mapping[str, Reader]:
     """Return the reader of every record type.
 
     Raises:
         KeyError: a type of the catalogue has no reader.
     """
-    makers: Mapping[str, Callable[[_Type], Reader]] = {
+    makers: Mapping[str, Callable[[Kind], Reader]] = {
         "registration": _registration,
         "vat_invoice": _vat_invoice,
         "tax_filing": _tax_filing,
@@ -52,141 +53,17 @@ def readers(catalogue: Catalogue) -> Mapping[str, Reader]:
         "court_case": _court_case,
         "credit_facility": _credit_facility,
         "grant": _grant,
+        **firm.READERS,
+        **statements.READERS,
+        **money.READERS,
+        **law.READERS,
+        **credit.READERS,
+        **technology.READERS,
     }
-    return {name: makers[name](_Type(policy)) for name, policy in catalogue.types.items()}
+    return {name: makers[name](Kind(policy)) for name, policy in catalogue.types.items()}
 
 
-def day_of(value: Any, field: str, last: int) -> int:
-    """Return a google.type.Date as days since 1970-01-01.
-
-    Args:
-        value: the date.
-        field: its path, for the problem.
-        last: the last day that is allowed.
-
-    Raises:
-        RowProblem: DATE_INVALID or DATE_IN_FUTURE.
-    """
-    try:
-        day = date(value.year, value.month, value.day).toordinal() - EPOCH
-    except ValueError:
-        raise RowProblem(
-            "DATE_INVALID", field, "no such day: year, month and day are all needed"
-        ) from None
-    if day < OLDEST:
-        raise RowProblem("DATE_INVALID", field, "before 1900")
-    if day > last:
-        raise RowProblem("DATE_IN_FUTURE", field, "lies in the future")
-    return day
-
-
-@lru_cache(1 << 14)
-def month_of(day: int) -> int:
-    """Return the month yyyymm of a day since 1970-01-01."""
-    found = date.fromordinal(day + EPOCH)
-    return found.year * 100 + found.month
-
-
-class _Type:
-    """What a reader needs to know about its type."""
-
-    def __init__(self, policy: RecordType) -> None:
-        self.name = policy.name
-        self._policy = policy
-        self._index = {name: index for index, name in enumerate(layout_of(policy).names)}
-        self._codes = {
-            field: {code: level for level, code in enumerate(codes.codes, start=1)}
-            for field, codes in policy.code_lists.items()
-        }
-
-    def column(self, name: str) -> int:
-        """Return the index of a measure."""
-        return self._index[name]
-
-    def columns(self, *names: str) -> tuple[int, ...]:
-        """Return the indices of measures."""
-        return tuple(self._index[name] for name in names)
-
-    def fen(self, money: Any, field: str) -> int:
-        """Return an amount in fen.
-
-        Raises:
-            RowProblem: CURRENCY_MISSING, CURRENCY_UNSUPPORTED, AMOUNT_INVALID or
-                NUMBER_OUT_OF_RANGE.
-        """
-        currency = money.currency_code
-        if currency != "CNY":
-            path = f"{self.name}.{field}.currency_code"
-            if not currency:
-                raise RowProblem("CURRENCY_MISSING", path, "an amount names its currency: CNY")
-            raise RowProblem("CURRENCY_UNSUPPORTED", path, "this type takes CNY only")
-        units: int = money.units
-        nanos: int = money.nanos
-        if nanos % _FEN_NANOS or not -1_000_000_000 < nanos < 1_000_000_000:
-            raise RowProblem(
-                "AMOUNT_INVALID", f"{self.name}.{field}.nanos", "an amount in CNY has two decimals"
-            )
-        if units * nanos < 0:
-            raise RowProblem(
-                "AMOUNT_INVALID", f"{self.name}.{field}", "units and nanos have different signs"
-            )
-        if not -MAX_YUAN <= units <= MAX_YUAN:
-            raise RowProblem(
-                "NUMBER_OUT_OF_RANGE", f"{self.name}.{field}.units", "beyond 100 billion yuan"
-            )
-        return units * 100 + nanos // _FEN_NANOS
-
-    def amount(self, payload: Any, field: str) -> int:
-        """Return a field's amount in fen, not negative; 0 where it is unset.
-
-        Raises:
-            RowProblem: as `fen`, or NUMBER_OUT_OF_RANGE.
-        """
-        fen = self.signed(payload, field)
-        if fen < 0:
-            raise RowProblem(
-                "NUMBER_OUT_OF_RANGE", f"{self.name}.{field}", "this amount is not negative"
-            )
-        return fen
-
-    def signed(self, payload: Any, field: str) -> int:
-        """Return a field's amount in fen; 0 where it is unset.
-
-        Raises:
-            RowProblem: as `fen`.
-        """
-        return self.fen(getattr(payload, field), field) if payload.HasField(field) else 0
-
-    def level(self, payload: Any, field: str) -> int:
-        """Return the place of a code in its list, from 1; 0 where it is unset.
-
-        Raises:
-            RowProblem: CODE_UNKNOWN.
-        """
-        code = getattr(payload, field)
-        if not code:
-            return 0
-        level = self._codes[field].get(code)
-        if level is None:
-            raise RowProblem(
-                "CODE_UNKNOWN",
-                f"{self.name}.{field}",
-                "not in the type's code list: GetRecordType names the codes",
-            )
-        return level
-
-    def day(self, payload: Any, field: str, last: int) -> int | None:
-        """Return a field's day; None where it is unset.
-
-        Raises:
-            RowProblem: as `day_of`.
-        """
-        if not payload.HasField(field):
-            return None
-        return day_of(getattr(payload, field), f"{self.name}.{field}", last)
-
-
-def _registration(kind: _Type) -> Reader:
+def _registration(kind: Kind) -> Reader:
     founded, capital = kind.columns("founded", "capital")
 
     def read(payload: Any, month: int, order: Order, last: int) -> Fact:
@@ -205,7 +82,7 @@ def _registration(kind: _Type) -> Reader:
     return read
 
 
-def _vat_invoice(kind: _Type) -> Reader:
+def _vat_invoice(kind: Kind) -> Reader:
     names = ("valid", "void", "red", "net", "tax", "red_net", "positive_net")
     columns = {
         side: kind.columns(*(f"{word}_{name}" for name in names))
@@ -234,7 +111,7 @@ def _vat_invoice(kind: _Type) -> Reader:
     return read
 
 
-def _tax_filing(kind: _Type) -> Reader:
+def _tax_filing(kind: Kind) -> Reader:
     sales, tax, paid, arrears, days_late, late, filings, grade = kind.columns(
         "vat_declared_sales",
         "declared_tax",
@@ -269,7 +146,7 @@ def _tax_filing(kind: _Type) -> Reader:
     return read
 
 
-def _social_insurance(kind: _Type) -> Reader:
+def _social_insurance(kind: Kind) -> Reader:
     headcount, paid, overdue, missed = kind.columns("headcount", "paid", "overdue", "missed")
 
     def read(payload: Any, month: int, order: Order, last: int) -> Fact:
@@ -285,7 +162,7 @@ def _social_insurance(kind: _Type) -> Reader:
     return read
 
 
-def _ip_right(kind: _Type) -> Reader:
+def _ip_right(kind: Kind) -> Reader:
     class1, class2, pledged = kind.columns("class1", "class2", "pledged")
 
     def read(payload: Any, month: int, order: Order, last: int) -> Fact:
@@ -303,19 +180,18 @@ def _ip_right(kind: _Type) -> Reader:
     return read
 
 
-def _tech_status(kind: _Type) -> Reader:
+def _tech_status(kind: Kind) -> Reader:
     valid_to = {
         "high_tech": kind.column("high_tech_valid_to"),
         "tech_sme": kind.column("tech_sme_valid_to"),
         "specialised": kind.column("specialised_valid_to"),
     }
     rd_spend, rd_staff = kind.columns("rd_spend", "rd_staff")
-    far = date.max.toordinal() - EPOCH
 
     def read(payload: Any, month: int, order: Order, last: int) -> Fact:
         kind.level(payload, "title")
-        begins = day_of(payload.valid_from, "tech_status.valid_from", far)
-        ends = day_of(payload.valid_to, "tech_status.valid_to", far)
+        begins = day_of(payload.valid_from, "tech_status.valid_from", FAR)
+        ends = day_of(payload.valid_to, "tech_status.valid_to", FAR)
         if ends < begins:
             raise RowProblem("DATE_INVALID", "tech_status.valid_to", "before valid_from")
         values = (
@@ -328,7 +204,7 @@ def _tech_status(kind: _Type) -> Reader:
     return read
 
 
-def _court_case(kind: _Type) -> Reader:
+def _court_case(kind: Kind) -> Reader:
     defendant, defendant_amount, plaintiff = kind.columns(
         "defendant", "defendant_amount", "plaintiff"
     )
@@ -349,7 +225,7 @@ def _court_case(kind: _Type) -> Reader:
     return read
 
 
-def _credit_facility(kind: _Type) -> Reader:
+def _credit_facility(kind: Kind) -> Reader:
     facilities, limit, balance, past_due, five_class = kind.columns(
         "facilities", "limit", "balance", "days_past_due", "five_class"
     )
@@ -367,7 +243,7 @@ def _credit_facility(kind: _Type) -> Reader:
     return read
 
 
-def _grant(kind: _Type) -> Reader:
+def _grant(kind: Kind) -> Reader:
     grants, amount = kind.columns("grants", "amount")
 
     def read(payload: Any, month: int, order: Order, last: int) -> Fact:

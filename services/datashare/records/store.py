@@ -1,7 +1,9 @@
-"""The tables of records and deliveries.
+"""The table of records.
 
 Invariants: rows of `record` are only added; whoever adds one holds the series of its subject, type
 and provider (`summaries.store`), so what was read of a series' records holds until the commit.
+A `sealed` row's payload opens with its subject's data key alone, and its hash is a keyed one; once
+that key is destroyed the row counts nowhere.
 """
 
 import asyncio
@@ -14,12 +16,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.datashare.bulk import copy_rows, relation, stored_time
 from services.datashare.records.app import NewRecord
-from services.datashare.records.domain import Ack, Delivery, History, RecordKey
-from services.datashare.records.payloads import Reader, month_of, payload_types
-from services.datashare.records.wire import ack_message, ack_of
+from services.datashare.records.domain import Ack, Delivery, History, Incoming, RecordKey
+from services.datashare.records.payloads import payload_types
+from services.datashare.records.readers.kind import Reader, month_of
 from services.datashare.schema import metadata
+from services.datashare.sealing.domain import DataKey, record_place
+from services.datashare.sealing.store import Seals
 from services.datashare.summaries.domain import Fact, FactWanted, SeriesKey
-from services.kit.db import UtcTime, from_microseconds, insert_into, to_microseconds
+from services.kit.db import UtcTime, from_microseconds, to_microseconds
 
 record = sa.Table(
     "record",
@@ -39,19 +43,10 @@ record = sa.Table(
     sa.Column("schema_version", sa.Integer, nullable=False),
     sa.Column("content_hash", sa.LargeBinary, nullable=False),
     sa.Column("payload", sa.LargeBinary, nullable=False),
+    sa.Column("sealed", sa.Boolean, nullable=False, server_default=sa.false()),
+    # The same in all versions of a record: from this day on no read shows it; NULL is never.
+    sa.Column("hidden_on", sa.Integer),
     sqlite_with_rowid=False,
-)
-
-delivery = sa.Table(
-    "delivery",
-    metadata,
-    sa.Column("provider_id", sa.String(64), primary_key=True),
-    sa.Column("delivery_id", sa.String(64), primary_key=True),
-    sa.Column("historical", sa.Boolean, nullable=False),
-    sa.Column("last_sequence", sa.BigInteger, nullable=False),
-    sa.Column("last_ack", sa.LargeBinary, nullable=False),
-    sa.Column("last_sha256", sa.LargeBinary(32), nullable=False),
-    sa.Column("advanced_at", UtcTime),
 )
 
 _FAR: Final = date.max.toordinal()
@@ -63,11 +58,40 @@ class RecordStore:
     Args:
         conn: the transaction.
         readers: by record type, what a payload says.
+        seals: seals payloads.
     """
 
-    def __init__(self, conn: AsyncConnection, readers: Mapping[str, Reader]) -> None:
+    def __init__(self, conn: AsyncConnection, readers: Mapping[str, Reader], seals: Seals) -> None:
         self._conn = conn
         self._readers = readers
+        self._seals = seals
+
+    @property
+    def sealed_types(self) -> frozenset[str]:
+        """Record types whose rows go through `blinded` before they are admitted."""
+        return self._seals.types
+
+    async def blinded(self, rows: Sequence[tuple[str, Incoming]]) -> list[Incoming]:
+        """Return rows, those of sealed types with a keyed hash in the place of the plain one.
+
+        Holds the keys of their subjects, so this comes before the lock on their series.
+
+        Args:
+            rows: each with its subject_id.
+
+        Raises:
+            UnavailableError: keys cannot be had now.
+        """
+        types = self._seals.types
+        keys = await self._seals.hold(
+            subject_id for subject_id, row in rows if row.record_type in types
+        )
+        return [
+            row._replace(content_hash=keys[subject_id].blind(row.content_hash))
+            if row.record_type in types
+            else row
+            for subject_id, row in rows
+        ]
 
     async def histories(
         self, provider_id: str, keys: Sequence[RecordKey]
@@ -84,6 +108,8 @@ class RecordStore:
                 record.c.version,
                 record.c.content_hash,
                 record.c.retracted,
+                record.c.sealed,
+                record.c.hidden_on,
             ).join(
                 asked,
                 sa.and_(
@@ -93,10 +119,15 @@ class RecordStore:
             )
         )
         found: dict[RecordKey, History] = {}
-        for subject_id, record_type, provider_record_id, version, content_hash, retracted in rows:
-            key = RecordKey(subject_id, record_type, provider_record_id)
+        for *named, version, stored, retracted, sealed, hidden_on in rows:
+            key = RecordKey(*named)
+            subject_id, record_type, _ = key
+            content_hash = stored
+            if record_type in self._seals.types and not sealed:
+                # From before its type was sealed; what comes in was blinded, so its key is held.
+                content_hash = (await self._seals.keys([subject_id]))[subject_id].blind(stored)
             history = found.setdefault(key, History())
-            history.add(version, content_hash, retracted=retracted)
+            history.add(version, content_hash, retracted=retracted, hidden_on=hidden_on)
         return found
 
     async def facts_of(
@@ -122,18 +153,22 @@ class RecordStore:
                 ),
             )
         )
+        found = rows.all()
+        keys = await self._keys(found)
         return [
-            (RecordKey(row.subject_id, row.record_type, row.provider_record_id), self._fact(row))
-            for row in rows
+            (RecordKey(row.subject_id, row.record_type, row.provider_record_id), fact)
+            for row in found
+            if (fact := self._fact(row, keys)) is not None
         ]
 
     async def facts(
-        self, wanted: FactWanted, as_of: datetime | None = None
+        self, wanted: FactWanted, today: int, as_of: datetime | None = None
     ) -> dict[SeriesKey, list[Fact]]:
         """Return the facts of the records that count.
 
         Args:
             wanted: series, and the months of each; None is every month.
+            today: those that are hidden on this day are left out.
             as_of: by what was known then; None is now.
         """
         asked_rows = [
@@ -148,7 +183,10 @@ class RecordStore:
             newer.c.version > record.c.version,
             *(newer.c[name] == record.c[name] for name in (*names, "provider_record_id")),
         )
-        counts: list[sa.ColumnElement[bool]] = [record.c.retracted.is_(False)]
+        counts: list[sa.ColumnElement[bool]] = [
+            record.c.retracted.is_(False),
+            sa.or_(record.c.hidden_on.is_(None), record.c.hidden_on > today),
+        ]
         if as_of is not None:
             counts.append(record.c.known_at <= as_of)
             shadowed = sa.and_(shadowed, newer.c.known_at <= as_of)
@@ -163,21 +201,34 @@ class RecordStore:
             )
             .where(*counts, ~sa.exists().where(shadowed))
         )
+        found = rows.all()
+        keys = await self._keys(found)
         if as_of is None:
-            return self._by_series(rows)
+            return self._by_series(found, keys)
         # A past may be every record of a firm: in a thread, so that the calls of others go on.
-        return await asyncio.to_thread(self._by_series, rows)
+        return await asyncio.to_thread(self._by_series, found, keys)
 
-    def _by_series(self, rows: Iterable[Any]) -> dict[SeriesKey, list[Fact]]:
+    async def _keys(self, rows: Sequence[Any]) -> dict[str, DataKey]:
+        return await self._seals.keys({row.subject_id for row in rows if row.sealed})
+
+    def _by_series(
+        self, rows: Iterable[Any], keys: Mapping[str, DataKey]
+    ) -> dict[SeriesKey, list[Fact]]:
         found: dict[SeriesKey, list[Fact]] = {}
         for row in rows:
-            key = SeriesKey(row.subject_id, row.record_type, row.provider_id)
-            found.setdefault(key, []).append(self._fact(row))
+            fact = self._fact(row, keys)
+            if fact is not None:
+                key = SeriesKey(row.subject_id, row.record_type, row.provider_id)
+                found.setdefault(key, []).append(fact)
         return found
 
-    def _fact(self, row: Any) -> Fact:
+    def _fact(self, row: Any, keys: Mapping[str, DataKey]) -> Fact | None:
+        """Return what a record says; None when its subject's key is destroyed."""
+        content = opened(row, keys)
+        if content is None:
+            return None
         payload = _PAYLOADS[row.record_type]()
-        payload.ParseFromString(row.payload)
+        payload.ParseFromString(content)
         order = (row.occurred_to, to_microseconds(row.obtained_at), row.provider_record_id)
         # Its dates were checked against the day on which it came in.
         return self._readers[row.record_type](payload, month_of(row.occurred_to), order, _FAR)
@@ -185,8 +236,16 @@ class RecordStore:
     async def insert(
         self, provider_id: str, records: Sequence[NewRecord], recorded_at: datetime
     ) -> None:
-        """Store versions that are not there yet."""
+        """Store versions that are not there yet, those of sealed types after `blinded`.
+
+        Raises:
+            UnavailableError: keys cannot be had now.
+        """
         time: Any = int if self._conn.dialect.name == "sqlite" else from_microseconds
+        types = self._seals.types
+        keys = await self._seals.hold(
+            {new.subject_id for new in records if new.incoming.record_type in types}
+        )
         recorded = stored_time(self._conn, recorded_at)
         rows = [
             (
@@ -204,7 +263,20 @@ class RecordStore:
                 row.retracted,
                 row.schema_version,
                 row.content_hash,
-                row.payload,
+                keys[new.subject_id].seal(
+                    record_place(
+                        new.subject_id,
+                        row.record_type,
+                        provider_id,
+                        row.provider_record_id,
+                        row.version,
+                    ),
+                    row.payload,
+                )
+                if row.record_type in types
+                else row.payload,
+                row.record_type in types,
+                new.hidden_on,
             )
             for new in records
             for row in (new.incoming,)
@@ -221,69 +293,25 @@ _FACT_COLUMNS: Final = (
     record.c.occurred_to,
     record.c.obtained_at,
     record.c.payload,
+    record.c.version,
+    record.c.sealed,
 )
 
 
-class DeliveryStore:
-    """Deliveries in one transaction.
+def opened(row: Any, keys: Mapping[str, DataKey]) -> bytes | None:
+    """Return the payload of a row of `record`; None when its subject's key is destroyed.
 
     Args:
-        conn: the transaction.
+        row: with the columns of the primary key, `payload` and `sealed`.
+        keys: `Seals.keys` of the subjects that have sealed rows among those read.
+
+    Raises:
+        SealBrokenError: it was altered, or moved from where it belongs.
     """
-
-    def __init__(self, conn: AsyncConnection) -> None:
-        self._conn = conn
-
-    async def get(self, provider_id: str, delivery_id: str) -> Delivery | None:
-        """Return a delivery."""
-        return await self._one(_select(provider_id, delivery_id))
-
-    async def lock(self, opened: Delivery) -> Delivery:
-        """Return a delivery as it is now, made if there is none; nobody else goes on with it."""
-        query = _select(opened.provider_id, opened.delivery_id).with_for_update()
-        found = await self._one(query)
-        if found:
-            return found
-        await self._conn.execute(
-            insert_into(self._conn, delivery)
-            .values(
-                provider_id=opened.provider_id,
-                delivery_id=opened.delivery_id,
-                historical=opened.historical,
-                last_sequence=0,
-                last_ack=b"",
-                last_sha256=b"",
-            )
-            .on_conflict_do_nothing()
-        )
-        return await self._one(query) or opened
-
-    async def advance(self, advanced: Delivery, at: datetime) -> None:
-        """Store that a locked delivery has come further."""
-        ack = advanced.last_ack or Ack(0)
-        await self._conn.execute(
-            sa.update(delivery)
-            .where(
-                delivery.c.provider_id == advanced.provider_id,
-                delivery.c.delivery_id == advanced.delivery_id,
-            )
-            .values(
-                last_sequence=advanced.last_sequence,
-                last_ack=ack_message(ack).SerializeToString(),
-                last_sha256=advanced.last_sha256,
-                advanced_at=at,
-            )
-        )
-
-    async def _one(self, query: sa.Select[Any]) -> Delivery | None:
-        row = (await self._conn.execute(query)).one_or_none()
-        if row is None:
-            return None
-        ack = ack_of(row.last_ack) if row.last_sequence else None
-        return Delivery(row.provider_id, row.delivery_id, row.historical, ack, row.last_sha256)
-
-
-def _select(provider_id: str, delivery_id: str) -> sa.Select[Any]:
-    return sa.select(delivery).where(
-        delivery.c.provider_id == provider_id, delivery.c.delivery_id == delivery_id
+    if not row.sealed:
+        return bytes(row.payload)
+    key = keys.get(row.subject_id)
+    place = record_place(
+        row.subject_id, row.record_type, row.provider_id, row.provider_record_id, row.version
     )
+    return key.open(place, row.payload) if key else None

@@ -60,6 +60,11 @@ class RecordTypePolicy(_message.Message):
     COMPLETE_REGISTER_FIELD_NUMBER: _builtins.int
     MEASURES_FIELD_NUMBER: _builtins.int
     CODE_LISTS_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
+    CONTROL_FIELD_FIELD_NUMBER: _builtins.int
+    KEPT_TO_PROVIDER_FIELD_NUMBER: _builtins.int
+    RETENTION_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
     record_type: _builtins.str
     schema_version: _builtins.int
     sensitivity: _builtins.int
@@ -68,9 +73,13 @@ class RecordTypePolicy(_message.Message):
     legal_basis: _builtins.str
     """What law or rule the sharing rests on."""
     retention_days: _builtins.int
-    """Days after occurrence that a record is kept; 0 is without end."""
+    """`retention.days`."""
     complete_register: _builtins.bool
     """The register is complete: a subject that is not in it has none."""
+    control_field: _builtins.str
+    """The payload's amount that control totals add up; empty where there is none."""
+    kept_to_provider: _builtins.bool
+    """Nobody but who supplied a record may read it."""
     @_builtins.property
     def title(self) -> Global___Text: ...
     @_builtins.property
@@ -81,6 +90,16 @@ class RecordTypePolicy(_message.Message):
     def measures(self) -> _containers.RepeatedCompositeFieldContainer[Global___Measure]: ...
     @_builtins.property
     def code_lists(self) -> _containers.RepeatedCompositeFieldContainer[Global___CodeList]: ...
+    @_builtins.property
+    def fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___Field]:
+        """Of the payload, in the order of the .proto."""
+
+    @_builtins.property
+    def retention(self) -> Global___Retention: ...
+    @_builtins.property
+    def attributes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Fields of which the summary holds the latest value."""
+
     def __init__(
         self,
         *,
@@ -95,14 +114,113 @@ class RecordTypePolicy(_message.Message):
         complete_register: _builtins.bool = ...,
         measures: _abc.Iterable[Global___Measure] | None = ...,
         code_lists: _abc.Iterable[Global___CodeList] | None = ...,
+        fields: _abc.Iterable[Global___Field] | None = ...,
+        control_field: _builtins.str = ...,
+        kept_to_provider: _builtins.bool = ...,
+        retention: Global___Retention | None = ...,
+        attributes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["title", b"title"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retention", b"retention", "title", b"title"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_lists", b"code_lists", "complete_register", b"complete_register", "legal_basis", b"legal_basis", "measures", b"measures", "provider_kinds", b"provider_kinds", "record_type", b"record_type", "retention_days", b"retention_days", "schema_version", b"schema_version", "sensitivity", b"sensitivity", "sharing_mode", b"sharing_mode", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "code_lists", b"code_lists", "complete_register", b"complete_register", "control_field", b"control_field", "fields", b"fields", "kept_to_provider", b"kept_to_provider", "legal_basis", b"legal_basis", "measures", b"measures", "provider_kinds", b"provider_kinds", "record_type", b"record_type", "retention", b"retention", "retention_days", b"retention_days", "schema_version", b"schema_version", "sensitivity", b"sensitivity", "sharing_mode", b"sharing_mode", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecordTypePolicy: _TypeAlias = RecordTypePolicy  # noqa: Y015
+
+@_typing.final
+class Field(_message.Message):
+    """A field of the payload."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """As in the .proto."""
+    unit: _builtins.str
+    """text, code, flag, date, CNY, count, days, ppm, level, list; token: made by datashare in the place
+    of another party's name; metered: kWh of electricity, m3 of water and gas.
+    """
+    @_builtins.property
+    def title(self) -> Global___Text: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        unit: _builtins.str = ...,
+        title: Global___Text | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["title", b"title"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "title", b"title", "unit", b"unit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Field: _TypeAlias = Field  # noqa: Y015
+
+@_typing.final
+class Retention(_message.Message):
+    """How long a record is kept and shown."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class DaysBySeverityEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    DAYS_FIELD_NUMBER: _builtins.int
+    FROM_FIELD_FIELD_NUMBER: _builtins.int
+    DAYS_BY_SEVERITY_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_FIELD_NUMBER: _builtins.int
+    REPAIRED_FIELD_FIELD_NUMBER: _builtins.int
+    days: _builtins.int
+    """Counted from `from_field`; 0 is without end."""
+    from_field: _builtins.str
+    """A date of the payload; empty, or unset in the payload: the end of the occurrence."""
+    until_field: _builtins.str
+    """A date of the payload that may end it earlier; empty where there is none."""
+    repaired_field: _builtins.str
+    """A date of the payload from which on the record is neither published, shared nor used; empty
+    where there is none.
+    """
+    @_builtins.property
+    def days_by_severity(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """In the place of `days`, by code of the payload's `severity`."""
+
+    def __init__(
+        self,
+        *,
+        days: _builtins.int = ...,
+        from_field: _builtins.str = ...,
+        days_by_severity: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        until_field: _builtins.str = ...,
+        repaired_field: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["days", b"days", "days_by_severity", b"days_by_severity", "from_field", b"from_field", "repaired_field", b"repaired_field", "until_field", b"until_field"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Retention: _TypeAlias = Retention  # noqa: Y015
 
 @_typing.final
 class Text(_message.Message):
@@ -135,9 +253,14 @@ class Measure(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     UNIT_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
+    FOLD_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     unit: _builtins.str
-    """count, fen (1/100 CNY), days, day (days since 1970-01-01), ppm, level."""
+    """count, fen (1/100 CNY), days, day (days since 1970-01-01), ppm, level, kwh, m3."""
+    fold: _builtins.str
+    """How the records of a month become its value: sum, max, latest; derived: from the dealings of the
+    twelve months that end in it.
+    """
     @_builtins.property
     def title(self) -> Global___Text: ...
     def __init__(
@@ -146,10 +269,11 @@ class Measure(_message.Message):
         name: _builtins.str = ...,
         unit: _builtins.str = ...,
         title: Global___Text | None = ...,
+        fold: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["title", b"title"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "title", b"title", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fold", b"fold", "name", b"name", "title", b"title", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -185,7 +309,10 @@ class Code(_message.Message):
 
     CODE_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
+    ADVERSE_FIELD_NUMBER: _builtins.int
     code: _builtins.str
+    adverse: _builtins.bool
+    """It speaks against the subject."""
     @_builtins.property
     def title(self) -> Global___Text: ...
     def __init__(
@@ -193,10 +320,11 @@ class Code(_message.Message):
         *,
         code: _builtins.str = ...,
         title: Global___Text | None = ...,
+        adverse: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["title", b"title"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adverse", b"adverse", "code", b"code", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,6 +4,11 @@ isort:skip_file
 The typed contents of records. Shapes and ranges are rules here; who may supply a type, its code
 lists and what its summary holds are policy, in the catalogue. Amounts are in the currency they
 name, dates are reporting dates in China Standard Time. Absent is unset, never zero.
+
+Other parties and natural persons: a text field beside which stands a field of the same name with
+`_token` is write only. It takes a registration number or a name, as the provider knows it;
+datashare keeps a keyed HMAC of it in the token and drops the text. The same party has the same
+token in every type. What a sender puts into a token is dropped.
 """
 
 from collections import abc as _abc
@@ -80,6 +85,9 @@ class Registration(_message.Message):
     INDUSTRY_FIELD_NUMBER: _builtins.int
     DISTRICT_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
+    LEGAL_REPRESENTATIVE_FIELD_NUMBER: _builtins.int
+    LEGAL_REPRESENTATIVE_TOKEN_FIELD_NUMBER: _builtins.int
+    REGISTRATION_NUMBER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     firm_kind: _builtins.str
     """Kind of firm, code list `firm_kind`."""
@@ -89,6 +97,14 @@ class Registration(_message.Message):
     """GB/T 2260, six digits."""
     status: _builtins.str
     """Code list `registration_status`."""
+    legal_representative: _builtins.str
+    """法定代表人: of a partnership or a sole proprietorship, who acts for it. Write only."""
+    legal_representative_token: _builtins.bytes
+    """Output only."""
+    registration_number: _builtins.str
+    """The firm's number from before the unified code: 工商注册号 (15 digits) or 组织机构代码 (9
+    characters).
+    """
     @_builtins.property
     def former_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -108,10 +124,13 @@ class Registration(_message.Message):
         industry: _builtins.str = ...,
         district: _builtins.str = ...,
         status: _builtins.str = ...,
+        legal_representative: _builtins.str = ...,
+        legal_representative_token: _builtins.bytes = ...,
+        registration_number: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capital", b"capital", "founded", b"founded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capital", b"capital", "district", b"district", "firm_kind", b"firm_kind", "former_names", b"former_names", "founded", b"founded", "industry", b"industry", "name", b"name", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capital", b"capital", "district", b"district", "firm_kind", b"firm_kind", "former_names", b"former_names", "founded", b"founded", "industry", b"industry", "legal_representative", b"legal_representative", "legal_representative_token", b"legal_representative_token", "name", b"name", "registration_number", b"registration_number", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -440,3 +459,1083 @@ class Grant(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Grant: _TypeAlias = Grant  # noqa: Y015
+
+@_typing.final
+class Shareholding(_message.Message):
+    """持股: one holder's stake in the firm, as it stood on the day of the occurrence."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLDER_FIELD_NUMBER: _builtins.int
+    HOLDER_TOKEN_FIELD_NUMBER: _builtins.int
+    HOLDER_KIND_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    SHARE_PPM_FIELD_NUMBER: _builtins.int
+    SUBSCRIBED_FIELD_NUMBER: _builtins.int
+    PAID_IN_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    holder: _builtins.str
+    """Who holds it. Write only."""
+    holder_token: _builtins.bytes
+    """Output only."""
+    holder_kind: _builtins.str
+    """Code list `holder_kind`."""
+    role: _builtins.str
+    """Code list `role`."""
+    share_ppm: _builtins.int
+    """Of the capital, parts per million: 335000 is 33.5 %."""
+    @_builtins.property
+    def subscribed(self) -> _money_pb2.Money:
+        """认缴."""
+
+    @_builtins.property
+    def paid_in(self) -> _money_pb2.Money:
+        """实缴."""
+
+    @_builtins.property
+    def since(self) -> _date_pb2.Date: ...
+    @_builtins.property
+    def until(self) -> _date_pb2.Date:
+        """Unset while it is held."""
+
+    def __init__(
+        self,
+        *,
+        holder: _builtins.str = ...,
+        holder_token: _builtins.bytes = ...,
+        holder_kind: _builtins.str = ...,
+        role: _builtins.str = ...,
+        share_ppm: _builtins.int | None = ...,
+        subscribed: _money_pb2.Money | None = ...,
+        paid_in: _money_pb2.Money | None = ...,
+        since: _date_pb2.Date | None = ...,
+        until: _date_pb2.Date | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_share_ppm", b"_share_ppm", "paid_in", b"paid_in", "share_ppm", b"share_ppm", "since", b"since", "subscribed", b"subscribed", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_share_ppm", b"_share_ppm", "holder", b"holder", "holder_kind", b"holder_kind", "holder_token", b"holder_token", "paid_in", b"paid_in", "role", b"role", "share_ppm", b"share_ppm", "since", b"since", "subscribed", b"subscribed", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__share_ppm: _TypeAlias = _typing.Literal["share_ppm"]  # noqa: Y015
+    _WhichOneofArgType__share_ppm: _TypeAlias = _typing.Literal["_share_ppm", b"_share_ppm"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__share_ppm) -> _WhichOneofReturnType__share_ppm | None: ...
+
+Global___Shareholding: _TypeAlias = Shareholding  # noqa: Y015
+
+@_typing.final
+class AnnualReport(_message.Message):
+    """企业年报: what the firm reports for a year to the market regulator. The occurrence is the year.
+    Amounts that the firm chose not to publish are here under consent.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADCOUNT_FIELD_NUMBER: _builtins.int
+    INSURED_HEADCOUNT_FIELD_NUMBER: _builtins.int
+    ASSETS_FIELD_NUMBER: _builtins.int
+    LIABILITIES_FIELD_NUMBER: _builtins.int
+    EQUITY_FIELD_NUMBER: _builtins.int
+    REVENUE_FIELD_NUMBER: _builtins.int
+    PROFIT_FIELD_NUMBER: _builtins.int
+    NET_PROFIT_FIELD_NUMBER: _builtins.int
+    TAX_PAID_FIELD_NUMBER: _builtins.int
+    GUARANTEES_GIVEN_FIELD_NUMBER: _builtins.int
+    headcount: _builtins.int
+    """从业人数."""
+    insured_headcount: _builtins.int
+    """Insured for pensions, at the end of the year."""
+    @_builtins.property
+    def assets(self) -> _money_pb2.Money: ...
+    @_builtins.property
+    def liabilities(self) -> _money_pb2.Money: ...
+    @_builtins.property
+    def equity(self) -> _money_pb2.Money:
+        """Negative where debts exceed assets."""
+
+    @_builtins.property
+    def revenue(self) -> _money_pb2.Money:
+        """营业总收入."""
+
+    @_builtins.property
+    def profit(self) -> _money_pb2.Money:
+        """利润总额; negative for a loss."""
+
+    @_builtins.property
+    def net_profit(self) -> _money_pb2.Money:
+        """Negative for a loss."""
+
+    @_builtins.property
+    def tax_paid(self) -> _money_pb2.Money:
+        """纳税总额."""
+
+    @_builtins.property
+    def guarantees_given(self) -> _money_pb2.Money:
+        """对外担保, as principal owed at the end of the year."""
+
+    def __init__(
+        self,
+        *,
+        headcount: _builtins.int | None = ...,
+        insured_headcount: _builtins.int | None = ...,
+        assets: _money_pb2.Money | None = ...,
+        liabilities: _money_pb2.Money | None = ...,
+        equity: _money_pb2.Money | None = ...,
+        revenue: _money_pb2.Money | None = ...,
+        profit: _money_pb2.Money | None = ...,
+        net_profit: _money_pb2.Money | None = ...,
+        tax_paid: _money_pb2.Money | None = ...,
+        guarantees_given: _money_pb2.Money | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_headcount", b"_headcount", "_insured_headcount", b"_insured_headcount", "assets", b"assets", "equity", b"equity", "guarantees_given", b"guarantees_given", "headcount", b"headcount", "insured_headcount", b"insured_headcount", "liabilities", b"liabilities", "net_profit", b"net_profit", "profit", b"profit", "revenue", b"revenue", "tax_paid", b"tax_paid"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_headcount", b"_headcount", "_insured_headcount", b"_insured_headcount", "assets", b"assets", "equity", b"equity", "guarantees_given", b"guarantees_given", "headcount", b"headcount", "insured_headcount", b"insured_headcount", "liabilities", b"liabilities", "net_profit", b"net_profit", "profit", b"profit", "revenue", b"revenue", "tax_paid", b"tax_paid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__headcount: _TypeAlias = _typing.Literal["headcount"]  # noqa: Y015
+    _WhichOneofArgType__headcount: _TypeAlias = _typing.Literal["_headcount", b"_headcount"]  # noqa: Y015
+    _WhichOneofReturnType__insured_headcount: _TypeAlias = _typing.Literal["insured_headcount"]  # noqa: Y015
+    _WhichOneofArgType__insured_headcount: _TypeAlias = _typing.Literal["_insured_headcount", b"_insured_headcount"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__headcount) -> _WhichOneofReturnType__headcount | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__insured_headcount) -> _WhichOneofReturnType__insured_headcount | None: ...
+
+Global___AnnualReport: _TypeAlias = AnnualReport  # noqa: Y015
+
+@_typing.final
+class FinancialStatement(_message.Message):
+    """财务报表 of one period, which is the occurrence: figures, or the ratios where the sender has only
+    these.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    CONSOLIDATED_FIELD_NUMBER: _builtins.int
+    AUDITED_FIELD_NUMBER: _builtins.int
+    AUDIT_OPINION_FIELD_NUMBER: _builtins.int
+    ASSETS_FIELD_NUMBER: _builtins.int
+    CURRENT_ASSETS_FIELD_NUMBER: _builtins.int
+    CASH_FIELD_NUMBER: _builtins.int
+    RECEIVABLES_FIELD_NUMBER: _builtins.int
+    INVENTORY_FIELD_NUMBER: _builtins.int
+    LIABILITIES_FIELD_NUMBER: _builtins.int
+    CURRENT_LIABILITIES_FIELD_NUMBER: _builtins.int
+    BORROWINGS_FIELD_NUMBER: _builtins.int
+    EQUITY_FIELD_NUMBER: _builtins.int
+    REVENUE_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    RD_EXPENSE_FIELD_NUMBER: _builtins.int
+    OPERATING_PROFIT_FIELD_NUMBER: _builtins.int
+    NET_PROFIT_FIELD_NUMBER: _builtins.int
+    OPERATING_CASH_FLOW_FIELD_NUMBER: _builtins.int
+    INVESTING_CASH_FLOW_FIELD_NUMBER: _builtins.int
+    FINANCING_CASH_FLOW_FIELD_NUMBER: _builtins.int
+    LIABILITIES_TO_ASSETS_PPM_FIELD_NUMBER: _builtins.int
+    CURRENT_RATIO_PPM_FIELD_NUMBER: _builtins.int
+    NET_MARGIN_PPM_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """Code list `kind`: the length of the period."""
+    consolidated: _builtins.bool
+    """合并报表."""
+    audited: _builtins.bool
+    audit_opinion: _builtins.str
+    """Code list `audit_opinion`; of an audited one."""
+    liabilities_to_assets_ppm: _builtins.int
+    """资产负债率, parts per million."""
+    current_ratio_ppm: _builtins.int
+    """流动比率, parts per million."""
+    net_margin_ppm: _builtins.int
+    """销售净利率, parts per million; negative for a loss."""
+    @_builtins.property
+    def assets(self) -> _money_pb2.Money:
+        """资产总计."""
+
+    @_builtins.property
+    def current_assets(self) -> _money_pb2.Money: ...
+    @_builtins.property
+    def cash(self) -> _money_pb2.Money:
+        """货币资金."""
+
+    @_builtins.property
+    def receivables(self) -> _money_pb2.Money:
+        """应收账款."""
+
+    @_builtins.property
+    def inventory(self) -> _money_pb2.Money: ...
+    @_builtins.property
+    def liabilities(self) -> _money_pb2.Money:
+        """负债合计."""
+
+    @_builtins.property
+    def current_liabilities(self) -> _money_pb2.Money: ...
+    @_builtins.property
+    def borrowings(self) -> _money_pb2.Money:
+        """Interest-bearing debt, short and long."""
+
+    @_builtins.property
+    def equity(self) -> _money_pb2.Money:
+        """Negative where debts exceed assets."""
+
+    @_builtins.property
+    def revenue(self) -> _money_pb2.Money:
+        """营业收入."""
+
+    @_builtins.property
+    def cost(self) -> _money_pb2.Money:
+        """营业成本."""
+
+    @_builtins.property
+    def rd_expense(self) -> _money_pb2.Money:
+        """研发费用."""
+
+    @_builtins.property
+    def operating_profit(self) -> _money_pb2.Money:
+        """Negative for a loss."""
+
+    @_builtins.property
+    def net_profit(self) -> _money_pb2.Money:
+        """Negative for a loss."""
+
+    @_builtins.property
+    def operating_cash_flow(self) -> _money_pb2.Money:
+        """Net; negative where more went out."""
+
+    @_builtins.property
+    def investing_cash_flow(self) -> _money_pb2.Money:
+        """Net; negative where more went out."""
+
+    @_builtins.property
+    def financing_cash_flow(self) -> _money_pb2.Money:
+        """Net; negative where more went out."""
+
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        consolidated: _builtins.bool = ...,
+        audited: _builtins.bool = ...,
+        audit_opinion: _builtins.str = ...,
+        assets: _money_pb2.Money | None = ...,
+        current_assets: _money_pb2.Money | None = ...,
+        cash: _money_pb2.Money | None = ...,
+        receivables: _money_pb2.Money | None = ...,
+        inventory: _money_pb2.Money | None = ...,
+        liabilities: _money_pb2.Money | None = ...,
+        current_liabilities: _money_pb2.Money | None = ...,
+        borrowings: _money_pb2.Money | None = ...,
+        equity: _money_pb2.Money | None = ...,
+        revenue: _money_pb2.Money | None = ...,
+        cost: _money_pb2.Money | None = ...,
+        rd_expense: _money_pb2.Money | None = ...,
+        operating_profit: _money_pb2.Money | None = ...,
+        net_profit: _money_pb2.Money | None = ...,
+        operating_cash_flow: _money_pb2.Money | None = ...,
+        investing_cash_flow: _money_pb2.Money | None = ...,
+        financing_cash_flow: _money_pb2.Money | None = ...,
+        liabilities_to_assets_ppm: _builtins.int | None = ...,
+        current_ratio_ppm: _builtins.int | None = ...,
+        net_margin_ppm: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_current_ratio_ppm", b"_current_ratio_ppm", "_liabilities_to_assets_ppm", b"_liabilities_to_assets_ppm", "_net_margin_ppm", b"_net_margin_ppm", "assets", b"assets", "borrowings", b"borrowings", "cash", b"cash", "cost", b"cost", "current_assets", b"current_assets", "current_liabilities", b"current_liabilities", "current_ratio_ppm", b"current_ratio_ppm", "equity", b"equity", "financing_cash_flow", b"financing_cash_flow", "inventory", b"inventory", "investing_cash_flow", b"investing_cash_flow", "liabilities", b"liabilities", "liabilities_to_assets_ppm", b"liabilities_to_assets_ppm", "net_margin_ppm", b"net_margin_ppm", "net_profit", b"net_profit", "operating_cash_flow", b"operating_cash_flow", "operating_profit", b"operating_profit", "rd_expense", b"rd_expense", "receivables", b"receivables", "revenue", b"revenue"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_current_ratio_ppm", b"_current_ratio_ppm", "_liabilities_to_assets_ppm", b"_liabilities_to_assets_ppm", "_net_margin_ppm", b"_net_margin_ppm", "assets", b"assets", "audit_opinion", b"audit_opinion", "audited", b"audited", "borrowings", b"borrowings", "cash", b"cash", "consolidated", b"consolidated", "cost", b"cost", "current_assets", b"current_assets", "current_liabilities", b"current_liabilities", "current_ratio_ppm", b"current_ratio_ppm", "equity", b"equity", "financing_cash_flow", b"financing_cash_flow", "inventory", b"inventory", "investing_cash_flow", b"investing_cash_flow", "kind", b"kind", "liabilities", b"liabilities", "liabilities_to_assets_ppm", b"liabilities_to_assets_ppm", "net_margin_ppm", b"net_margin_ppm", "net_profit", b"net_profit", "operating_cash_flow", b"operating_cash_flow", "operating_profit", b"operating_profit", "rd_expense", b"rd_expense", "receivables", b"receivables", "revenue", b"revenue"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__current_ratio_ppm: _TypeAlias = _typing.Literal["current_ratio_ppm"]  # noqa: Y015
+    _WhichOneofArgType__current_ratio_ppm: _TypeAlias = _typing.Literal["_current_ratio_ppm", b"_current_ratio_ppm"]  # noqa: Y015
+    _WhichOneofReturnType__liabilities_to_assets_ppm: _TypeAlias = _typing.Literal["liabilities_to_assets_ppm"]  # noqa: Y015
+    _WhichOneofArgType__liabilities_to_assets_ppm: _TypeAlias = _typing.Literal["_liabilities_to_assets_ppm", b"_liabilities_to_assets_ppm"]  # noqa: Y015
+    _WhichOneofReturnType__net_margin_ppm: _TypeAlias = _typing.Literal["net_margin_ppm"]  # noqa: Y015
+    _WhichOneofArgType__net_margin_ppm: _TypeAlias = _typing.Literal["_net_margin_ppm", b"_net_margin_ppm"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__current_ratio_ppm) -> _WhichOneofReturnType__current_ratio_ppm | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__liabilities_to_assets_ppm) -> _WhichOneofReturnType__liabilities_to_assets_ppm | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__net_margin_ppm) -> _WhichOneofReturnType__net_margin_ppm | None: ...
+
+Global___FinancialStatement: _TypeAlias = FinancialStatement  # noqa: Y015
+
+@_typing.final
+class HousingFund(_message.Message):
+    """住房公积金: one month."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADCOUNT_FIELD_NUMBER: _builtins.int
+    PAID_FIELD_NUMBER: _builtins.int
+    OVERDUE_FIELD_NUMBER: _builtins.int
+    headcount: _builtins.int
+    """Persons paid for."""
+    @_builtins.property
+    def paid(self) -> _money_pb2.Money: ...
+    @_builtins.property
+    def overdue(self) -> _money_pb2.Money: ...
+    def __init__(
+        self,
+        *,
+        headcount: _builtins.int | None = ...,
+        paid: _money_pb2.Money | None = ...,
+        overdue: _money_pb2.Money | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_headcount", b"_headcount", "headcount", b"headcount", "overdue", b"overdue", "paid", b"paid"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_headcount", b"_headcount", "headcount", b"headcount", "overdue", b"overdue", "paid", b"paid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__headcount: _TypeAlias = _typing.Literal["headcount"]  # noqa: Y015
+    _WhichOneofArgType__headcount: _TypeAlias = _typing.Literal["_headcount", b"_headcount"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__headcount) -> _WhichOneofReturnType__headcount | None: ...
+
+Global___HousingFund: _TypeAlias = HousingFund  # noqa: Y015
+
+@_typing.final
+class UtilityBill(_message.Message):
+    """水电气缴费: one meter, one period."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    METER_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    DAYS_OVERDUE_FIELD_NUMBER: _builtins.int
+    OVERDUE_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """Code list `kind`."""
+    meter: _builtins.str
+    """The utility's own id of the meter, opaque."""
+    usage: _builtins.int
+    """Whole kWh of electricity, m3 of water or gas."""
+    days_overdue: _builtins.int
+    """Between the due date and payment, or today where it is still owed."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """Negative for a refund."""
+
+    @_builtins.property
+    def overdue(self) -> _money_pb2.Money:
+        """What is still owed."""
+
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        meter: _builtins.str = ...,
+        usage: _builtins.int | None = ...,
+        amount: _money_pb2.Money | None = ...,
+        days_overdue: _builtins.int | None = ...,
+        overdue: _money_pb2.Money | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_days_overdue", b"_days_overdue", "_usage", b"_usage", "amount", b"amount", "days_overdue", b"days_overdue", "overdue", b"overdue", "usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_days_overdue", b"_days_overdue", "_usage", b"_usage", "amount", b"amount", "days_overdue", b"days_overdue", "kind", b"kind", "meter", b"meter", "overdue", b"overdue", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__days_overdue: _TypeAlias = _typing.Literal["days_overdue"]  # noqa: Y015
+    _WhichOneofArgType__days_overdue: _TypeAlias = _typing.Literal["_days_overdue", b"_days_overdue"]  # noqa: Y015
+    _WhichOneofReturnType__usage: _TypeAlias = _typing.Literal["usage"]  # noqa: Y015
+    _WhichOneofArgType__usage: _TypeAlias = _typing.Literal["_usage", b"_usage"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__days_overdue) -> _WhichOneofReturnType__days_overdue | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__usage) -> _WhichOneofReturnType__usage | None: ...
+
+Global___UtilityBill: _TypeAlias = UtilityBill  # noqa: Y015
+
+@_typing.final
+class CustomsDeclaration(_message.Message):
+    """报关单."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    DIRECTION_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    DUTIES_FIELD_NUMBER: _builtins.int
+    AEO_GRADE_FIELD_NUMBER: _builtins.int
+    CHAPTER_FIELD_NUMBER: _builtins.int
+    RELEASED_FIELD_NUMBER: _builtins.int
+    number: _builtins.str
+    """海关编号."""
+    direction: _builtins.str
+    """Code list `direction`."""
+    aeo_grade: _builtins.str
+    """Customs credit grade 海关信用等级 on that day, code list `aeo_grade`."""
+    chapter: _builtins.str
+    """Chapter of the tariff, two digits."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """Value in CNY, at the customs rate."""
+
+    @_builtins.property
+    def duties(self) -> _money_pb2.Money:
+        """Duties and import taxes."""
+
+    @_builtins.property
+    def released(self) -> _date_pb2.Date:
+        """放行."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.str = ...,
+        direction: _builtins.str = ...,
+        amount: _money_pb2.Money | None = ...,
+        duties: _money_pb2.Money | None = ...,
+        aeo_grade: _builtins.str = ...,
+        chapter: _builtins.str = ...,
+        released: _date_pb2.Date | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "duties", b"duties", "released", b"released"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aeo_grade", b"aeo_grade", "amount", b"amount", "chapter", b"chapter", "direction", b"direction", "duties", b"duties", "number", b"number", "released", b"released"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CustomsDeclaration: _TypeAlias = CustomsDeclaration  # noqa: Y015
+
+@_typing.final
+class Enforcement(_message.Message):
+    """被执行: a case in which a court enforces against the firm."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASE_NUMBER_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    FULFILLED_FIELD_NUMBER: _builtins.int
+    DISHONEST_FIELD_NUMBER: _builtins.int
+    CONSUMPTION_RESTRICTED_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    FILED_FIELD_NUMBER: _builtins.int
+    CLOSED_FIELD_NUMBER: _builtins.int
+    case_number: _builtins.str
+    dishonest: _builtins.bool
+    """失信被执行人."""
+    consumption_restricted: _builtins.bool
+    """限制高消费."""
+    outcome: _builtins.str
+    """Code list `outcome`."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """执行标的."""
+
+    @_builtins.property
+    def fulfilled(self) -> _money_pb2.Money:
+        """Paid of it so far."""
+
+    @_builtins.property
+    def filed(self) -> _date_pb2.Date:
+        """立案."""
+
+    @_builtins.property
+    def closed(self) -> _date_pb2.Date: ...
+    def __init__(
+        self,
+        *,
+        case_number: _builtins.str = ...,
+        amount: _money_pb2.Money | None = ...,
+        fulfilled: _money_pb2.Money | None = ...,
+        dishonest: _builtins.bool = ...,
+        consumption_restricted: _builtins.bool = ...,
+        outcome: _builtins.str = ...,
+        filed: _date_pb2.Date | None = ...,
+        closed: _date_pb2.Date | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "closed", b"closed", "filed", b"filed", "fulfilled", b"fulfilled"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "case_number", b"case_number", "closed", b"closed", "consumption_restricted", b"consumption_restricted", "dishonest", b"dishonest", "filed", b"filed", "fulfilled", b"fulfilled", "outcome", b"outcome"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Enforcement: _TypeAlias = Enforcement  # noqa: Y015
+
+@_typing.final
+class Penalty(_message.Message):
+    """行政处罚."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENT_NUMBER_FIELD_NUMBER: _builtins.int
+    AUTHORITY_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    SEVERITY_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    DECIDED_FIELD_NUMBER: _builtins.int
+    PUBLISH_UNTIL_FIELD_NUMBER: _builtins.int
+    REPAIRED_AT_FIELD_NUMBER: _builtins.int
+    document_number: _builtins.str
+    """决定书文号."""
+    authority: _builtins.str
+    """The department that decided."""
+    kind: _builtins.str
+    """Code list `kind`."""
+    severity: _builtins.str
+    """Of the act 失信程度, code list `severity`; says how long it may be published."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """Fined or confiscated."""
+
+    @_builtins.property
+    def decided(self) -> _date_pb2.Date:
+        """The document's date."""
+
+    @_builtins.property
+    def publish_until(self) -> _date_pb2.Date:
+        """As the department set it; the severity bounds it."""
+
+    @_builtins.property
+    def repaired_at(self) -> _date_pb2.Date:
+        """信用修复: from then on it is neither published, shared nor used."""
+
+    def __init__(
+        self,
+        *,
+        document_number: _builtins.str = ...,
+        authority: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        severity: _builtins.str = ...,
+        amount: _money_pb2.Money | None = ...,
+        decided: _date_pb2.Date | None = ...,
+        publish_until: _date_pb2.Date | None = ...,
+        repaired_at: _date_pb2.Date | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "decided", b"decided", "publish_until", b"publish_until", "repaired_at", b"repaired_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "authority", b"authority", "decided", b"decided", "document_number", b"document_number", "kind", b"kind", "publish_until", b"publish_until", "repaired_at", b"repaired_at", "severity", b"severity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Penalty: _TypeAlias = Penalty  # noqa: Y015
+
+@_typing.final
+class AbnormalOperation(_message.Message):
+    """经营异常名录."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    AUTHORITY_FIELD_NUMBER: _builtins.int
+    ENTERED_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Code list `reason`."""
+    authority: _builtins.str
+    @_builtins.property
+    def entered(self) -> _date_pb2.Date:
+        """列入."""
+
+    @_builtins.property
+    def left(self) -> _date_pb2.Date:
+        """移出; unset while it is on the list."""
+
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        authority: _builtins.str = ...,
+        entered: _date_pb2.Date | None = ...,
+        left: _date_pb2.Date | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entered", b"entered", "left", b"left"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "entered", b"entered", "left", b"left", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AbnormalOperation: _TypeAlias = AbnormalOperation  # noqa: Y015
+
+@_typing.final
+class Guarantee(_message.Message):
+    """担保: one contract, told about its guarantor or its debtor. Told about both, it is two records."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTRACT_NUMBER_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    OTHER_PARTY_FIELD_NUMBER: _builtins.int
+    OTHER_PARTY_TOKEN_FIELD_NUMBER: _builtins.int
+    CREDITOR_FIELD_NUMBER: _builtins.int
+    CREDITOR_TOKEN_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    VALID_FROM_FIELD_NUMBER: _builtins.int
+    VALID_TO_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    contract_number: _builtins.str
+    """The supplier's own number, opaque."""
+    role: _builtins.str
+    """Which side the subject is, code list `role`."""
+    other_party: _builtins.str
+    """The other side: the debtor of a guarantor, the guarantor of a debtor. Write only."""
+    other_party_token: _builtins.bytes
+    """Output only."""
+    creditor: _builtins.str
+    """To whom it is given. Write only."""
+    creditor_token: _builtins.bytes
+    """Output only."""
+    kind: _builtins.str
+    """Code list `kind`."""
+    status: _builtins.str
+    """Code list `status`; unset is in force."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """Secured at most."""
+
+    @_builtins.property
+    def valid_from(self) -> _date_pb2.Date: ...
+    @_builtins.property
+    def valid_to(self) -> _date_pb2.Date: ...
+    def __init__(
+        self,
+        *,
+        contract_number: _builtins.str = ...,
+        role: _builtins.str = ...,
+        other_party: _builtins.str = ...,
+        other_party_token: _builtins.bytes = ...,
+        creditor: _builtins.str = ...,
+        creditor_token: _builtins.bytes = ...,
+        amount: _money_pb2.Money | None = ...,
+        valid_from: _date_pb2.Date | None = ...,
+        valid_to: _date_pb2.Date | None = ...,
+        kind: _builtins.str = ...,
+        status: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "valid_from", b"valid_from", "valid_to", b"valid_to"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "contract_number", b"contract_number", "creditor", b"creditor", "creditor_token", b"creditor_token", "kind", b"kind", "other_party", b"other_party", "other_party_token", b"other_party_token", "role", b"role", "status", b"status", "valid_from", b"valid_from", "valid_to", b"valid_to"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Guarantee: _TypeAlias = Guarantee  # noqa: Y015
+
+@_typing.final
+class Receivable(_message.Message):
+    """应收账款, as its buyer, the core enterprise, confirms it; the subject is the supplier."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTRACT_NUMBER_FIELD_NUMBER: _builtins.int
+    BUYER_FIELD_NUMBER: _builtins.int
+    BUYER_TOKEN_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    DUE_FIELD_NUMBER: _builtins.int
+    CONFIRMED_AT_FIELD_NUMBER: _builtins.int
+    SETTLED_AT_FIELD_NUMBER: _builtins.int
+    contract_number: _builtins.str
+    """The buyer's own number of it, opaque."""
+    buyer: _builtins.str
+    """Who owes it. Write only."""
+    buyer_token: _builtins.bytes
+    """Output only."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money: ...
+    @_builtins.property
+    def due(self) -> _date_pb2.Date: ...
+    @_builtins.property
+    def confirmed_at(self) -> _date_pb2.Date:
+        """确权; unset while the buyer has not confirmed it."""
+
+    @_builtins.property
+    def settled_at(self) -> _date_pb2.Date:
+        """Unset while it is owed."""
+
+    def __init__(
+        self,
+        *,
+        contract_number: _builtins.str = ...,
+        buyer: _builtins.str = ...,
+        buyer_token: _builtins.bytes = ...,
+        amount: _money_pb2.Money | None = ...,
+        due: _date_pb2.Date | None = ...,
+        confirmed_at: _date_pb2.Date | None = ...,
+        settled_at: _date_pb2.Date | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "confirmed_at", b"confirmed_at", "due", b"due", "settled_at", b"settled_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "buyer", b"buyer", "buyer_token", b"buyer_token", "confirmed_at", b"confirmed_at", "contract_number", b"contract_number", "due", b"due", "settled_at", b"settled_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Receivable: _TypeAlias = Receivable  # noqa: Y015
+
+@_typing.final
+class OfficerChange(_message.Message):
+    """主要人员变更."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    FORMER_FIELD_NUMBER: _builtins.int
+    FORMER_TOKEN_FIELD_NUMBER: _builtins.int
+    SUCCESSOR_FIELD_NUMBER: _builtins.int
+    SUCCESSOR_TOKEN_FIELD_NUMBER: _builtins.int
+    CHANGED_AT_FIELD_NUMBER: _builtins.int
+    role: _builtins.str
+    """Code list `role`."""
+    former: _builtins.str
+    """Who left the role; unset where it was vacant. Write only."""
+    former_token: _builtins.bytes
+    """Output only."""
+    successor: _builtins.str
+    """Who took it; unset where it is vacant. Write only."""
+    successor_token: _builtins.bytes
+    """Output only."""
+    @_builtins.property
+    def changed_at(self) -> _date_pb2.Date:
+        """Registered on."""
+
+    def __init__(
+        self,
+        *,
+        role: _builtins.str = ...,
+        former: _builtins.str = ...,
+        former_token: _builtins.bytes = ...,
+        successor: _builtins.str = ...,
+        successor_token: _builtins.bytes = ...,
+        changed_at: _date_pb2.Date | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changed_at", b"changed_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_at", b"changed_at", "former", b"former", "former_token", b"former_token", "role", b"role", "successor", b"successor", "successor_token", b"successor_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OfficerChange: _TypeAlias = OfficerChange  # noqa: Y015
+
+@_typing.final
+class EquityFinancing(_message.Message):
+    """股权融资: one investor's part of one round."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUND_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    INVESTOR_FIELD_NUMBER: _builtins.int
+    INVESTOR_TOKEN_FIELD_NUMBER: _builtins.int
+    CLOSED_AT_FIELD_NUMBER: _builtins.int
+    SHARE_PPM_FIELD_NUMBER: _builtins.int
+    VALUATION_FIELD_NUMBER: _builtins.int
+    round: _builtins.str
+    """Code list `round`."""
+    investor: _builtins.str
+    """Who invests. Write only."""
+    investor_token: _builtins.bytes
+    """Output only."""
+    share_ppm: _builtins.int
+    """Of the capital after the round, parts per million."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """Of this investor."""
+
+    @_builtins.property
+    def closed_at(self) -> _date_pb2.Date:
+        """交割."""
+
+    @_builtins.property
+    def valuation(self) -> _money_pb2.Money:
+        """投后估值."""
+
+    def __init__(
+        self,
+        *,
+        round: _builtins.str = ...,
+        amount: _money_pb2.Money | None = ...,
+        investor: _builtins.str = ...,
+        investor_token: _builtins.bytes = ...,
+        closed_at: _date_pb2.Date | None = ...,
+        share_ppm: _builtins.int | None = ...,
+        valuation: _money_pb2.Money | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_share_ppm", b"_share_ppm", "amount", b"amount", "closed_at", b"closed_at", "share_ppm", b"share_ppm", "valuation", b"valuation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_share_ppm", b"_share_ppm", "amount", b"amount", "closed_at", b"closed_at", "investor", b"investor", "investor_token", b"investor_token", "round", b"round", "share_ppm", b"share_ppm", "valuation", b"valuation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__share_ppm: _TypeAlias = _typing.Literal["share_ppm"]  # noqa: Y015
+    _WhichOneofArgType__share_ppm: _TypeAlias = _typing.Literal["_share_ppm", b"_share_ppm"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__share_ppm) -> _WhichOneofReturnType__share_ppm | None: ...
+
+Global___EquityFinancing: _TypeAlias = EquityFinancing  # noqa: Y015
+
+@_typing.final
+class TechnologyContract(_message.Message):
+    """技术合同登记."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTRACT_NUMBER_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    OTHER_PARTY_FIELD_NUMBER: _builtins.int
+    OTHER_PARTY_TOKEN_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    TECHNOLOGY_AMOUNT_FIELD_NUMBER: _builtins.int
+    REGISTERED_AT_FIELD_NUMBER: _builtins.int
+    contract_number: _builtins.str
+    """认定登记编号."""
+    kind: _builtins.str
+    """Code list `kind`."""
+    role: _builtins.str
+    """Which side the subject is, code list `role`."""
+    other_party: _builtins.str
+    """The other side. Write only."""
+    other_party_token: _builtins.bytes
+    """Output only."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """合同成交额."""
+
+    @_builtins.property
+    def technology_amount(self) -> _money_pb2.Money:
+        """技术交易额, the part for technology alone."""
+
+    @_builtins.property
+    def registered_at(self) -> _date_pb2.Date: ...
+    def __init__(
+        self,
+        *,
+        contract_number: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        role: _builtins.str = ...,
+        other_party: _builtins.str = ...,
+        other_party_token: _builtins.bytes = ...,
+        amount: _money_pb2.Money | None = ...,
+        technology_amount: _money_pb2.Money | None = ...,
+        registered_at: _date_pb2.Date | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "registered_at", b"registered_at", "technology_amount", b"technology_amount"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "contract_number", b"contract_number", "kind", b"kind", "other_party", b"other_party", "other_party_token", b"other_party_token", "registered_at", b"registered_at", "role", b"role", "technology_amount", b"technology_amount"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TechnologyContract: _TypeAlias = TechnologyContract  # noqa: Y015
+
+@_typing.final
+class Pledge(_message.Message):
+    """动产和权利担保登记: collateral that the subject gave."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGISTRATION_NUMBER_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    CREDITOR_FIELD_NUMBER: _builtins.int
+    CREDITOR_TOKEN_FIELD_NUMBER: _builtins.int
+    REGISTERED_AT_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    DISCHARGED_AT_FIELD_NUMBER: _builtins.int
+    registration_number: _builtins.str
+    """登记证明编号."""
+    kind: _builtins.str
+    """Of the collateral, code list `kind`."""
+    creditor: _builtins.str
+    """The secured party. Write only."""
+    creditor_token: _builtins.bytes
+    """Output only."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """Secured at most."""
+
+    @_builtins.property
+    def registered_at(self) -> _date_pb2.Date: ...
+    @_builtins.property
+    def expires_at(self) -> _date_pb2.Date: ...
+    @_builtins.property
+    def discharged_at(self) -> _date_pb2.Date:
+        """注销."""
+
+    def __init__(
+        self,
+        *,
+        registration_number: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        amount: _money_pb2.Money | None = ...,
+        creditor: _builtins.str = ...,
+        creditor_token: _builtins.bytes = ...,
+        registered_at: _date_pb2.Date | None = ...,
+        expires_at: _date_pb2.Date | None = ...,
+        discharged_at: _date_pb2.Date | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "discharged_at", b"discharged_at", "expires_at", b"expires_at", "registered_at", b"registered_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "creditor", b"creditor", "creditor_token", b"creditor_token", "discharged_at", b"discharged_at", "expires_at", b"expires_at", "kind", b"kind", "registered_at", b"registered_at", "registration_number", b"registration_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Pledge: _TypeAlias = Pledge  # noqa: Y015
+
+@_typing.final
+class BankFlow(_message.Message):
+    """银行流水: one account, one month, in sums."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    ACCOUNT_TOKEN_FIELD_NUMBER: _builtins.int
+    INFLOW_FIELD_NUMBER: _builtins.int
+    OUTFLOW_FIELD_NUMBER: _builtins.int
+    BALANCE_FIELD_NUMBER: _builtins.int
+    COUNTERPARTIES_FIELD_NUMBER: _builtins.int
+    account: _builtins.str
+    """The account's number. Write only."""
+    account_token: _builtins.bytes
+    """Output only."""
+    counterparties: _builtins.int
+    @_builtins.property
+    def inflow(self) -> _money_pb2.Money: ...
+    @_builtins.property
+    def outflow(self) -> _money_pb2.Money: ...
+    @_builtins.property
+    def balance(self) -> _money_pb2.Money:
+        """At the end of the month; negative where overdrawn."""
+
+    def __init__(
+        self,
+        *,
+        account: _builtins.str = ...,
+        account_token: _builtins.bytes = ...,
+        inflow: _money_pb2.Money | None = ...,
+        outflow: _money_pb2.Money | None = ...,
+        balance: _money_pb2.Money | None = ...,
+        counterparties: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_counterparties", b"_counterparties", "balance", b"balance", "counterparties", b"counterparties", "inflow", b"inflow", "outflow", b"outflow"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_counterparties", b"_counterparties", "account", b"account", "account_token", b"account_token", "balance", b"balance", "counterparties", b"counterparties", "inflow", b"inflow", "outflow", b"outflow"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__counterparties: _TypeAlias = _typing.Literal["counterparties"]  # noqa: Y015
+    _WhichOneofArgType__counterparties: _TypeAlias = _typing.Literal["_counterparties", b"_counterparties"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__counterparties) -> _WhichOneofReturnType__counterparties | None: ...
+
+Global___BankFlow: _TypeAlias = BankFlow  # noqa: Y015
+
+@_typing.final
+class FieldVisit(_message.Message):
+    """实地走访, kept to the bank that visited."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFICER_FIELD_NUMBER: _builtins.int
+    OFFICER_TOKEN_FIELD_NUMBER: _builtins.int
+    VISITED_AT_FIELD_NUMBER: _builtins.int
+    FINDINGS_FIELD_NUMBER: _builtins.int
+    CONCLUSION_FIELD_NUMBER: _builtins.int
+    officer: _builtins.str
+    """Who visited. Write only."""
+    officer_token: _builtins.bytes
+    """Output only."""
+    conclusion: _builtins.str
+    """Code list `conclusion`."""
+    @_builtins.property
+    def visited_at(self) -> _date_pb2.Date: ...
+    @_builtins.property
+    def findings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What was found, code list `findings`."""
+
+    def __init__(
+        self,
+        *,
+        officer: _builtins.str = ...,
+        officer_token: _builtins.bytes = ...,
+        visited_at: _date_pb2.Date | None = ...,
+        findings: _abc.Iterable[_builtins.str] | None = ...,
+        conclusion: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["visited_at", b"visited_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conclusion", b"conclusion", "findings", b"findings", "officer", b"officer", "officer_token", b"officer_token", "visited_at", b"visited_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FieldVisit: _TypeAlias = FieldVisit  # noqa: Y015
+
+@_typing.final
+class Enquiry(_message.Message):
+    """查询记录: who looked at the subject's data. The platform itself makes these."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTICIPANT_ID_FIELD_NUMBER: _builtins.int
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    ENQUIRED_AT_FIELD_NUMBER: _builtins.int
+    participant_id: _builtins.str
+    """Who."""
+    product: _builtins.str
+    """The credit product, as the enquirer names it."""
+    purpose: _builtins.str
+    """Code of ListPurposes."""
+    @_builtins.property
+    def enquired_at(self) -> _date_pb2.Date: ...
+    def __init__(
+        self,
+        *,
+        participant_id: _builtins.str = ...,
+        product: _builtins.str = ...,
+        purpose: _builtins.str = ...,
+        enquired_at: _date_pb2.Date | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["enquired_at", b"enquired_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enquired_at", b"enquired_at", "participant_id", b"participant_id", "product", b"product", "purpose", b"purpose"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Enquiry: _TypeAlias = Enquiry  # noqa: Y015
+
+@_typing.final
+class Declaration(_message.Message):
+    """企业自主申报: what the firm says of itself, and stands for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELDS_FIELD_NUMBER: _builtins.int
+    PLEDGE_FIELD_NUMBER: _builtins.int
+    PLEDGED_AT_FIELD_NUMBER: _builtins.int
+    pledge: _builtins.str
+    """承诺书: the words by which the firm stands for it."""
+    @_builtins.property
+    def fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeclaredField]: ...
+    @_builtins.property
+    def pledged_at(self) -> _date_pb2.Date: ...
+    def __init__(
+        self,
+        *,
+        fields: _abc.Iterable[Global___DeclaredField] | None = ...,
+        pledge: _builtins.str = ...,
+        pledged_at: _date_pb2.Date | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pledged_at", b"pledged_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "pledge", b"pledge", "pledged_at", b"pledged_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Declaration: _TypeAlias = Declaration  # noqa: Y015
+
+@_typing.final
+class DeclaredField(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    PERSON_CONSENT_REFERENCE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    value: _builtins.str
+    person_consent_reference: _builtins.str
+    """Where it is about a person's income, deposits, securities, commercial insurance, real estate or
+    tax: the reference of that person's written consent, given after a notice of the consequences
+    (征信业管理条例 第十四条).
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.str = ...,
+        person_consent_reference: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "person_consent_reference", b"person_consent_reference", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeclaredField: _TypeAlias = DeclaredField  # noqa: Y015

@@ -62,8 +62,6 @@ class Record(_message.Message):
     RECORDED_AT_FIELD_NUMBER: _builtins.int
     KNOWN_AT_FIELD_NUMBER: _builtins.int
     HINT_FIELD_NUMBER: _builtins.int
-    PERSON_CONSENT_REFERENCE_FIELD_NUMBER: _builtins.int
-    NOTICE_REFERENCE_FIELD_NUMBER: _builtins.int
     REGISTRATION_FIELD_NUMBER: _builtins.int
     VAT_INVOICE_FIELD_NUMBER: _builtins.int
     TAX_FILING_FIELD_NUMBER: _builtins.int
@@ -73,6 +71,25 @@ class Record(_message.Message):
     COURT_CASE_FIELD_NUMBER: _builtins.int
     CREDIT_FACILITY_FIELD_NUMBER: _builtins.int
     GRANT_FIELD_NUMBER: _builtins.int
+    SHAREHOLDING_FIELD_NUMBER: _builtins.int
+    ANNUAL_REPORT_FIELD_NUMBER: _builtins.int
+    FINANCIAL_STATEMENT_FIELD_NUMBER: _builtins.int
+    HOUSING_FUND_FIELD_NUMBER: _builtins.int
+    UTILITY_BILL_FIELD_NUMBER: _builtins.int
+    CUSTOMS_DECLARATION_FIELD_NUMBER: _builtins.int
+    ENFORCEMENT_FIELD_NUMBER: _builtins.int
+    PENALTY_FIELD_NUMBER: _builtins.int
+    ABNORMAL_OPERATION_FIELD_NUMBER: _builtins.int
+    GUARANTEE_FIELD_NUMBER: _builtins.int
+    RECEIVABLE_FIELD_NUMBER: _builtins.int
+    OFFICER_CHANGE_FIELD_NUMBER: _builtins.int
+    EQUITY_FINANCING_FIELD_NUMBER: _builtins.int
+    TECHNOLOGY_CONTRACT_FIELD_NUMBER: _builtins.int
+    PLEDGE_FIELD_NUMBER: _builtins.int
+    BANK_FLOW_FIELD_NUMBER: _builtins.int
+    FIELD_VISIT_FIELD_NUMBER: _builtins.int
+    ENQUIRY_FIELD_NUMBER: _builtins.int
+    DECLARATION_FIELD_NUMBER: _builtins.int
     provider_record_id: _builtins.str
     """The provider's own id of the record, unique within provider, subject and type. No registration
     number in clear.
@@ -84,15 +101,6 @@ class Record(_message.Message):
     status: Global___RecordStatus.ValueType
     schema_version: _builtins.int
     """The version of the type's schema that the payload follows. Unset is 1."""
-    person_consent_reference: _builtins.str
-    """About a person's income, deposits, securities, commercial insurance, real estate or tax: the
-    reference of that person's written consent, given after a notice of consequences (征信业管理条例
-    第十四条).
-    """
-    notice_reference: _builtins.str
-    """With adverse data about a person: the reference of the evidence that the person was told before
-    (征信业管理条例 第十五条).
-    """
     @_builtins.property
     def subject(self) -> _types_pb2.SubjectRef:
         """Whom it is about. Where the provider has no registration number of today, `hint` instead."""
@@ -137,6 +145,44 @@ class Record(_message.Message):
     def credit_facility(self) -> _payloads_pb2.CreditFacility: ...
     @_builtins.property
     def grant(self) -> _payloads_pb2.Grant: ...
+    @_builtins.property
+    def shareholding(self) -> _payloads_pb2.Shareholding: ...
+    @_builtins.property
+    def annual_report(self) -> _payloads_pb2.AnnualReport: ...
+    @_builtins.property
+    def financial_statement(self) -> _payloads_pb2.FinancialStatement: ...
+    @_builtins.property
+    def housing_fund(self) -> _payloads_pb2.HousingFund: ...
+    @_builtins.property
+    def utility_bill(self) -> _payloads_pb2.UtilityBill: ...
+    @_builtins.property
+    def customs_declaration(self) -> _payloads_pb2.CustomsDeclaration: ...
+    @_builtins.property
+    def enforcement(self) -> _payloads_pb2.Enforcement: ...
+    @_builtins.property
+    def penalty(self) -> _payloads_pb2.Penalty: ...
+    @_builtins.property
+    def abnormal_operation(self) -> _payloads_pb2.AbnormalOperation: ...
+    @_builtins.property
+    def guarantee(self) -> _payloads_pb2.Guarantee: ...
+    @_builtins.property
+    def receivable(self) -> _payloads_pb2.Receivable: ...
+    @_builtins.property
+    def officer_change(self) -> _payloads_pb2.OfficerChange: ...
+    @_builtins.property
+    def equity_financing(self) -> _payloads_pb2.EquityFinancing: ...
+    @_builtins.property
+    def technology_contract(self) -> _payloads_pb2.TechnologyContract: ...
+    @_builtins.property
+    def pledge(self) -> _payloads_pb2.Pledge: ...
+    @_builtins.property
+    def bank_flow(self) -> _payloads_pb2.BankFlow: ...
+    @_builtins.property
+    def field_visit(self) -> _payloads_pb2.FieldVisit: ...
+    @_builtins.property
+    def enquiry(self) -> _payloads_pb2.Enquiry: ...
+    @_builtins.property
+    def declaration(self) -> _payloads_pb2.Declaration: ...
     def __init__(
         self,
         *,
@@ -152,8 +198,6 @@ class Record(_message.Message):
         recorded_at: _timestamp_pb2.Timestamp | None = ...,
         known_at: _timestamp_pb2.Timestamp | None = ...,
         hint: Global___SubjectHint | None = ...,
-        person_consent_reference: _builtins.str = ...,
-        notice_reference: _builtins.str = ...,
         registration: _payloads_pb2.Registration | None = ...,
         vat_invoice: _payloads_pb2.VatInvoice | None = ...,
         tax_filing: _payloads_pb2.TaxFiling | None = ...,
@@ -163,14 +207,33 @@ class Record(_message.Message):
         court_case: _payloads_pb2.CourtCase | None = ...,
         credit_facility: _payloads_pb2.CreditFacility | None = ...,
         grant: _payloads_pb2.Grant | None = ...,
+        shareholding: _payloads_pb2.Shareholding | None = ...,
+        annual_report: _payloads_pb2.AnnualReport | None = ...,
+        financial_statement: _payloads_pb2.FinancialStatement | None = ...,
+        housing_fund: _payloads_pb2.HousingFund | None = ...,
+        utility_bill: _payloads_pb2.UtilityBill | None = ...,
+        customs_declaration: _payloads_pb2.CustomsDeclaration | None = ...,
+        enforcement: _payloads_pb2.Enforcement | None = ...,
+        penalty: _payloads_pb2.Penalty | None = ...,
+        abnormal_operation: _payloads_pb2.AbnormalOperation | None = ...,
+        guarantee: _payloads_pb2.Guarantee | None = ...,
+        receivable: _payloads_pb2.Receivable | None = ...,
+        officer_change: _payloads_pb2.OfficerChange | None = ...,
+        equity_financing: _payloads_pb2.EquityFinancing | None = ...,
+        technology_contract: _payloads_pb2.TechnologyContract | None = ...,
+        pledge: _payloads_pb2.Pledge | None = ...,
+        bank_flow: _payloads_pb2.BankFlow | None = ...,
+        field_visit: _payloads_pb2.FieldVisit | None = ...,
+        enquiry: _payloads_pb2.Enquiry | None = ...,
+        declaration: _payloads_pb2.Declaration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["court_case", b"court_case", "credit_facility", b"credit_facility", "date", b"date", "grant", b"grant", "hint", b"hint", "ip_right", b"ip_right", "known_at", b"known_at", "obtained_at", b"obtained_at", "occurred", b"occurred", "payload", b"payload", "period", b"period", "recorded_at", b"recorded_at", "registration", b"registration", "social_insurance", b"social_insurance", "subject", b"subject", "tax_filing", b"tax_filing", "tech_status", b"tech_status", "vat_invoice", b"vat_invoice"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["abnormal_operation", b"abnormal_operation", "annual_report", b"annual_report", "bank_flow", b"bank_flow", "court_case", b"court_case", "credit_facility", b"credit_facility", "customs_declaration", b"customs_declaration", "date", b"date", "declaration", b"declaration", "enforcement", b"enforcement", "enquiry", b"enquiry", "equity_financing", b"equity_financing", "field_visit", b"field_visit", "financial_statement", b"financial_statement", "grant", b"grant", "guarantee", b"guarantee", "hint", b"hint", "housing_fund", b"housing_fund", "ip_right", b"ip_right", "known_at", b"known_at", "obtained_at", b"obtained_at", "occurred", b"occurred", "officer_change", b"officer_change", "payload", b"payload", "penalty", b"penalty", "period", b"period", "pledge", b"pledge", "receivable", b"receivable", "recorded_at", b"recorded_at", "registration", b"registration", "shareholding", b"shareholding", "social_insurance", b"social_insurance", "subject", b"subject", "tax_filing", b"tax_filing", "tech_status", b"tech_status", "technology_contract", b"technology_contract", "utility_bill", b"utility_bill", "vat_invoice", b"vat_invoice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["court_case", b"court_case", "credit_facility", b"credit_facility", "date", b"date", "grant", b"grant", "hint", b"hint", "ip_right", b"ip_right", "known_at", b"known_at", "notice_reference", b"notice_reference", "obtained_at", b"obtained_at", "occurred", b"occurred", "payload", b"payload", "period", b"period", "person_consent_reference", b"person_consent_reference", "provider_record_id", b"provider_record_id", "record_type", b"record_type", "recorded_at", b"recorded_at", "registration", b"registration", "schema_version", b"schema_version", "social_insurance", b"social_insurance", "status", b"status", "subject", b"subject", "tax_filing", b"tax_filing", "tech_status", b"tech_status", "vat_invoice", b"vat_invoice", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abnormal_operation", b"abnormal_operation", "annual_report", b"annual_report", "bank_flow", b"bank_flow", "court_case", b"court_case", "credit_facility", b"credit_facility", "customs_declaration", b"customs_declaration", "date", b"date", "declaration", b"declaration", "enforcement", b"enforcement", "enquiry", b"enquiry", "equity_financing", b"equity_financing", "field_visit", b"field_visit", "financial_statement", b"financial_statement", "grant", b"grant", "guarantee", b"guarantee", "hint", b"hint", "housing_fund", b"housing_fund", "ip_right", b"ip_right", "known_at", b"known_at", "obtained_at", b"obtained_at", "occurred", b"occurred", "officer_change", b"officer_change", "payload", b"payload", "penalty", b"penalty", "period", b"period", "pledge", b"pledge", "provider_record_id", b"provider_record_id", "receivable", b"receivable", "record_type", b"record_type", "recorded_at", b"recorded_at", "registration", b"registration", "schema_version", b"schema_version", "shareholding", b"shareholding", "social_insurance", b"social_insurance", "status", b"status", "subject", b"subject", "tax_filing", b"tax_filing", "tech_status", b"tech_status", "technology_contract", b"technology_contract", "utility_bill", b"utility_bill", "vat_invoice", b"vat_invoice", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_occurred: _TypeAlias = _typing.Literal["date", "period"]  # noqa: Y015
     _WhichOneofArgType_occurred: _TypeAlias = _typing.Literal["occurred", b"occurred"]  # noqa: Y015
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["registration", "vat_invoice", "tax_filing", "social_insurance", "ip_right", "tech_status", "court_case", "credit_facility", "grant"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["registration", "vat_invoice", "tax_filing", "social_insurance", "ip_right", "tech_status", "court_case", "credit_facility", "grant", "shareholding", "annual_report", "financial_statement", "housing_fund", "utility_bill", "customs_declaration", "enforcement", "penalty", "abnormal_operation", "guarantee", "receivable", "officer_change", "equity_financing", "technology_contract", "pledge", "bank_flow", "field_visit", "enquiry", "declaration"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_occurred) -> _WhichOneofReturnType_occurred | None: ...

@@ -1,0 +1,1 @@
+"""One reader per record type, by field of law; `records.payloads` names them all."""
