@@ -76,6 +76,25 @@ async def copy_rows(conn: AsyncConnection, table: sa.Table, rows: Sequence[Seque
     await driver.copy_records_to_table(table.name, records=rows, columns=table.columns.keys())
 
 
+async def insert_free(
+    conn: AsyncConnection, table: sa.Table, rows: Sequence[Sequence[Any]]
+) -> None:
+    """Insert rows, but for those that conflict with one that is there.
+
+    Args:
+        conn: a write transaction.
+        table: where.
+        rows: a value for every column, as the database stores it.
+    """
+    if not rows:
+        return
+    suffix = " ON CONFLICT DO NOTHING"
+    if conn.dialect.name == "sqlite":
+        await _insert_values(conn, table, rows, suffix)
+    else:
+        await _insert_arrays(conn, table, rows, suffix)
+
+
 async def upsert_rows(
     conn: AsyncConnection, table: sa.Table, rows: Sequence[Sequence[Any]], update: Mapping[str, str]
 ) -> None:
@@ -95,7 +114,13 @@ async def upsert_rows(
     suffix = f" ON CONFLICT ({key}) {action}"
     if conn.dialect.name == "sqlite":
         await _insert_values(conn, table, rows, suffix)
-        return
+    else:
+        await _insert_arrays(conn, table, rows, suffix)
+
+
+async def _insert_arrays(
+    conn: AsyncConnection, table: sa.Table, rows: Sequence[Sequence[Any]], suffix: str
+) -> None:
     arrays = ", ".join(
         f"${number}::{column.type.compile(conn.dialect)}[]"
         for number, column in enumerate(table.columns, start=1)

@@ -1,0 +1,1 @@
+"""Envelope encryption at rest: a data key per subject, wrapped by a key-encryption key."""
