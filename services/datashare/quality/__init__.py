@@ -1,0 +1,1 @@
+"""How good what each provider supplies is, and where sources contradict each other."""
