@@ -27,7 +27,20 @@ from services.kit.errors import PuhuiError
 from tests.fakes.datashare_world import NOW, TERMS
 
 RULES = Rules(load())
-OPEN = {"registration", "ip_right", "tech_status", "court_case", "grant"}
+OPEN = {
+    "abnormal_operation",
+    "court_case",
+    "enforcement",
+    "grant",
+    "ip_right",
+    "officer_change",
+    "penalty",
+    "pledge",
+    "registration",
+    "shareholding",
+    "tech_status",
+}
+NEEDING_CONSENT = set(load().types) - OPEN
 CONSENT = advance(request(Core("con_1", "sub_1", "par_bank", TERMS), NOW), Action.GRANT, NOW)
 FETCH = Fetch("r1", b"f" * 32, "sub_1", "con_1", "credit_application")
 ALL_MONTHS = [year * 100 + month for year in range(2022, 2026) for month in range(1, 13)]
@@ -155,15 +168,12 @@ class TestCoverage:
             )
         )
         assert states == {
+            **dict.fromkeys(OPEN, CoverageState.NOT_SUPPLIED),
+            **dict.fromkeys(NEEDING_CONSENT, CoverageState.NOT_CONSENTED),
             "vat_invoice": CoverageState.SUPPLIED,
             "registration": CoverageState.SUPPLIED,
             "tax_filing": CoverageState.NOT_SUPPLIED,
             "court_case": CoverageState.NONE_EXISTS,
-            "ip_right": CoverageState.NOT_SUPPLIED,
-            "tech_status": CoverageState.NOT_SUPPLIED,
-            "grant": CoverageState.NOT_SUPPLIED,
-            "social_insurance": CoverageState.NOT_CONSENTED,
-            "credit_facility": CoverageState.NOT_CONSENTED,
         }
 
     def test_what_was_not_asked_for_is_told_only_if_the_consent_leaves_it_out(self) -> None:
@@ -171,9 +181,8 @@ class TestCoverage:
             scope(replace(FETCH, record_types=("vat_invoice",))), set(), set(), set()
         )
         assert dict(found) == {
+            **dict.fromkeys(NEEDING_CONSENT - set(TERMS.record_types), CoverageState.NOT_CONSENTED),
             "vat_invoice": CoverageState.NOT_SUPPLIED,
-            "social_insurance": CoverageState.NOT_CONSENTED,
-            "credit_facility": CoverageState.NOT_CONSENTED,
         }
 
     @pytest.mark.parametrize("present", [set(), {"vat_invoice"}])
