@@ -1,7 +1,8 @@
 """All services in one process, on one event loop, with keys and databases in one folder.
 
 For a laptop, the demo and tests. What a deployment is given as Secrets is made here at the first
-start and kept: identity keys, the counterparty key, the operator's API key. Whatever the
+start and kept: identity keys, the keys of counterparties, subjects and data keys, the operator's
+API key. Whatever the
 environment or the file configures (a PostgreSQL database, a port) wins over what is implied here.
 
 The gateway is at 127.0.0.1:7443 and, over HTTP, 127.0.0.1:7480; the rest takes any free port. Once
@@ -67,6 +68,11 @@ class Folder:
                 write_secret(self.key(f"{name}.pub"), public)
         if not self.key("counterparty.key").exists():
             write_secret(self.key("counterparty.key"), secrets.token_hex(32))
+        if not self.key("subject-token.key").exists():
+            write_secret(self.key("subject-token.key"), secrets.token_hex(32))
+        if not self.key("keks.toml").exists():
+            ring = f'current = "1"\n\n[keys]\n1 = "{secrets.token_hex(32)}"\n'
+            write_secret(self.key("keks.toml"), ring)
         if not (self.path / OPERATOR_KEY).exists():
             api_key = f"key_operator.{secrets.token_urlsafe(32)}"
             write_secret(self.path / OPERATOR_KEY, api_key)
@@ -163,6 +169,8 @@ class Embedded:
             | {
                 "database_url": folder.database("datashare"),
                 "counterparty_key": folder.key("counterparty.key"),
+                "kek_file": folder.key("keks.toml"),
+                "subject_token_key": folder.key("subject-token.key"),
                 "bootstrap_operator_key_id": key_id,
                 "bootstrap_operator_key_sha256": key_sha256,
             },

@@ -11,6 +11,7 @@ from puhui.datashare.v1 import (
     catalogue_pb2_grpc,
     changes_pb2_grpc,
     consents_pb2_grpc,
+    deliveries_pb2_grpc,
     participants_pb2_grpc,
     records_pb2_grpc,
     subjects_pb2_grpc,
@@ -28,6 +29,10 @@ from services.datashare.changes.store import ChangeStore
 from services.datashare.consent.app import Consents
 from services.datashare.consent.servicer import ConsentCodec, ConsentServicer
 from services.datashare.consent.store import ConsentStore
+from services.datashare.deliveries.app import CloseDelivery, Reconciliations
+from services.datashare.deliveries.servicer import DeliveryServicer
+from services.datashare.deliveries.store import DeliveryStore
+from services.datashare.deliveries.wire import Reader, control_fields
 from services.datashare.idempotency.store import RequestStore
 from services.datashare.log.domain import Sealer
 from services.datashare.log.store import LeafStore
@@ -35,6 +40,7 @@ from services.datashare.participants.app import BootstrapKey, ParticipantDirecto
 from services.datashare.participants.servicer import (
     ParticipantCodec,
     ParticipantServicer,
+    SigningKeyCodec,
     TimeCodec,
 )
 from services.datashare.participants.store import ParticipantStore
@@ -42,8 +48,13 @@ from services.datashare.records.app import TakeIn
 from services.datashare.records.intake import Intake
 from services.datashare.records.payloads import readers
 from services.datashare.records.servicer import RecordServicer
-from services.datashare.records.store import DeliveryStore, RecordStore
+from services.datashare.records.store import RecordStore
 from services.datashare.records.tokens import CounterpartyTokens
+from services.datashare.retention.store import RunStore, WithheldStore
+from services.datashare.sealing.app import Vault
+from services.datashare.sealing.domain import SEALED_FROM, SubjectTokens
+from services.datashare.sealing.keyring import FileKeyRing, read_key
+from services.datashare.sealing.store import Seals
 from services.datashare.subjects.app import ResolveSubject
 from services.datashare.subjects.servicer import SubjectServicer
 from services.datashare.subjects.store import SubjectStore
@@ -78,6 +89,9 @@ class DatashareConfig:
         identity_scoring_public_key: PEM file; proves that scoring calls.
         counterparty_key: file with at least 16 bytes in hexadecimal; names of counterparties are
             kept as HMACs under it.
+        kek_file: a key ring (`sealing.keyring`): key-encryption keys, one of which wraps.
+        subject_token_key: file with 32 bytes in hexadecimal or base64url; registration numbers are
+            found by HMACs under it.
         database_url: its own database.
         database_pool: most connections to it.
         bootstrap_operator_key_id: the public part of the first operator's API key; empty is none.
@@ -91,6 +105,12 @@ class DatashareConfig:
     identity_scoring_public_key: Path = field(metadata={"help": "PEM file of scoring's key"})
     counterparty_key: Path = field(
         metadata={"help": "file with 16 or more bytes in hexadecimal, for names of counterparties"}
+    )
+    kek_file: Path = field(
+        metadata={"help": "key ring in TOML, of the keys that protect every subject's data key"}
+    )
+    subject_token_key: Path = field(
+        metadata={"help": "file with 32 bytes in hexadecimal, by which subjects are found"}
     )
     database_url: str = field(
         default="sqlite:///.puhui/datashare.db",
@@ -131,10 +151,12 @@ class Stores:
     Args:
         catalogue: types and purposes.
         ids: makes subject ids.
+        vault: data keys.
     """
 
-    def __init__(self, catalogue: Catalogue, ids: Ids) -> None:
+    def __init__(self, catalogue: Catalogue, ids: Ids, vault: Vault) -> None:
         self.ids = ids
+        self.vault = vault
         self.layouts = layouts_of(catalogue)
         self.readers = readers(catalogue)
         self.cuts = Cuts()
@@ -154,7 +176,8 @@ class Work:
 
     def __init__(self, conn: AsyncConnection, stores: Stores) -> None:
         self.participants = ParticipantStore(conn)
-        self.subjects = SubjectStore(conn, stores.ids)
+        self.seals = Seals(conn, stores.vault)
+        self.subjects = SubjectStore(conn, stores.ids, self.seals)
         self.consents = ConsentStore(conn)
         self.accesses = AccessStore(conn)
         self.uses = UseStore(conn, stores.ids)
@@ -163,9 +186,13 @@ class Work:
         self.wanted = WantedStore(conn)
         self.requests = RequestStore(conn)
         self.deliveries = DeliveryStore(conn)
-        self.records = RecordStore(conn, stores.readers)
-        self.series = SeriesStore(conn, stores.layouts)
-        self.summaries = SummaryReader(conn, self.records, stores.layouts, stores.cuts)
+        self.records = RecordStore(conn, stores.readers, self.seals)
+        self.series = SeriesStore(conn, stores.layouts, self.seals)
+        self.withheld = WithheldStore(conn)
+        self.runs = self.erasures = RunStore(conn)
+        self.summaries = SummaryReader(
+            conn, self.records, self.withheld, stores.layouts, stores.cuts, self.seals
+        )
 
 
 def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
@@ -185,7 +212,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     # The banks behind a batch called scoring, which passes their assertions on.
     behind_scoring = IdentityVerifier({GATEWAY: gateway_key}, SCORING, clock)
     catalogue = load()
-    stores = Stores(catalogue, ids)
+    stores = Stores(catalogue, ids, vault(config, catalogue, clock))
     database = Database.open(config.database_url, pool_size=config.database_pool)
     transactions = Transactions(database, stores)
     sealer = Sealer(ids, secrets.token_bytes)
@@ -196,6 +223,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         random_bytes=secrets.token_bytes,
         participant_codec=ParticipantCodec(),
         time_codec=TimeCodec(),
+        signing_key_codec=SigningKeyCodec(),
         provider_kinds=catalogue.provider_kinds,
         bootstrap=config.bootstrap,
     )
@@ -220,6 +248,8 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     )
     intake = Intake(catalogue, _counterparty_tokens(config.counterparty_key))
     take_in = TakeIn(transactions, retry_on_conflict, stores.layouts, clock)
+    close = CloseDelivery(transactions, retry_on_conflict, clock)
+    sent = Reader(control_fields(catalogue))
 
     server = Server(config.server, by_assertion(verifier), telemetry, clock)
     server.add(
@@ -235,7 +265,11 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     )
     server.add(
         records_pb2_grpc.add_RecordServiceServicer_to_server,
-        RecordServicer(take_in, intake, clock),
+        RecordServicer(take_in, close, sent, intake, clock),
+    )
+    server.add(
+        deliveries_pb2_grpc.add_DeliveryServiceServicer_to_server,
+        DeliveryServicer(Reconciliations(transactions, clock)),
     )
     server.add(consents_pb2_grpc.add_ConsentServiceServicer_to_server, ConsentServicer(consents))
     server.add(accesses_pb2_grpc.add_AccessServiceServicer_to_server, accesses)
@@ -246,6 +280,23 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         server,
         HealthServer(config.health, telemetry.render_metrics),
         close=[database.close, telemetry.close],
+    )
+
+
+def vault(config: DatashareConfig, catalogue: Catalogue, clock: Clock) -> Vault:
+    """Return the data keys that the configured key files protect.
+
+    Raises:
+        ConfigError: a key file cannot be used.
+    """
+    return Vault(
+        FileKeyRing("datashare.kek_file", config.kek_file, secrets.token_bytes),
+        SubjectTokens(read_key("datashare.subject_token_key", config.subject_token_key)),
+        frozenset(
+            name for name, kind in catalogue.types.items() if kind.sensitivity >= SEALED_FROM
+        ),
+        clock,
+        secrets.token_bytes,
     )
 
 

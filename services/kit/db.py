@@ -360,6 +360,7 @@ def sqlite_engine(
         f"busy_timeout={BUSY_TIMEOUT_MS}",
         "journal_mode=WAL",
         "synchronous=FULL",
+        "secure_delete=ON",  # what is deleted is overwritten: keys that were destroyed, above all
         f"foreign_keys={'OFF' if role == 'migration' else 'ON'}",
         "temp_store=MEMORY",
         f"query_only={'ON' if role == 'reader' else 'OFF'}",

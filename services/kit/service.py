@@ -36,6 +36,7 @@ class Service:
     Args:
         server: its gRPC side.
         health: its probes and metrics.
+        prepare: what is done before it listens, in this order.
         background: what runs for ever beside, begun at the start.
         close: what is closed at the end, in this order.
     """
@@ -45,11 +46,13 @@ class Service:
         server: Server,
         health: HealthServer,
         *,
+        prepare: Sequence[Callable[[], Awaitable[None]]] = (),
         background: Sequence[Callable[[], Awaitable[None]]] = (),
         close: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
         self._server = server
         self._health = health
+        self._prepare = prepare
         self._background = background
         self._close = close
         self._tasks: list[asyncio.Task[None]] = []
@@ -65,12 +68,15 @@ class Service:
         return self._health.port
 
     async def start(self) -> None:
-        """Listen, begin the background work, be ready.
+        """Prepare, listen, begin the background work, be ready.
 
         Raises:
+            ConfigError: preparing found that something is not configured right.
             RuntimeError: the gRPC address is taken.
             OSError: the health address is taken.
         """
+        for prepare in self._prepare:
+            await prepare()
         await self._health.start()
         await self._server.start()
         self._tasks = [asyncio.create_task(_for_ever(work)) for work in self._background]

@@ -31,6 +31,7 @@ from services.kit.identity import DATASHARE, GATEWAY, SCORING, Caller, IdentityS
 from services.kit.ids import RandomIds
 from services.kit.service import Service
 from services.kit.status import error_from_status
+from tests.fakes.sealing import key_files
 
 M = TypeVar("M", bound=Message)
 
@@ -100,6 +101,7 @@ async def datashare(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIter
         identity_gateway_public_key=tmp_path / GATEWAY,
         identity_scoring_public_key=tmp_path / SCORING,
         counterparty_key=tmp_path / "counterparty",
+        **key_files(tmp_path),
         database_url=f"sqlite:///{tmp_path / 'datashare.db'}"
         if request.param == "sqlite"
         else request.getfixturevalue("fresh_postgres_url"),
@@ -494,6 +496,8 @@ def test_a_bootstrap_key_needs_its_hash() -> None:
         "PUHUI_DATASHARE_IDENTITY_GATEWAY_PUBLIC_KEY": "a",
         "PUHUI_DATASHARE_IDENTITY_SCORING_PUBLIC_KEY": "b",
         "PUHUI_DATASHARE_COUNTERPARTY_KEY": "c",
+        "PUHUI_DATASHARE_KEK_FILE": "d",
+        "PUHUI_DATASHARE_SUBJECT_TOKEN_KEY": "e",
         "PUHUI_DATASHARE_BOOTSTRAP_OPERATOR_KEY_ID": "key_first",
         "PUHUI_DATASHARE_BOOTSTRAP_OPERATOR_KEY_SHA256": "not a hash",
     }
@@ -513,6 +517,7 @@ def test_a_counterparty_key_that_cannot_be_used_is_named(
         identity_gateway_public_key=tmp_path / "gateway",
         identity_scoring_public_key=tmp_path / "scoring",
         counterparty_key=tmp_path / "counterparty",
+        **key_files(tmp_path),
         database_url=f"sqlite:///{tmp_path / 'datashare.db'}",
     )
     clock = SystemClock()

@@ -10,6 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from puhui.datashare.v1 import payloads_pb2, records_pb2, summaries_pb2
 from services.datashare.catalogue.loader import load
+from services.datashare.deliveries.app import CloseDelivery, Reconciliations
+from services.datashare.deliveries.wire import Reader, control_fields
 from services.datashare.main import Stores, Work
 from services.datashare.participants.domain import Participant, Role, Standing
 from services.datashare.records.app import TakeIn
@@ -17,11 +19,13 @@ from services.datashare.records.intake import Intake
 from services.datashare.records.servicer import RecordServicer
 from services.datashare.records.tokens import CounterpartyTokens
 from services.datashare.subjects.uscc import make
+from services.datashare.retention.domain import china_day
 from services.datashare.summaries.domain import Found, SummaryQuery
 from services.kit.clock import FixedClock
 from services.kit.db import Database, Transactions, retry_on_conflict
 from services.kit.identity import Caller, set_caller
 from services.kit.ids import RandomIds
+from tests.fakes.sealing import vault
 
 NOW = datetime(2024, 6, 15, 4, 0, tzinfo=UTC)
 USCC = make("91", "110108", "MA01ABCD")
@@ -139,11 +143,16 @@ class Datashare:
         self.clock = FixedClock(NOW)
         self.database = database
         self.catalogue = load()
-        self.stores = Stores(self.catalogue, RandomIds(self.clock))
+        self.stores = Stores(
+            self.catalogue, RandomIds(self.clock), vault(self.catalogue, self.clock)
+        )
         self.transactions: Transactions[Work] = Transactions(database, work or self.stores)
         take_in = TakeIn(self.transactions, retry_on_conflict, self.stores.layouts, self.clock)
         self.intake = Intake(self.catalogue, CounterpartyTokens(b"counterparty-key"))
-        self.servicer = RecordServicer(take_in, self.intake, self.clock)
+        close = CloseDelivery(self.transactions, retry_on_conflict, self.clock)
+        sent = Reader(control_fields(self.catalogue))
+        self.servicer = RecordServicer(take_in, close, sent, self.intake, self.clock)
+        self.reconciliations = Reconciliations(self.transactions, self.clock)
 
     async def register(self, *participants: Participant) -> None:
         """Register participants."""
@@ -192,6 +201,7 @@ class Datashare:
                 first,
                 last,
                 as_of or self.clock.now(),
+                china_day(self.clock.now()),
             )
         )
         return [summaries_pb2.Series.FromString(item.content) for item in found.series]

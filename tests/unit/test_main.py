@@ -6,6 +6,7 @@ import pytest
 
 from services.__main__ import SERVICES, main
 from services.kit.identity import new_key_pair
+from tests.fakes.sealing import key_files
 
 
 @pytest.fixture
@@ -32,6 +33,8 @@ def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(f"PUHUI_{service}_DATABASE_URL".upper(), database)
     monkeypatch.setenv("PUHUI_DATASHARE_IDENTITY_SCORING_PUBLIC_KEY", str(tmp_path / "public"))
     monkeypatch.setenv("PUHUI_DATASHARE_COUNTERPARTY_KEY", str(tmp_path / "counterparty"))
+    for setting, path in key_files(tmp_path).items():
+        monkeypatch.setenv(f"PUHUI_DATASHARE_{setting}".upper(), str(path))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -57,6 +60,10 @@ def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("datashare", "identity_scoring_public_key", "private"),
         ("datashare", "counterparty_key", "latin"),
         ("datashare", "counterparty_key", "absent"),
+        ("datashare", "kek_file", "absent"),
+        ("datashare", "kek_file", "public"),
+        ("datashare", "subject_token_key", "latin"),
+        ("datashare", "subject_token_key", "absent"),
         ("scoring", "identity_gateway_public_key", "latin"),
         ("scoring", "identity_private_key", "public"),
         ("gateway", "identity_private_key", "."),

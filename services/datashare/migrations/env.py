@@ -3,10 +3,13 @@
 import services.datashare.access.store
 import services.datashare.changes.store
 import services.datashare.consent.store
+import services.datashare.deliveries.store
 import services.datashare.idempotency.store
 import services.datashare.log.store
 import services.datashare.participants.store
 import services.datashare.records.store
+import services.datashare.retention.store
+import services.datashare.sealing.store
 import services.datashare.subjects.store
 import services.datashare.summaries.store
 import services.datashare.uses.store

@@ -2,25 +2,26 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
 from services.datashare.changes.domain import Change, ChangeKind
-from services.datashare.participants.domain import Participant
+from services.datashare.deliveries.app import Deliveries, Sent, account, check_signature
+from services.datashare.deliveries.domain import Delivery, check_opened, check_reopened
+from services.datashare.participants.domain import Participant, SigningKey
 from services.datashare.records.domain import (
     Accepted,
     Ack,
-    Delivery,
     Duplicate,
     History,
     Incoming,
     RecordKey,
     Rejection,
     admit,
-    check_reopened,
     check_supplier,
 )
+from services.datashare.retention.domain import china_day
 from services.datashare.summaries.app import Facts, Series, update_summaries
 from services.datashare.summaries.domain import Fact, Layout, SeriesChange, SeriesKey
 from services.kit.clock import Clock
@@ -37,7 +38,11 @@ class Participants(Protocol):
         ...
 
     async def hold(self, participant_id: str) -> Participant | None:
-        """Return a participant, whose standing cannot change until the end."""
+        """Return a participant, whose standing and keys cannot change until the end."""
+        ...
+
+    async def signing_key(self, participant_id: str, key_id: str) -> SigningKey | None:
+        """Return a participant's signing key."""
         ...
 
 
@@ -53,22 +58,6 @@ class Subjects(Protocol):
         ...
 
 
-class Deliveries(Protocol):
-    """How far each delivery has come."""
-
-    async def get(self, provider_id: str, delivery_id: str) -> Delivery | None:
-        """Return a delivery."""
-        ...
-
-    async def lock(self, opened: Delivery) -> Delivery:
-        """Return a delivery as it is now, made if there is none; nobody else goes on with it."""
-        ...
-
-    async def advance(self, delivery: Delivery, at: datetime) -> None:
-        """Store that a locked delivery has come further."""
-        ...
-
-
 class NewRecord(NamedTuple):
     """A version of a record to store.
 
@@ -76,15 +65,30 @@ class NewRecord(NamedTuple):
         subject_id: whose.
         incoming: the row.
         known_at: microseconds since 1970-01-01 UTC.
+        hidden_on: from this day on no read shows the record; None is never.
     """
 
     subject_id: str
     incoming: Incoming
     known_at: int
+    hidden_on: int | None
 
 
 class Records(Facts, Protocol):
     """Every version of every record."""
+
+    @property
+    def sealed_types(self) -> frozenset[str]:
+        """Record types whose rows go through `blinded` before they are admitted."""
+        ...
+
+    async def blinded(self, rows: Sequence[tuple[str, Incoming]]) -> Sequence[Incoming]:
+        """Return rows, those of sealed types with a keyed hash in the place of the plain one.
+
+        Args:
+            rows: each with its subject_id.
+        """
+        ...
 
     async def histories(
         self, provider_id: str, keys: Sequence[RecordKey]
@@ -102,6 +106,10 @@ class Records(Facts, Protocol):
         self, provider_id: str, records: Sequence[NewRecord], recorded_at: datetime
     ) -> None:
         """Store versions that are not there yet."""
+        ...
+
+    async def hide(self, provider_id: str, days: Mapping[RecordKey, int | None]) -> None:
+        """Give all stored versions of records another day from which on they are hidden."""
         ...
 
 
@@ -178,7 +186,7 @@ class Batch:
         rows: the well-formed ones.
         rejections: why the others are not.
         delivery: as it was opened; None of a single submission.
-        sha256: of the content as it was sent; empty without a delivery.
+        sent: the batch as it was sent.
     """
 
     provider_id: str
@@ -187,7 +195,7 @@ class Batch:
     rows: Sequence[Incoming]
     rejections: Sequence[Rejection]
     delivery: Delivery | None = None
-    sha256: bytes = b""
+    sent: Sent = field(default_factory=Sent)
 
 
 class TakeIn:
@@ -226,8 +234,10 @@ class TakeIn:
         """Return a delivery, where it stands.
 
         Raises:
-            InvalidArgumentError: FIELD_INVALID, it was opened otherwise before.
+            InvalidArgumentError: FIELD_INVALID, it was opened otherwise before, or has the name of
+                something else.
         """
+        check_opened(delivery_id)
         async with self._transactions.read() as work:
             delivery = await work.deliveries.get(provider_id, delivery_id)
         if delivery is None:
@@ -240,6 +250,8 @@ class TakeIn:
 
         Raises:
             AlreadyExistsError: DELIVERY_MISMATCH.
+            FailedPreconditionError: DELIVERY_CLOSED.
+            InvalidArgumentError: SIGNATURE_MISSING or SIGNATURE_INVALID.
             OutOfRangeError: OUT_OF_SEQUENCE.
             PermissionDeniedError: as `supplier`.
         """
@@ -253,10 +265,17 @@ class TakeIn:
                 await work.participants.hold(batch.provider_id), historical=batch.historical
             )
             delivery = batch.delivery
+            key_id = await check_signature(
+                work.participants,
+                provider,
+                delivery.delivery_id if delivery else "",
+                batch.sequence,
+                batch.sent,
+            )
             if delivery:
-                delivery = await work.deliveries.lock(delivery)
+                delivery = await work.deliveries.lock(delivery, self._clock.now())
                 check_reopened(delivery, historical=batch.historical)
-                earlier = delivery.earlier(batch.sequence, batch.sha256)
+                earlier = delivery.earlier(batch.sequence, batch.sent.sha256)
                 if earlier:
                     return earlier
             rows, unnamed = await _named(work.subjects, batch)
@@ -267,15 +286,9 @@ class TakeIn:
                 tuple(done.duplicates),
                 tuple(sorted([*batch.rejections, *unnamed, *done.rejections])),
             )
-            if delivery:
-                advanced = Delivery(
-                    delivery.provider_id,
-                    delivery.delivery_id,
-                    delivery.historical,
-                    ack,
-                    batch.sha256,
-                )
-                await work.deliveries.advance(advanced, self._clock.now())
+            await account(
+                work.deliveries, provider, delivery, batch.sent, ack, key_id, self._clock.now()
+            )
         return ack
 
     async def _take(
@@ -286,6 +299,8 @@ class TakeIn:
         rows: Sequence["_Named"],
     ) -> "_Admission":
         provider_id = provider.participant_id
+        if not work.records.sealed_types.isdisjoint({row.key.record_type for row in rows}):
+            rows = await _blinded(work.records, rows)
         # Holding the series first keeps every record of theirs still until the commit.
         states = await work.series.lock({row.series for row in rows})
         # Only now, as the locks may have been waited for: what a series holds already was recorded
@@ -302,12 +317,14 @@ class TakeIn:
             series = SeriesKey(key.subject_id, key.record_type, provider_id)
             admission.changes[series].removed.append(fact)
         await work.records.insert(provider_id, admission.records, now)
+        await work.records.hide(provider_id, admission.days)
         await update_summaries(
             work.series,
             work.records,
             self._layouts,
             states,
             admission.changes,
+            admission.today,
             simulated=provider.simulated_source,
         )
         await work.changes.append(admission.announcements(provider_id))
@@ -348,6 +365,11 @@ async def _named(subjects: Subjects, batch: Batch) -> tuple[list[_Named], list[R
     return rows, rejections
 
 
+async def _blinded(records: Records, rows: Sequence[_Named]) -> list[_Named]:
+    incoming = await records.blinded([(row.key.subject_id, row.incoming) for row in rows])
+    return [row._replace(incoming=blind) for row, blind in zip(rows, incoming, strict=True)]
+
+
 class _Admission:
     """What becomes of the rows of a batch, one after the other.
 
@@ -366,6 +388,8 @@ class _Admission:
         self.records: list[NewRecord] = []
         self.changes: dict[SeriesKey, SeriesChange] = {}
         self.superseded: list[tuple[RecordKey, int]] = []
+        self.days: dict[RecordKey, int | None] = {}
+        self.today = china_day(now)
         self._histories = histories
         self._now = now
         self._recorded_at = (now - EPOCH) // _MICROSECOND
@@ -383,17 +407,28 @@ class _Admission:
             self.rejections.append(verdict)
         else:
             if history is None:
-                self._histories[key] = History({1: row.content_hash}, 1)
-            else:
-                history.add(row.version, row.content_hash, retracted=row.retracted)
-            self._accept(series, key, row, verdict)
+                self._histories[key] = History({1: row.content_hash}, 1, hidden_on=row.hidden_on)
+                self._accept(series, key, row, row.hidden_on)
+                return
+            before = history.hidden_on
+            hidden_on = before if row.retracted else row.hidden_on
+            history.add(
+                row.version, row.content_hash, retracted=row.retracted, hidden_on=hidden_on
+            )
+            self._accept(series, key, row, hidden_on)
+            if row.version > 1:
+                self._correct(series, key, row, verdict, before)
+            if hidden_on != before:
+                self.days[key] = hidden_on
 
-    def _accept(self, series: SeriesKey, key: RecordKey, row: Incoming, verdict: Accepted) -> None:
+    def _accept(
+        self, series: SeriesKey, key: RecordKey, row: Incoming, hidden_on: int | None
+    ) -> None:
         known_at = self._recorded_at
         if self._historical and row.obtained_at < known_at:
             known_at = row.obtained_at
         self.accepted.append(row.row)
-        self.records.append(NewRecord(key.subject_id, row, known_at))
+        self.records.append(NewRecord(key.subject_id, row, known_at, hidden_on))
         change = self.changes.get(series)
         if change is None:
             change = self.changes[series] = SeriesChange(known_at, known_at)
@@ -401,19 +436,37 @@ class _Admission:
             change.known_at = known_at
         elif known_at < change.first_known_at:
             change.first_known_at = known_at
-        if row.fact is not None:
+        if hidden_on is not None and hidden_on not in change.hidden_on:
+            change.hidden_on.add(hidden_on)
+        if row.fact is not None and (hidden_on is None or hidden_on > self.today):
             change.added.append(row.fact)
             self._facts[key, row.version] = row.fact
-        if row.version > 1:
-            self._correct(change, key, row, verdict)
 
     def _correct(
-        self, change: SeriesChange, key: RecordKey, row: Incoming, verdict: Accepted
+        self,
+        series: SeriesKey,
+        key: RecordKey,
+        row: Incoming,
+        verdict: Accepted,
+        hidden_on: int | None,
     ) -> None:
-        kind = ChangeKind.RECORD_RETRACTED if row.retracted else ChangeKind.RECORD_CORRECTED
+        """Take the version that a row corrects out of the summary.
+
+        Args:
+            series: the record's.
+            key: the record's.
+            row: the correction or retraction.
+            verdict: about it.
+            hidden_on: of the record until now.
+        """
+        if row.repaired:
+            kind = ChangeKind.RECORD_REPAIRED
+        else:
+            kind = ChangeKind.RECORD_RETRACTED if row.retracted else ChangeKind.RECORD_CORRECTED
         self._news[key.subject_id, key.record_type, kind] = None
-        if not verdict.corrects:
+        if not verdict.corrects or (hidden_on is not None and hidden_on <= self.today):
             return
+        change = self.changes[series]
         mine = self._facts.get((key, verdict.corrects))
         if mine is not None:
             change.removed.append(mine)

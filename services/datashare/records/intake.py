@@ -48,6 +48,11 @@ _SECONDS: Final = range(-(1 << 40), 1 << 40)
 _checked_uscc = lru_cache(1 << 16)(check)
 
 
+def content_hash(retracted: bool, occurred_from: int, occurred_to: int, payload: bytes) -> bytes:
+    """Return the hash that tells whether a version of a record says the same as another."""
+    return sha256(_HASHED.pack(retracted, occurred_from, occurred_to) + payload).digest()
+
+
 class Intake:
     """Checks rows.
 
@@ -149,7 +154,7 @@ class Intake:
             month,
             obtained_at,
             record.schema_version or 1,
-            sha256(_HASHED.pack(retracted, occurred_from, occurred_to) + content).digest(),
+            content_hash(retracted, occurred_from, occurred_to, content),
             content,
             fact,
             hidden_on,

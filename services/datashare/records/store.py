@@ -7,7 +7,7 @@ that key is destroyed the row counts nowhere.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, Final
 
@@ -16,13 +16,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.datashare.bulk import copy_rows, relation, stored_time
 from services.datashare.records.app import NewRecord
-from services.datashare.records.domain import Ack, Delivery, History, Incoming, RecordKey
+from services.datashare.records.domain import History, Incoming, RecordKey
 from services.datashare.records.payloads import payload_types
 from services.datashare.records.readers.kind import Reader, month_of
 from services.datashare.schema import metadata
 from services.datashare.sealing.domain import DataKey, record_place
 from services.datashare.sealing.store import Seals
-from services.datashare.summaries.domain import Fact, FactWanted, SeriesKey
+from services.datashare.summaries.domain import Fact, FactWanted, Gap, SeriesKey
 from services.kit.db import UtcTime, from_microseconds, to_microseconds
 
 record = sa.Table(
@@ -282,6 +282,60 @@ class RecordStore:
             for row in (new.incoming,)
         ]
         await copy_rows(self._conn, record, rows)
+
+    async def hidden(
+        self, keys: Collection[SeriesKey], today: int
+    ) -> dict[SeriesKey, list[Gap]]:
+        """Return what is stored of each series and hidden today; a series without is absent."""
+        names = {name: sa.String() for name in SeriesKey._fields}
+        asked = relation(self._conn, "asked", names, sorted(keys))
+        columns = [record.c[name] for name in names]
+        known_at = sa.func.min(record.c.known_at, type_=UtcTime())
+        rows: Any = await self._conn.execute(
+            sa.select(*columns, record.c.month, known_at)
+            .join(asked, sa.and_(*(record.c[name] == asked.c[name] for name in names)))
+            .where(record.c.hidden_on <= today, record.c.retracted.is_(False))
+            .group_by(*columns, record.c.month)
+        )
+        found: dict[SeriesKey, list[Gap]] = {}
+        for *key, month, at in rows:
+            found.setdefault(SeriesKey(*key), []).append(Gap(month, at))
+        return found
+
+    async def next_hidden_on(
+        self, keys: Collection[SeriesKey], today: int
+    ) -> dict[SeriesKey, int]:
+        """Return the first day after today on which a record of each series is hidden, if any."""
+        names = {name: sa.String() for name in SeriesKey._fields}
+        asked = relation(self._conn, "asked", names, sorted(keys))
+        columns = [record.c[name] for name in names]
+        rows: Any = await self._conn.execute(
+            sa.select(*columns, sa.func.min(record.c.hidden_on))
+            .join(asked, sa.and_(*(record.c[name] == asked.c[name] for name in names)))
+            .where(record.c.hidden_on > today)
+            .group_by(*columns)
+        )
+        return {SeriesKey(*key): day for *key, day in rows}
+
+    async def hide(self, provider_id: str, days: Mapping[RecordKey, int | None]) -> None:
+        """Give all stored versions of records another day from which on they are hidden."""
+        if not days:
+            return
+        names = {name: sa.String() for name in RecordKey._fields}
+        asked = relation(
+            self._conn,
+            "asked",
+            {**names, "hidden_on": sa.Integer()},
+            [[*key, day] for key, day in days.items()],
+        )
+        await self._conn.execute(
+            sa.update(record)
+            .where(
+                record.c.provider_id == provider_id,
+                *(record.c[name] == asked.c[name] for name in names),
+            )
+            .values(hidden_on=asked.c.hidden_on)
+        )
 
 
 _PAYLOADS: Final = payload_types()

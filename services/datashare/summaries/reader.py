@@ -9,13 +9,15 @@ Invariants:
   have, attributes are folded anew from the raw records within it.
 - Of a past that the stored series no longer tells, the series is folded from the raw records known
   then.
+- What is hidden today is in nothing that is handed over: a series that still holds it is folded from
+  the raw records that are not, until the next batch or the job folds it anew.
 - Derived measures of the whole series are computed by the first reader after a change, and kept.
 - Folding and deriving happen in a thread: the calls of others go on.
 """
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -23,12 +25,15 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.datashare.bulk import relation
+from services.datashare.sealing.domain import series_place
+from services.datashare.sealing.store import Seals
 from services.datashare.summaries import derived
 from services.datashare.summaries.codec import clip, decode, encode, first_month_of
 from services.datashare.summaries.domain import (
     Fact,
     FactWanted,
     Found,
+    Gap,
     Layout,
     SeriesKey,
     StoredSeries,
@@ -36,9 +41,17 @@ from services.datashare.summaries.domain import (
     Table,
     TradeTotals,
     fold,
+    is_due,
     trades_of,
 )
-from services.datashare.summaries.store import KEY, counterparty, series, supply
+from services.datashare.summaries.store import (
+    KEY,
+    counterparty,
+    is_laid_out,
+    opened,
+    series,
+    supply,
+)
 from services.kit.db import UtcTime
 
 _Sides = dict[int, list[tuple[int, bytes, int, int]]]
@@ -53,9 +66,26 @@ class PastFacts(Protocol):
     """Raw records, as the facts that they were to a summary."""
 
     async def facts(
-        self, wanted: FactWanted, as_of: datetime | None = None
+        self, wanted: FactWanted, today: int, as_of: datetime | None = None
     ) -> Mapping[SeriesKey, Sequence[Fact]]:
-        """Return the facts of the records that counted by what was known at a time."""
+        """Return the facts of the records that counted by what was known at a time.
+
+        Those that are hidden today are left out.
+        """
+        ...
+
+    async def hidden(
+        self, keys: Collection[SeriesKey], today: int
+    ) -> Mapping[SeriesKey, Sequence[Gap]]:
+        """Return what is stored of each series and hidden today; a series without may be absent."""
+        ...
+
+
+class Withheld(Protocol):
+    """What was deleted because it was hidden."""
+
+    async def gaps(self, keys: Collection[SeriesKey]) -> Mapping[SeriesKey, Sequence[Gap]]:
+        """Return what is missing of each series; a series without may be absent."""
         ...
 
 
@@ -69,22 +99,45 @@ class _Stored(NamedTuple):
     first_month: int
     last_month: int
     content: bytes
+    sealed: bool
+    layout: str | None
+    layout_revision: int
+    next_hidden_on: int | None
+    due_on: int | None
+    withheld: bool
 
 
 class _Part(NamedTuple):
-    """What a query may read of a stored series."""
+    """What a query may read of a stored series.
+
+    Args:
+        as_of: of the query.
+        today: of the query.
+        first: month, yyyymm.
+        last: month, yyyymm.
+        row: the series.
+        stale: the series does not tell what may be read today.
+    """
 
     as_of: datetime
+    today: int
     first: int
     last: int
     row: _Stored
+    stale: bool
+
+    @property
+    def is_now(self) -> bool:
+        """Whether what is stored is what may be read of this time."""
+        return self.row.known_at <= self.as_of and not self.stale
 
 
 class Cuts:
     """What reads computed of series cut to a period; the latest are kept.
 
     What is committed of a series under a revision never changes, so it holds for as long as the
-    series has that revision.
+    series has that revision; what had to be folded anew, because some of it is hidden, holds for
+    the day.
 
     Args:
         most: how many are kept.
@@ -92,7 +145,9 @@ class Cuts:
 
     def __init__(self, most: int = 2_000) -> None:
         self._most = most
-        self._contents: OrderedDict[tuple[SeriesKey, int, int, int], bytes | None] = OrderedDict()
+        self._contents: OrderedDict[tuple[SeriesKey, *tuple[int, ...]], bytes | None] = (
+            OrderedDict()
+        )
 
     def find(self, part: _Part) -> tuple[bytes | None] | None:
         """Return what is kept of a part, which may be that it is empty."""
@@ -109,8 +164,9 @@ class Cuts:
             self._contents.popitem(last=False)
 
     @staticmethod
-    def _place(part: _Part) -> tuple[SeriesKey, int, int, int]:
-        return part.row.key, part.row.revision, part.first, part.last
+    def _place(part: _Part) -> tuple[SeriesKey, *tuple[int, ...]]:
+        day = part.today if part.stale else 0
+        return part.row.key, part.row.revision, part.first, part.last, day
 
 
 class SummaryReader:
@@ -119,21 +175,27 @@ class SummaryReader:
     Args:
         conn: the transaction; a write one, because derived measures are stored.
         facts: raw records in the same transaction.
+        withheld: what was deleted of them.
         layouts: by record type.
         cuts: what earlier transactions on the same database computed.
+        seals: opens what is sealed.
     """
 
     def __init__(
         self,
         conn: AsyncConnection,
         facts: PastFacts,
+        withheld: Withheld,
         layouts: Mapping[str, Layout],
         cuts: Cuts,
+        seals: Seals,
     ) -> None:
         self._conn = conn
         self._facts = facts
+        self._withheld = withheld
         self._layouts = layouts
         self._cuts = cuts
+        self._seals = seals
 
     async def supplied_types(self) -> dict[str, datetime]:
         """Return since when a record was known of each record type that somebody supplies."""
@@ -158,18 +220,19 @@ class SummaryReader:
         self, queries: Sequence[SummaryQuery], stored: Mapping[str, Iterable[_Stored]]
     ) -> list[Found]:
         matched = [(query, *_matching(stored, query)) for query in queries]
-        parts = {
-            _Part(query.as_of, self._first_month(query, row), query.last_month, row)
-            for query, rows, _ in matched
-            for row in rows
-        }
+        parts = {self._part(query, row) for query, rows, _ in matched for row in rows}
         contents = await self._contents(parts)
+        gaps = await self._gaps(parts)
         answers = []
         for query, rows, others in matched:
             found = []
+            withheld = False
             for row in rows:
-                first = self._first_month(query, row)
-                part = _Part(query.as_of, first, query.last_month, row)
+                part = self._part(query, row)
+                withheld = withheld or any(
+                    part.first <= gap.month <= part.last and gap.known_at <= query.as_of
+                    for gap in gaps.get(row.key, ())
+                )
                 if content := contents[part]:
                     key = row.key
                     found.append(
@@ -177,8 +240,8 @@ class SummaryReader:
                             key.record_type,
                             key.provider_id,
                             content,
-                            max(first, row.first_month)
-                            if _is_now(query, row)
+                            max(part.first, row.first_month)
+                            if part.is_now
                             else first_month_of(content),
                             row.simulated,
                         )
@@ -186,26 +249,52 @@ class SummaryReader:
             left_out = (
                 row.key.record_type
                 for row in others
-                if _has_records(query, row, self._first_month(query, row))
+                if _has_records(query, row, self._part(query, row).first)
             )
-            answers.append(Found(tuple(found), frozenset(left_out)))
+            answers.append(Found(tuple(found), frozenset(left_out), withheld))
         return answers
+
+    def _part(self, query: SummaryQuery, row: _Stored) -> _Part:
+        layout = self._layouts[row.key.record_type]
+        stale = is_due(row.next_hidden_on, query.today) or not is_laid_out(layout, row)
+        first = query.first_month if layout.bounded else 0
+        return _Part(query.as_of, query.today, first, query.last_month, row, stale)
+
+    async def _gaps(self, parts: Iterable[_Part]) -> dict[SeriesKey, list[Gap]]:
+        """Return what is hidden of each series, deleted or not yet."""
+        gaps: dict[SeriesKey, list[Gap]] = {}
+        due: dict[int, set[SeriesKey]] = {}
+        deleted = set()
+        for part in parts:
+            if is_due(part.row.due_on, part.today):
+                due.setdefault(part.today, set()).add(part.row.key)
+            if part.row.withheld:
+                deleted.add(part.row.key)
+        found = [await self._withheld.gaps(deleted)] if deleted else []
+        found += [await self._facts.hidden(keys, today) for today, keys in due.items()]
+        for each in found:
+            for key, missing in each.items():
+                gaps.setdefault(key, []).extend(missing)
+        return gaps
 
     async def _contents(self, parts: Iterable[_Part]) -> dict[_Part, bytes | None]:
         """Return what may be handed over of each part; None or empty is nothing."""
+        contents: dict[_Part, bytes | None] = {}
         raw: set[_Part] = set()
         short: set[_Part] = set()
         whole: set[_Part] = set()
         for part in parts:
             row, layout = part.row, self._layouts[part.row.key.record_type]
             cut = part.first > row.first_month or part.last < row.last_month
-            if row.known_at > part.as_of or (layout.attributes and cut):
-                raw.add(part)
+            if not part.is_now or (layout.attributes and cut):
+                if row.known_at <= part.as_of and (kept := self._cuts.find(part)):
+                    (contents[part],) = kept
+                else:
+                    raw.add(part)
             elif layout.derived and part.first > row.first_month:
                 short.add(part)
             else:
                 whole.add(part)
-        contents: dict[_Part, bytes | None] = {}
         now = await self._present({part.row.key: part.row for part in whole})
         for part in whole:
             content = now[part.row.key]
@@ -213,19 +302,18 @@ class SummaryReader:
             inside = part.first <= row.first_month and 0 < row.last_month <= part.last
             contents[part] = content if inside else clip(content, part.first, part.last)
         contents |= await self._from_trades(sorted(short, key=lambda part: part.row.key))
-        keys: dict[datetime, set[SeriesKey]] = {}
+        pasts: dict[tuple[int, datetime], list[_Part]] = {}
         for part in raw:
-            keys.setdefault(part.as_of, set()).add(part.row.key)
-        for as_of, named in keys.items():
-            facts = await self._facts.facts(dict.fromkeys(sorted(named)), as_of)
-            for part in raw:
-                if part.as_of == as_of:
-                    mine = facts.get(part.row.key, ())
-                    contents[part] = await asyncio.to_thread(self._fold, part, mine)
+            pasts.setdefault((part.today, part.as_of), []).append(part)
+        for (today, as_of), mine in pasts.items():
+            keys = dict.fromkeys(sorted({part.row.key for part in mine}))
+            facts = await self._facts.facts(keys, today, as_of)
+            for part in mine:
+                counting = facts.get(part.row.key, ())
+                contents[part] = await asyncio.to_thread(self._fold, part, counting)
+                if part.row.known_at <= as_of:
+                    self._cuts.keep(part, contents[part])
         return contents
-
-    def _first_month(self, query: SummaryQuery, row: _Stored) -> int:
-        return query.first_month if self._layouts[row.key.record_type].bounded else 0
 
     async def _stored(
         self, queries: Sequence[SummaryQuery], *, lock: bool
@@ -241,9 +329,14 @@ class SummaryReader:
             .order_by(*(series.c[name] for name in KEY))
         )
         rows = await self._conn.execute(query.with_for_update(of=series) if lock else query)
+        series_rows = [_Stored(SeriesKey(*row[:3]), *row[3:]) for row in rows]
+        keys = await self._seals.keys({row.key.subject_id for row in series_rows if row.sealed})
         found: dict[str, list[_Stored]] = {}
-        for row in rows:
-            stored = _Stored(SeriesKey(*row[:3]), *row[3:])
+        for row in series_rows:
+            content = opened(row.key, row.content, keys) if row.sealed else row.content
+            if content is None:  # its subject was erased
+                continue
+            stored = row._replace(content=content)
             found.setdefault(stored.key.subject_id, []).append(stored)
         return found
 
@@ -366,15 +459,15 @@ class SummaryReader:
             free = sa.select(series.c.revision).where(_is(key)).with_for_update(skip_locked=True)
             if await self._conn.scalar(free) != revision:
                 return
+        sealed = key.record_type in self._seals.types
+        if sealed:
+            data_keys = await self._seals.hold([key.subject_id])
+            content = data_keys[key.subject_id].seal(series_place(*key), content)
         await self._conn.execute(
             sa.update(series)
             .where(_is(key), series.c.revision == revision)
-            .values(content=content, derived_revision=revision)
+            .values(content=content, derived_revision=revision, sealed=sealed)
         )
-
-
-def _is_now(query: SummaryQuery, row: _Stored) -> bool:
-    return row.known_at <= query.as_of
 
 
 def _has_records(query: SummaryQuery, row: _Stored, first_month: int) -> bool:
@@ -383,7 +476,7 @@ def _has_records(query: SummaryQuery, row: _Stored, first_month: int) -> bool:
     What was known in a past that the row no longer tells may lie in any month: naming a provider
     that was left out once too often is safe, once too seldom is not.
     """
-    if _is_now(query, row):
+    if row.known_at <= query.as_of:
         return 0 < row.last_month >= first_month and row.first_month <= query.last_month
     return row.first_known_at <= query.as_of
 

@@ -2,10 +2,12 @@
 
 Invariants: a series' row is the lock of its records: whoever adds records of that subject, type and
 provider holds it, taken in sorted order. `content` has the derived measures if and only if
-`derived_revision` equals `revision`.
+`derived_revision` equals `revision`, and today's measures if and only if `layout` is that of the
+type and `layout_revision` equals `revision`: a program of another version writes neither. The content of a `sealed` row opens with its subject's data
+key alone.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -13,6 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.datashare.bulk import relation, stored_time, upsert_rows
 from services.datashare.schema import metadata
+from services.datashare.sealing.domain import DataKey, series_place
+from services.datashare.sealing.store import Seals
 from services.datashare.summaries.codec import decode, encode
 from services.datashare.summaries.domain import (
     Layout,
@@ -37,6 +41,14 @@ series = sa.Table(
     sa.Column("first_month", sa.Integer, nullable=False),
     sa.Column("last_month", sa.Integer, nullable=False),
     sa.Column("content", sa.LargeBinary, nullable=False),
+    sa.Column("sealed", sa.Boolean, nullable=False, server_default=sa.false()),
+    # `Layout.mark`; holds as long as `layout_revision` equals `revision`.
+    sa.Column("layout", sa.String(16)),
+    sa.Column("layout_revision", sa.BigInteger, nullable=False, server_default="0"),
+    # As in `SeriesState`.
+    sa.Column("next_hidden_on", sa.Integer),
+    sa.Column("due_on", sa.Integer),
+    sa.Column("withheld", sa.Boolean, nullable=False, server_default=sa.false()),
     sqlite_with_rowid=False,
 )
 
@@ -70,11 +82,13 @@ class SeriesStore:
     Args:
         conn: the transaction.
         layouts: by record type.
+        seals: seals contents.
     """
 
-    def __init__(self, conn: AsyncConnection, layouts: Mapping[str, Layout]) -> None:
+    def __init__(self, conn: AsyncConnection, layouts: Mapping[str, Layout], seals: Seals) -> None:
         self._conn = conn
         self._layouts = layouts
+        self._seals = seals
 
     async def lock(self, keys: Iterable[SeriesKey]) -> dict[SeriesKey, SeriesState]:
         """Return the state of every series, which nobody else changes until the end."""
@@ -84,8 +98,10 @@ class SeriesStore:
         if missing and self._conn.dialect.name == "postgresql":
             # A row to lock, which another transaction may be making just now.
             epoch = stored_time(self._conn, EPOCH)
-            nothing: tuple[Any, ...] = (0, 0, epoch, epoch, False, 0, 0, b"")
-            await upsert_rows(self._conn, series, [tuple(key) + nothing for key in missing], {})
+            nothing: tuple[Any, ...] = (0, 0, epoch, epoch, False, 0, 0, b"", False)
+            nowhere: tuple[Any, ...] = (None, 0, None, None, False)
+            rows = [tuple(key) + nothing + nowhere for key in missing]
+            await upsert_rows(self._conn, series, rows, {})
             states |= await self._locked(missing)
         for key in missing:
             states.setdefault(key, SeriesState(0, 0, 0, Table()))
@@ -103,27 +119,51 @@ class SeriesStore:
                 series.c.first_known_at,
                 series.c.known_at,
                 series.c.content,
+                series.c.sealed,
+                series.c.layout,
+                series.c.layout_revision,
+                series.c.next_hidden_on,
+                series.c.due_on,
+                series.c.withheld,
             )
             .join(wanted, sa.and_(*(column == wanted.c[column.name] for column in columns)))
             .order_by(*columns)
             .with_for_update(of=series)
         )
+        found = rows.all()
+        data_keys = await self._seals.keys({row.subject_id for row in found if row.sealed})
         states = {}
-        for *key_columns, revision, first_known_at, known_at, content in rows:
+        for row in found:
+            *key_columns, revision, first_known_at, known_at, stored, sealed = row[:8]
             key = SeriesKey(*key_columns)
+            layout = self._layouts[key.record_type]
+            # A subject whose key is destroyed begins anew.
+            content = opened(key, stored, data_keys) or b"" if sealed else stored
             states[key] = SeriesState(
                 revision,
                 to_microseconds(first_known_at),
                 to_microseconds(known_at),
-                decode(self._layouts[key.record_type], content),
+                decode(layout, content),
+                is_laid_out(layout, row) or not revision,
+                row.next_hidden_on,
+                row.due_on,
+                row.withheld,
             )
         return states
 
     async def save(self, states: Mapping[SeriesKey, SeriesState], *, simulated: bool) -> None:
         """Store locked series, all of which are simulated or none."""
         rows = []
+        types = self._seals.types
+        data_keys = await self._seals.hold(
+            {key.subject_id for key in states if key.record_type in types}
+        )
         for key, state in states.items():
             layout = self._layouts[key.record_type]
+            content = encode(key, layout, state.table, {})
+            sealed = key.record_type in types
+            if sealed:
+                content = data_keys[key.subject_id].seal(series_place(*key), content)
             rows.append(
                 (
                     *key,
@@ -134,7 +174,13 @@ class SeriesStore:
                     simulated,
                     min(state.table.rows, default=0),
                     max(state.table.rows, default=0),
-                    encode(key, layout, state.table, {}),
+                    content,
+                    sealed,
+                    layout.mark,
+                    state.revision,
+                    state.next_hidden_on,
+                    state.due_on,
+                    state.withheld,
                 )
             )
         names = (column.name for column in series.columns if not column.primary_key)
@@ -159,6 +205,16 @@ class SeriesStore:
             },
         )
 
+    async def drop_trades(self, keys: Collection[SeriesKey]) -> None:
+        """Forget the dealings with counterparties."""
+        for key in sorted(keys):
+            await self._conn.execute(
+                sa.delete(counterparty).where(
+                    counterparty.c.subject_id == key.subject_id,
+                    counterparty.c.provider_id == key.provider_id,
+                )
+            )
+
     async def note_supply(self, since: Mapping[tuple[str, str], int]) -> None:
         """Remember since when providers supply record types.
 
@@ -182,3 +238,23 @@ class SeriesStore:
             "THEN excluded.first_known_at ELSE summary_supply.first_known_at END"
         )
         await upsert_rows(self._conn, supply, earlier, {"first_known_at": least})
+
+
+def is_laid_out(layout: Layout, row: Any) -> bool:
+    """Tell whether a row's content has today's measures."""
+    return row.layout == layout.mark and row.layout_revision == row.revision
+
+
+def opened(key: SeriesKey, content: bytes, keys: Mapping[str, DataKey]) -> bytes | None:
+    """Return the content of a sealed series; None when its subject's key is destroyed.
+
+    Args:
+        key: whose series.
+        content: as it is stored.
+        keys: `Seals.keys` of its subject.
+
+    Raises:
+        SealBrokenError: it was altered, or moved from where it belongs.
+    """
+    data_key = keys.get(key.subject_id)
+    return data_key.open(series_place(*key), content) if data_key else None

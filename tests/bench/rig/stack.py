@@ -111,6 +111,8 @@ def stack(folder: Path, database: Callable[[str], str] | None = None) -> Iterato
             "identity_gateway_public_key": home.key("gateway.pub"),
             "identity_scoring_public_key": home.key("scoring.pub"),
             "counterparty_key": home.key("counterparty.key"),
+            "kek_file": home.key("keks.toml"),
+            "subject_token_key": home.key("subject-token.key"),
             "database_url": database("datashare"),
             "bootstrap_operator_key_id": key_id,
             "bootstrap_operator_key_sha256": key_sha256,

@@ -10,10 +10,12 @@ import sqlalchemy as sa
 from services.datashare.catalogue.loader import load
 from services.datashare.main import MIGRATIONS, Stores, Work
 from services.datashare.schema import metadata
+from services.kit.clock import SystemClock
 from services.kit.db import Database, Transactions
 from services.kit.ids import SequentialIds
 from services.kit.migrations import upgrade
 from tests.fakes.datashare import FakeTransactions
+from tests.fakes.sealing import vault
 
 Stored: TypeAlias = Transactions[Work] | FakeTransactions
 
@@ -52,4 +54,6 @@ def stored(request: pytest.FixtureRequest) -> Stored:
     if request.param == "fake":
         return FakeTransactions()
     database: Database = request.getfixturevalue(request.param)
-    return Transactions(database, Stores(load(), SequentialIds()))
+    catalogue = load()
+    stores = Stores(catalogue, SequentialIds(), vault(catalogue, SystemClock()))
+    return Transactions(database, stores)

@@ -34,6 +34,7 @@ from services.kit.db import Database, Transactions, retry_on_conflict
 from services.kit.errors import AlreadyExistsError, PuhuiError
 from services.kit.identity import Caller
 from services.kit.ids import RandomIds
+from tests.fakes.sealing import vault
 
 BANK = Caller("par_bank", "BANK", None, "A bank")
 NOW = datetime.now(UTC)
@@ -47,7 +48,7 @@ class Replica:
         self.conflicts: list[Exception] = []
         clock, catalogue = SystemClock(), load()
         ids = RandomIds(clock)
-        self.transactions = Transactions(database, Stores(catalogue, ids))
+        self.transactions = Transactions(database, Stores(catalogue, ids, vault(catalogue, clock)))
         sealer = Sealer(ids, bytes)
         self.consents = Consents(
             transactions=self.transactions,
