@@ -11,7 +11,7 @@ from services.datashare.changes.domain import Change, Entry
 from services.datashare.consent.domain import Consent, State, state_at
 from services.datashare.idempotency.domain import RequestKey, StoredRequest
 from services.datashare.log.domain import Leaf
-from services.datashare.participants.domain import ApiKey, Participant, Role, Standing
+from services.datashare.participants.domain import ApiKey, Participant, Role, SigningKey, Standing
 from services.datashare.summaries.domain import Found, StoredSeries, SummaryQuery
 from services.datashare.uses.app import Place
 from services.datashare.uses.domain import Counted, Use
@@ -26,6 +26,7 @@ class Memory:
 
     participants: dict[str, Participant] = field(default_factory=dict)
     keys: dict[str, ApiKey] = field(default_factory=dict)
+    signing_keys: dict[str, SigningKey] = field(default_factory=dict)
     subjects: dict[str, str] = field(default_factory=dict)
     consents: dict[str, Consent] = field(default_factory=dict)
     accesses: dict[str, tuple[Access, Leaf]] = field(default_factory=dict)
@@ -35,6 +36,9 @@ class Memory:
     series: dict[str, tuple[StoredSeries, ...]] = field(default_factory=dict)
     # Since when a record type is supplied, where it is not since ever.
     supplied: dict[str, datetime] = field(default_factory=dict)
+    erased: dict[str, datetime] = field(default_factory=dict)
+    # Subjects of which something is withheld.
+    withheld: dict[str, bool] = field(default_factory=dict)
     # By provider, day, type and purpose.
     uses: dict[tuple[str, int, str, str], int] = field(default_factory=dict)
     wanted: dict[int, Item] = field(default_factory=dict)
@@ -76,6 +80,7 @@ class FakeWork:
         self.changes = FakeChanges(memory)
         self.requests = FakeRequests(memory)
         self.summaries = FakeSummaries(memory)
+        self.erasures = FakeErasures(memory)
         self.uses = FakeUses(memory)
         self.wanted = FakeWanted(memory)
 
@@ -84,6 +89,7 @@ class FakeParticipants:
     def __init__(self, memory: Memory) -> None:
         self._rows = memory.participants
         self._keys = memory.keys
+        self._signing_keys = memory.signing_keys
 
     async def add(self, participant: Participant) -> bool:
         firms = {row.subject_id for row in self._rows.values()} - {None}
@@ -124,6 +130,29 @@ class FakeParticipants:
 
     async def revoke_key(self, key_id: str, at: datetime) -> None:
         self._keys[key_id] = replace(self._keys[key_id], revoked_at=at)
+
+    async def add_signing_key(self, key: SigningKey) -> bool:
+        if key.key_id in self._signing_keys:
+            return False
+        self._signing_keys[key.key_id] = key
+        self._rows[key.participant_id] = replace(self._rows[key.participant_id], signs=True)
+        return True
+
+    async def signing_key(self, participant_id: str, key_id: str) -> SigningKey | None:
+        found = self._signing_keys.get(key_id)
+        return found if found and found.participant_id == participant_id else None
+
+    async def revoke_signing_key(self, key_id: str, at: datetime) -> None:
+        self._signing_keys[key_id] = replace(self._signing_keys[key_id], revoked_at=at)
+
+    async def signing_keys(
+        self, participant_id: str, after: str, limit: int
+    ) -> Sequence[SigningKey]:
+        return [
+            key
+            for key_id, key in sorted(self._signing_keys.items())
+            if key.participant_id == participant_id and key_id > after
+        ][:limit]
 
 
 class FakeSubjects:
@@ -313,12 +342,21 @@ def _due(item: Item) -> tuple[str, str, str, str]:
     return item.subject_id, item.provider_id, item.record_type, item.consent_id
 
 
+class FakeErasures:
+    def __init__(self, memory: Memory) -> None:
+        self._rows = memory.erased
+
+    async def erased(self, subject_ids: Iterable[str]) -> set[str]:
+        return set(subject_ids) & set(self._rows)
+
+
 class FakeSummaries:
     """Every series of a subject; providers and types are respected, months are not clipped."""
 
     def __init__(self, memory: Memory) -> None:
         self._rows = memory.series
         self._since = memory.supplied
+        self._withheld = memory.withheld
 
     async def read(self, queries: Sequence[SummaryQuery]) -> Sequence[Found]:
         return [self._found(query) for query in queries]
@@ -335,7 +373,7 @@ class FakeSummaries:
             if query.provider_ids is None or series.provider_id in query.provider_ids
         ]
         left_out = frozenset(series.record_type for series in rows if series not in mine)
-        return Found(tuple(mine), left_out)
+        return Found(tuple(mine), left_out, query.subject_id in self._withheld)
 
     async def supplied_types(self) -> Mapping[str, datetime]:
         types = {series.record_type for rows in self._rows.values() for series in rows}

@@ -1,4 +1,4 @@
-"""Registering participants, their keys and their standing."""
+"""Registering participants, their keys, what they sign with, and their standing."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -15,12 +15,15 @@ from services.datashare.participants.domain import (
     ApiKey,
     Participant,
     Role,
+    SigningKey,
     Standing,
     SubjectName,
     accept,
     check_registration,
+    check_signer,
     new_secret,
 )
+from services.datashare.participants.jwk import public_key
 from services.datashare.subjects.uscc import UsccError, check
 from services.kit.clock import Clock
 from services.kit.errors import (
@@ -71,6 +74,27 @@ class Participants(Protocol):
 
     async def revoke_key(self, key_id: str, at: datetime) -> None:
         """Mark a locked key revoked."""
+        ...
+
+    async def add_signing_key(self, key: SigningKey) -> bool:
+        """Add a locked participant's signing key, unless it is registered; tell whether it did.
+
+        From then on the participant signs.
+        """
+        ...
+
+    async def signing_key(self, participant_id: str, key_id: str) -> SigningKey | None:
+        """Return a participant's signing key."""
+        ...
+
+    async def revoke_signing_key(self, key_id: str, at: datetime) -> None:
+        """Mark a signing key of a locked participant revoked."""
+        ...
+
+    async def signing_keys(
+        self, participant_id: str, after: str, limit: int
+    ) -> Sequence[SigningKey]:
+        """Return a participant's signing keys whose id is greater, by id."""
         ...
 
 
@@ -165,6 +189,7 @@ class ParticipantDirectory:
         random_bytes: returns that many random bytes; secrets are made of them.
         participant_codec: of stored responses.
         time_codec: of stored responses.
+        signing_key_codec: of stored responses.
         provider_kinds: those that the catalogue names.
         bootstrap: the operator's key from the configuration, if there is one.
     """
@@ -178,6 +203,7 @@ class ParticipantDirectory:
         random_bytes: Callable[[int], bytes],
         participant_codec: Codec[Participant],
         time_codec: Codec[datetime],
+        signing_key_codec: Codec[SigningKey],
         provider_kinds: Collection[str],
         bootstrap: BootstrapKey | None,
     ) -> None:
@@ -187,6 +213,7 @@ class ParticipantDirectory:
         self._random_bytes = random_bytes
         self._participant_codec = participant_codec
         self._time_codec = time_codec
+        self._signing_key_codec = signing_key_codec
         self._provider_kinds = frozenset(provider_kinds)
         self._bootstrap = bootstrap
         self._started_at = clock.now()
@@ -311,6 +338,93 @@ class ParticipantDirectory:
                 return now
 
             return await once(work.requests, key, now, self._time_codec, revoke)
+
+    async def register_signing_key(
+        self, key: RequestKey, participant_id: str, jwk: str
+    ) -> SigningKey:
+        """Register a key to sign with; once this returns, no unsigned batch is taken in.
+
+        Args:
+            key: the write.
+            participant_id: whose it is.
+            jwk: the public key as JSON.
+
+        Raises:
+            InvalidArgumentError: FIELD_INVALID.
+            NotFoundError: NOT_FOUND, there is no such participant.
+            AlreadyExistsError: ALREADY_EXISTS, or REQUEST_ID_REUSED.
+        """
+        public = public_key(jwk)
+        now = self._clock.now()
+
+        async with self._transactions.begin() as work:
+
+            async def add() -> SigningKey:
+                # Batches under way hold the participant, so they end before or see the key.
+                participant = await work.participants.lock(participant_id)
+                if participant is None:
+                    raise _no_participant()
+                check_signer(participant)
+                added = SigningKey(public.key_id, participant_id, public.jwk, now)
+                if not await work.participants.add_signing_key(added):
+                    raise AlreadyExistsError(
+                        "ALREADY_EXISTS",
+                        "this signing key is or was registered: one that is valid needs nothing, "
+                        "in the place of a revoked one make a new key",
+                    )
+                return added
+
+            return await once(work.requests, key, now, self._signing_key_codec, add)
+
+    async def revoke_signing_key(
+        self, key: RequestKey, participant_id: str, key_id: str
+    ) -> SigningKey:
+        """Revoke a signing key; once this returns, no batch under it is taken in.
+
+        Raises:
+            NotFoundError: NOT_FOUND, the participant has no such key.
+            AlreadyExistsError: REQUEST_ID_REUSED.
+        """
+        now = self._clock.now()
+
+        async with self._transactions.begin() as work:
+
+            async def revoke() -> SigningKey:
+                await work.participants.lock(participant_id)
+                found = await work.participants.signing_key(participant_id, key_id)
+                if found is None:
+                    raise NotFoundError(
+                        "NOT_FOUND", "the participant has no such signing key: list its keys"
+                    )
+                if found.revoked_at is not None:
+                    return found
+                await work.participants.revoke_signing_key(key_id, now)
+                return replace(found, revoked_at=now)
+
+            return await once(work.requests, key, now, self._signing_key_codec, revoke)
+
+    async def signing_keys(
+        self, caller: Caller, participant_id: str, after: str, page_size: int
+    ) -> tuple[Sequence[SigningKey], str]:
+        """Return a page of signing keys by id, and the id after which the next begins, or "".
+
+        Args:
+            caller: a provider lists its own.
+            participant_id: whose.
+            after: the id after which the page begins; "" is the first page.
+            page_size: most keys.
+
+        Raises:
+            PermissionDeniedError: NOT_YOURS.
+        """
+        if caller.role != Role.OPERATOR and caller.participant_id != participant_id:
+            raise PermissionDeniedError(
+                "NOT_YOURS", "these are another participant's keys: name yourself"
+            )
+        async with self._transactions.read() as work:
+            found = await work.participants.signing_keys(participant_id, after, page_size + 1)
+        page = found[:page_size]
+        return page, page[-1].key_id if len(found) > page_size else ""
 
     async def set_standing(
         self, key: RequestKey, participant_id: str, standing: Standing

@@ -1,10 +1,12 @@
-"""Participants and their API keys.
+"""Participants, their API keys and the keys that they sign with.
 
 Invariants:
 
 - An API key is `<key_id>.<secret>`; only the SHA-256 of the secret's characters is kept.
 - Only a provider has a provider kind; only a firm has a subject, and always has one.
 - A suspended participant may do nothing, at once.
+- Who has registered a signing key once signs every batch from then on; a revoked key stays revoked,
+  and with the last one revoked nothing is accepted until the next one is registered.
 """
 
 import base64
@@ -20,6 +22,7 @@ from services.kit.errors import (
     InvalidArgumentError,
     PermissionDeniedError,
     UnauthenticatedError,
+    invalid_field,
 )
 
 SECRET_BYTES = 32
@@ -36,6 +39,9 @@ class Role(StrEnum):
     BANK = "BANK"
     REGULATOR = "REGULATOR"
     OPERATOR = "OPERATOR"
+
+
+_SUPPLIES_AS = {Role.FIRM: "firm", Role.BANK: "bank"}
 
 
 class Standing(StrEnum):
@@ -60,6 +66,7 @@ class Participant:
         standing: whether it may act.
         registered_at: when it was registered.
         simulated_source: of a provider: its records are simulated.
+        signs: it has registered a signing key, so every batch of its has to be signed.
     """
 
     participant_id: str
@@ -71,6 +78,12 @@ class Participant:
     standing: Standing
     registered_at: datetime
     simulated_source: bool = False
+    signs: bool = False
+
+    @property
+    def supplies_as(self) -> str:
+        """The provider kind as which it supplies records; empty where it supplies none."""
+        return self.provider_kind or _SUPPLIES_AS.get(self.role, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +102,25 @@ class ApiKey:
     participant_id: str
     secret_sha256: bytes
     issued_at: datetime
+    revoked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A public key that a participant signs its batches with.
+
+    Args:
+        key_id: its thumbprint.
+        participant_id: whose it is.
+        public_jwk: as JSON.
+        registered_at: since when it is accepted.
+        revoked_at: since when it is not.
+    """
+
+    key_id: str
+    participant_id: str
+    public_jwk: str
+    registered_at: datetime
     revoked_at: datetime | None = None
 
 
@@ -152,6 +184,17 @@ def check_registration(
             f"fields do not fit the role, correct them: {names}",
             fields=tuple(problems),
         )
+
+
+def check_signer(participant: Participant) -> None:
+    """Refuse a signing key of a participant that supplies no records.
+
+    Raises:
+        InvalidArgumentError: FIELD_INVALID.
+    """
+    if not participant.supplies_as:
+        problem = "supplies no records, so it signs none: name a provider, a firm or a bank"
+        raise invalid_field("FIELD_INVALID", "participant_id", problem)
 
 
 def new_secret(random: bytes) -> tuple[str, bytes]:

@@ -10,7 +10,13 @@ from puhui.datashare.v1 import participants_pb2 as pb
 from puhui.datashare.v1 import participants_pb2_grpc
 from services.datashare.idempotency.servicer import key_of
 from services.datashare.participants.app import ParticipantDirectory, Registration
-from services.datashare.participants.domain import Participant, Role, Standing, SubjectName
+from services.datashare.participants.domain import (
+    Participant,
+    Role,
+    SigningKey,
+    Standing,
+    SubjectName,
+)
 from services.datashare.times import stamp_of, time_of
 from services.kit.identity import current_caller
 from services.kit.pages import decode_page_token, encode_page_token, page_size
@@ -90,6 +96,42 @@ class ParticipantServicer(participants_pb2_grpc.ParticipantServiceServicer):
         )
         return pb.SetStandingResponse(participant=participant_message(participant))
 
+    async def RegisterSigningKey(
+        self, request: pb.RegisterSigningKeyRequest, context: _Context
+    ) -> pb.RegisterSigningKeyResponse:
+        key = await self._directory.register_signing_key(
+            key_of(current_caller(), request.request_id, request),
+            request.participant_id,
+            request.public_jwk,
+        )
+        return pb.RegisterSigningKeyResponse(key=signing_key_message(key))
+
+    async def RevokeSigningKey(
+        self, request: pb.RevokeSigningKeyRequest, context: _Context
+    ) -> pb.RevokeSigningKeyResponse:
+        key = await self._directory.revoke_signing_key(
+            key_of(current_caller(), request.request_id, request),
+            request.participant_id,
+            request.key_id,
+        )
+        return pb.RevokeSigningKeyResponse(key=signing_key_message(key))
+
+    async def ListSigningKeys(
+        self, request: pb.ListSigningKeysRequest, context: _Context
+    ) -> pb.ListSigningKeysResponse:
+        bound_to = ("signing keys", request.participant_id)
+        position = decode_page_token(request.page_token, bound_to, (str,))
+        keys, next_after = await self._directory.signing_keys(
+            current_caller(),
+            request.participant_id,
+            str(position[0]) if position else "",
+            page_size(request.page_size),
+        )
+        return pb.ListSigningKeysResponse(
+            keys=[signing_key_message(key) for key in keys],
+            next_page_token=encode_page_token((next_after,), bound_to) if next_after else "",
+        )
+
     async def VerifyKey(
         self, request: pb.VerifyKeyRequest, context: _Context
     ) -> pb.VerifyKeyResponse:
@@ -117,6 +159,17 @@ def participant_message(participant: Participant) -> pb.Participant:
     )
 
 
+def signing_key_message(key: SigningKey) -> pb.SigningKey:
+    """Return the message of a signing key."""
+    return pb.SigningKey(
+        key_id=key.key_id,
+        participant_id=key.participant_id,
+        public_jwk=key.public_jwk,
+        registered_at=stamp_of(key.registered_at),
+        revoked_at=stamp_of(key.revoked_at) if key.revoked_at else None,
+    )
+
+
 class ParticipantCodec:
     """A participant as stored in a response."""
 
@@ -137,6 +190,26 @@ class ParticipantCodec:
             standing=_STANDINGS[message.standing],
             registered_at=time_of(message.registered_at, "registered_at"),
             simulated_source=message.simulated_source,
+        )
+
+
+class SigningKeyCodec:
+    """A signing key as stored in a response."""
+
+    def encode(self, response: SigningKey) -> bytes:
+        """Return the bytes of a signing key."""
+        return signing_key_message(response).SerializeToString()
+
+    def decode(self, stored: bytes) -> SigningKey:
+        """Return the signing key of its bytes."""
+        message = pb.SigningKey.FromString(stored)
+        revoked = message.HasField("revoked_at")
+        return SigningKey(
+            key_id=message.key_id,
+            participant_id=message.participant_id,
+            public_jwk=message.public_jwk,
+            registered_at=time_of(message.registered_at, "registered_at"),
+            revoked_at=time_of(message.revoked_at, "revoked_at") if revoked else None,
         )
 
 

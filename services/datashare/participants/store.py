@@ -1,4 +1,4 @@
-"""The tables of participants and their API keys."""
+"""The tables of participants, their API keys and the keys that they sign with."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.datashare.bulk import relation
 from services.datashare.gates import close_gate, through_gates
-from services.datashare.participants.domain import ApiKey, Participant, Role, Standing
+from services.datashare.participants.domain import ApiKey, Participant, Role, SigningKey, Standing
 from services.datashare.schema import metadata
 from services.kit.db import UtcTime, insert_into
 
@@ -25,6 +25,9 @@ participant = sa.Table(
     sa.Column("standing", sa.String(16), nullable=False),
     sa.Column("registered_at", UtcTime, nullable=False),
     sa.Column("simulated_source", sa.Boolean, nullable=False),
+    # It has registered a signing key. Here and not only there, as every batch holds this row and
+    # so sees it without asking for keys.
+    sa.Column("signs", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
 api_key = sa.Table(
@@ -36,6 +39,18 @@ api_key = sa.Table(
     ),
     sa.Column("secret_sha256", sa.LargeBinary(32), nullable=False),
     sa.Column("issued_at", UtcTime, nullable=False),
+    sa.Column("revoked_at", UtcTime),
+)
+
+signing_key = sa.Table(
+    "signing_key",
+    metadata,
+    sa.Column("key_id", sa.String(64), primary_key=True),
+    sa.Column(
+        "participant_id", sa.ForeignKey(participant.c.participant_id), nullable=False, index=True
+    ),
+    sa.Column("public_jwk", sa.String(512), nullable=False),
+    sa.Column("registered_at", UtcTime, nullable=False),
     sa.Column("revoked_at", UtcTime),
 )
 
@@ -168,6 +183,57 @@ class ParticipantStore:
             sa.update(api_key).where(api_key.c.key_id == key_id).values(revoked_at=at)
         )
 
+    async def add_signing_key(self, key: SigningKey) -> bool:
+        """Add a locked participant's signing key, unless it is registered; tell whether it did.
+
+        From then on the participant signs.
+        """
+        result = await self._conn.execute(
+            insert_into(self._conn, signing_key)
+            .values(
+                key_id=key.key_id,
+                participant_id=key.participant_id,
+                public_jwk=key.public_jwk,
+                registered_at=key.registered_at,
+                revoked_at=key.revoked_at,
+            )
+            .on_conflict_do_nothing()
+        )
+        if not result.rowcount:
+            return False
+        await self._conn.execute(
+            sa.update(participant)
+            .where(participant.c.participant_id == key.participant_id)
+            .values(signs=True)
+        )
+        return True
+
+    async def signing_key(self, participant_id: str, key_id: str) -> SigningKey | None:
+        """Return a participant's signing key."""
+        query = sa.select(signing_key).where(
+            signing_key.c.key_id == key_id, signing_key.c.participant_id == participant_id
+        )
+        row = (await self._conn.execute(query)).one_or_none()
+        return None if row is None else SigningKey(*row)
+
+    async def revoke_signing_key(self, key_id: str, at: datetime) -> None:
+        """Mark a signing key of a locked participant revoked."""
+        await self._conn.execute(
+            sa.update(signing_key).where(signing_key.c.key_id == key_id).values(revoked_at=at)
+        )
+
+    async def signing_keys(
+        self, participant_id: str, after: str, limit: int
+    ) -> Sequence[SigningKey]:
+        """Return a participant's signing keys whose id is greater, by id."""
+        rows = await self._conn.execute(
+            sa.select(signing_key)
+            .where(signing_key.c.participant_id == participant_id, signing_key.c.key_id > after)
+            .order_by(signing_key.c.key_id)
+            .limit(limit)
+        )
+        return [SigningKey(*row) for row in rows]
+
     async def _one(self, query: sa.Select[Any]) -> Participant | None:
         row = (await self._conn.execute(query)).one_or_none()
         return None if row is None else _participant(row)
@@ -188,4 +254,5 @@ def _participant(row: sa.Row[Any]) -> Participant:
         standing=Standing(row.standing),
         registered_at=row.registered_at,
         simulated_source=row.simulated_source,
+        signs=row.signs,
     )

@@ -1,4 +1,4 @@
-"""Admitting records: what is new, what is there already, what is refused, and where a delivery is.
+"""Admitting records: what is new, what is there already and what is refused.
 
 Invariants:
 
@@ -6,8 +6,6 @@ Invariants:
   without a gap, and no version ever changes.
 - The same content comes in once: sent again, under the same version or as a copy of the latest, it
   is a duplicate. Other content under a version that exists is a conflict.
-- The batches of a delivery take effect once each, in sequence; the last one sent again is the same,
-  byte for byte.
 """
 
 from dataclasses import dataclass, field
@@ -16,8 +14,6 @@ from typing import NamedTuple
 from services.datashare.participants.domain import Participant, Standing
 from services.datashare.summaries.domain import Fact
 from services.kit.errors import (
-    AlreadyExistsError,
-    OutOfRangeError,
     PermissionDeniedError,
     invalid_field,
 )
@@ -211,7 +207,7 @@ def admit(incoming: Incoming, history: History | None) -> Verdict:
 
 
 def check_supplier(participant: Participant | None, *, historical: bool) -> Participant:
-    """Return a provider that may supply records now.
+    """Return a participant that may supply records now: a provider, a firm or a bank.
 
     Args:
         participant: as registered, if it is.
@@ -220,13 +216,14 @@ def check_supplier(participant: Participant | None, *, historical: bool) -> Part
     Raises:
         PermissionDeniedError: NOT_YOURS, PARTICIPANT_SUSPENDED or BACKFILL_NOT_ALLOWED.
     """
-    if participant is None or not participant.provider_kind:
+    if participant is None or not participant.supplies_as:
         raise PermissionDeniedError(
-            "NOT_YOURS", "only a registered provider supplies records: ask the operator"
+            "NOT_YOURS",
+            "only a registered provider, firm or bank supplies records: ask the operator",
         )
     if participant.standing is not Standing.ACTIVE:
         raise PermissionDeniedError(
-            "PARTICIPANT_SUSPENDED", "the provider is suspended: ask the operator"
+            "PARTICIPANT_SUSPENDED", "the participant is suspended: ask the operator"
         )
     if historical and not participant.historical_source:
         raise PermissionDeniedError(
@@ -253,68 +250,6 @@ class Ack:
     duplicates: tuple[int, ...] = ()
     rejections: tuple[Rejection, ...] = ()
     held: tuple[Held, ...] = ()
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """How far a delivery has come.
-
-    Args:
-        provider_id: whose.
-        delivery_id: the provider's name for it.
-        historical: its records count as known when the provider obtained them.
-        last_ack: of the last batch that took effect; None before the first.
-        last_sha256: of that batch's content; empty before the first.
-    """
-
-    provider_id: str
-    delivery_id: str
-    historical: bool
-    last_ack: Ack | None = None
-    last_sha256: bytes = b""
-
-    @property
-    def last_sequence(self) -> int:
-        """The last batch that took effect; 0 before the first."""
-        return self.last_ack.sequence if self.last_ack else 0
-
-    def earlier(self, sequence: int, sha256: bytes) -> Ack | None:
-        """Return the ack of a batch that is the last one sent again; None is the next one.
-
-        Args:
-            sequence: of the batch.
-            sha256: of its content.
-
-        Raises:
-            AlreadyExistsError: DELIVERY_MISMATCH.
-            OutOfRangeError: OUT_OF_SEQUENCE.
-        """
-        if self.last_ack and sequence == self.last_ack.sequence:
-            if sha256 != self.last_sha256:
-                raise AlreadyExistsError(
-                    "DELIVERY_MISMATCH",
-                    f"batch {sequence} of this delivery came with other rows before: push these "
-                    "under another delivery_id; rows that are in come back as duplicates",
-                )
-            return self.last_ack
-        if sequence != self.last_sequence + 1:
-            raise OutOfRangeError(
-                "OUT_OF_SEQUENCE",
-                f"the next batch of this delivery is {self.last_sequence + 1}: open the delivery "
-                "again and go on from there",
-            )
-        return None
-
-
-def check_reopened(delivery: Delivery, *, historical: bool) -> None:
-    """Check that a delivery is opened again as it was.
-
-    Raises:
-        InvalidArgumentError: FIELD_INVALID.
-    """
-    if delivery.historical != historical:
-        problem = "differs from when this delivery was opened first: use another delivery_id"
-        raise invalid_field("FIELD_INVALID", "header.historical", problem, said="historical")
 
 
 def check_size(rows: int) -> None:

@@ -8,10 +8,13 @@ import grpc
 
 from puhui.datashare.v1 import records_pb2 as pb
 from puhui.datashare.v1 import records_pb2_grpc
+from services.datashare.deliveries.app import CloseDelivery
+from services.datashare.deliveries.domain import Claim, Delivery
+from services.datashare.deliveries.wire import Reader, claim_of, reconciliation_message
 from services.datashare.records.app import Batch, TakeIn
-from services.datashare.records.domain import Delivery, Incoming, Rejection, check_size
+from services.datashare.records.domain import Incoming, Rejection, check_size
 from services.datashare.records.intake import Intake
-from services.datashare.records.wire import ack_message, content_sha256
+from services.datashare.records.wire import ack_message
 from services.kit.clock import Clock
 from services.kit.errors import InvalidArgumentError
 from services.kit.identity import current_caller
@@ -28,13 +31,19 @@ class RecordServicer(records_pb2_grpc.RecordServiceServicer):
     next ones.
 
     Args:
-        take_in: the use case.
+        take_in: takes in batches.
+        close: closes deliveries.
+        reader: reads what was sent.
         intake: checks rows.
         clock: the time.
     """
 
-    def __init__(self, take_in: TakeIn, intake: Intake, clock: Clock) -> None:
+    def __init__(
+        self, take_in: TakeIn, close: CloseDelivery, reader: Reader, intake: Intake, clock: Clock
+    ) -> None:
         self._take_in = take_in
+        self._close = close
+        self._reader = reader
         self._intake = intake
         self._clock = clock
 
@@ -51,14 +60,21 @@ class RecordServicer(records_pb2_grpc.RecordServiceServicer):
             provider_id, header.delivery_id, historical=header.historical
         )
         yield pb.PushRecordsResponse(ready=_ready(delivery))
-        following = asyncio.ensure_future(self._next(requests, delivery, supplier.provider_kind))
+        following = asyncio.ensure_future(self._next(requests, delivery, supplier.supplies_as))
         try:
-            while batch := await following:
+            while part := await following:
+                if isinstance(part, Claim):
+                    # Only once the batches before it are in.
+                    closed = await self._close(delivery, part)
+                    message = reconciliation_message(closed)
+                    yield pb.PushRecordsResponse(closed=pb.PushClosed(reconciliation=message))
+                    await _check_ended(requests)
+                    return
                 # The next batch is read and checked while this one is stored.
                 following = asyncio.ensure_future(
-                    self._next(requests, delivery, supplier.provider_kind)
+                    self._next(requests, delivery, supplier.supplies_as)
                 )
-                ack = await self._take_in(batch)
+                ack = await self._take_in(part)
                 yield pb.PushRecordsResponse(ack=ack_message(ack))
         finally:
             following.cancel()
@@ -66,14 +82,16 @@ class RecordServicer(records_pb2_grpc.RecordServiceServicer):
 
     async def _next(
         self, requests: AsyncIterator[pb.PushRecordsRequest], delivery: Delivery, kind: str
-    ) -> Batch | None:
+    ) -> Batch | Claim | None:
         request = await anext(requests, None)
         if request is None:
             return None
         if request.HasField("header"):
             raise _header_expected("the stream has a header already: open another stream")
+        if request.HasField("close"):
+            return claim_of(request.close)
         # Before the rows are checked, which changes them.
-        sha256 = content_sha256(request.batch)
+        sent = self._reader.batch(request.batch)
         rows, rejections = await self._checked(request.batch.records, kind)
         return Batch(
             provider_id=delivery.provider_id,
@@ -82,7 +100,7 @@ class RecordServicer(records_pb2_grpc.RecordServiceServicer):
             rows=rows,
             rejections=rejections,
             delivery=delivery,
-            sha256=sha256,
+            sent=sent,
         )
 
     async def SubmitRecords(
@@ -90,7 +108,8 @@ class RecordServicer(records_pb2_grpc.RecordServiceServicer):
     ) -> pb.SubmitRecordsResponse:
         provider_id = current_caller().participant_id
         supplier = await self._take_in.supplier(provider_id, historical=request.historical)
-        rows, rejections = await self._checked(request.records, supplier.provider_kind)
+        sent = self._reader.submission(request)
+        rows, rejections = await self._checked(request.records, supplier.supplies_as)
         ack = await self._take_in(
             Batch(
                 provider_id=provider_id,
@@ -98,6 +117,7 @@ class RecordServicer(records_pb2_grpc.RecordServiceServicer):
                 sequence=0,
                 rows=rows,
                 rejections=rejections,
+                sent=sent,
             )
         )
         return pb.SubmitRecordsResponse(ack=ack_message(ack))
@@ -121,8 +141,14 @@ def _ready(delivery: Delivery) -> pb.PushReady:
     return pb.PushReady(
         last_sequence=delivery.last_sequence,
         last_sha256=delivery.last_sha256,
+        chain_sha256=delivery.chain_sha256,
         last_ack=ack_message(delivery.last_ack) if delivery.last_ack else None,
     )
+
+
+async def _check_ended(requests: AsyncIterator[pb.PushRecordsRequest]) -> None:
+    if await anext(requests, None) is not None:
+        raise _header_expected("nothing follows the close of a delivery: open another stream")
 
 
 def _header_expected(problem: str) -> InvalidArgumentError:

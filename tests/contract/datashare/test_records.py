@@ -2,8 +2,8 @@
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -11,10 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from puhui.datashare.v1 import payloads_pb2, records_pb2
 from services.datashare.changes.domain import ChangeKind
+from services.datashare.deliveries.domain import Group, Tally
+from services.datashare.deliveries.store import DeliveryStore
 from services.datashare.main import Work
 from services.datashare.participants.domain import Standing
-from services.datashare.records.domain import Delivery
-from services.datashare.records.store import DeliveryStore
 from services.datashare.records.store import record as record_table
 from services.datashare.subjects.uscc import make
 from services.datashare.summaries.domain import SeriesKey
@@ -311,8 +311,10 @@ class PowerCutError(Exception):
 class UnpluggedDeliveries(DeliveryStore):
     """Deliveries whose last statement never comes to its end."""
 
-    async def advance(self, advanced: Delivery, at: datetime) -> None:
-        await super().advance(advanced, at)
+    async def count(
+        self, provider_id: str, delivery_id: str, tallies: Mapping[Group, Tally]
+    ) -> None:
+        await super().count(provider_id, delivery_id, tallies)
         raise PowerCutError
 
 

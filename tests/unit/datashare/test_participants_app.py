@@ -10,7 +10,7 @@ from services.datashare.changes.domain import ChangeKind
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.participants.app import BootstrapKey, ParticipantDirectory, Registration
 from services.datashare.participants.domain import Role, Standing, SubjectName
-from services.datashare.participants.servicer import ParticipantCodec, TimeCodec
+from services.datashare.participants.servicer import ParticipantCodec, SigningKeyCodec, TimeCodec
 from services.kit.errors import (
     AlreadyExistsError,
     InvalidArgumentError,
@@ -42,6 +42,7 @@ def directory(world: World) -> ParticipantDirectory:
         random_bytes=lambda size: bytes(range(size)),
         participant_codec=ParticipantCodec(),
         time_codec=TimeCodec(),
+        signing_key_codec=SigningKeyCodec(),
         provider_kinds={"tax", "court"},
         bootstrap=BOOTSTRAP,
     )

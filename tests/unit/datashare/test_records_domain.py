@@ -1,4 +1,4 @@
-"""Which rows are admitted, and where a delivery goes on."""
+"""Which rows are admitted, and whose."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -8,23 +8,15 @@ import pytest
 from services.datashare.participants.domain import Participant, Role, Standing
 from services.datashare.records.domain import (
     Accepted,
-    Ack,
-    Delivery,
     Duplicate,
     History,
     Incoming,
     Rejection,
     admit,
-    check_reopened,
     check_size,
     check_supplier,
 )
-from services.kit.errors import (
-    AlreadyExistsError,
-    InvalidArgumentError,
-    OutOfRangeError,
-    PermissionDeniedError,
-)
+from services.kit.errors import InvalidArgumentError, PermissionDeniedError
 
 NOW = datetime(2024, 6, 15, tzinfo=UTC)
 
@@ -87,30 +79,6 @@ def test_admission(
         assert type(verdict) is type(expected)
 
 
-def test_a_delivery_goes_on_where_it_was() -> None:
-    new = Delivery("par_tax", "d1", historical=False)
-    assert new.earlier(1, b"1") is None
-    ack = Ack(4, accepted=(0,))
-    delivery = replace(new, last_ack=ack, last_sha256=b"4")
-    assert delivery.earlier(4, b"4") is ack
-    assert delivery.earlier(5, b"4") is None
-    with pytest.raises(AlreadyExistsError) as mismatch:
-        delivery.earlier(4, b"5")
-    assert mismatch.value.reason == "DELIVERY_MISMATCH"
-    for sequence in (1, 3, 6):
-        with pytest.raises(OutOfRangeError, match="the next batch of this delivery is 5") as caught:
-            delivery.earlier(sequence, b"4")
-        assert caught.value.reason == "OUT_OF_SEQUENCE"
-
-
-def test_a_delivery_is_opened_again_as_it_was() -> None:
-    delivery = Delivery("par_tax", "d1", historical=True)
-    check_reopened(delivery, historical=True)
-    with pytest.raises(InvalidArgumentError) as caught:
-        check_reopened(delivery, historical=False)
-    assert caught.value.fields[0].field == "header.historical"
-
-
 def test_size() -> None:
     check_size(1_000)
     with pytest.raises(InvalidArgumentError) as caught:
@@ -121,11 +89,14 @@ def test_size() -> None:
 def test_suppliers() -> None:
     tax = Participant("par_tax", Role.PROVIDER, "Tax", "tax", None, False, Standing.ACTIVE, NOW)
     assert check_supplier(tax, historical=False) is tax
+    for role in (Role.FIRM, Role.BANK):
+        other = replace(tax, role=role, provider_kind="")
+        assert check_supplier(other, historical=False) is other
     source = replace(tax, historical_source=True)
     assert check_supplier(source, historical=True) is source
     for participant, historical, reason in (
         (None, False, "NOT_YOURS"),
-        (replace(tax, role=Role.BANK, provider_kind=""), False, "NOT_YOURS"),
+        (replace(tax, role=Role.REGULATOR, provider_kind=""), False, "NOT_YOURS"),
         (replace(tax, standing=Standing.SUSPENDED), False, "PARTICIPANT_SUSPENDED"),
         (tax, True, "BACKFILL_NOT_ALLOWED"),
     ):

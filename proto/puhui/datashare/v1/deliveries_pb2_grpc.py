@@ -55,7 +55,8 @@ class DeliveryServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def ListReconciliations(self, request, context):
-        """Deliveries of a day with the totals of both ends, those that differ first. A provider sees its own.
+        """Deliveries of a day, those that differ first, then those that are open. Of each come the totals
+        that differ, 100 at most; GetReconciliation has all. A provider sees its own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -32,7 +32,9 @@ class DeliveryServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> DeliveryServiceAsyncStub: ...
     ListReconciliations: _grpc.UnaryUnaryMultiCallable[_deliveries_pb2.ListReconciliationsRequest, _deliveries_pb2.ListReconciliationsResponse]
-    """Deliveries of a day with the totals of both ends, those that differ first. A provider sees its own."""
+    """Deliveries of a day, those that differ first, then those that are open. Of each come the totals
+    that differ, 100 at most; GetReconciliation has all. A provider sees its own.
+    """
     GetReconciliation: _grpc.UnaryUnaryMultiCallable[_deliveries_pb2.GetReconciliationRequest, _deliveries_pb2.GetReconciliationResponse]
     """One delivery. Not found where it is another provider's."""
     GetEvidence: _grpc.UnaryUnaryMultiCallable[_deliveries_pb2.GetEvidenceRequest, _deliveries_pb2.GetEvidenceResponse]
@@ -42,7 +44,9 @@ class DeliveryServiceStub:
 class DeliveryServiceAsyncStub(DeliveryServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListReconciliations: _aio.UnaryUnaryMultiCallable[_deliveries_pb2.ListReconciliationsRequest, _deliveries_pb2.ListReconciliationsResponse]  # type: ignore[assignment]
-    """Deliveries of a day with the totals of both ends, those that differ first. A provider sees its own."""
+    """Deliveries of a day, those that differ first, then those that are open. Of each come the totals
+    that differ, 100 at most; GetReconciliation has all. A provider sees its own.
+    """
     GetReconciliation: _aio.UnaryUnaryMultiCallable[_deliveries_pb2.GetReconciliationRequest, _deliveries_pb2.GetReconciliationResponse]  # type: ignore[assignment]
     """One delivery. Not found where it is another provider's."""
     GetEvidence: _aio.UnaryUnaryMultiCallable[_deliveries_pb2.GetEvidenceRequest, _deliveries_pb2.GetEvidenceResponse]  # type: ignore[assignment]
@@ -55,7 +59,9 @@ class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _deliveries_pb2.ListReconciliationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_deliveries_pb2.ListReconciliationsResponse, _abc.Awaitable[_deliveries_pb2.ListReconciliationsResponse]]:
-        """Deliveries of a day with the totals of both ends, those that differ first. A provider sees its own."""
+        """Deliveries of a day, those that differ first, then those that are open. Of each come the totals
+        that differ, 100 at most; GetReconciliation has all. A provider sees its own.
+        """
 
     @_abc_1.abstractmethod
     def GetReconciliation(

@@ -340,10 +340,11 @@ class PushBatch(_message.Message):
     sequence: _builtins.int
     """1, 2, 3, ... within the delivery. The last one may be sent again, as it was."""
     jws: _builtins.str
-    """Detached JWS (RFC 7515, appendix F; EdDSA or ES256) over the batch's canonical bytes: the lines
-    "puhui batch v1", delivery_id, sequence, then SHA-256 of each record, serialised
-    deterministically, in hexadecimal; each line ends with a line feed. Required of a provider that
-    has registered a signing key.
+    """Detached JWS (RFC 7515, appendix F; Ed25519, by its older name EdDSA too, or ES256) whose header
+    names the key as `kid`, over the batch's canonical bytes: the lines "puhui batch v1",
+    delivery_id, sequence, then SHA-256 of each record, serialised deterministically, in
+    hexadecimal; each line ends with a line feed. Required of a provider that has registered a
+    signing key; refused of one that has none, as it could not be checked.
     """
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___Record]:
@@ -366,7 +367,9 @@ Global___PushBatch: _TypeAlias = PushBatch  # noqa: Y015
 
 @_typing.final
 class PushClose(_message.Message):
-    """The provider's own count of a delivery, to be compared with the platform's."""
+    """The provider's own count of a delivery, to be compared with the platform's. Closes it: later
+    batches are refused. The same close again gets the same answer.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -392,7 +395,15 @@ Global___PushClose: _TypeAlias = PushClose  # noqa: Y015
 
 @_typing.final
 class ControlTotal(_message.Message):
-    """Rows and a sum of one record type and month; what it adds up is the type's `control_field`."""
+    """Rows and a sum of one record type and month, over every row that was sent, whatever became of it.
+
+    The rule of both ends, for a row as it was sent: its type is `record_type` where `Record.payload`
+    has a field of that name, else empty; its month is that of `date`, or of `period.to`, and 0 where
+    the year is not 1 to 9999 or the month not 1 to 12; its amount is the `control_field` that the
+    catalogue names for its type, in whole fen (cut towards 0), and 0 where the payload is not of the
+    type, the type has no control field, or the amount is not in CNY or has more than 100 billion
+    units either way.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -402,10 +413,10 @@ class ControlTotal(_message.Message):
     SUM_FIELD_NUMBER: _builtins.int
     record_type: _builtins.str
     month: _builtins.int
-    """Of the occurrence, yyyymm."""
+    """yyyymm."""
     rows: _builtins.int
     sum: _builtins.int
-    """Fen; 0 where the type has no control field."""
+    """Fen."""
     def __init__(
         self,
         *,
@@ -444,7 +455,9 @@ Global___PushClosed: _TypeAlias = PushClosed  # noqa: Y015
 
 @_typing.final
 class Reconciliation(_message.Message):
-    """Both ends' totals of a delivery."""
+    """Both ends' totals of a delivery. The rows of single submissions are counted by day (China Standard
+    Time), under the delivery_id "submitted-yyyy-mm-dd": there each call is its sender's count.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -578,11 +591,17 @@ class PushReady(_message.Message):
     LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
     LAST_ACK_FIELD_NUMBER: _builtins.int
     LAST_SHA256_FIELD_NUMBER: _builtins.int
+    CHAIN_SHA256_FIELD_NUMBER: _builtins.int
     last_sequence: _builtins.int
     """The last batch that is durable; send the next. 0 for a new delivery."""
     last_sha256: _builtins.bytes
-    """SHA-256 of that PushBatch, serialised deterministically with its sequence unset. Who goes on with
-    other rows, or with the same ones in batches of another size, sees it by this.
+    """SHA-256 of that PushBatch, serialised deterministically with its sequence and jws unset. Who goes
+    on with other rows, or with the same ones in batches of another size, sees it by this.
+    """
+    chain_sha256: _builtins.bytes
+    """Likewise of every batch so far, in order: SHA-256 over this value of the batches before (empty of
+    none) and the SHA-256 of the last. Unset where it is not known, of a delivery that was begun
+    before the platform kept it.
     """
     @_builtins.property
     def last_ack(self) -> Global___PushAck:
@@ -594,10 +613,11 @@ class PushReady(_message.Message):
         last_sequence: _builtins.int = ...,
         last_ack: Global___PushAck | None = ...,
         last_sha256: _builtins.bytes = ...,
+        chain_sha256: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_ack", b"last_ack"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_ack", b"last_ack", "last_sequence", b"last_sequence", "last_sha256", b"last_sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_sha256", b"chain_sha256", "last_ack", b"last_ack", "last_sequence", b"last_sequence", "last_sha256", b"last_sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -709,7 +729,9 @@ class SubmitRecordsRequest(_message.Message):
     historical: _builtins.bool
     """As in PushHeader."""
     jws: _builtins.str
-    """As in PushBatch, with an empty delivery_id and sequence 0."""
+    """As in PushBatch, with an empty delivery_id and sequence 0. Its evidence is found under SHA-256 of
+    the canonical bytes, in hexadecimal, as delivery_id.
+    """
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___Record]:
         """Rows at most 1,000. Each is checked alone."""

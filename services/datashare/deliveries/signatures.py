@@ -1,0 +1,91 @@
+"""Detached signatures over batches: JWS (RFC 7515, appendix F) by Ed25519 or P-256.
+
+Invariants: a signature names its key in the protected header and covers bytes that both ends make
+of the batch; a header that asks for anything that is not understood here is refused.
+"""
+
+import base64
+import binascii
+import json
+from typing import Any, Final
+
+from joserfc import jws as rfc7515
+from joserfc.errors import JoseError
+from joserfc.jws import JWSRegistry
+
+from services.datashare.participants.jwk import imported
+from services.kit.errors import InvalidArgumentError, invalid_field
+
+_ALGORITHMS: Final = ("Ed25519", "ES256")
+
+
+class _Registry(JWSRegistry):
+    """Takes Ed25519 by its older name too (RFC 8037), which RFC 9864 replaced."""
+
+    def get_alg(self, name: str) -> Any:
+        return super().get_alg("Ed25519" if name == "EdDSA" else name)
+
+
+_REGISTRY: Final = _Registry(algorithms=_ALGORITHMS)
+
+
+def named_key(jws: str) -> str:
+    """Return the key that a signature names, which is not checked yet.
+
+    Raises:
+        InvalidArgumentError: SIGNATURE_INVALID.
+    """
+    protected, _, signature = jws.partition("..")
+    if not (_is_base64url(protected) and _is_base64url(signature)):
+        raise _invalid(
+            "is no detached JWS: send the header, two dots and the signature, in base64url"
+        )
+    try:
+        header = json.loads(_decoded(protected))
+    except (ValueError, RecursionError):
+        raise _invalid("has a header that is not JSON") from None
+    key_id = header.get("kid") if isinstance(header, dict) else None
+    if not isinstance(key_id, str) or not key_id.isascii() or not key_id.isprintable():
+        raise _invalid("names no key: put the key_id that was registered into its header as `kid`")
+    return key_id
+
+
+def verify(jws: str, public_jwk: str, content: bytes) -> None:
+    """Check a signature that names its key.
+
+    Args:
+        jws: detached.
+        public_jwk: of the key that it names.
+        content: what it has to cover.
+
+    Raises:
+        InvalidArgumentError: SIGNATURE_INVALID.
+    """
+    protected, _, signature = jws.partition("..")
+    whole = b".".join(
+        (protected.encode(), base64.urlsafe_b64encode(content).rstrip(b"="), signature.encode())
+    )
+    try:
+        rfc7515.deserialize_compact(whole, imported(public_jwk), registry=_REGISTRY)
+    except (JoseError, ValueError):
+        raise _invalid(
+            "is not by that key over this batch: sign its canonical bytes, with its delivery_id, "
+            "sequence and records as they are sent, by Ed25519 or ES256 and without `crit`"
+        ) from None
+
+
+def _is_base64url(text: str) -> bool:
+    """Tell whether it is base64url as encoders write it: no other spelling of the same bytes."""
+    try:
+        decoded = _decoded(text)
+    except (ValueError, binascii.Error):
+        return False
+    return bool(text) and base64.urlsafe_b64encode(decoded).rstrip(b"=").decode() == text
+
+
+def _decoded(text: str) -> bytes:
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+
+
+def _invalid(problem: str) -> InvalidArgumentError:
+    return invalid_field("SIGNATURE_INVALID", "jws", problem)
