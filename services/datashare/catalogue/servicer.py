@@ -5,8 +5,9 @@ from typing import TypeVar
 
 import grpc
 
+from buf.validate import validate_pb2
 from puhui.datashare.v1 import catalogue_pb2 as pb
-from puhui.datashare.v1 import catalogue_pb2_grpc
+from puhui.datashare.v1 import catalogue_pb2_grpc, records_pb2
 from services.datashare.catalogue.domain import (
     OCCURRED,
     Catalogue,
@@ -72,7 +73,20 @@ def _text(text: Text) -> pb.Text:
     return pb.Text(zh=text.zh, en=text.en)
 
 
+def _required(record_type: str) -> frozenset[str]:
+    """Return the fields that the rules of a payload's .proto want to be set."""
+    payload = records_pb2.Record.DESCRIPTOR.fields_by_name[record_type].message_type
+    found = set()
+    for field in payload.fields if payload else ():
+        rules = field.GetOptions().Extensions[validate_pb2.field]
+        at_least = (rules.string.min_len, rules.repeated.min_items, rules.int32.gte)
+        if rules.required or max(at_least) > 0 or 0 in rules.enum.not_in:
+            found.add(field.name)
+    return frozenset(found)
+
+
 def _record_type(item: RecordType) -> pb.RecordTypePolicy:
+    required = _required(item.name)
     return pb.RecordTypePolicy(
         record_type=item.name,
         schema_version=item.schema_version,
@@ -103,7 +117,12 @@ def _record_type(item: RecordType) -> pb.RecordTypePolicy:
             for codes in item.code_lists.values()
         ],
         fields=[
-            pb.Field(name=field.name, unit=field.unit, title=_text(field.title))
+            pb.Field(
+                name=field.name,
+                unit=field.unit,
+                title=_text(field.title),
+                required=field.name in required,
+            )
             for field in item.fields
         ],
         control_field=item.control_field,

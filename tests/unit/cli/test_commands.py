@@ -575,7 +575,19 @@ def test_catalogue(call: Run, platform: FakePlatform) -> None:
         sharing_mode=catalogue_pb2.SHARING_MODE_STANDING,
         provider_kinds=["tax"],
         measures=[catalogue_pb2.Measure(name="output_net", unit="fen")],
-        code_lists=[catalogue_pb2.CodeList(field="x", codes=[catalogue_pb2.Code(code="y")])],
+        code_lists=[
+            catalogue_pb2.CodeList(field="x", codes=[catalogue_pb2.Code(code="y", adverse=True)])
+        ],
+        fields=[catalogue_pb2.Field(name="gross", unit="CNY", required=True)],
+        control_field="gross",
+        kept_to_provider=True,
+        retention=catalogue_pb2.Retention(
+            days=1095,
+            from_field="decided",
+            days_by_severity={"serious": 1095, "minor": 90},
+            until_field="publish_until",
+            repaired_field="repaired_at",
+        ),
     )
     purpose = catalogue_pb2.Purpose(code="credit_application", max_days=365, max_content_level=3)
     platform.answer("ListRecordTypes", catalogue_pb2.ListRecordTypesResponse(types=[policy]))
@@ -587,6 +599,14 @@ def test_catalogue(call: Run, platform: FakePlatform) -> None:
     shown = call("catalogue", "show", "vat_invoice").out
     assert "output_net" in shown
     assert "Codes of x" in shown
+    assert "(adverse)" in shown
+    assert "sum of gross" in shown
+    assert "by its supplier alone" in shown
+    kept = (
+        "1095 days from decided; by severity: minor 90, serious 1095; not beyond publish_until; "
+        "hidden from repaired_at on"
+    )
+    assert kept in " ".join(shown.split())
     assert call("catalogue", "list", "--json").document["purposes"][0]["max_days"] == 365
 
 

@@ -294,6 +294,8 @@ async def test_a_policy_over_the_wire(catalogue: Catalogue) -> None:
     assert answer.type.measures[-1].name == "grade"
     grades = next(codes for codes in answer.type.code_lists if codes.field == "grade")
     assert [code.code for code in grades.codes] == ["A", "B", "M", "C", "D"]
+    required = [field.name for field in answer.type.fields if field.required]
+    assert required == ["tax_kind", "declared_tax"]
     assert answer.type.control_field == "declared_tax"
     assert answer.type.fields[3].name == "paid"
     assert answer.type.fields[3].unit == "CNY"
@@ -316,3 +318,22 @@ async def test_a_retention_over_the_wire(catalogue: Catalogue) -> None:
         until_field="publish_until",
         repaired_field="repaired_at",
     )
+
+
+@pytest.mark.parametrize(
+    ("record_type", "needed"),
+    [
+        ("vat_invoice", ["number", "side", "net", "tax", "gross", "status"]),
+        ("ip_right", ["kind", "ip_class", "status"]),
+        ("field_visit", ["officer", "visited_at", "findings"]),
+        ("social_insurance", ["headcount"]),
+    ],
+)
+async def test_which_fields_are_needed(
+    catalogue: Catalogue, record_type: str, needed: list[str]
+) -> None:
+    answer = await CatalogueServicer(catalogue).GetRecordType(
+        catalogue_pb2.GetRecordTypeRequest(record_type=record_type),
+        None,  # type: ignore[arg-type]  # the servicer does not use the context
+    )
+    assert [field.name for field in answer.type.fields if field.required] == needed

@@ -27,7 +27,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from puhui.common.v1 import access_pb2 as puhui_dot_common_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"puhui/datashare/v1/catalogue.proto\x12\x12puhui.datashare.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cpuhui/common/v1/access.proto\"\x97\x04\n\x10RecordTypePolicy\x12\x13\n\x0brecord_type\x18\x01 \x01(\t\x12\x16\n\x0eschema_version\x18\x02 \x01(\r\x12\'\n\x05title\x18\x03 \x01(\x0b\x32\x18.puhui.datashare.v1.Text\x12\x13\n\x0bsensitivity\x18\x04 \x01(\x05\x12\x35\n\x0csharing_mode\x18\x05 \x01(\x0e\x32\x1f.puhui.datashare.v1.SharingMode\x12\x13\n\x0blegal_basis\x18\x06 \x01(\t\x12\x16\n\x0eprovider_kinds\x18\x07 \x03(\t\x12\x16\n\x0eretention_days\x18\x08 \x01(\x05\x12\x19\n\x11\x63omplete_register\x18\t \x01(\x08\x12-\n\x08measures\x18\n \x03(\x0b\x32\x1b.puhui.datashare.v1.Measure\x12\x30\n\ncode_lists\x18\x0b \x03(\x0b\x32\x1c.puhui.datashare.v1.CodeList\x12)\n\x06\x66ields\x18\x0c \x03(\x0b\x32\x19.puhui.datashare.v1.Field\x12\x15\n\rcontrol_field\x18\r \x01(\t\x12\x18\n\x10kept_to_provider\x18\x0e \x01(\x08\x12\x30\n\tretention\x18\x0f \x01(\x0b\x32\x1d.puhui.datashare.v1.Retention\x12\x12\n\nattributes\x18\x10 \x03(\t\"L\n\x05\x46ield\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04unit\x18\x02 \x01(\t\x12\'\n\x05title\x18\x03 \x01(\x0b\x32\x18.puhui.datashare.v1.Text\"\xde\x01\n\tRetention\x12\x0c\n\x04\x64\x61ys\x18\x01 \x01(\x05\x12\x12\n\nfrom_field\x18\x02 \x01(\t\x12K\n\x10\x64\x61ys_by_severity\x18\x03 \x03(\x0b\x32\x31.puhui.datashare.v1.Retention.DaysBySeverityEntry\x12\x13\n\x0buntil_field\x18\x04 \x01(\t\x12\x16\n\x0erepaired_field\x18\x05 \x01(\t\x1a\x35\n\x13\x44\x61ysBySeverityEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"\x1e\n\x04Text\x12\n\n\x02zh\x18\x01 \x01(\t\x12\n\n\x02\x65n\x18\x02 \x01(\t\"\\\n\x07Measure\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04unit\x18\x02 \x01(\t\x12\'\n\x05title\x18\x03 \x01(\x0b\x32\x18.puhui.datashare.v1.Text\x12\x0c\n\x04\x66old\x18\x04 \x01(\t\"B\n\x08\x43odeList\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\'\n\x05\x63odes\x18\x02 \x03(\x0b\x32\x18.puhui.datashare.v1.Code\"N\n\x04\x43ode\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\'\n\x05title\x18\x02 \x01(\x0b\x32\x18.puhui.datashare.v1.Text\x12\x0f\n\x07\x61\x64verse\x18\x03 \x01(\x08\"m\n\x07Purpose\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\'\n\x05title\x18\x02 \x01(\x0b\x32\x18.puhui.datashare.v1.Text\x12\x10\n\x08max_days\x18\x03 \x01(\x05\x12\x19\n\x11max_content_level\x18\x04 \x01(\x05\"U\n\x16ListRecordTypesRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"g\n\x17ListRecordTypesResponse\x12\x33\n\x05types\x18\x01 \x03(\x0b\x32$.puhui.datashare.v1.RecordTypePolicy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"6\n\x14GetRecordTypeRequest\x12\x1e\n\x0brecord_type\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"K\n\x15GetRecordTypeResponse\x12\x32\n\x04type\x18\x01 \x01(\x0b\x32$.puhui.datashare.v1.RecordTypePolicy\"R\n\x13ListPurposesRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"^\n\x14ListPurposesResponse\x12-\n\x08purposes\x18\x01 \x03(\x0b\x32\x1b.puhui.datashare.v1.Purpose\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*z\n\x0bSharingMode\x12\x1c\n\x18SHARING_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11SHARING_MODE_OPEN\x10\x01\x12\x19\n\x15SHARING_MODE_STANDING\x10\x02\x12\x1b\n\x17SHARING_MODE_ON_CONSENT\x10\x03\x32\xd6\x03\n\x10\x43\x61talogueService\x12\x93\x01\n\x0fListRecordTypes\x12*.puhui.datashare.v1.ListRecordTypesRequest\x1a+.puhui.datashare.v1.ListRecordTypesResponse\"\'\xca\xf3\x18\x08\n\x06\x01\x02\x03\x04\x05\x07\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/catalogue/types\x12\x9b\x01\n\rGetRecordType\x12(.puhui.datashare.v1.GetRecordTypeRequest\x1a).puhui.datashare.v1.GetRecordTypeResponse\"5\xca\xf3\x18\x08\n\x06\x01\x02\x03\x04\x05\x07\x82\xd3\xe4\x93\x02#\x12!/v1/catalogue/types/{record_type}\x12\x8d\x01\n\x0cListPurposes\x12\'.puhui.datashare.v1.ListPurposesRequest\x1a(.puhui.datashare.v1.ListPurposesResponse\"*\xca\xf3\x18\x08\n\x06\x01\x02\x03\x04\x05\x07\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/catalogue/purposesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"puhui/datashare/v1/catalogue.proto\x12\x12puhui.datashare.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cpuhui/common/v1/access.proto\"\x97\x04\n\x10RecordTypePolicy\x12\x13\n\x0brecord_type\x18\x01 \x01(\t\x12\x16\n\x0eschema_version\x18\x02 \x01(\r\x12\'\n\x05title\x18\x03 \x01(\x0b\x32\x18.puhui.datashare.v1.Text\x12\x13\n\x0bsensitivity\x18\x04 \x01(\x05\x12\x35\n\x0csharing_mode\x18\x05 \x01(\x0e\x32\x1f.puhui.datashare.v1.SharingMode\x12\x13\n\x0blegal_basis\x18\x06 \x01(\t\x12\x16\n\x0eprovider_kinds\x18\x07 \x03(\t\x12\x16\n\x0eretention_days\x18\x08 \x01(\x05\x12\x19\n\x11\x63omplete_register\x18\t \x01(\x08\x12-\n\x08measures\x18\n \x03(\x0b\x32\x1b.puhui.datashare.v1.Measure\x12\x30\n\ncode_lists\x18\x0b \x03(\x0b\x32\x1c.puhui.datashare.v1.CodeList\x12)\n\x06\x66ields\x18\x0c \x03(\x0b\x32\x19.puhui.datashare.v1.Field\x12\x15\n\rcontrol_field\x18\r \x01(\t\x12\x18\n\x10kept_to_provider\x18\x0e \x01(\x08\x12\x30\n\tretention\x18\x0f \x01(\x0b\x32\x1d.puhui.datashare.v1.Retention\x12\x12\n\nattributes\x18\x10 \x03(\t\"^\n\x05\x46ield\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04unit\x18\x02 \x01(\t\x12\'\n\x05title\x18\x03 \x01(\x0b\x32\x18.puhui.datashare.v1.Text\x12\x10\n\x08required\x18\x04 \x01(\x08\"\xde\x01\n\tRetention\x12\x0c\n\x04\x64\x61ys\x18\x01 \x01(\x05\x12\x12\n\nfrom_field\x18\x02 \x01(\t\x12K\n\x10\x64\x61ys_by_severity\x18\x03 \x03(\x0b\x32\x31.puhui.datashare.v1.Retention.DaysBySeverityEntry\x12\x13\n\x0buntil_field\x18\x04 \x01(\t\x12\x16\n\x0erepaired_field\x18\x05 \x01(\t\x1a\x35\n\x13\x44\x61ysBySeverityEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"\x1e\n\x04Text\x12\n\n\x02zh\x18\x01 \x01(\t\x12\n\n\x02\x65n\x18\x02 \x01(\t\"\\\n\x07Measure\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04unit\x18\x02 \x01(\t\x12\'\n\x05title\x18\x03 \x01(\x0b\x32\x18.puhui.datashare.v1.Text\x12\x0c\n\x04\x66old\x18\x04 \x01(\t\"B\n\x08\x43odeList\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\'\n\x05\x63odes\x18\x02 \x03(\x0b\x32\x18.puhui.datashare.v1.Code\"N\n\x04\x43ode\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\'\n\x05title\x18\x02 \x01(\x0b\x32\x18.puhui.datashare.v1.Text\x12\x0f\n\x07\x61\x64verse\x18\x03 \x01(\x08\"m\n\x07Purpose\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\'\n\x05title\x18\x02 \x01(\x0b\x32\x18.puhui.datashare.v1.Text\x12\x10\n\x08max_days\x18\x03 \x01(\x05\x12\x19\n\x11max_content_level\x18\x04 \x01(\x05\"U\n\x16ListRecordTypesRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"g\n\x17ListRecordTypesResponse\x12\x33\n\x05types\x18\x01 \x03(\x0b\x32$.puhui.datashare.v1.RecordTypePolicy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"6\n\x14GetRecordTypeRequest\x12\x1e\n\x0brecord_type\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"K\n\x15GetRecordTypeResponse\x12\x32\n\x04type\x18\x01 \x01(\x0b\x32$.puhui.datashare.v1.RecordTypePolicy\"R\n\x13ListPurposesRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"^\n\x14ListPurposesResponse\x12-\n\x08purposes\x18\x01 \x03(\x0b\x32\x1b.puhui.datashare.v1.Purpose\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*z\n\x0bSharingMode\x12\x1c\n\x18SHARING_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11SHARING_MODE_OPEN\x10\x01\x12\x19\n\x15SHARING_MODE_STANDING\x10\x02\x12\x1b\n\x17SHARING_MODE_ON_CONSENT\x10\x03\x32\xd6\x03\n\x10\x43\x61talogueService\x12\x93\x01\n\x0fListRecordTypes\x12*.puhui.datashare.v1.ListRecordTypesRequest\x1a+.puhui.datashare.v1.ListRecordTypesResponse\"\'\xca\xf3\x18\x08\n\x06\x01\x02\x03\x04\x05\x07\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/catalogue/types\x12\x9b\x01\n\rGetRecordType\x12(.puhui.datashare.v1.GetRecordTypeRequest\x1a).puhui.datashare.v1.GetRecordTypeResponse\"5\xca\xf3\x18\x08\n\x06\x01\x02\x03\x04\x05\x07\x82\xd3\xe4\x93\x02#\x12!/v1/catalogue/types/{record_type}\x12\x8d\x01\n\x0cListPurposes\x12\'.puhui.datashare.v1.ListPurposesRequest\x1a(.puhui.datashare.v1.ListPurposesResponse\"*\xca\xf3\x18\x08\n\x06\x01\x02\x03\x04\x05\x07\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/catalogue/purposesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,38 +52,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CATALOGUESERVICE'].methods_by_name['GetRecordType']._serialized_options = b'\312\363\030\010\n\006\001\002\003\004\005\007\202\323\344\223\002#\022!/v1/catalogue/types/{record_type}'
   _globals['_CATALOGUESERVICE'].methods_by_name['ListPurposes']._loaded_options = None
   _globals['_CATALOGUESERVICE'].methods_by_name['ListPurposes']._serialized_options = b'\312\363\030\010\n\006\001\002\003\004\005\007\202\323\344\223\002\030\022\026/v1/catalogue/purposes'
-  _globals['_SHARINGMODE']._serialized_start=1878
-  _globals['_SHARINGMODE']._serialized_end=2000
+  _globals['_SHARINGMODE']._serialized_start=1896
+  _globals['_SHARINGMODE']._serialized_end=2018
   _globals['_RECORDTYPEPOLICY']._serialized_start=148
   _globals['_RECORDTYPEPOLICY']._serialized_end=683
   _globals['_FIELD']._serialized_start=685
-  _globals['_FIELD']._serialized_end=761
-  _globals['_RETENTION']._serialized_start=764
-  _globals['_RETENTION']._serialized_end=986
-  _globals['_RETENTION_DAYSBYSEVERITYENTRY']._serialized_start=933
-  _globals['_RETENTION_DAYSBYSEVERITYENTRY']._serialized_end=986
-  _globals['_TEXT']._serialized_start=988
-  _globals['_TEXT']._serialized_end=1018
-  _globals['_MEASURE']._serialized_start=1020
-  _globals['_MEASURE']._serialized_end=1112
-  _globals['_CODELIST']._serialized_start=1114
-  _globals['_CODELIST']._serialized_end=1180
-  _globals['_CODE']._serialized_start=1182
-  _globals['_CODE']._serialized_end=1260
-  _globals['_PURPOSE']._serialized_start=1262
-  _globals['_PURPOSE']._serialized_end=1371
-  _globals['_LISTRECORDTYPESREQUEST']._serialized_start=1373
-  _globals['_LISTRECORDTYPESREQUEST']._serialized_end=1458
-  _globals['_LISTRECORDTYPESRESPONSE']._serialized_start=1460
-  _globals['_LISTRECORDTYPESRESPONSE']._serialized_end=1563
-  _globals['_GETRECORDTYPEREQUEST']._serialized_start=1565
-  _globals['_GETRECORDTYPEREQUEST']._serialized_end=1619
-  _globals['_GETRECORDTYPERESPONSE']._serialized_start=1621
-  _globals['_GETRECORDTYPERESPONSE']._serialized_end=1696
-  _globals['_LISTPURPOSESREQUEST']._serialized_start=1698
-  _globals['_LISTPURPOSESREQUEST']._serialized_end=1780
-  _globals['_LISTPURPOSESRESPONSE']._serialized_start=1782
-  _globals['_LISTPURPOSESRESPONSE']._serialized_end=1876
-  _globals['_CATALOGUESERVICE']._serialized_start=2003
-  _globals['_CATALOGUESERVICE']._serialized_end=2473
+  _globals['_FIELD']._serialized_end=779
+  _globals['_RETENTION']._serialized_start=782
+  _globals['_RETENTION']._serialized_end=1004
+  _globals['_RETENTION_DAYSBYSEVERITYENTRY']._serialized_start=951
+  _globals['_RETENTION_DAYSBYSEVERITYENTRY']._serialized_end=1004
+  _globals['_TEXT']._serialized_start=1006
+  _globals['_TEXT']._serialized_end=1036
+  _globals['_MEASURE']._serialized_start=1038
+  _globals['_MEASURE']._serialized_end=1130
+  _globals['_CODELIST']._serialized_start=1132
+  _globals['_CODELIST']._serialized_end=1198
+  _globals['_CODE']._serialized_start=1200
+  _globals['_CODE']._serialized_end=1278
+  _globals['_PURPOSE']._serialized_start=1280
+  _globals['_PURPOSE']._serialized_end=1389
+  _globals['_LISTRECORDTYPESREQUEST']._serialized_start=1391
+  _globals['_LISTRECORDTYPESREQUEST']._serialized_end=1476
+  _globals['_LISTRECORDTYPESRESPONSE']._serialized_start=1478
+  _globals['_LISTRECORDTYPESRESPONSE']._serialized_end=1581
+  _globals['_GETRECORDTYPEREQUEST']._serialized_start=1583
+  _globals['_GETRECORDTYPEREQUEST']._serialized_end=1637
+  _globals['_GETRECORDTYPERESPONSE']._serialized_start=1639
+  _globals['_GETRECORDTYPERESPONSE']._serialized_end=1714
+  _globals['_LISTPURPOSESREQUEST']._serialized_start=1716
+  _globals['_LISTPURPOSESREQUEST']._serialized_end=1798
+  _globals['_LISTPURPOSESRESPONSE']._serialized_start=1800
+  _globals['_LISTPURPOSESRESPONSE']._serialized_end=1894
+  _globals['_CATALOGUESERVICE']._serialized_start=2021
+  _globals['_CATALOGUESERVICE']._serialized_end=2491
 # @@protoc_insertion_point(module_scope)

@@ -137,12 +137,15 @@ class Field(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     UNIT_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
+    REQUIRED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """As in the .proto."""
     unit: _builtins.str
     """text, code, flag, date, CNY, count, days, ppm, level, list; token: made by datashare in the place
     of another party's name; metered: kWh of electricity, m3 of water and gas.
     """
+    required: _builtins.bool
+    """A record without it is rejected."""
     @_builtins.property
     def title(self) -> Global___Text: ...
     def __init__(
@@ -151,10 +154,11 @@ class Field(_message.Message):
         name: _builtins.str = ...,
         unit: _builtins.str = ...,
         title: Global___Text | None = ...,
+        required: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["title", b"title"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "title", b"title", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "required", b"required", "title", b"title", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
