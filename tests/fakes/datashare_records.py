@@ -18,8 +18,8 @@ from services.datashare.records.app import TakeIn
 from services.datashare.records.intake import Intake
 from services.datashare.records.servicer import RecordServicer
 from services.datashare.records.tokens import CounterpartyTokens
-from services.datashare.subjects.uscc import make
 from services.datashare.retention.domain import china_day
+from services.datashare.subjects.uscc import make
 from services.datashare.summaries.domain import Found, SummaryQuery
 from services.kit.clock import FixedClock
 from services.kit.db import Database, Transactions, retry_on_conflict

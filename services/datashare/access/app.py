@@ -43,6 +43,7 @@ from services.kit.clock import Clock
 from services.kit.errors import (
     AlreadyExistsError,
     DeadlineExceededError,
+    FailedPreconditionError,
     InternalError,
     NotFoundError,
     PermissionDeniedError,
@@ -141,6 +142,14 @@ class Uses(Protocol):
         ...
 
 
+class Erasures(Protocol):
+    """Subjects that were erased."""
+
+    async def erased(self, subject_ids: Iterable[str]) -> set[str]:
+        """Return those of the ids that stood for a subject that was erased."""
+        ...
+
+
 class Work(Protocol):
     """What a fetch needs in a transaction."""
 
@@ -172,6 +181,11 @@ class Work(Protocol):
     @property
     def summaries(self) -> Summaries:
         """Summaries of records."""
+        ...
+
+    @property
+    def erasures(self) -> Erasures:
+        """Subjects that were erased."""
         ...
 
     @property
@@ -351,6 +365,20 @@ class FetchSummaries:
             answers = iter(await work.summaries.read(queries) if queries else ())
             supplied = await work.summaries.supplied_types() if scopes else {}
             found = {i: [next(answers) for _ in scope.queries] for i, scope in scopes.items()}
+            # Of an erased subject nothing is there, so whoever has something needs no question.
+            bare = {
+                items[i].fetch.subject_id
+                for i, answers_of in found.items()
+                if not any(answer.series for answer in answers_of)
+            }
+            gone = await work.erasures.erased(bare | unknown) if bare or unknown else set()
+            for index in [i for i in decisions if items[i].fetch.subject_id in gone]:
+                if index in scopes or isinstance(decisions[index], NotFoundError):
+                    scopes.pop(index, None)
+                    decisions[index] = FailedPreconditionError(
+                        "SUBJECT_ERASED", "the subject was erased: there is no data about it"
+                    )
+            unknown -= gone
 
             made: dict[int, tuple[Access, Leaf]] = {}
             for index, decision in decisions.items():
@@ -400,6 +428,7 @@ class FetchSummaries:
                 as_of=decision.as_of,
                 period=decision.period,
                 series=series,
+                withheld=any(answer.withheld for answer in found[index]),
                 coverage=self._rules.coverage(
                     decision,
                     present={part.record_type for part in series},

@@ -21,6 +21,7 @@ from enum import StrEnum
 from services.datashare.catalogue.domain import Catalogue, ContentLevel, SharingMode
 from services.datashare.consent.domain import Consent, Period, Wanted, check, not_found
 from services.datashare.log.domain import Json, rfc3339
+from services.datashare.retention.domain import china_day
 from services.datashare.summaries.domain import StoredSeries, SummaryQuery
 from services.kit.errors import (
     FailedPreconditionError,
@@ -200,6 +201,7 @@ class Released:
         period: the days that were open.
         series: the summary.
         coverage: why each type is there or not, by type, ascending.
+        withheld: something known by then is hidden: repaired, expired or erased.
     """
 
     access_id: str
@@ -208,6 +210,7 @@ class Released:
     period: Period
     series: tuple[StoredSeries, ...]
     coverage: tuple[tuple[str, CoverageState], ...]
+    withheld: bool = False
 
     @property
     def simulated(self) -> bool:
@@ -263,7 +266,7 @@ class Rules:
         if consent is None:
             if fetch.consent_id:
                 return not_found()
-            return self._open_scope(fetch, as_of)
+            return self._open_scope(fetch, as_of, china_day(now))
         terms = consent.core.terms
         consented = frozenset(terms.record_types)
         wanted = Wanted(
@@ -280,7 +283,13 @@ class Rules:
         record_types = frozenset(fetch.record_types) or consented | self._open
         period = fetch.period or terms.data_period
         return self._scope(
-            fetch, record_types, consented, frozenset(terms.provider_ids), period, as_of
+            fetch,
+            record_types,
+            consented,
+            frozenset(terms.provider_ids),
+            period,
+            as_of,
+            china_day(now),
         )
 
     def coverage(
@@ -330,10 +339,10 @@ class Rules:
             )
         return None
 
-    def _open_scope(self, fetch: Fetch, as_of: datetime) -> Scope:
+    def _open_scope(self, fetch: Fetch, as_of: datetime, today: int) -> Scope:
         record_types = frozenset(fetch.record_types) or self._open
         period = fetch.period or last_months(as_of, OPEN_MONTHS)
-        return self._scope(fetch, record_types, frozenset(), frozenset(), period, as_of)
+        return self._scope(fetch, record_types, frozenset(), frozenset(), period, as_of, today)
 
     def _scope(
         self,
@@ -343,12 +352,15 @@ class Rules:
         provider_ids: frozenset[str],
         period: Period,
         as_of: datetime,
+        today: int,
     ) -> Scope:
         first, last = whole_months(period)
         # Only what needs the consent is bound to its providers.
         parts = ((record_types - self._open, provider_ids), (record_types & self._open, None))
         queries = tuple(
-            SummaryQuery(fetch.subject_id, tuple(sorted(names)), providers, first, last, as_of)
+            SummaryQuery(
+                fetch.subject_id, tuple(sorted(names)), providers, first, last, as_of, today
+            )
             for names, providers in parts
             if names
         )

@@ -182,6 +182,7 @@ def _fill(message: pb.FetchSummaryResponse, released: Released) -> None:
     summary.as_of.FromDatetime(released.as_of)
     summary.period.CopyFrom(period_message(released.period))
     summary.simulated = released.simulated
+    summary.withheld = released.withheld
     for series in released.series:
         summary.series.add().MergeFromString(series.content)
     for record_type, state in released.coverage:

@@ -1,6 +1,7 @@
 """Keeping summaries up to date, in the transaction in which records arrive."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Protocol
 
 from services.datashare.summaries.domain import (
@@ -11,6 +12,7 @@ from services.datashare.summaries.domain import (
     SeriesKey,
     SeriesState,
     TradeTotals,
+    earliest,
     fold,
     merge,
     months_to_refold,
@@ -37,6 +39,10 @@ class Series(Protocol):
         """Add to the dealings with counterparties."""
         ...
 
+    async def drop_trades(self, keys: Collection[SeriesKey]) -> None:
+        """Forget the dealings with counterparties."""
+        ...
+
     async def note_supply(self, since: Mapping[tuple[str, str], int]) -> None:
         """Remember since when providers supply record types.
 
@@ -50,8 +56,19 @@ class Series(Protocol):
 class Facts(Protocol):
     """Raw records, as the facts that they are to a summary."""
 
-    async def facts(self, wanted: FactWanted) -> Mapping[SeriesKey, Sequence[Fact]]:
-        """Return the facts of the records that count now; a series without any may be absent."""
+    async def facts(self, wanted: FactWanted, today: int) -> Mapping[SeriesKey, Sequence[Fact]]:
+        """Return the facts of the records that count now; a series without any may be absent.
+
+        Args:
+            wanted: series, and the months of each.
+            today: those that are hidden on this day are left out.
+        """
+        ...
+
+    async def next_hidden_on(
+        self, keys: Collection[SeriesKey], today: int
+    ) -> Mapping[SeriesKey, int]:
+        """Return the first day after today on which a record of each series is hidden, if any."""
         ...
 
 
@@ -61,10 +78,13 @@ async def update_summaries(
     layouts: Mapping[str, Layout],
     states: Mapping[SeriesKey, SeriesState],
     changes: Mapping[SeriesKey, SeriesChange],
+    today: int,
     *,
     simulated: bool,
 ) -> None:
     """Bring summaries up to date with records that are stored already.
+
+    A series that holds what is hidden today, or that was laid out otherwise, is folded anew.
 
     Args:
         series: stored summaries.
@@ -72,21 +92,39 @@ async def update_summaries(
         layouts: by record type.
         states: the locked series; those named in `changes` are changed.
         changes: what the batch does to each series.
+        today: days since 1970-01-01 in China.
         simulated: whether the batch comes from a simulated source.
     """
-    refold = {}
+    refold: dict[SeriesKey, AbstractSet[int] | None] = {}
+    stale = []
     for key, change in changes.items():
         layout = layouts[key.record_type]
+        state = states[key]
+        if state.is_stale(today):
+            refold[key] = None
+            stale.append(key)
+            continue
         months = months_to_refold(layout, change.added, change.removed)
         if months is None or months:
             refold[key] = months
         else:
-            merge(states[key].table, layout, change.added, change.removed)
+            merge(state.table, layout, change.added, change.removed)
+        if change.hidden_on:
+            later = [day for day in change.hidden_on if day > today]
+            state.next_hidden_on = earliest(state.next_hidden_on, *later)
+    trades: dict[SeriesKey, TradeTotals] = {}
     if refold:
-        found = await facts.facts(refold)
+        found = await facts.facts(refold, today)
         for key, months in refold.items():
             again = fold(layouts[key.record_type], found.get(key, ()))
             replace_months(states[key].table, months, again)
+        trades = {key: trades_of(found.get(key, ())) for key in stale}
+    if stale:
+        days = await facts.next_hidden_on(stale, today)
+        for key in stale:
+            states[key].next_hidden_on = days.get(key)
+            states[key].laid_out = True
+        await series.drop_trades([key for key in stale if layouts[key.record_type].derived])
     since: dict[tuple[str, str], int] = {}
     for key, change in changes.items():
         state = states[key]
@@ -95,13 +133,13 @@ async def update_summaries(
             pair = key.record_type, key.provider_id
             since[pair] = min(since.get(pair, change.first_known_at), change.first_known_at)
         state.known_at = max(state.known_at, change.known_at)
+        if change.hidden_on:
+            state.due_on = earliest(state.due_on, *change.hidden_on)
         state.revision += 1
     await series.save({key: states[key] for key in changes}, simulated=simulated)
-    trades = {
-        key: trades_of(change.added, change.removed)
-        for key, change in changes.items()
-        if layouts[key.record_type].derived
-    }
+    for key, change in changes.items():
+        if layouts[key.record_type].derived and key not in trades:
+            trades[key] = trades_of(change.added, change.removed)
     await series.add_trades(trades)
     if since:
         await series.note_supply(since)

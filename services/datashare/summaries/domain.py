@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import sha256
 from typing import NamedTuple
 
 from services.datashare.catalogue.domain import Catalogue, Fold, RecordType, SharingMode
@@ -65,6 +66,7 @@ class Layout:
         attributes: code-like fields whose latest value is kept.
         bounded: a period of months limits reads at both ends; what is open by law describes a state
             that lasts (a registration, a patent), so only the end limits it.
+        mark: stands for what a stored series holds; another one has to be folded anew.
     """
 
     record_type: str
@@ -73,6 +75,11 @@ class Layout:
     derived: tuple[str, ...]
     attributes: tuple[str, ...]
     bounded: bool
+    mark: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        content = (self.names, [rule.value for rule in self.folds], self.derived, self.attributes)
+        object.__setattr__(self, "mark", sha256(repr(content).encode()).hexdigest()[:16])
 
     @property
     def sums_only(self) -> bool:
@@ -101,6 +108,16 @@ def layout_of(policy: RecordType) -> Layout:
 def layouts_of(catalogue: Catalogue) -> dict[str, Layout]:
     """Return the layout of every record type."""
     return {name: layout_of(policy) for name, policy in catalogue.types.items()}
+
+
+def is_due(day: int | None, today: int) -> bool:
+    """Tell whether a day from which on something is hidden has come; None never comes."""
+    return day is not None and day <= today
+
+
+def earliest(*days: int | None) -> int | None:
+    """Return the first of days that may never come."""
+    return min((day for day in days if day is not None), default=None)
 
 
 class SeriesKey(NamedTuple):
@@ -228,6 +245,18 @@ def trades_of(added: Iterable[Fact], removed: Iterable[Fact] = ()) -> TradeTotal
     return totals
 
 
+class Gap(NamedTuple):
+    """A month of which something is hidden.
+
+    Args:
+        month: yyyymm.
+        known_at: since when it was known.
+    """
+
+    month: int
+    known_at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class SummaryQuery:
     """What a fetch may read of one subject.
@@ -239,6 +268,7 @@ class SummaryQuery:
         first_month: yyyymm; does not limit types that are open by law.
         last_month: yyyymm, included.
         as_of: records known by then.
+        today: what is hidden on this day is left out; days since 1970-01-01 in China.
     """
 
     subject_id: str
@@ -247,6 +277,7 @@ class SummaryQuery:
     first_month: int
     last_month: int
     as_of: datetime
+    today: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,10 +306,12 @@ class Found:
     Args:
         series: of the query's providers, in the order of type and provider.
         left_out: the types of which other providers have records in the query's months.
+        withheld: whether something known by then in its months is hidden today.
     """
 
     series: tuple[StoredSeries, ...]
     left_out: frozenset[str]
+    withheld: bool = False
 
 
 @dataclass
@@ -291,12 +324,25 @@ class SeriesState:
             1970-01-01 UTC.
         known_at: latest such time.
         table: what it says.
+        laid_out: whether the table has today's measures.
+        next_hidden_on: before this day nothing that the table says is hidden, and what is not in it
+            is: days since 1970-01-01 in China; None is never.
+        due_on: before this day nothing of the stored records is hidden.
+        withheld: whether something of it was deleted because it was hidden.
     """
 
     revision: int
     first_known_at: int
     known_at: int
     table: Table
+    laid_out: bool = True
+    next_hidden_on: int | None = None
+    due_on: int | None = None
+    withheld: bool = False
+
+    def is_stale(self, today: int) -> bool:
+        """Tell whether the table is not what may be read on a day, and has to be folded anew."""
+        return not self.laid_out or is_due(self.next_hidden_on, today)
 
 
 @dataclass
@@ -308,12 +354,14 @@ class SeriesChange:
         known_at: latest known time among them.
         added: facts that begin to count.
         removed: facts that no longer count.
+        hidden_on: the days from which on its records are hidden.
     """
 
     first_known_at: int
     known_at: int
     added: list[Fact] = field(default_factory=list)
     removed: list[Fact] = field(default_factory=list)
+    hidden_on: set[int] = field(default_factory=set)
 
 
 FactWanted = Mapping[SeriesKey, AbstractSet[int] | None]

@@ -9,8 +9,8 @@ Invariants:
   have, attributes are folded anew from the raw records within it.
 - Of a past that the stored series no longer tells, the series is folded from the raw records known
   then.
-- What is hidden today is in nothing that is handed over: a series that still holds it is folded from
-  the raw records that are not, until the next batch or the job folds it anew.
+- What is hidden today is in nothing that is handed over: a series that still holds it is folded
+  from the raw records that are not, until the next batch or the job folds it anew.
 - Derived measures of the whole series are computed by the first reader after a change, and kept.
 - Folding and deriving happen in a thread: the calls of others go on.
 """

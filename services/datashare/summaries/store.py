@@ -3,8 +3,8 @@
 Invariants: a series' row is the lock of its records: whoever adds records of that subject, type and
 provider holds it, taken in sorted order. `content` has the derived measures if and only if
 `derived_revision` equals `revision`, and today's measures if and only if `layout` is that of the
-type and `layout_revision` equals `revision`: a program of another version writes neither. The content of a `sealed` row opens with its subject's data
-key alone.
+type and `layout_revision` equals `revision`: a program of another version writes neither. The
+content of a `sealed` row opens with its subject's data key alone.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -242,7 +242,7 @@ class SeriesStore:
 
 def is_laid_out(layout: Layout, row: Any) -> bool:
     """Tell whether a row's content has today's measures."""
-    return row.layout == layout.mark and row.layout_revision == row.revision
+    return bool(row.layout == layout.mark and row.layout_revision == row.revision)
 
 
 def opened(key: SeriesKey, content: bytes, keys: Mapping[str, DataKey]) -> bytes | None:

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from puhui.datashare.v1 import payloads_pb2, summaries_pb2
+from services.datashare.retention.domain import china_day
 from services.datashare.summaries.domain import SummaryQuery
 from services.datashare.summaries.store import series as series_table
 from services.kit.db import Database
@@ -29,6 +30,7 @@ from tests.fakes.datashare_records import (
 TAX = "par_tax"
 INPUT = payloads_pb2.INVOICE_SIDE_INPUT
 EVER = datetime(2100, 1, 1, tzinfo=UTC)
+TODAY = china_day(NOW)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -177,7 +179,7 @@ async def test_attributes_are_the_latest(datashare: Datashare) -> None:
         ("status", "active"),
     ]
     query = SummaryQuery(
-        await datashare.subject_id(), ("registration",), None, 201801, 202412, EVER
+        await datashare.subject_id(), ("registration",), None, 201801, 202412, EVER, TODAY
     )
     assert [one.first_month for one in (await datashare.find(query)).series] == [201503]
 
@@ -270,7 +272,9 @@ async def test_derived_measures_are_kept_until_the_next_change(
 
     await datashare.submit(TAX, invoice("a"))
     assert (await stored())[:2] == (1, 0)
-    query = SummaryQuery(await datashare.subject_id(), ("vat_invoice",), None, 202401, 202401, EVER)
+    query = SummaryQuery(
+        await datashare.subject_id(), ("vat_invoice",), None, 202401, 202401, EVER, TODAY
+    )
     (first,) = (await datashare.find(query)).series
     assert await stored() == (1, 1, first.content)
     (again,) = (await datashare.find(query)).series
@@ -332,13 +336,13 @@ async def test_the_past_equals_what_was_then_the_present(datashare: Datashare) -
     rows = [
         invoice(f"i{n}", n, on=f"2023-{n:02}-03", counterparty=str(n % 3)) for n in range(1, 13)
     ]
-    query = SummaryQuery("", ("vat_invoice",), None, 202301, 202312, NOW)
+    query = SummaryQuery("", ("vat_invoice",), None, 202301, 202312, NOW, TODAY)
     presents = []
     for row in rows:
         await datashare.submit(TAX, row)
         now = datashare.clock.now()
         asked = SummaryQuery(
-            await datashare.subject_id(), query.record_types, None, 202301, 202312, now
+            await datashare.subject_id(), query.record_types, None, 202301, 202312, now, TODAY
         )
         presents.append((asked, await datashare.find(asked)))
         datashare.clock.advance(timedelta(hours=1))
@@ -394,6 +398,7 @@ async def test_types_of_which_other_providers_have_records(datashare: Datashare)
         202301,
         202412,
         NOW,
+        TODAY,
     )
 
     async def left_out(**changes: Any) -> frozenset[str]:
@@ -423,7 +428,9 @@ async def test_what_comes_from_a_simulated_source_says_so(datashare: Datashare) 
     await datashare.submit(TAX, invoice("a"))
     await datashare.submit("par_tax3", invoice("a"))
     await datashare.submit("par_tax3", invoice("b", on="2024-02-01"))
-    query = SummaryQuery(await datashare.subject_id(), ("vat_invoice",), None, 202401, 202412, NOW)
+    query = SummaryQuery(
+        await datashare.subject_id(), ("vat_invoice",), None, 202401, 202412, NOW, TODAY
+    )
     for as_of in (NOW, EVER):
         found = await datashare.find(replace(query, as_of=as_of))
         assert {series.provider_id: series.simulated for series in found.series} == {

@@ -1,14 +1,105 @@
-"""Hide what is due."""
+"""Hide what is due.
+
+What was stored before has no day yet on which it is hidden: `python -m services datashare rebuild`
+gives it one, by the policies of the version that runs.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+from services.kit.db import UtcTime
 
 revision = "8e220124401d"
 down_revision = "acef2c15bcd3"
 branch_labels = None
 depends_on = None
 
+# `Layout.mark` of the types that the version before had.
+MARKS = {
+    "court_case": "8a119823858f1fa8",
+    "credit_facility": "20d7fb598b44ccc5",
+    "grant": "5c3d0febf535890a",
+    "ip_right": "45469570e5ed8c72",
+    "registration": "1fbcf29ba127edc6",
+    "social_insurance": "d6817a323cac6393",
+    "tax_filing": "916ea7396fefbcac",
+    "tech_status": "aae95aabedf2722f",
+    "vat_invoice": "173e6750506e45a1",
+}
+SERIES_COLUMNS = ("layout", "layout_revision", "next_hidden_on", "due_on", "withheld")
+
 
 def upgrade() -> None:
-    """Add it."""
+    """Add days, marks, and the tables of runs and of what was withheld."""
+    # Not in a batch: SQLite would write the whole table anew.
+    op.add_column("record", sa.Column("hidden_on", sa.Integer()))
+    for column in (
+        sa.Column("layout", sa.String(16)),
+        sa.Column("layout_revision", sa.BigInteger(), nullable=False, server_default="0"),
+        sa.Column("next_hidden_on", sa.Integer()),
+        sa.Column("due_on", sa.Integer()),
+        sa.Column("withheld", sa.Boolean(), nullable=False, server_default=sa.false()),
+    ):
+        op.add_column("summary_series", column)
+    for record_type, mark in MARKS.items():
+        op.execute(
+            sa.text(
+                "UPDATE summary_series SET layout = :mark, layout_revision = revision "
+                "WHERE record_type = :record_type"
+            ).bindparams(mark=mark, record_type=record_type)
+        )
+    op.create_table(
+        "withheld",
+        sa.Column("subject_id", sa.String(64), nullable=False),
+        sa.Column("record_type", sa.String(64), nullable=False),
+        sa.Column("provider_id", sa.String(64), nullable=False),
+        sa.Column("month", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("reason", sa.String(16), nullable=False),
+        sa.Column("known_at", UtcTime(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "subject_id", "record_type", "provider_id", "month", "reason", name=op.f("pk_withheld")
+        ),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "retention_run",
+        sa.Column("run_id", sa.String(64), nullable=False),
+        sa.Column("plan_id", sa.String(64), nullable=False),
+        sa.Column("operator_id", sa.String(64), nullable=False),
+        sa.Column("request_id", sa.String(64), nullable=False),
+        sa.Column("fingerprint", sa.LargeBinary(32), nullable=False),
+        sa.Column("ran_at", UtcTime(), nullable=False),
+        sa.Column("day", sa.Integer(), nullable=False),
+        sa.Column("subject_id", sa.String(64), nullable=False),
+        sa.Column("note", sa.String(200), nullable=False),
+        sa.Column("deleted", sa.LargeBinary(), nullable=False),
+        sa.Column("finished_at", UtcTime()),
+        sa.Column("leaf_hash", sa.LargeBinary(32)),
+        sa.PrimaryKeyConstraint("run_id", name=op.f("pk_retention_run")),
+        sa.UniqueConstraint(
+            "operator_id", "request_id", name=op.f("uq_retention_run_operator_id_request_id")
+        ),
+    )
+    op.create_index(op.f("ix_retention_run_subject_id"), "retention_run", ["subject_id"])
 
 
 def downgrade() -> None:
-    """Take it away."""
+    """Take them away; what was hidden and not yet deleted would be seen again."""
+    connection = op.get_bind()
+    today = (
+        "CAST((julianday('now', '+8 hours') - julianday('1970-01-01')) AS INTEGER)"
+        if connection.dialect.name == "sqlite"
+        else "(timezone('Asia/Shanghai', now())::date - date '1970-01-01')"
+    )
+    hidden = f"SELECT 1 FROM record WHERE hidden_on <= {today} LIMIT 1"  # noqa: S608 - nothing from outside
+    if connection.scalar(sa.text(hidden)) is not None:
+        raise RuntimeError(
+            "the version before would show what is hidden: run `puhui retention plan` and "
+            "`puhui retention run`, then go back"
+        )
+    op.drop_index(op.f("ix_retention_run_subject_id"), "retention_run")
+    op.drop_table("retention_run")
+    op.drop_table("withheld")
+    for column in SERIES_COLUMNS:
+        op.drop_column("summary_series", column)
+    op.drop_column("record", "hidden_on")
