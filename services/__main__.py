@@ -1,7 +1,8 @@
 """Runs services: `python -m services {datashare,scoring,gateway,all}`.
 
 A service reads its configuration from `PUHUI_<SERVICE>_*` and the TOML file of `--config`. It exits
-with 0 after SIGTERM or SIGINT, with 2 when its configuration is wrong.
+with 0 after SIGTERM or SIGINT, with 2 when its configuration is wrong. A command that was stopped
+half-way, as the database or a key could not be had, exits with 1; the next run goes on.
 """
 
 import argparse
@@ -16,13 +17,14 @@ import uvloop
 
 from services.kit.clock import SystemClock
 from services.kit.config import ConfigError, check_sections, describe, load
+from services.kit.errors import UnavailableError
 from services.kit.ids import RandomIds
 from services.kit.service import run_until_signal
 from services.kit.telemetry import configure_logs
 
 SERVICES = ("datashare", "scoring", "gateway")
 ACTIONS = {
-    "datashare": ("serve", "migrate", "config"),
+    "datashare": ("serve", "migrate", "config", "seal", "unseal", "rotate-keys", "shred"),
     "scoring": ("serve", "migrate", "config"),
     "gateway": ("serve", "config"),
     "all": ("serve",),
@@ -39,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.action not in ACTIONS[arguments.service]:
         parser.error(f"{arguments.service} has no {arguments.action}: name another service")
+    if arguments.apply and arguments.action in ("serve", "migrate", "config"):
+        parser.error(f"{arguments.action} takes no --apply: it always does what it says")
     configure_logs(arguments.log_level)
     try:
         if arguments.config is not None:
@@ -52,6 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"configuration: {error}", file=sys.stderr)  # noqa: T201 - no log yet
         return 2
+    except UnavailableError as error:
+        print(f"stopped half-way: {error}", file=sys.stderr)  # noqa: T201 - as above
+        return 1
     return 0
 
 
@@ -62,9 +69,14 @@ def _parser() -> argparse.ArgumentParser:
         "action",
         nargs="?",
         default="serve",
-        choices=["serve", "migrate", "config"],
-        help="serve (the default), migrate the database and exit, or list the configuration",
+        choices=sorted({action for actions in ACTIONS.values() for action in actions}),
+        metavar="ACTION",
+        help="serve (the default), migrate the database and exit, or config, which lists the "
+        "configuration. Of datashare also, each only told without --apply: seal what an existing "
+        "database holds in plain text, unseal it for the version before, rotate-keys (wrap data "
+        "keys by the current key-encryption key), shred (take what was deleted out of the files)",
     )
+    parser.add_argument("--apply", action="store_true", help="do what would only be told")
     parser.add_argument("--config", type=Path, help="TOML file with a table per service")
     parser.add_argument(
         "--data-dir", type=Path, default=Path(".puhui"), help="of `all`: databases, keys, models"
@@ -89,12 +101,19 @@ def _run_one(arguments: argparse.Namespace) -> None:
         module.migrate(config)
         return
     clock = SystemClock()
+    if arguments.action != "serve":
+        uvloop.run(module.maintain(config, arguments.action, clock, _tell, apply=arguments.apply))
+        return
     given = (clock,) if name == "gateway" else (clock, RandomIds(clock))
 
     async def serve() -> None:
         await run_until_signal([module.build(config, *given)], lambda: None)
 
     uvloop.run(serve())
+
+
+def _tell(line: str) -> None:
+    print(line)  # noqa: T201 - the answer
 
 
 if __name__ == "__main__":

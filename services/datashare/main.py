@@ -1,9 +1,11 @@
 """Datashare's wiring: the only place where its parts meet."""
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from puhui.datashare.v1 import (
@@ -52,8 +54,16 @@ from services.datashare.records.store import RecordStore
 from services.datashare.records.tokens import CounterpartyTokens
 from services.datashare.retention.store import RunStore, WithheldStore
 from services.datashare.sealing.app import Vault
-from services.datashare.sealing.domain import SEALED_FROM, SubjectTokens
+from services.datashare.sealing.commands import Bar, Commands
+from services.datashare.sealing.domain import (
+    SEALED_FROM,
+    MissingKekError,
+    SealBrokenError,
+    SubjectTokens,
+)
 from services.datashare.sealing.keyring import FileKeyRing, read_key
+from services.datashare.sealing.maintenance import Maintenance, WrongTokenKeyError
+from services.datashare.sealing.shred import shred
 from services.datashare.sealing.store import Seals
 from services.datashare.subjects.app import ResolveSubject
 from services.datashare.subjects.servicer import SubjectServicer
@@ -68,6 +78,7 @@ from services.kit import migrations
 from services.kit.clock import Clock
 from services.kit.config import ConfigError
 from services.kit.db import Database, Transactions, check_settings, retry_on_conflict
+from services.kit.errors import UnavailableError
 from services.kit.health import HealthConfig, HealthServer
 from services.kit.identity import DATASHARE, GATEWAY, SCORING, IdentityVerifier, read_public_key
 from services.kit.ids import Ids
@@ -279,6 +290,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     return Service(
         server,
         HealthServer(config.health, telemetry.render_metrics),
+        prepare=[lambda: _prepare(config, database, stores.vault)],
         close=[database.close, telemetry.close],
     )
 
@@ -298,6 +310,76 @@ def vault(config: DatashareConfig, catalogue: Catalogue, clock: Clock) -> Vault:
         clock,
         secrets.token_bytes,
     )
+
+
+async def maintain(
+    config: DatashareConfig, action: str, clock: Clock, tell: Callable[[str], None], *, apply: bool
+) -> None:
+    """Do an operator's work on the keys and what they seal.
+
+    Args:
+        config: the service's.
+        action: one of `MAINTENANCE`.
+        clock: the time.
+        tell: takes lines of text.
+        apply: do it; else only say what would be done.
+
+    Raises:
+        ConfigError: a key file cannot be used.
+        UnavailableError: a key or the database cannot be had now; the next run goes on.
+        SealBrokenError: something was altered, or is sealed under another key.
+    """
+    database = Database.open(config.database_url, pool_size=2)
+    bar = Bar(tell)
+    try:
+        work = Maintenance(database, vault(config, load(), clock), bar)
+        if action != "shred":
+            await _check_keys(work)
+        commands = Commands(work, config.database_url, tell, bar.end)
+        await MAINTENANCE[action](commands, apply=apply)
+    finally:
+        await database.close()
+
+
+MAINTENANCE = {
+    "seal": Commands.seal,
+    "unseal": Commands.unseal,
+    "rotate-keys": Commands.rotate_keys,
+    "shred": Commands.shred,
+}
+
+
+async def _prepare(config: DatashareConfig, database: Database, data_keys: Vault) -> None:
+    """Try the keys; seal what an embedded database holds from before, as nobody else writes it.
+
+    Raises:
+        ConfigError: the keys are not those of this database.
+    """
+    bar = Bar(structlog.get_logger().info)
+    work = Maintenance(database, data_keys, bar)
+    try:
+        await _check_keys(work)
+        if database.dialect == "sqlite" and await work.plain():
+            await work.seal()
+            bar.end()
+            await shred(config.database_url)
+    except UnavailableError as error:
+        # As every call will say while it lasts; a key that is missing is told as ConfigError.
+        structlog.get_logger().warning("the keys could not be tried", problem=error.message)
+
+
+async def _check_keys(work: Maintenance) -> None:
+    try:
+        await work.check()
+    except MissingKekError as error:
+        problem = f'it has no key "{error.kek_id}", which wraps data keys here: put it back'
+        raise ConfigError([f"datashare.kek_file: {problem}"]) from None
+    except SealBrokenError as error:
+        problem = f"a key in it is not the one that had this id when data was sealed ({error})"
+        raise ConfigError([f"datashare.kek_file: {problem}"]) from None
+    except WrongTokenKeyError:
+        problem = "it is not the key by which the subjects of this database are found"
+        raise ConfigError([f"datashare.subject_token_key: {problem}"]) from None
 
 
 def migrate(config: DatashareConfig) -> None:

@@ -318,7 +318,7 @@ class Maintenance:
                 await conn.execute(
                     sa.update(series).where(mine).values(content=content, sealed=sealing)
                 )
-            return len(found) + (row.sealed != sealing)
+            return len(found) + int(row.sealed != sealing)
 
 
 async def _change_records(
@@ -326,24 +326,15 @@ async def _change_records(
 ) -> None:
     names = [column.name for column in record.primary_key.columns]
     for row in rows:
-        named = [getattr(row, name) for name in names]
+        which = [record.c[name] == getattr(row, name) for name in names]
         if sealing:
-            place = record_place(
-                row.subject_id,
-                row.record_type,
-                row.provider_id,
-                row.provider_record_id,
-                row.version,
-            )
+            place = record_place(*(getattr(row, name) for name in names))
             payload, digest = key.seal(place, row.payload), key.blind(row.content_hash)
         else:
-            payload = opened(row, {row.subject_id: key})
-            digest = content_hash(row.retracted, row.occurred_from, row.occurred_to, payload or b"")
-        await conn.execute(
-            sa.update(record)
-            .where(*(record.c[name] == value for name, value in zip(names, named, strict=True)))
-            .values(payload=payload, content_hash=digest, sealed=sealing)
-        )
+            payload = opened(row, {row.subject_id: key}) or b""
+            digest = content_hash(row.retracted, row.occurred_from, row.occurred_to, payload)
+        values = {"payload": payload, "content_hash": digest, "sealed": sealing}
+        await conn.execute(sa.update(record).where(*which).values(values))
 
 
 async def _count(conn: AsyncConnection, table: sa.Table, *which: sa.ColumnElement[bool]) -> int:

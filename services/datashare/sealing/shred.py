@@ -5,7 +5,7 @@ tables that held registration numbers and data keys, and empties SQLite's write-
 cannot reach it names: PostgreSQL's write-ahead log, its archive, replicas and backups.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from services.kit.db import async_url, postgresql_engine, sqlite_engine
 
@@ -39,7 +39,7 @@ async def shred(url: str) -> list[str]:
     try:
         async with engine.connect() as conn:
             # Neither may run in a transaction.
-            driver = (await conn.get_raw_connection()).driver_connection
+            driver: Any = (await conn.get_raw_connection()).driver_connection
             for statement in statements:
                 await driver.execute(statement)
     except Exception as error:
