@@ -33,8 +33,9 @@ class ProviderMethods(Methods):
         patience: float = 60.0,
         keep_rejections: int = 10_000,
         on_ack: Callable[[BatchAck], None] | None = None,
-        totals: bool | PushClose = False,
+        totals: bool | Totals | PushClose = False,
         signer: Signer | None = None,
+        acked_through: int | None = None,
     ) -> PushReport:
         """Push any number of records over one stream, and go on after a dropped connection.
 
@@ -53,10 +54,13 @@ class ProviderMethods(Methods):
             keep_rejections: rejections to keep in the report; all are counted.
             on_ack: told of every batch, in order, with all its rejections.
             totals: close the delivery with control totals: True counts all the rows
-                that are given, or those that were counted before. `PushReport.reconciliation` says
-                whether the platform counted the same.
+                that are given, by the catalogue; `Totals` does by other rules; `PushClose` was
+                counted before. `PushReport.reconciliation` says whether the platform counted the
+                same.
             signer: signs every batch, e.g. `puhui_client.signing.SigningKey.read(path)`; has to
                 where the platform knows a signing key of this provider.
+            acked_through: of a delivery that an earlier process began, the last batch that was told
+                to its `on_ack`: what became of later ones is asked again. None does not ask.
 
         Returns:
             What became of the rows.
@@ -77,6 +81,7 @@ class ProviderMethods(Methods):
             on_ack=on_ack,
             signer=signer,
             totals=Totals(await self.control_fields()) if totals is True else totals or None,
+            acked_through=acked_through,
         )
         return await delivery.run(rows)
 

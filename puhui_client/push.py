@@ -190,6 +190,8 @@ class Delivery:
         signer: signs every batch.
         totals: counts what is sent, to close the delivery with; or the close itself, where who made
             the batches counted them; None leaves the delivery open.
+        acked_through: the last batch whose ack an earlier process has; what became of later ones
+            that the platform has is asked again. None does not ask.
     """
 
     def __init__(
@@ -207,6 +209,7 @@ class Delivery:
         on_ack: Callable[[BatchAck], None] | None,
         signer: Signer | None = None,
         totals: Totals | PushClose | None = None,
+        acked_through: int | None = None,
     ) -> None:
         if not 1 <= batch_size <= MAX_BATCH:
             raise ValueError(f"batch_size must be from 1 to {MAX_BATCH}")
@@ -223,6 +226,7 @@ class Delivery:
         self._on_ack = on_ack
         self._signer = signer
         self._totals = totals
+        self._acked_through = acked_through
         self._closing = False
         self._report = PushReport(delivery_id)
         self._pending: deque[_Pending] = deque()
@@ -313,6 +317,10 @@ class Delivery:
                     await self._close(stream, watch)
                     return
                 self._pending.append(following)
+                if following.sequence <= ready.last_sequence:
+                    await self._settle(ready)
+                    room.release()
+                    continue
                 self._expect(watch)
                 await stream.write(self._request(following))
         except UnavailableError:
@@ -360,6 +368,8 @@ class Delivery:
             self._numbered = pending.sequence
             if pending.sequence > ready.last_sequence:
                 return pending
+            if self._acked_through is not None and pending.sequence > self._acked_through:
+                return pending  # durable, but what became of its rows is not known here
             self._check_same(pending, ready)
             self._report.skipped += len(pending.batch.records)
         if self._numbered < ready.last_sequence:

@@ -81,6 +81,7 @@ class Records:
     requests: dict[str, list[records_pb2.PushBatch]] = field(default_factory=dict)
     loses_rows: int = 0
     drop_closes: int = 0
+    refused_submits: int = 0
     jws: list[str] = field(default_factory=list)
     # How many times a stream that resumes is told a position one batch too early.
     stale: int = 0
@@ -241,6 +242,9 @@ class _Handler(grpc.GenericRpcHandler):
         async def unary(request: Any, context: Any) -> Any:
             platform.calls.append(Call(path, request, metadata))
             if path == SUBMIT:
+                if platform.records.refused_submits:
+                    platform.records.refused_submits -= 1
+                    await _abort(context, UNAVAILABLE)
                 return await platform.submit(request)
             answer = platform.next_answer(path, request)
             if isinstance(answer, status_pb2.Status):

@@ -332,3 +332,32 @@ async def test_totals_count_every_row_once_whatever_was_sent_before(
         30,
         300,
     )
+
+
+@pytest.mark.parametrize(("known", "skipped", "asked"), [(None, 50, 0), (5, 50, 0), (2, 20, 2)])
+async def test_what_a_process_that_died_was_not_told_is_asked_again(
+    client: Client, platform: FakePlatform, known: int | None, skipped: int, asked: int
+) -> None:
+    pushed = [row(n, -1 if n in {5, 25, 45} else 1) for n in range(60)]
+    await client.push(pushed[:50], delivery_id="d", batch_size=10)
+    acks: list[BatchAck] = []
+    before = len(platform.records.jws)
+    report = await client.push(
+        pushed, delivery_id="d", batch_size=10, acked_through=known, on_ack=acks.append
+    )
+    assert (report.skipped, report.skipped + report.sent) == (skipped, 60)
+    told = [rejection.row for ack in acks for rejection in ack.rejections]
+    assert told == ([25, 45] if known == 2 else [])
+    # The last batch's ack came with PushReady; the two before it were asked for.
+    assert len(platform.records.jws) - before == asked + 1
+
+
+async def test_a_drop_while_it_is_asked_again_loses_nothing(
+    client: Client, platform: FakePlatform
+) -> None:
+    await client.push(rows(50), delivery_id="d", batch_size=10)
+    platform.records.refused_submits = 6  # more than a call is repeated
+    report = await client.push(rows(70), delivery_id="d", batch_size=10, acked_through=0)
+    assert report.reconnects >= 1
+    assert (report.skipped, report.sent) == (0, 70)
+    assert len(platform.records.stored) == 70
