@@ -1,6 +1,6 @@
 """Records to push, and a datashare to push them to, for tests of records and summaries."""
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -25,7 +25,7 @@ from services.kit.clock import FixedClock
 from services.kit.db import Database, Transactions, retry_on_conflict
 from services.kit.identity import Caller, set_caller
 from services.kit.ids import RandomIds
-from tests.fakes.sealing import vault
+from tests.fakes.sealing import FakeKms, vault
 
 NOW = datetime(2024, 6, 15, 4, 0, tzinfo=UTC)
 USCC = make("91", "110108", "MA01ABCD")
@@ -135,17 +135,22 @@ class Datashare:
     Args:
         database: where it keeps everything.
         work: makes the stores of a transaction; the real ones by default.
+        kms: wraps data keys; all of the same name have the same keys.
+        sealed: record types that are sealed; those of the catalogue by default.
     """
 
     def __init__(
-        self, database: Database, work: Callable[[AsyncConnection], Work] | None = None
+        self,
+        database: Database,
+        work: Callable[[AsyncConnection], Work] | None = None,
+        kms: FakeKms | None = None,
+        sealed: frozenset[str] | None = None,
     ) -> None:
         self.clock = FixedClock(NOW)
         self.database = database
         self.catalogue = load()
-        self.stores = Stores(
-            self.catalogue, RandomIds(self.clock), vault(self.catalogue, self.clock)
-        )
+        self.vault = vault(self.catalogue, self.clock, kms, sealed)
+        self.stores = Stores(self.catalogue, RandomIds(self.clock), self.vault)
         self.transactions: Transactions[Work] = Transactions(database, work or self.stores)
         take_in = TakeIn(self.transactions, retry_on_conflict, self.stores.layouts, self.clock)
         self.intake = Intake(self.catalogue, CounterpartyTokens(b"counterparty-key"))
@@ -161,11 +166,11 @@ class Datashare:
                 await work.participants.add(participant)
 
     async def submit(
-        self, by: str, *records: records_pb2.Record, historical: bool = False
+        self, by: str, *records: records_pb2.Record, historical: bool = False, jws: str = ""
     ) -> records_pb2.PushAck:
         """Submit one batch."""
         set_caller(Caller(by, "PROVIDER"))
-        request = records_pb2.SubmitRecordsRequest(records=records, historical=historical)
+        request = records_pb2.SubmitRecordsRequest(records=records, historical=historical, jws=jws)
         return (await self.servicer.SubmitRecords(request, None)).ack  # type: ignore[arg-type]  # the servicer does not use the context
 
     async def push(
@@ -228,11 +233,29 @@ def header(delivery_id: str, *, historical: bool = False) -> records_pb2.PushRec
     )
 
 
-def batch(sequence: int, *records: records_pb2.Record) -> records_pb2.PushRecordsRequest:
+def batch(
+    sequence: int, *records: records_pb2.Record, jws: str = ""
+) -> records_pb2.PushRecordsRequest:
     """Return a batch."""
     return records_pb2.PushRecordsRequest(
-        batch=records_pb2.PushBatch(sequence=sequence, records=records)
+        batch=records_pb2.PushBatch(sequence=sequence, records=records, jws=jws)
     )
+
+
+def close(
+    rows: int, totals: Mapping[tuple[str, int], tuple[int, int]]
+) -> records_pb2.PushRecordsRequest:
+    """Return the close of a delivery.
+
+    Args:
+        rows: as counted by the provider.
+        totals: rows and fen by record type and month.
+    """
+    said = [
+        records_pb2.ControlTotal(record_type=name, month=month, rows=count, sum=fen)
+        for (name, month), (count, fen) in totals.items()
+    ]
+    return records_pb2.PushRecordsRequest(close=records_pb2.PushClose(rows=rows, totals=said))
 
 
 def table(series: summaries_pb2.Series) -> dict[int, dict[str, int]]:

@@ -1,6 +1,7 @@
 """Keys for tests: known ones, and a key management service that is far away and may fail."""
 
 import asyncio
+import hashlib
 import secrets
 from pathlib import Path
 
@@ -39,8 +40,9 @@ class FakeKms:
         self.add(current)
 
     def add(self, kek_id: str) -> None:
-        """Make a key that can wrap."""
-        self._boxes[kek_id] = Box(secrets.token_bytes(32), secrets.token_bytes)
+        """Make a key that can wrap; of the same name it is the same in every service."""
+        key = hashlib.sha256(kek_id.encode()).digest()
+        self._boxes[kek_id] = Box(key, secrets.token_bytes)
 
     def remove(self, kek_id: str) -> None:
         """Lose a key."""
