@@ -303,16 +303,21 @@ class RecordStore:
         return found
 
     async def next_hidden_on(
-        self, keys: Collection[SeriesKey], today: int
+        self, keys: Collection[SeriesKey], after: int | None
     ) -> dict[SeriesKey, int]:
-        """Return the first day after today on which a record of each series is hidden, if any."""
+        """Return the first day on which a record of each series is hidden, if there is one.
+
+        Args:
+            keys: the series.
+            after: only days after this one; None is any.
+        """
         names = {name: sa.String() for name in SeriesKey._fields}
         asked = relation(self._conn, "asked", names, sorted(keys))
         columns = [record.c[name] for name in names]
         rows: Any = await self._conn.execute(
             sa.select(*columns, sa.func.min(record.c.hidden_on))
             .join(asked, sa.and_(*(record.c[name] == asked.c[name] for name in names)))
-            .where(record.c.hidden_on > today)
+            .where(record.c.hidden_on.is_not(None) if after is None else record.c.hidden_on > after)
             .group_by(*columns)
         )
         return {SeriesKey(*key): day for *key, day in rows}

@@ -1,5 +1,6 @@
 """Keeping summaries up to date, in the transaction in which records arrive."""
 
+import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Protocol
@@ -66,9 +67,14 @@ class Facts(Protocol):
         ...
 
     async def next_hidden_on(
-        self, keys: Collection[SeriesKey], today: int
+        self, keys: Collection[SeriesKey], after: int | None
     ) -> Mapping[SeriesKey, int]:
-        """Return the first day after today on which a record of each series is hidden, if any."""
+        """Return the first day on which a record of each series is hidden, if there is one.
+
+        Args:
+            keys: the series.
+            after: only days after this one; None is any.
+        """
         ...
 
 
@@ -95,36 +101,28 @@ async def update_summaries(
         today: days since 1970-01-01 in China.
         simulated: whether the batch comes from a simulated source.
     """
-    refold: dict[SeriesKey, AbstractSet[int] | None] = {}
-    stale = []
+    parts: dict[SeriesKey, AbstractSet[int] | None] = {}
+    stale = {key: states[key] for key in changes if states[key].is_stale(today)}
     for key, change in changes.items():
         layout = layouts[key.record_type]
         state = states[key]
-        if state.is_stale(today):
-            refold[key] = None
-            stale.append(key)
+        if key in stale:
             continue
         months = months_to_refold(layout, change.added, change.removed)
         if months is None or months:
-            refold[key] = months
+            parts[key] = months
         else:
             merge(state.table, layout, change.added, change.removed)
         if change.hidden_on:
             later = [day for day in change.hidden_on if day > today]
             state.next_hidden_on = earliest(state.next_hidden_on, *later)
-    trades: dict[SeriesKey, TradeTotals] = {}
-    if refold:
-        found = await facts.facts(refold, today)
-        for key, months in refold.items():
+    if parts:
+        found = await facts.facts(parts, today)
+        for key, months in parts.items():
             again = fold(layouts[key.record_type], found.get(key, ()))
             replace_months(states[key].table, months, again)
-        trades = {key: trades_of(found.get(key, ())) for key in stale}
     if stale:
-        days = await facts.next_hidden_on(stale, today)
-        for key in stale:
-            states[key].next_hidden_on = days.get(key)
-            states[key].laid_out = True
-        await series.drop_trades([key for key in stale if layouts[key.record_type].derived])
+        await refold(series, facts, layouts, stale, today)
     since: dict[tuple[str, str], int] = {}
     for key, change in changes.items():
         state = states[key]
@@ -137,9 +135,42 @@ async def update_summaries(
             state.due_on = earliest(state.due_on, *change.hidden_on)
         state.revision += 1
     await series.save({key: states[key] for key in changes}, simulated=simulated)
-    for key, change in changes.items():
-        if layouts[key.record_type].derived and key not in trades:
-            trades[key] = trades_of(change.added, change.removed)
+    trades = {
+        key: trades_of(change.added, change.removed)
+        for key, change in changes.items()
+        if layouts[key.record_type].derived and key not in stale
+    }
     await series.add_trades(trades)
     if since:
         await series.note_supply(since)
+
+
+async def refold(
+    series: Series,
+    facts: Facts,
+    layouts: Mapping[str, Layout],
+    states: Mapping[SeriesKey, SeriesState],
+    today: int,
+) -> None:
+    """Fold series and their dealings anew from the raw records that are not hidden.
+
+    Args:
+        series: stored summaries; the series themselves are still to be saved.
+        facts: raw records.
+        layouts: by record type.
+        states: the locked series, which are changed.
+        today: days since 1970-01-01 in China.
+    """
+    found = await facts.facts(dict.fromkeys(states), today)
+    days = await facts.next_hidden_on(states.keys(), today)
+    trades = {}
+    for key, state in states.items():
+        layout = layouts[key.record_type]
+        counting = found.get(key, ())
+        state.table = await asyncio.to_thread(fold, layout, counting)
+        state.next_hidden_on = days.get(key)
+        state.laid_out = True
+        if layout.derived:
+            trades[key] = trades_of(counting)
+    await series.drop_trades(trades.keys())
+    await series.add_trades(trades)

@@ -329,6 +329,7 @@ class SeriesState:
             is: days since 1970-01-01 in China; None is never.
         due_on: before this day nothing of the stored records is hidden.
         withheld: whether something of it was deleted because it was hidden.
+        simulated: whether its provider is a simulated source.
     """
 
     revision: int
@@ -339,6 +340,7 @@ class SeriesState:
     next_hidden_on: int | None = None
     due_on: int | None = None
     withheld: bool = False
+    simulated: bool = False
 
     def is_stale(self, today: int) -> bool:
         """Tell whether the table is not what may be read on a day, and has to be folded anew."""

@@ -125,6 +125,7 @@ class SeriesStore:
                 series.c.next_hidden_on,
                 series.c.due_on,
                 series.c.withheld,
+                series.c.simulated,
             )
             .join(wanted, sa.and_(*(column == wanted.c[column.name] for column in columns)))
             .order_by(*columns)
@@ -148,6 +149,7 @@ class SeriesStore:
                 row.next_hidden_on,
                 row.due_on,
                 row.withheld,
+                row.simulated,
             )
         return states
 

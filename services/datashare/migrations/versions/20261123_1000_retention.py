@@ -31,8 +31,8 @@ SERIES_COLUMNS = ("layout", "layout_revision", "next_hidden_on", "due_on", "with
 
 def upgrade() -> None:
     """Add days, marks, and the tables of runs and of what was withheld."""
-    # Not in a batch: SQLite would write the whole table anew.
-    op.add_column("record", sa.Column("hidden_on", sa.Integer()))
+    # Not in a batch: SQLite would write the whole table anew. In the order in which a batch of the
+    # version before takes the tables, so that the two cannot wait for each other.
     for column in (
         sa.Column("layout", sa.String(16)),
         sa.Column("layout_revision", sa.BigInteger(), nullable=False, server_default="0"),
@@ -41,6 +41,7 @@ def upgrade() -> None:
         sa.Column("withheld", sa.Boolean(), nullable=False, server_default=sa.false()),
     ):
         op.add_column("summary_series", column)
+    op.add_column("record", sa.Column("hidden_on", sa.Integer()))
     for record_type, mark in MARKS.items():
         op.execute(
             sa.text(
