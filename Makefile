@@ -46,7 +46,7 @@ test-heavy: setup ## the tests marked heavy, which `make test` leaves out
 	@$(BIN)/pytest -m heavy $(TESTS) || [ $$? -eq 5 ]  # 5: there are none
 
 # `make lint` is these, all of them even where one fails; each can run alone.
-LINTS := lint-format lint-code lint-types lint-imports lint-proto proto-check proto-breaking
+LINTS := lint-format lint-code lint-types lint-imports lint-proto lint-surface proto-check proto-breaking
 .PHONY: lint $(LINTS)
 lint: setup ## format, lint, types, import contracts, buf, freshness of generated code
 	@$(MAKE) --keep-going $(LINTS)
@@ -60,6 +60,9 @@ lint-imports: setup
 	@$(BIN)/lint-imports --no-logo
 lint-proto: setup
 	@cd proto && ../$(BIN)/buf format --diff --exit-code --path puhui && ../$(BIN)/buf lint
+# What is committed of messages, fields, units, measures and codes stays; what is new is added to it.
+lint-surface: setup
+	@$(BIN)/python proto/surface.py --check
 proto-check: setup
 	@$(BIN)/python proto/generate.py --check
 # What is released is what must not break; before the first tag nothing is.
@@ -75,13 +78,17 @@ format: setup ## rewrite Python and .proto files in the project's format
 proto: setup ## generate code beside the .proto files
 	@$(BIN)/python proto/generate.py
 
+.PHONY: surface
+surface: setup ## add new fields, measures and codes to what must never be dropped
+	@$(BIN)/python proto/surface.py
+
 .PHONY: openapi
 openapi: setup ## write the gateway's OpenAPI document from the .proto files
 	@$(BIN)/python -m services.gateway.openapi
 
 .PHONY: docs
-docs: setup ## write the pages that are made from the .proto files
-	@$(BIN)/python docs/errors.py
+docs: setup ## write the pages that are made from the .proto files and the catalogue
+	@$(BIN)/python docs/errors.py && $(BIN)/python docs/catalogue.py
 
 .PHONY: pictures
 pictures: setup ## draw the pictures of the documents

@@ -79,7 +79,7 @@ async def show(
                 ("sensitivity", f"{policy.sensitivity} of 5"),
                 ("supplied by", ", ".join(policy.provider_kinds)),
                 ("readable", "by its supplier alone" if policy.kept_to_provider else ""),
-                ("kept", _kept(policy.retention)),
+                ("kept", kept(policy.retention)),
                 ("complete register", "yes" if policy.complete_register else "no"),
                 (
                     "control totals",
@@ -121,7 +121,8 @@ def _days(days: int) -> str:
     return f"{days} days" if days else "without end"
 
 
-def _kept(rule: "Retention") -> str:
+def kept(rule: "Retention") -> str:
+    """Say how long a record is kept."""
     parts = [_days(rule.days)]
     if rule.days:
         parts[0] += f" from {rule.from_field or 'the end of the occurrence'}"

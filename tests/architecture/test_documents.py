@@ -12,6 +12,7 @@ import typer.main
 
 from puhui.common.v1.errors_pb2 import ErrorReason
 from services.cli.main import app
+from services.datashare.catalogue.loader import load
 
 CHECKOUT = Path(__file__).parents[2]
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
@@ -42,6 +43,16 @@ def test_the_page_of_errors_is_fresh() -> None:
     assert (CHECKOUT / "docs/errors.md").read_text("utf-8") == made, "run `make docs`"
     reasons = {name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()}  # noqa: SIM118 - an EnumTypeWrapper is no mapping
     assert set(re.findall(r"^\| `([A-Z_]+)` \|", made, re.MULTILINE)) == reasons - {"UNSPECIFIED"}
+
+
+def test_the_catalogue_pages_are_fresh() -> None:
+    made = script("docs/catalogue.py")
+    catalogue = load()
+    assert (CHECKOUT / "docs/catalogue.md").read_text("utf-8") == made.page(catalogue), "make docs"
+    page = (CHECKOUT / "docs/provider.md").read_text("utf-8")
+    assert made.inserted(page, made.suppliers(catalogue)) == page, "run `make docs`"
+    with pytest.raises(ValueError, match="one part from"):
+        made.inserted("nothing is made here", "")
 
 
 def test_the_pictures_are_fresh() -> None:

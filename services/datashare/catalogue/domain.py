@@ -203,16 +203,22 @@ class Purpose:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All record types and purposes, each in the order of its name."""
+    """All record types and purposes, each in the order of its name, and who may supply.
+
+    Args:
+        types: by name.
+        purposes: by code.
+        kinds: titles of the kinds of supplier that the types name.
+    """
 
     types: Mapping[str, RecordType]
     purposes: Mapping[str, Purpose]
+    kinds: Mapping[str, Text]
 
     @property
     def provider_kinds(self) -> frozenset[str]:
         """The kinds that a provider may be registered as."""
-        kinds = (kind.provider_kinds for kind in self.types.values())
-        return frozenset().union(*kinds) - MEMBER_KINDS
+        return frozenset(self.kinds) - MEMBER_KINDS
 
     def type(self, name: str) -> RecordType:
         """Return a record type.

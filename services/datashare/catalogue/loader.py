@@ -240,8 +240,8 @@ def load(folder: Traversable | None = None) -> Catalogue:
     """Load the catalogue.
 
     Args:
-        folder: holds `purposes.toml` and a folder `policies` with one file per record type; by
-            default the package's own.
+        folder: holds `purposes.toml`, `kinds.toml` and a folder `policies` with one file per record
+            type; by default the package's own.
 
     Raises:
         CatalogueError: a file is not TOML, or a key is missing, unknown or has a wrong value.
@@ -252,6 +252,7 @@ def load(folder: Traversable | None = None) -> Catalogue:
         name, dot, ending = file.name.rpartition(".")
         if dot and ending == "toml":
             types[name] = _record_type(name, _parse(file))
+    kinds = _kinds(folder.joinpath("kinds.toml"), types)
     purposes = _Section("purposes.toml", {"purposes": _parse(folder.joinpath("purposes.toml"))})
     return Catalogue(
         types=MappingProxyType(types),
@@ -261,7 +262,19 @@ def load(folder: Traversable | None = None) -> Catalogue:
                 for code, section in sorted(purposes.tables("purposes").items())
             }
         ),
+        kinds=kinds,
     )
+
+
+def _kinds(file: Traversable, types: Mapping[str, RecordType]) -> Mapping[str, Text]:
+    titles = {}
+    for kind, section in _Section(file.name, {"kinds": _parse(file)}).tables("kinds").items():
+        titles[kind] = section.text()
+        section.end()
+    for name, policy in types.items():
+        for kind in sorted(policy.provider_kinds - set(titles)):
+            raise CatalogueError(f"{name}.toml: `provider_kinds`: `{kind}` is not in {file.name}")
+    return MappingProxyType(titles)
 
 
 def _parse(file: Traversable) -> dict[str, Any]:

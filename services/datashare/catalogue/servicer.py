@@ -39,14 +39,14 @@ class CatalogueServicer(catalogue_pb2_grpc.CatalogueServiceServicer):
             "types", self._catalogue.types, page_size(request.page_size), request.page_token
         )
         return pb.ListRecordTypesResponse(
-            types=[_record_type(item) for item in types], next_page_token=token
+            types=[record_type_message(item) for item in types], next_page_token=token
         )
 
     async def GetRecordType(
         self, request: pb.GetRecordTypeRequest, context: _Context
     ) -> pb.GetRecordTypeResponse:
         return pb.GetRecordTypeResponse(
-            type=_record_type(self._catalogue.type(request.record_type))
+            type=record_type_message(self._catalogue.type(request.record_type))
         )
 
     async def ListPurposes(
@@ -85,7 +85,8 @@ def _required(record_type: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def _record_type(item: RecordType) -> pb.RecordTypePolicy:
+def record_type_message(item: RecordType) -> pb.RecordTypePolicy:
+    """Return the message of a record type's policy."""
     required = _required(item.name)
     return pb.RecordTypePolicy(
         record_type=item.name,

@@ -244,6 +244,8 @@ def test_unknown_names(catalogue: Catalogue) -> None:
         ("policies/grant.toml", '= "amount"\na', '= "sum"\na', "no field of unit CNY"),
         ("policies/grant.toml", "s = []", 's = ["amount"]', "no field of unit code or text"),
         ("policies/grant.toml", '["science"]', "[]", "nobody could supply it"),
+        ("policies/grant.toml", '["science"]', '["scienc"]', "`scienc` is not in kinds.toml"),
+        ("kinds.toml", 'zh = "税务"', "", "kinds.tax: `zh` is missing"),
         ("policies/grant.toml", 'unit = "CNY"', 'unit = "yuan"', "fields.amount: `unit` should be"),
         ("policies/bank_flow.toml", "days = 1825", "days = 0", "sensitivity 4 and up has an end"),
         ("policies/penalty.toml", "minor = 90\n", "", "codes of `code_lists.severity`"),
