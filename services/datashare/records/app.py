@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
@@ -21,6 +21,7 @@ from services.datashare.records.domain import (
     admit,
     check_supplier,
 )
+from services.datashare.records.own import own_rows
 from services.datashare.retention.domain import china_day
 from services.datashare.summaries.app import Facts, Series, update_summaries
 from services.datashare.summaries.domain import Fact, Layout, SeriesChange, SeriesKey
@@ -48,6 +49,10 @@ class Participants(Protocol):
 
 class Subjects(Protocol):
     """The mapping of registration numbers to opaque ids."""
+
+    async def resolve(self, uscc: str) -> str | None:
+        """Return the subject_id of a checked code, if it has one."""
+        ...
 
     async def resolve_or_create_many(self, usccs: Iterable[str]) -> Mapping[str, str]:
         """Return the subject_id of every checked code, made now where there was none."""
@@ -278,6 +283,8 @@ class TakeIn:
                 earlier = delivery.earlier(batch.sequence, batch.sent.sha256)
                 if earlier:
                     return earlier
+            own, foreign = await own_rows(work.subjects, provider, batch.rows)
+            batch = replace(batch, rows=own, rejections=[*batch.rejections, *foreign])
             rows, unnamed = await _named(work.subjects, batch)
             done = await self._take(work, batch, provider, rows)
             ack = Ack(
