@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -15,6 +16,7 @@ from puhui.datashare.v1 import (
     consents_pb2_grpc,
     deliveries_pb2_grpc,
     participants_pb2_grpc,
+    quality_pb2_grpc,
     records_pb2_grpc,
     subjects_pb2_grpc,
 )
@@ -46,13 +48,20 @@ from services.datashare.participants.servicer import (
     TimeCodec,
 )
 from services.datashare.participants.store import ParticipantStore
+from services.datashare.quality.app import Inspect
+from services.datashare.quality.examine import PayloadExaminer
+from services.datashare.quality.loader import load as load_rules
+from services.datashare.quality.report import ListFindings, ReportQuality
+from services.datashare.quality.servicer import QualityServicer
+from services.datashare.quality.store import QualityStore
 from services.datashare.records.app import TakeIn
+from services.datashare.records.hiding import hidings
 from services.datashare.records.intake import Intake
 from services.datashare.records.payloads import readers
 from services.datashare.records.servicer import RecordServicer
 from services.datashare.records.store import RecordStore
 from services.datashare.records.tokens import CounterpartyTokens
-from services.datashare.retention.store import RunStore, WithheldStore
+from services.datashare.retention.store import ErasingStore, HiddenStore, RunStore, WithheldStore
 from services.datashare.sealing.app import Vault
 from services.datashare.sealing.commands import Bar, Commands
 from services.datashare.sealing.domain import (
@@ -105,6 +114,7 @@ class DatashareConfig:
             found by HMACs under it.
         database_url: its own database.
         database_pool: most connections to it.
+        inspection_interval: how often quality is looked at, when nothing is waiting.
         bootstrap_operator_key_id: the public part of the first operator's API key; empty is none.
         bootstrap_operator_key_sha256: SHA-256 of its secret part's characters, in hexadecimal.
         server: where it listens.
@@ -128,6 +138,10 @@ class DatashareConfig:
         metadata={"help": "sqlite:///path or postgresql://user:password@host/name", "secret": True},
     )
     database_pool: int = field(default=8, metadata={"help": "most database connections"})
+    inspection_interval: timedelta = field(
+        default=timedelta(seconds=5),
+        metadata={"help": "how often records that came in are looked at for their quality"},
+    )
     bootstrap_operator_key_id: str = field(
         default="", metadata={"help": "public part of the first operator's API key; empty: none"}
     )
@@ -170,6 +184,7 @@ class Stores:
         self.vault = vault
         self.layouts = layouts_of(catalogue)
         self.readers = readers(catalogue)
+        self.hidings = hidings(catalogue)
         self.cuts = Cuts()
 
     def __call__(self, conn: AsyncConnection) -> "Work":
@@ -197,10 +212,13 @@ class Work:
         self.wanted = WantedStore(conn)
         self.requests = RequestStore(conn)
         self.deliveries = DeliveryStore(conn)
-        self.records = RecordStore(conn, stores.readers, self.seals)
+        self.records = RecordStore(conn, stores.readers, self.seals, stores.hidings)
         self.series = SeriesStore(conn, stores.layouts, self.seals)
+        self.quality = QualityStore(conn, self.records, stores.layouts, self.seals)
         self.withheld = WithheldStore(conn)
         self.runs = self.erasures = RunStore(conn)
+        self.hidden = HiddenStore(conn, self.records, stores.hidings)
+        self.erasing = ErasingStore(conn)
         self.summaries = SummaryReader(
             conn, self.records, self.withheld, stores.layouts, stores.cuts, self.seals
         )
@@ -257,8 +275,13 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     accesses = AccessServicer(
         fetch, ListAccesses(transactions), ListUses(transactions), behind_scoring
     )
-    intake = Intake(catalogue, _counterparty_tokens(config.counterparty_key))
+    counterparty_key, tokens = _counterparties(config.counterparty_key)
+    intake = Intake(catalogue, tokens)
     take_in = TakeIn(transactions, retry_on_conflict, stores.layouts, clock)
+    rules = load_rules()
+    number_alone = rules.invoice_under_two_firms.number_alone
+    examiner = PayloadExaminer(counterparty_key, tokens, number_alone)
+    inspect = Inspect(transactions, examiner, rules, clock, ids)
     close = CloseDelivery(transactions, retry_on_conflict, clock)
     sent = Reader(control_fields(catalogue))
 
@@ -282,6 +305,10 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         deliveries_pb2_grpc.add_DeliveryServiceServicer_to_server,
         DeliveryServicer(Reconciliations(transactions, clock)),
     )
+    server.add(
+        quality_pb2_grpc.add_QualityServiceServicer_to_server,
+        QualityServicer(ReportQuality(transactions, clock), ListFindings(transactions)),
+    )
     server.add(consents_pb2_grpc.add_ConsentServiceServicer_to_server, ConsentServicer(consents))
     server.add(accesses_pb2_grpc.add_AccessServiceServicer_to_server, accesses)
     server.add(
@@ -291,6 +318,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         server,
         HealthServer(config.health, telemetry.render_metrics),
         prepare=[lambda: _prepare(config, database, stores.vault)],
+        background=[lambda: inspect.run(config.inspection_interval)],
         close=[database.close, telemetry.close],
     )
 
@@ -387,9 +415,10 @@ def migrate(config: DatashareConfig) -> None:
     migrations.upgrade(config.database_url, MIGRATIONS)
 
 
-def _counterparty_tokens(path: Path) -> CounterpartyTokens:
+def _counterparties(path: Path) -> tuple[bytes, CounterpartyTokens]:
     try:
-        return CounterpartyTokens(bytes.fromhex(path.read_text()))
+        key = bytes.fromhex(path.read_text())
+        return key, CounterpartyTokens(key)
     except OSError as error:
         problem = f"datashare.counterparty_key: {path} cannot be read ({error.strerror}), check it"
         raise ConfigError([problem]) from None

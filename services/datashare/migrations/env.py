@@ -7,6 +7,7 @@ import services.datashare.deliveries.store
 import services.datashare.idempotency.store
 import services.datashare.log.store
 import services.datashare.participants.store
+import services.datashare.quality.tables
 import services.datashare.records.store
 import services.datashare.retention.store
 import services.datashare.sealing.store

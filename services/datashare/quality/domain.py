@@ -15,7 +15,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -707,12 +707,18 @@ def components(graph: Mapping[str, Iterable[str]]) -> list[list[str]]:
     return found
 
 
+def date_of_day(day: int) -> date:
+    """Return the date of a day since 1970-01-01."""
+    return date.fromordinal(day + _EPOCH)
+
+
 def month_of_day(day: int) -> int:
     """Return the month yyyymm of a day since 1970-01-01."""
-    return int(datetime.fromordinal(day + _EPOCH).strftime("%Y%m"))
+    on = date_of_day(day)
+    return on.year * 100 + on.month
 
 
-_EPOCH: Final = datetime(1970, 1, 1).toordinal()  # noqa: DTZ001 - a day has no zone
+_EPOCH: Final = date(1970, 1, 1).toordinal()
 
 
 def _of_type(view: View, record_type: str) -> list[Summary]:

@@ -1,5 +1,6 @@
 """Taking in batches: one transaction covers records, summaries, the outbox and the delivery."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
@@ -118,6 +119,16 @@ class Records(Facts, Protocol):
         ...
 
 
+class Arrivals(Protocol):
+    """What inspection is to look at, off this path."""
+
+    async def note_arrivals(
+        self, records: Mapping[SeriesKey, int], recorded_at: datetime
+    ) -> None:
+        """Leave the number of records that came in, by series."""
+        ...
+
+
 class Changes(Protocol):
     """The outbox."""
 
@@ -152,6 +163,11 @@ class Work(Protocol):
     @property
     def series(self) -> Series:
         """Stored summaries."""
+        ...
+
+    @property
+    def quality(self) -> Arrivals:
+        """What inspection is to look at."""
         ...
 
     @property
@@ -325,6 +341,7 @@ class TakeIn:
             admission.changes[series].removed.append(fact)
         await work.records.insert(provider_id, admission.records, now)
         await work.records.hide(provider_id, admission.days)
+        await work.quality.note_arrivals(admission.arrivals(provider_id), now)
         await update_summaries(
             work.series,
             work.records,
@@ -479,6 +496,13 @@ class _Admission:
             change.removed.append(mine)
         else:
             self.superseded.append((key, verdict.corrects))
+
+    def arrivals(self, provider_id: str) -> Counter[SeriesKey]:
+        """Return how many records are stored in each series."""
+        return Counter(
+            SeriesKey(new.subject_id, new.incoming.record_type, provider_id)
+            for new in self.records
+        )
 
     def announcements(self, provider_id: str) -> list[Change]:
         """Return what the outbox tells."""

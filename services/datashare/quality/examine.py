@@ -1,0 +1,271 @@
+"""What payloads say to inspection.
+
+Fingerprints and record hashes are keyed (BLAKE2b under a key derived from the counterparties' one):
+invoice numbers can be enumerated, so a plain hash would hide nothing.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from google.protobuf.descriptor import FieldDescriptor
+
+from buf.validate import validate_pb2
+from services.datashare.quality.app import CHINA, Arrived, Statement
+from services.datashare.quality.domain import (
+    FILINGS,
+    GUARANTEE,
+    REGISTRATION,
+    REPORTS,
+    SALES,
+    Filing,
+    Registered,
+    Report,
+    Summary,
+    View,
+    month_of_day,
+)
+from services.datashare.quality.tally import (
+    DayTally,
+    GuaranteeMark,
+    InvoiceMark,
+    Place,
+    Tally,
+    lateness_bucket,
+)
+from services.datashare.records.payloads import payload_types
+from services.datashare.records.readers.kind import FAR, day_of
+from services.datashare.records.tokens import CounterpartyTokens
+from services.kit.db import EPOCH, to_microseconds
+
+HASH_BYTES: Final = 16
+
+_DAY: Final = timedelta(days=1)
+_FEN_NANOS: Final = 10_000_000
+_KEPT_AS: Final = "_token"
+_VAT: Final = "vat"
+_ENDED: Final = frozenset({"cancelled", "revoked"})
+_IN_FORCE: Final = frozenset({"", "active"})
+# 反担保 goes back from the debtor to its guarantor: with it every guarantee would be a circle.
+_BACKWARDS: Final = "counter"
+_GUARANTOR: Final = "guarantor"
+
+
+class PayloadExaminer:
+    """Reads payloads.
+
+    Args:
+        key: of counterparties.
+        tokens: made with the same key.
+        number_alone: characters from which on an invoice number without code names one invoice.
+    """
+
+    def __init__(self, key: bytes, tokens: CounterpartyTokens, number_alone: int) -> None:
+        self._key = hmac.digest(key, b"puhui quality v1", "sha256")
+        self._tokens = tokens
+        self._number_alone = number_alone
+        self._types = payload_types()
+        self._optional = {name: _optional(make().DESCRIPTOR) for name, make in self._types.items()}
+
+    def token(self, uscc: str) -> bytes:
+        """Return the token that a guarantee names a registration number by."""
+        return self._tokens.of(uscc)
+
+    def tally(self, records: Sequence[Arrived]) -> Tally:
+        """Return what records say."""
+        tally = Tally()
+        newest: dict[tuple[str, bytes], Arrived] = {}
+        payloads: dict[tuple[str, bytes], Any] = {}
+        for row in records:
+            tally.subjects.add(row.subject_id)
+            payload = self._count(tally, row)
+            if row.record_type in (SALES, GUARANTEE):
+                name = f"{row.record_type}\0{row.provider_id}\0{row.provider_record_id}"
+                key = row.subject_id, self._hash(name)
+                if key not in newest or newest[key].version < row.version:
+                    newest[key], payloads[key] = row, payload
+        for key, row in newest.items():
+            if row.record_type == SALES:
+                tally.invoices.append(self._invoice(key[1], row, payloads[key]))
+            else:
+                tally.guarantees.append(_guarantee(key[1], row, payloads[key]))
+        return tally
+
+    def _count(self, tally: Tally, row: Arrived) -> Any:
+        """Count a record, and return its payload; None where there is none."""
+        day = (row.recorded_at - EPOCH + CHINA) // _DAY
+        place = Place(row.provider_id, row.record_type, day)
+        counted = tally.days.get(place)
+        if counted is None:
+            counted = tally.days[place] = DayTally()
+        counted.accepted += 1
+        counted.last_arrival = max(counted.last_arrival, to_microseconds(row.recorded_at))
+        counted.last_month = max(counted.last_month, row.month)
+        if row.version == 1:
+            bucket = lateness_bucket(day - row.occurred_to)
+            counted.lateness[bucket] = counted.lateness.get(bucket, 0) + 1
+        if row.retracted:
+            counted.retractions += 1
+            return None
+        if row.version > 1:
+            counted.corrections += 1
+        if row.payload is None:
+            return None
+        payload = self._types[row.record_type]()
+        payload.ParseFromString(row.payload)
+        counted.described += 1
+        missing = counted.missing
+        for name, is_there in self._optional[row.record_type]:
+            if is_there(payload):
+                missing.setdefault(name, 0)
+            else:
+                missing[name] = missing.get(name, 0) + 1
+        return payload
+
+    def _invoice(self, record: bytes, row: Arrived, payload: Any) -> InvoiceMark:
+        fingerprint = None
+        if payload is not None:
+            code = payload.code.strip().upper()
+            number = payload.number.strip().upper()
+            if code or len(number) >= self._number_alone:
+                fingerprint = self._hash(f"{payload.side}\0{code}\0{number}")
+        return InvoiceMark(
+            row.subject_id,
+            record,
+            row.version,
+            row.provider_id,
+            fingerprint,
+            row.month,
+            row.hidden_on,
+        )
+
+    def _hash(self, text: str) -> bytes:
+        return hashlib.blake2b(text.encode(), key=self._key, digest_size=HASH_BYTES).digest()
+
+    def views(
+        self,
+        subject_ids: Collection[str],
+        summaries: Mapping[str, Sequence[Summary]],
+        statements: Sequence[Statement],
+    ) -> list[View]:
+        """Return what rules look at, for each subject."""
+        filings: dict[str, list[Filing]] = {}
+        reports: dict[str, list[Report]] = {}
+        registrations: dict[str, list[Registered]] = {}
+        for row in statements:
+            payload: Any = self._types[row.record_type]()
+            payload.ParseFromString(row.payload)
+            if row.record_type == FILINGS and payload.tax_kind == _VAT:
+                filings.setdefault(row.subject_id, []).append(_filing(row, payload))
+            elif row.record_type == REPORTS:
+                reports.setdefault(row.subject_id, []).append(_report(row, payload))
+            elif row.record_type == REGISTRATION:
+                registrations.setdefault(row.subject_id, []).append(_registered(row, payload))
+        return [
+            View(
+                subject_id,
+                summaries.get(subject_id, ()),
+                filings.get(subject_id, ()),
+                reports.get(subject_id, ()),
+                registrations.get(subject_id, ()),
+            )
+            for subject_id in subject_ids
+        ]
+
+
+def _guarantee(record: bytes, row: Arrived, payload: Any) -> GuaranteeMark:
+    token, given, amount, ends_on = None, False, 0, 0
+    if payload is not None:
+        given = payload.role == _GUARANTOR
+        amount = _fen(payload.amount)
+        ends_on = day_of(payload.valid_to, "guarantee.valid_to", FAR)
+        if payload.status in _IN_FORCE and payload.kind != _BACKWARDS:
+            token = payload.other_party_token or None
+    return GuaranteeMark(
+        row.subject_id,
+        record,
+        row.version,
+        row.provider_id,
+        token,
+        given,
+        amount,
+        row.month,
+        ends_on,
+        row.hidden_on,
+    )
+
+
+def _filing(row: Statement, payload: Any) -> Filing:
+    return Filing(
+        row.provider_id,
+        month_of_day(row.occurred_from),
+        month_of_day(row.occurred_to),
+        _fen(payload.declared_sales) if payload.HasField("declared_sales") else None,
+    )
+
+
+def _report(row: Statement, payload: Any) -> Report:
+    headcount = None
+    for name in ("headcount", "insured_headcount"):
+        if payload.HasField(name):
+            headcount = getattr(payload, name)
+    return Report(row.provider_id, month_of_day(row.occurred_to) // 100, headcount)
+
+
+def _registered(row: Statement, payload: Any) -> Registered:
+    day = row.occurred_to
+    if day <= day_of(payload.founded, "registration.founded", FAR):
+        # A register that keeps the day of founding as the entry's day: it knew by this one.
+        day = _china_day(row.obtained_at)
+    return Registered(row.provider_id, day, payload.status in _ENDED)
+
+
+def _china_day(at: datetime) -> int:
+    return (at - EPOCH + CHINA) // _DAY
+
+
+def _fen(money: Any) -> int:
+    units: int = money.units
+    nanos: int = money.nanos
+    return units * 100 + nanos // _FEN_NANOS
+
+
+_IsThere = Callable[[Any], bool]
+
+
+def _optional(payload: Any) -> list[tuple[str, _IsThere]]:
+    """Return the fields of a payload that may be left out, and how to see that one is not.
+
+    What is write-only (`x` beside `x_token`) is kept as its token. Of a number or a flag without
+    presence nobody can tell that it was left out, and of a list that it was not empty.
+    """
+    names = {field.name for field in payload.fields}
+    optional = []
+    for field in payload.fields:
+        if field.name + _KEPT_AS in names or field.is_repeated:
+            continue
+        told = field.name.removesuffix(_KEPT_AS)
+        said_by = payload.fields_by_name[told if told in names else field.name]
+        if _must(said_by):
+            continue
+        if field.has_presence:
+            optional.append((said_by.name, _has(field.name)))
+        elif field.type in (field.TYPE_STRING, field.TYPE_BYTES, field.TYPE_ENUM):
+            optional.append((said_by.name, _is_set(field.name)))
+    return optional
+
+
+def _must(field: FieldDescriptor) -> bool:
+    """Tell whether the rules of the .proto refuse a record without the field."""
+    rules: Any = field.GetOptions().Extensions[validate_pb2.field]
+    return bool(rules.required or rules.string.min_len or 0 in rules.enum.not_in)
+
+
+def _has(name: str) -> _IsThere:
+    return lambda payload: bool(payload.HasField(name))
+
+
+def _is_set(name: str) -> _IsThere:
+    return lambda payload: bool(getattr(payload, name))
