@@ -29,6 +29,7 @@ class LeafKind(StrEnum):
 
     ACCESS = "access"
     CONSENT = "consent"
+    RETENTION = "retention"
 
 
 @dataclass(frozen=True, slots=True)

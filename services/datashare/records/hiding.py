@@ -6,15 +6,13 @@ on. None is never.
 """
 
 from collections.abc import Mapping
-from datetime import date
 from typing import Any, Final
 
 from services.datashare.catalogue.domain import OCCURRED, Catalogue, RecordType
-from services.datashare.records.readers.kind import EPOCH, day_of
+from services.datashare.records.readers.kind import FAR, day_of
 from services.datashare.retention.domain import Reason
 
 _NEVER: Final = (None, None)
-_FAR: Final = date.max.toordinal() - EPOCH
 
 
 class Hiding:
@@ -74,7 +72,7 @@ class Hiding:
     def _day(self, payload: Any, field: str) -> int | None:
         if not field or not payload.HasField(field):
             return None
-        return day_of(getattr(payload, field), f"{self._type}.{field}", _FAR)
+        return day_of(getattr(payload, field), f"{self._type}.{field}", FAR)
 
 
 def hidings(catalogue: Catalogue) -> Mapping[str, Hiding]:

@@ -12,11 +12,13 @@ from datetime import date, datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
+from google.protobuf.message import Message
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.datashare.bulk import copy_rows, relation, stored_time
 from services.datashare.records.app import NewRecord
 from services.datashare.records.domain import History, Incoming, RecordKey
+from services.datashare.records.hiding import Hiding
 from services.datashare.records.payloads import payload_types
 from services.datashare.records.readers.kind import Reader, month_of
 from services.datashare.schema import metadata
@@ -59,11 +61,19 @@ class RecordStore:
         conn: the transaction.
         readers: by record type, what a payload says.
         seals: seals payloads.
+        hidings: by record type, from when on a record is hidden.
     """
 
-    def __init__(self, conn: AsyncConnection, readers: Mapping[str, Reader], seals: Seals) -> None:
+    def __init__(
+        self,
+        conn: AsyncConnection,
+        readers: Mapping[str, Reader],
+        seals: Seals,
+        hidings: Mapping[str, Hiding],
+    ) -> None:
         self._conn = conn
         self._readers = readers
+        self._hidings = hidings
         self._seals = seals
 
     @property
@@ -283,9 +293,58 @@ class RecordStore:
         ]
         await copy_rows(self._conn, record, rows)
 
-    async def hidden(
-        self, keys: Collection[SeriesKey], today: int
-    ) -> dict[SeriesKey, list[Gap]]:
+    async def newest(
+        self, keys: Collection[SeriesKey], *which: sa.ColumnElement[bool]
+    ) -> list[tuple[Any, Message]]:
+        """Return the newest version of each record that has a payload, and what it says.
+
+        Args:
+            keys: whose records.
+            which: conditions on the rows.
+
+        Returns:
+            Rows with the columns of the primary key, `occurred_to`, `hidden_on` and the number of
+            `versions`; without those whose subject's key is destroyed.
+        """
+        found: list[tuple[Any, Message]] = []
+        names = (*SeriesKey._fields, "provider_record_id")
+        for key in sorted(keys):
+            other = record.alias("other")
+            same = sa.and_(*(other.c[name] == record.c[name] for name in names))
+            newer = sa.exists().where(
+                same, other.c.version > record.c.version, other.c.retracted.is_(False)
+            )
+            versions = sa.select(sa.func.count()).where(same).scalar_subquery()
+            result = await self._conn.execute(
+                sa.select(*_FACT_COLUMNS, record.c.hidden_on, versions.label("versions")).where(
+                    *(
+                        record.c[n] == value
+                        for n, value in zip(SeriesKey._fields, key, strict=True)
+                    ),
+                    record.c.retracted.is_(False),
+                    ~newer,
+                    *which,
+                )
+            )
+            rows = result.all()
+            keys_of_data = await self._keys(rows)
+            found += await asyncio.to_thread(_messages, rows, keys_of_data)
+        return found
+
+    async def days(self, keys: Collection[SeriesKey]) -> dict[RecordKey, int | None]:
+        """Return the day on which each record is to be hidden by today's policy.
+
+        Only records that have another one, of series of one provider.
+        """
+        days = {}
+        for row, payload in await self.newest(keys):
+            day, _ = self._hidings[row.record_type].of(payload, row.occurred_to)
+            if day != row.hidden_on:
+                key = RecordKey(row.subject_id, row.record_type, row.provider_record_id)
+                days[key] = day
+        return days
+
+    async def hidden(self, keys: Collection[SeriesKey], today: int) -> dict[SeriesKey, list[Gap]]:
         """Return what is stored of each series and hidden today; a series without is absent."""
         names = {name: sa.String() for name in SeriesKey._fields}
         asked = relation(self._conn, "asked", names, sorted(keys))
@@ -355,6 +414,17 @@ _FACT_COLUMNS: Final = (
     record.c.version,
     record.c.sealed,
 )
+
+
+def _messages(rows: Iterable[Any], keys: Mapping[str, DataKey]) -> list[tuple[Any, Message]]:
+    found = []
+    for row in rows:
+        content = opened(row, keys)
+        if content is not None:
+            payload = _PAYLOADS[row.record_type]()
+            payload.ParseFromString(content)
+            found.append((row, payload))
+    return found
 
 
 def opened(row: Any, keys: Mapping[str, DataKey]) -> bytes | None:

@@ -153,6 +153,20 @@ class SeriesStore:
             )
         return states
 
+    async def after(self, last: SeriesKey | None, limit: int) -> list[SeriesKey]:
+        """Return the next series in their order."""
+        columns = [series.c[name] for name in KEY]
+        query = sa.select(*columns).order_by(*columns).limit(limit)
+        if last:
+            query = query.where(sa.tuple_(*columns) > sa.tuple_(*last))
+        return [SeriesKey(*row) for row in await self._conn.execute(query)]
+
+    async def of(self, subject_id: str) -> list[SeriesKey]:
+        """Return the series of a subject."""
+        query = sa.select(*(series.c[name] for name in KEY))
+        rows = await self._conn.execute(query.where(series.c.subject_id == subject_id))
+        return [SeriesKey(*row) for row in rows]
+
     async def save(self, states: Mapping[SeriesKey, SeriesState], *, simulated: bool) -> None:
         """Store locked series, all of which are simulated or none."""
         rows = []
