@@ -1,7 +1,8 @@
 """Control totals: what a sender counts of its own delivery, to be held against the platform's.
 
 Invariants: a row counts once, in the group of its type and month, whatever becomes of it; sums are
-integers, so that both ends have the same or differ for a reason.
+integers, so that both ends have the same or differ for a reason. The rule is that of `ControlTotal`
+in the .proto.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,11 @@ from puhui.datashare.v1.records_pb2 import ControlTotal, PushClose, Record
 NO_MONTH: Final = 0
 """Month of rows that name none, or one that does not exist."""
 
+_TYPES: Final = frozenset(
+    field.name for field in Record.DESCRIPTOR.oneofs_by_name["payload"].fields
+)
 _NANOS_OF_A_FEN: Final = 10**7
+_MOST_UNITS: Final = 10**11
 _LARGEST: Final = 2**63 - 1
 
 
@@ -26,12 +31,19 @@ def month_of(record: Record) -> int:
     return int(day.year * 100 + day.month)
 
 
-def fen_of(amount: Money) -> int:
-    """Return an amount in fen; what is less than one is cut off.
+def type_of(record: Record) -> str:
+    """Return the type that a record counts in; empty where the protocol has no such type."""
+    return record.record_type if record.record_type in _TYPES else ""
 
-    >>> fen_of(Money(units=-1, nanos=-999_999_999))
+
+def fen_of(amount: Money) -> int:
+    """Return what an amount adds, in fen; what is less than one is cut off.
+
+    >>> fen_of(Money(currency_code="CNY", units=-1, nanos=-999_999_999))
     -199
     """
+    if amount.currency_code != "CNY" or abs(amount.units) > _MOST_UNITS:
+        return 0
     nanos = int(amount.units * 10**9 + amount.nanos)
     fen = abs(nanos) // _NANOS_OF_A_FEN
     return -fen if nanos < 0 else fen
@@ -51,7 +63,7 @@ class Totals:
     def add(self, records: Iterable[Record]) -> None:
         """Count rows."""
         for record in records:
-            group = self._groups.setdefault((record.record_type, month_of(record)), [0, 0])
+            group = self._groups.setdefault((type_of(record), month_of(record)), [0, 0])
             group[0] += 1
             group[1] += self._amount(record)
 

@@ -44,7 +44,13 @@ def named_key(jws: str) -> str:
         header = json.loads(_decoded(protected))
     except (ValueError, RecursionError):
         raise _invalid("has a header that is not JSON") from None
-    key_id = header.get("kid") if isinstance(header, dict) else None
+    members = header if isinstance(header, dict) else {}
+    # The library understands some that would change what is signed (RFC 7797).
+    if "crit" in members or "b64" in members:
+        raise _invalid(
+            "has a header with `crit` or `b64`, which are not taken here: leave them out"
+        )
+    key_id = members.get("kid")
     if not isinstance(key_id, str) or not key_id.isascii() or not key_id.isprintable():
         raise _invalid("names no key: put the key_id that was registered into its header as `kid`")
     return key_id
@@ -70,7 +76,7 @@ def verify(jws: str, public_jwk: str, content: bytes) -> None:
     except (JoseError, ValueError):
         raise _invalid(
             "is not by that key over this batch: sign its canonical bytes, with its delivery_id, "
-            "sequence and records as they are sent, by Ed25519 or ES256 and without `crit`"
+            "sequence and records as they are sent, by Ed25519 or ES256"
         ) from None
 
 
