@@ -7,10 +7,8 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from datetime import UTC, date, datetime, timedelta
 from json import loads
 from pathlib import Path
@@ -21,60 +19,16 @@ import pytest
 from puhui.datashare.v1.records_pb2 import Record
 from puhui_client import Client, records
 from puhui_client.errors import PuhuiError
-from services.sandbox.embedded import ANY_PORT
+from tests.e2e.platforms import Process, started
 from tests.e2e.town import USCC
 
 ROWS, BATCH = 12_000, 250
 
 
-@dataclass
-class Process:
-    """The platform as a process, on ports that stay the same over a restart."""
-
-    folder: Path
-    gateway: str = "127.0.0.1:0"
-    child: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        endpoints = self.folder / "endpoints.json"
-        endpoints.unlink(missing_ok=True)
-        with (self.folder / "log").open("ab") as log:
-            self.child = subprocess.Popen(
-                [sys.executable, "-m", "services", "all", "--data-dir", str(self.folder)],
-                env=os.environ | ANY_PORT | {"PUHUI_GATEWAY_SERVER_LISTEN": self.gateway},
-                stderr=log,
-            )
-        until = time.monotonic() + 60
-        while not endpoints.exists():
-            assert self.child.poll() is None, (self.folder / "log").read_text()
-            assert time.monotonic() < until, "the platform did not start"
-            time.sleep(0.05)
-        self.gateway = loads(endpoints.read_text())["gateway"]
-
-    def end(self, number: signal.Signals) -> int:
-        assert self.child is not None
-        self.child.send_signal(number)
-        return self.child.wait(60)
-
-    @asynccontextmanager
-    async def provider(self) -> AsyncIterator[Client]:
-        key = (self.folder / "operator.key").read_text().strip()
-        async with Client(self.gateway, key) as operator:
-            member = await operator.register_participant(
-                "PROVIDER", "tax", provider_kind="tax", historical_source=True
-            )
-            issued = await operator.issue_key(member.participant_id)
-        async with Client(self.gateway, issued.api_key) as client:
-            yield client
-
-
 @pytest.fixture
 def process(tmp_path: Path) -> Iterator[Process]:
-    made = Process(tmp_path)
-    made.start()
-    yield made
-    if made.child is not None and made.child.poll() is None:
-        made.end(signal.SIGKILL)
+    with started(Process(tmp_path)) as made:
+        yield made
 
 
 def invoices() -> Iterator[Record]:
