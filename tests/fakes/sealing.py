@@ -48,6 +48,11 @@ class FakeKms:
         """Lose a key."""
         del self._boxes[kek_id]
 
+    def rename(self, kek_id: str, other: str) -> None:
+        """Give a key another name, and let it wrap."""
+        self._boxes[other] = self._boxes.pop(kek_id)
+        self.current = other
+
     async def wrap(self, key: bytes, owner: str) -> Wrapped:
         await self._answer()
         return Wrapped(self.current, self._boxes[self.current].seal(("k", owner), key))

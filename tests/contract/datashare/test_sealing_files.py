@@ -1,0 +1,222 @@
+"""What the database's files hold, read as whoever steals them would: byte by byte."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from puhui.datashare.v1 import payloads_pb2, records_pb2
+from services.datashare.main import MIGRATIONS
+from services.datashare.records.store import record as record_table
+from services.datashare.sealing.domain import (
+    DataKey,
+    MissingKekError,
+    SealBrokenError,
+    Wrapped,
+    record_place,
+)
+from services.datashare.sealing.maintenance import Maintenance
+from services.datashare.sealing.shred import shred
+from services.datashare.sealing.store import subject_key
+from services.datashare.subjects.uscc import make
+from services.kit.db import Database
+from services.kit.migrations import upgrade
+from tests.contract.datashare import previous_version
+from tests.fakes.datashare_records import (
+    NOW,
+    Datashare,
+    day,
+    filing,
+    invoice,
+    provider,
+    record,
+)
+from tests.fakes.sealing import FakeKms
+
+REGULATOR, TAX = provider("market_regulator"), provider("tax")
+SEALED = frozenset({"registration"})
+FIRMS = [make("91", "110108", f"MAFILE{number:02}".replace("I", "1")) for number in range(8)]
+SECRET, PLAIN = "Sealed Name of the Firm", "PLAIN-INVOICE-NUMBER"
+
+
+class RecordingKms(FakeKms):
+    """A KMS that remembers what it wrapped, so that it can be looked for."""
+
+    def __init__(self) -> None:
+        super().__init__("k1")
+        self.wrapped_keys: list[bytes] = []
+
+    async def wrap(self, key: bytes, owner: str) -> Wrapped:
+        self.wrapped_keys.append(key)
+        return await super().wrap(key, owner)
+
+
+class Files:
+    """The files of one database.
+
+    Args:
+        url: of the database.
+        path: of SQLite's; None is PostgreSQL.
+    """
+
+    def __init__(self, url: str, path: Path | None) -> None:
+        self.url = url
+        self.sqlite = path is not None
+        self._path = path
+
+    async def hold(self, *wanted: bytes, log: bool = True) -> set[bytes]:
+        """Return those of some bytes that are in the files.
+
+        Args:
+            wanted: what to look for.
+            log: in the write-ahead log too.
+        """
+        found: set[bytes] = set()
+        for file in await self._files(log=log):
+            content = await asyncio.to_thread(file.read_bytes)
+            found |= {each for each in wanted if each in content}
+        return found
+
+    async def _files(self, *, log: bool) -> list[Path]:
+        if self._path is not None:
+            log_file = self._path.with_name(f"{self._path.name}-wal")
+            return [self._path, *([log_file] if log and log_file.exists() else [])]
+        database = Database.open(self.url)
+        async with database.begin() as conn:
+            data = Path(await conn.scalar(sa.text("SHOW data_directory")))
+            oid = await conn.scalar(
+                sa.text("SELECT oid FROM pg_database WHERE datname = current_database()")
+            )
+            await conn.execute(sa.text("CHECKPOINT"))
+        await database.close()
+        folders = [data / "base" / str(oid), *([data / "pg_wal"] if log else [])]
+        return [file for folder in folders for file in _files_in(folder)]
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    return (file for file in folder.iterdir() if file.is_file())
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def files(request: pytest.FixtureRequest, tmp_path: Path) -> Files:
+    if request.param == "sqlite":
+        path = tmp_path / "datashare.db"
+        return Files(f"sqlite:///{path}", path)
+    return Files(request.getfixturevalue("fresh_postgres_url"), None)
+
+
+def company(uscc: str, version: int = 1) -> records_pb2.Record:
+    row = record(
+        f"r-{uscc[-6:]}",
+        version=version,
+        record_type="registration",
+        registration=payloads_pb2.Registration(
+            name=f"{SECRET} {version}",
+            firm_kind="limited",
+            status="active",
+            founded=day("2015-03-02"),
+        ),
+    )
+    row.subject.uscc = uscc
+    return row
+
+
+async def test_a_new_database_never_holds_a_registration_number_in_plain_text(
+    files: Files,
+) -> None:
+    upgrade(files.url, MIGRATIONS)
+    database = Database.open(files.url)
+    kms = RecordingKms()
+    made = Datashare(database, kms=kms, sealed=SEALED)
+    await made.register(REGULATOR, TAX)
+    await made.submit(REGULATOR.participant_id, *(company(uscc) for uscc in FIRMS))
+    about = invoice(PLAIN, counterparty=FIRMS[1]), filing("f1", "A")
+    for row in about:
+        row.subject.uscc = FIRMS[0]
+    await made.submit(TAX.participant_id, *about)
+    await made.submit(REGULATOR.participant_id, company(FIRMS[0], 2))
+    for uscc in FIRMS:
+        assert len(await made.read("registration", uscc=uscc)) == 1
+    secrets = [SECRET.encode(), *(uscc.encode() for uscc in FIRMS), *kms.wrapped_keys]
+    assert len(kms.wrapped_keys) == len(FIRMS)
+    # Level 3 and lower is not sealed: that it is found shows that what is looked for would be.
+    assert await files.hold(PLAIN.encode(), *secrets) == {PLAIN.encode()}
+    await database.close()
+    assert await files.hold(PLAIN.encode(), *secrets) == {PLAIN.encode()}
+
+
+async def test_sealing_takes_the_numbers_of_an_older_database_out_of_its_files(
+    files: Files,
+) -> None:
+    upgrade(files.url, MIGRATIONS, previous_version.INITIAL)
+    numbers = [previous_version.code(firm).encode() for firm in range(5)]
+    if files.sqlite:
+        previous_version.populate_sqlite(files.url.removeprefix("sqlite:///"), firms=5)
+    else:
+        await previous_version.fill(files.url.replace("+asyncpg", ""), 5)
+    upgrade(files.url, MIGRATIONS)
+    assert await files.hold(*numbers) == set(numbers)
+    database = Database.open(files.url)
+    made = Datashare(database)
+    await Maintenance(database, made.vault, lambda *_: None).seal()
+    left = await shred(files.url)
+    assert await files.hold(*numbers, log=files.sqlite) == set()
+    # What is said to be left is what is left.
+    assert bool(left) != files.sqlite
+    assert (await files.hold(*numbers) == set()) == files.sqlite
+    for firm in range(5):
+        assert await made.subject_id(previous_version.code(firm)) == f"sub_{firm}"
+    await database.close()
+
+
+async def test_nothing_that_remains_opens_what_was_erased(files: Files) -> None:
+    upgrade(files.url, MIGRATIONS)
+    database = Database.open(files.url)
+    kms = RecordingKms()
+    made = Datashare(database, kms=kms, sealed=SEALED)
+    await made.register(REGULATOR)
+    await made.submit(REGULATOR.participant_id, *(company(uscc) for uscc in FIRMS))
+    gone = await made.subject_id(FIRMS[0])
+    wrapped = await _wrapped(database)
+    async with made.transactions.begin() as work:
+        await work.subjects.erase(gone, NOW)
+    await shred(files.url)
+
+    # Neither the key nor what it protected is in the tables' files, nor in SQLite's log.
+    lost = wrapped.pop(gone)
+    secrets = [SECRET.encode(), FIRMS[0].encode(), *kms.wrapped_keys]
+    assert await files.hold(lost.content, *secrets, log=files.sqlite) == set()
+    others = {each.content for each in wrapped.values()}
+    assert await files.hold(*others, log=False) == others
+
+    # With every other data key, nothing of it opens.
+    async with database.read() as conn:
+        rows = (await conn.execute(sa.select(record_table))).all()
+    (sealed,) = (row for row in rows if row.subject_id == gone)
+    place = record_place(*(getattr(sealed, column.name) for column in record_table.primary_key))
+    keys = await made.vault.open(wrapped)
+    assert len(keys) == len(FIRMS) - 1
+    for key in keys.values():
+        with pytest.raises(SealBrokenError):
+            key.open(place, sealed.payload)
+
+    # PostgreSQL's log and every backup still hold the wrapped key: rotation ends that.
+    still = DataKey(await kms.unwrap(lost, gone), bytes)
+    assert SECRET.encode() in still.open(place, sealed.payload)
+    kms.add("k2")
+    kms.current = "k2"
+    await Maintenance(database, made.vault, lambda *_: None).rotate()
+    kms.remove("k1")
+    with pytest.raises(MissingKekError, match='"k1"'):
+        await kms.unwrap(lost, gone)
+    for uscc in FIRMS[1:]:
+        assert len(await made.read("registration", uscc=uscc)) == 1
+    await database.close()
+
+
+async def _wrapped(database: Database) -> dict[str, Wrapped]:
+    async with database.read() as conn:
+        rows = await conn.execute(sa.select(subject_key))
+        return {row.subject_id: Wrapped(row.kek_id, row.wrapped) for row in rows}
