@@ -30,6 +30,8 @@ from services.datashare.deliveries.domain import (
 )
 from services.datashare.deliveries.store import delivery, intake_reject
 from services.datashare.deliveries.wire import control_fields
+from services.datashare.idempotency.domain import RequestKey
+from services.datashare.participants.app import ParticipantDirectory
 from services.datashare.participants.domain import (
     Participant,
     Role,
@@ -37,6 +39,11 @@ from services.datashare.participants.domain import (
     Standing,
 )
 from services.datashare.participants.jwk import public_key
+from services.datashare.participants.servicer import (
+    ParticipantCodec,
+    SigningKeyCodec,
+    TimeCodec,
+)
 from services.datashare.subjects.uscc import make
 from services.kit.db import Database
 from services.kit.errors import (
@@ -49,6 +56,7 @@ from services.kit.errors import (
     PuhuiError,
 )
 from services.kit.identity import Caller
+from services.kit.ids import SequentialIds
 from tests.fakes.datashare_records import (
     NOW,
     USCC,
@@ -138,7 +146,8 @@ class TestSignatures:
         key = await registered(datashare)
         await datashare.push(TAX, header("d"), signed(key, 1, invoice("a")))
         for role in ("OPERATOR", "REGULATOR"):
-            assert await datashare.reconciliations.evidence(Caller("x", role), TAX, "d", 1)
+            kept = await datashare.reconciliations.evidence(Caller("x", role), TAX, "d", 1)
+            assert kept.key_id == key.key_id
         for caller, delivery_id, sequence in (
             (Caller("par_tax2", "PROVIDER"), "d", 1),
             (OPERATOR, "d", 2),
@@ -249,6 +258,41 @@ class TestSignatures:
             await reconciled(datashare, "d")
         await datashare.push(TAX, header("d"), batch(1, *rows, jws=key.sign(content)))
 
+    @pytest.mark.parametrize("change", ["register", "revoke"])
+    async def test_keys_change_between_batches_and_not_within(
+        self, datashare: Datashare, change: str
+    ) -> None:
+        directory = ParticipantDirectory(
+            transactions=datashare.transactions,
+            clock=datashare.clock,
+            ids=SequentialIds(),
+            random_bytes=bytes,
+            participant_codec=ParticipantCodec(),
+            time_codec=TimeCodec(),
+            signing_key_codec=SigningKeyCodec(),
+            provider_kinds=(),
+            bootstrap=None,
+        )
+        key = await registered(datashare) if change == "revoke" else new_key()
+        request = RequestKey("operator", "r1", b"f" * 32)
+        async with datashare.transactions.begin() as batch_under_way:
+            held = await batch_under_way.participants.hold(TAX)
+            changing = asyncio.create_task(
+                directory.revoke_signing_key(request, TAX, key.key_id)
+                if change == "revoke"
+                else directory.register_signing_key(request, TAX, key.public.jwk)
+            )
+            await asyncio.wait({changing}, timeout=0.3)
+            assert not changing.done()
+        assert held
+        assert held.signs == (change == "revoke")
+        changed = await changing
+        assert (changed.revoked_at is not None) == (change == "revoke")
+        async with datashare.transactions.begin() as next_batch:
+            held = await next_batch.participants.hold(TAX)
+        assert held
+        assert held.signs
+
     async def test_a_batch_sent_again_may_be_signed_anew(self, datashare: Datashare) -> None:
         # ES256 gives another signature each time; what was sent is the same.
         first, second = await registered(datashare), await registered(datashare)
@@ -338,9 +382,7 @@ def _signed_with(key: PrivateKey, content: bytes, header: dict[str, Any]) -> str
 
 @pytest.mark.parametrize("alg", ["Ed25519", "EdDSA", "ES256"])
 async def test_algorithms(datashare: Datashare, alg: str) -> None:
-    private: Any = (ECKey if alg == "ES256" else OKPKey).generate_key(
-        "P-256" if alg == "ES256" else "Ed25519"
-    )
+    private = ECKey.generate_key("P-256") if alg == "ES256" else OKPKey.generate_key("Ed25519")
     public = public_key(json.dumps(private.as_dict(private=False)))
     async with datashare.transactions.begin() as work:
         await work.participants.add_signing_key(SigningKey(public.key_id, TAX, public.jwk, NOW))
@@ -612,7 +654,7 @@ class TestSeveralStreams:
             return [len(ack.ack.accepted) for ack in acks]
 
         done = await asyncio.gather(push("d"), push("e"), push("f"))
-        assert done == [[20] * 5] * 3
+        assert list(done) == [[20] * 5] * 3
         (series,) = await datashare.read("vat_invoice")
         assert dict(zip(series.months, series.columns[0].values, strict=True))[202401] in (0, 300)
 

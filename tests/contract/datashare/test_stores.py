@@ -22,7 +22,7 @@ from services.datashare.consent.domain import (
 )
 from services.datashare.idempotency.domain import RequestKey, StoredRequest
 from services.datashare.log.domain import Leaf, LeafKind
-from services.datashare.participants.domain import ApiKey, Participant, Role, Standing
+from services.datashare.participants.domain import ApiKey, Participant, Role, SigningKey, Standing
 from tests.contract.datashare.conftest import Stored
 
 NOW = datetime(2026, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)
@@ -140,6 +140,28 @@ class TestParticipants:
         async with stored.read() as work:
             assert await work.participants.get_key("key_1") == replace(key, revoked_at=NOW)
             assert await work.participants.get_key("key_2") is None
+
+    async def test_signing_keys_are_kept_and_revoked(self, stored: Stored) -> None:
+        await add_people(stored)
+        one, two, other = (
+            SigningKey(name, who, "{}", NOW)
+            for name, who in (("k1", "par_1"), ("k2", "par_1"), ("k3", "par_2"))
+        )
+        async with stored.begin() as work:
+            for key in (two, one, other):
+                assert await work.participants.add_signing_key(key)
+        async with stored.begin() as work:
+            assert not await work.participants.add_signing_key(replace(one, participant_id="par_3"))
+            await work.participants.revoke_signing_key("k2", NOW)
+        async with stored.read() as work:
+            revoked = replace(two, revoked_at=NOW)
+            assert await work.participants.signing_keys("par_1", "", 5) == [one, revoked]
+            assert await work.participants.signing_keys("par_1", "k1", 5) == [revoked]
+            assert await work.participants.signing_keys("par_1", "", 1) == [one]
+            assert await work.participants.signing_key("par_1", "k2") == revoked
+            assert await work.participants.signing_key("par_2", "k2") is None
+            signers = [await work.participants.get(f"par_{number}") for number in (1, 2, 3)]
+            assert [each.signs for each in signers if each] == [True, True, False]
 
 
 class TestConsents:

@@ -3,13 +3,16 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
+from puhui_client.signing import new_key
 from services.datashare.changes.domain import ChangeKind
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.participants.app import BootstrapKey, ParticipantDirectory, Registration
-from services.datashare.participants.domain import Role, Standing, SubjectName
+from services.datashare.participants.domain import Role, SigningKey, Standing, SubjectName
+from services.datashare.participants.jwk import public_key
 from services.datashare.participants.servicer import ParticipantCodec, SigningKeyCodec, TimeCodec
 from services.kit.errors import (
     AlreadyExistsError,
@@ -20,8 +23,19 @@ from services.kit.errors import (
 )
 from services.kit.identity import Caller
 from services.kit.ids import SequentialIds
-from tests.fakes.datashare_world import BANK, FIRM, OPERATOR, USCC, World, caller
+from tests.fakes.datashare_world import (
+    BANK,
+    COURT,
+    FIRM,
+    NOW,
+    OPERATOR,
+    TAX,
+    USCC,
+    World,
+    caller,
+)
 
+JWK = public_key(new_key().public.jwk).jwk
 BOOTSTRAP = BootstrapKey("key_first", hashlib.sha256(b"first").digest())
 
 
@@ -192,6 +206,79 @@ class TestKeys:
         assert (operator.participant_id, operator.role) == ("operator", Role.OPERATOR)
         with pytest.raises(UnauthenticatedError):
             await directory.verify_key("key_first", bytes(32))
+
+
+class TestSigningKeys:
+    async def test_a_key_is_registered_once(
+        self, directory: ParticipantDirectory, world: World, key: Key
+    ) -> None:
+        world.transactions.memory.participants[TAX.participant_id] = TAX
+        first = await directory.register_signing_key(key("r1"), "par_tax", JWK)
+        assert first == SigningKey(public_key(JWK).key_id, "par_tax", JWK, NOW)
+        assert world.transactions.memory.participants["par_tax"].signs
+        assert await directory.register_signing_key(key("r1"), "par_tax", JWK) == first
+        with pytest.raises(AlreadyExistsError) as caught:
+            await directory.register_signing_key(key(), "par_tax", JWK)
+        assert caught.value.reason == "ALREADY_EXISTS"
+
+    async def test_a_key_is_one_participants(
+        self, directory: ParticipantDirectory, world: World, key: Key
+    ) -> None:
+        for who in (TAX, COURT):
+            world.transactions.memory.participants[who.participant_id] = who
+        await directory.register_signing_key(key(), "par_tax", JWK)
+        with pytest.raises(AlreadyExistsError):
+            await directory.register_signing_key(key(), "par_court", JWK)
+        assert not world.transactions.memory.participants["par_court"].signs
+
+    async def test_a_revoked_key_stays_revoked(
+        self, directory: ParticipantDirectory, world: World, key: Key
+    ) -> None:
+        world.transactions.memory.participants[TAX.participant_id] = TAX
+        added = await directory.register_signing_key(key(), "par_tax", JWK)
+        world.clock.advance(timedelta(hours=1))
+        revoked = await directory.revoke_signing_key(key("r1"), "par_tax", added.key_id)
+        assert revoked == replace(added, revoked_at=NOW + timedelta(hours=1))
+        world.clock.advance(timedelta(hours=1))
+        for again in (key("r1"), key()):
+            assert await directory.revoke_signing_key(again, "par_tax", added.key_id) == revoked
+        with pytest.raises(AlreadyExistsError):
+            await directory.register_signing_key(key(), "par_tax", JWK)
+        # Nor is the participant let off signing.
+        assert world.transactions.memory.participants["par_tax"].signs
+
+    async def test_who_is_unknown_or_supplies_nothing_has_none(
+        self, directory: ParticipantDirectory, world: World, key: Key
+    ) -> None:
+        with pytest.raises(NotFoundError):
+            await directory.register_signing_key(key(), "par_tax", JWK)
+        regulator = replace(BANK, participant_id="par_reg", role=Role.REGULATOR)
+        world.transactions.memory.participants["par_reg"] = regulator
+        with pytest.raises(InvalidArgumentError) as caught:
+            await directory.register_signing_key(key(), "par_reg", JWK)
+        assert caught.value.fields[0].field == "participant_id"
+        with pytest.raises(NotFoundError):
+            await directory.revoke_signing_key(key(), "par_reg", "none")
+        assert not world.transactions.memory.signing_keys
+
+    async def test_a_provider_lists_its_own(
+        self, directory: ParticipantDirectory, world: World, key: Key
+    ) -> None:
+        for who in (TAX, COURT):
+            world.transactions.memory.participants[who.participant_id] = who
+        added = [
+            await directory.register_signing_key(key(), "par_tax", new_key().public.jwk)
+            for _ in range(3)
+        ]
+        ids = sorted(each.key_id for each in added)
+        for lister in (OPERATOR, caller(TAX)):
+            page, after = await directory.signing_keys(lister, "par_tax", "", 2)
+            rest, end = await directory.signing_keys(lister, "par_tax", after, 2)
+            assert [each.key_id for each in (*page, *rest)] == ids
+            assert (after, end) == (ids[1], "")
+        with pytest.raises(PermissionDeniedError) as caught:
+            await directory.signing_keys(caller(COURT), "par_tax", "", 2)
+        assert caught.value.reason == "NOT_YOURS"
 
 
 class TestStanding:
