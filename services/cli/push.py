@@ -1,49 +1,113 @@
-"""`puhui push`: a provider's file of records."""
+"""`puhui push`: a provider's file of records, or what is new in a database."""
 
-import json
-import secrets
-from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from services.cli import output
 from services.cli.command import REFUSED, Session, remote, usage
 from services.cli.progress import bar
+from services.cli.settings import SettingsError
 
 if TYPE_CHECKING:
-    from puhui.datashare.v1.records_pb2 import Record
-    from puhui_client import BatchAck, PushReport
+    from puhui.datashare.v1.catalogue_pb2 import RecordTypePolicy
+    from puhui.datashare.v1.records_pb2 import Reconciliation, TotalsOfBothEnds
+    from puhui_client import PushReport
+    from puhui_client.signing import SigningKey
+    from services.cli.checks import CheckReport
+    from services.cli.database import Extract
+    from services.cli.mapping import ColumnMapping
+    from services.cli.rows import Reject, Source
+    from services.cli.sending import Journal
 
-UNREADABLE = "MALFORMED_MESSAGE"
-"""Reason of a row that could not be read, and so was not sent; as the platform would name it."""
 _SHOWN = 20
+_DATABASE = "Database"
+_MAPPING = "How the file is read"
+_CHECK = "Before sending"
+
+MappingFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--mapping",
+        metavar="TOML",
+        exists=True,
+        dir_okay=False,
+        help="From columns to fields, and how they are written; `puhui mapping init` drafts one.",
+        rich_help_panel=_MAPPING,
+    ),
+]
+RecordTypeName = Annotated[
+    str,
+    typer.Option(
+        "--type",
+        help="Record type of every row; a table without a mapping needs it.",
+        rich_help_panel=_MAPPING,
+    ),
+]
+SignWith = Annotated[
+    Path | None,
+    typer.Option(
+        "--sign-with",
+        metavar="KEY",
+        help="Private key, PEM or JWK: every batch is signed with it.",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the main group."""
-    remote(app, example="puhui push invoices.csv --type vat_invoice --key-file tax.key")(push)
+    remote(app, example="puhui push invoices.csv --mapping invoices.toml --key-file tax.key")(push)
 
 
 async def push(
     session: Session,
     file: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             exists=True,
             dir_okay=False,
-            help="JSON lines (Record in the protocol's JSON form), or .csv whose header names "
-            "fields: subject.uscc, date, net ...",
+            help="CSV (UTF-8, UTF-16, GB18030), Excel or Parquet; all else is JSON lines (Record "
+            "in the protocol's JSON form). Left out with --from-db.",
         ),
-    ],
-    record_type: Annotated[
-        str, typer.Option("--type", help="Record type of every row; CSV needs it.")
-    ] = "",
+    ] = None,
+    record_type: RecordTypeName = "",
+    mapping: MappingFile = None,
+    preview: Annotated[
+        int,
+        typer.Option(
+            "--preview",
+            metavar="N",
+            min=0,
+            help="Only show the first N rows as they would be sent.",
+            rich_help_panel=_CHECK,
+        ),
+    ] = 0,
+    only_check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Only check all rows and report by column.", rich_help_panel=_CHECK
+        ),
+    ] = False,
+    no_check: Annotated[
+        bool,
+        typer.Option(
+            "--no-check",
+            help="Send without checking before: the platform says what is wrong.",
+            rich_help_panel=_CHECK,
+        ),
+    ] = False,
     delivery: Annotated[
         str | None,
-        typer.Option("--delivery", help="Resumes that delivery of the same file. Else: a new one."),
+        typer.Option(
+            "--delivery",
+            help="Names the delivery. One that broke off goes on by itself when the same is pushed "
+            "again; on another machine, its name resumes it.",
+        ),
     ] = None,
     historical: Annotated[
         bool,
@@ -56,151 +120,474 @@ async def push(
         typer.Option(
             "--rejects",
             metavar="OUT",
-            help="Rejected rows as JSON lines, if there are any; FILE.rejects.jsonl.",
+            help="Rows that are not in, if there are any, in the format of FILE; FILE.rejects.*",
+        ),
+    ] = None,
+    sign_with: SignWith = None,
+    from_db: Annotated[
+        str | None,
+        typer.Option(
+            "--from-db",
+            metavar="FILE|env:NAME",
+            help="Push what is new in a database: the file or the environment variable that holds "
+            "its SQLAlchemy URL.",
+            rich_help_panel=_DATABASE,
+        ),
+    ] = None,
+    view: Annotated[
+        str | None,
+        typer.Option(
+            "--view",
+            metavar="NAME",
+            help="View or table, [schema.]name.",
+            rich_help_panel=_DATABASE,
+        ),
+    ] = None,
+    query: Annotated[
+        Path | None,
+        typer.Option(
+            "--query",
+            metavar="SQL",
+            exists=True,
+            dir_okay=False,
+            help="File with a SELECT, in place of --view.",
+            rich_help_panel=_DATABASE,
+        ),
+    ] = None,
+    watermark: Annotated[
+        str | None,
+        typer.Option(
+            "--watermark",
+            metavar="COLUMN",
+            help="Column that grows with every new or changed row.",
+            rich_help_panel=_DATABASE,
+        ),
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            "--state",
+            metavar="JSON",
+            dir_okay=False,
+            help="Remembers how far the database was pushed; NAME.puhui-state.json.",
+            rich_help_panel=_DATABASE,
         ),
     ] = None,
 ) -> None:
-    """Push a file of records. Bad rows are listed and never block the others.
+    """Push a file of records, or what is new in a database. Bad rows never block the others.
 
-    It exits with 0 when all rows are in, duplicates included, and with 1 when some are not.
+    All rows are checked here first; those that fail are not sent. Rows that are not in are written
+    beside the file, in its format, to be mended and pushed again. The delivery closes with control
+    totals, and both ends' totals are compared.
+
+    It exits with 0 when all rows are in (or wait for a review), duplicates included, and both ends
+    agree; else with 1.
     """
-    from services.cli.rows import HeaderError, check_header
+    if (file is None) == (from_db is None):
+        raise usage("name a file, or a database by --from-db: one of them")
+    if from_db is None and (view or query or watermark or state):
+        raise usage("--view, --query, --watermark and --state need --from-db")
+    with wrong_use():
+        options = _Options(
+            record_type=record_type,
+            mapping=read_mapping_file(mapping),
+            preview=preview,
+            only_check=only_check,
+            check=not no_check,
+            delivery=delivery,
+            historical=historical,
+            rejects=rejects,
+            key=read_signing_key(sign_with),
+        )
+        if file is not None:
+            all_in = await _push_file(session, file, options)
+        else:
+            extract = _extract(from_db, view, query, watermark, state)
+            all_in = await _push_database(session, extract, options)
+        if not all_in:
+            raise typer.Exit(REFUSED)
 
-    delivery_id = delivery or f"push-{secrets.token_hex(8)}"
-    target = rejects or file.with_name(f"{file.name}.rejects.jsonl")
+
+@dataclass(frozen=True)
+class _Options:
+    """What was said on the command line."""
+
+    record_type: str
+    mapping: "ColumnMapping | None"
+    preview: int
+    only_check: bool
+    check: bool
+    delivery: str | None
+    historical: bool
+    rejects: Path | None
+    key: "SigningKey | None"
+
+
+@contextmanager
+def wrong_use() -> Iterator[None]:
+    """Tell what is wrong with a file, a mapping or a key as wrong use."""
+    from services.cli.database import DatabaseError
+    from services.cli.mapping import MappingError
+    from services.cli.rows import SourceError
+
+    try:
+        yield
+    except (DatabaseError, MappingError, SourceError) as error:
+        raise usage(str(error)) from None
+
+
+def read_mapping_file(path: Path | None) -> "ColumnMapping | None":
+    """Return the mapping in a file, if one is named."""
+    from services.cli.mapping import read_mapping
+
+    return None if path is None else read_mapping(path)
+
+
+def read_signing_key(path: Path | None) -> "SigningKey | None":
+    """Return the private key in a file, if one is named."""
+    if path is None:
+        return None
+    try:
+        from puhui_client.signing import SigningError, SigningKey
+    except ImportError as error:
+        raise usage(str(error)) from None
+    try:
+        return SigningKey.read(path)
+    except SigningError as error:
+        raise usage(str(error)) from None
+
+
+def _extract(
+    from_db: str | None,
+    view: str | None,
+    query: Path | None,
+    watermark: str | None,
+    state: Path | None,
+) -> "Extract":
+    from services.cli.database import Extract, read_url
+
+    if from_db is None or watermark is None or (view is None) == (query is None):
+        raise usage("--from-db needs --watermark COLUMN, and --view NAME or --query SQL")
+    return Extract(read_url(from_db), view, query, watermark, state)
+
+
+async def _push_database(session: Session, extract: "Extract", options: _Options) -> bool:
+    with closing(extract):
+        if options.preview:
+            with extract.sample(options.preview) as rows:
+                return await _push_file(session, rows, _spooled(options, extract))
+        found = extract.rows(session.out.note)
+        if found is None:
+            document = {"rows": 0, "state": str(extract.state_path)}
+            session.out.show(document, "Nothing is new in the database.")
+            return True
+        all_in = await _push_file(session, found, _spooled(options, extract))
+        if not options.only_check:
+            extract.advance()
+    return all_in
+
+
+def _spooled(options: _Options, extract: "Extract") -> _Options:
+    """The options for rows that stand in a file on their way from a database."""
+    from services.cli.tables import Layout
+
+    mapping = options.mapping
+    if mapping is not None:
+        mapping = replace(mapping, layout=Layout(encoding="utf-8"))
+    return replace(options, mapping=mapping, rejects=options.rejects or extract.rejects_path)
+
+
+async def _push_file(session: Session, file: Path, options: _Options) -> bool:
+    from services.cli.rows import open_source
+
+    source = open_source(file, options.record_type, options.mapping)
+    if source.unmapped and not session.out.as_json:
+        session.out.note(
+            f"Not sent, as the mapping does not name them: {', '.join(source.unmapped)}"
+        )
+    if options.preview:
+        _show_preview(session, source, options.preview)
+        return True
+    if options.only_check:
+        report = check_rows(session, source, await _policies_or_own(session))
+        session.out.show({"check": check_document(source, report)}, *check_parts(source, report))
+        return not report.bad
+    return await _send(session, file, source, options)
+
+
+async def _send(session: Session, file: Path, source: "Source", options: _Options) -> bool:
+    from services.cli.sending import Journal, Sending, fingerprint, write_rejects
+
     async with session.client() as client:
-        try:
-            check_header(file, record_type)
-            session.out.note(f"Delivery {delivery_id}: --delivery {delivery_id} resumes it.")
-            with (
-                _Rejects(target) as rejected,
-                bar("Pushing", file.stat().st_size, unit="bytes") as advance,
-            ):
-                source = _Source(file, record_type, rejected, advance)
-                report = await client.push(
-                    source.records(),
-                    delivery_id=delivery_id,
-                    historical=historical,
-                    keep_rejections=0,
-                    on_ack=source.acked,
-                )
-        except HeaderError as error:
-            raise usage(str(error)) from None
-    _show(session, report, rejected)
-    if rejected.count:
-        raise typer.Exit(REFUSED)
-
-
-class _Rejects:
-    """Rows that are not in, written as they are found; the file is made with the first."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.first: list[dict[str, Any]] = []
-        self.unreadable = 0
-        self.count = 0
-        self._file: IO[str] | None = None
-
-    def add(self, row: dict[str, Any]) -> None:
-        if self._file is None:
-            self._file = self.path.open("w", encoding="utf-8")
-        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        self.count += 1
-        if len(self.first) < _SHOWN:
-            self.first.append(row)
-
-    def __enter__(self) -> "_Rejects":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-
-
-class _Source:
-    """Feeds the client from the file, and knows on which line each record was."""
-
-    def __init__(
-        self, path: Path, record_type: str, rejects: _Rejects, advance: Callable[[int], None]
-    ) -> None:
-        self._path = path
-        self._record_type = record_type
-        self._rejects = rejects
-        self._advance = advance
-        self._lines = array("Q")
-
-    def records(self) -> "Iterator[Record]":
-        from services.cli.rows import read
-
-        for row in read(self._path, self._record_type):
-            self._advance(row.size)
-            if row.record is None:
-                self._rejects.unreadable += 1
-                self._rejects.add(
-                    {
-                        "line": row.line,
-                        "record_id": "",
-                        "reason": UNREADABLE,
-                        "field": row.field,
-                        "message": row.problem,
-                    }
-                )
-            else:
-                self._lines.append(row.line)
-                yield row.record
-
-    def acked(self, ack: "BatchAck") -> None:
-        for rejection in ack.rejections:
-            self._rejects.add(
-                {
-                    "line": self._lines[rejection.row],
-                    "record_id": rejection.record_id,
-                    "reason": rejection.reason,
-                    "field": rejection.field,
-                    "message": rejection.message,
-                }
+        policies = [policy async for policy in client.record_types()]
+        checked = check_rows(session, source, policies) if options.check else None
+        if checked is not None and checked.bad and not session.out.as_json:
+            session.out.show({}, *check_parts(source, checked))
+        bad = {} if checked is None else checked.bad
+        said = (options.mapping, options.record_type, options.historical, sorted(bad))
+        journal = Journal.open(file, fingerprint(file, *said), options.delivery)
+        session.out.note(
+            f"Delivery {journal.delivery_id}"
+            + (
+                " goes on where it broke off."
+                if journal.resumed
+                else ": run it again to resume it."
             )
+        )
+        with bar("Pushing", source.size, unit=source.unit) as advance:
+            sending = Sending(source, journal, bad, advance)
+            report = await sending.run(
+                client,
+                historical=options.historical,
+                signer=options.key,
+                control_fields={p.record_type: p.control_field for p in policies},
+            )
+    rejects = journal.outcome.rejects
+    written = None
+    if rejects:
+        target = options.rejects or file.with_name(f"{file.stem}.rejects{source.suffix}")
+        written = write_rejects(source, rejects, target)
+    journal.remove()
+    _show(session, source, journal, report, checked, written)
+    return not rejects and agrees(report)
 
 
-def _show(session: Session, report: "PushReport", rejects: _Rejects) -> None:
-    rejected = dict(sorted(report.rejected.items()))
-    written = str(rejects.path) if rejects.count else None
+def agrees(report: "PushReport") -> bool:
+    """Tell whether both ends counted the same."""
+    return report.reconciliation is not None and report.reconciliation.agrees
+
+
+async def _policies_or_own(session: Session) -> list["RecordTypePolicy"]:
+    """The catalogue of the platform, or of this program where no platform is named."""
+    try:
+        client = session.client()
+    except SettingsError:
+        session.out.note("No gateway is named: the rules are those of this version of puhui.")
+        return await own_policies()
+    async with client:
+        return [policy async for policy in client.record_types()]
+
+
+async def own_policies() -> list["RecordTypePolicy"]:
+    """Return the catalogue that is part of this program."""
+    from puhui.datashare.v1.catalogue_pb2 import ListRecordTypesRequest
+    from services.datashare.catalogue.loader import load
+    from services.datashare.catalogue.servicer import CatalogueServicer
+
+    class _Nobody:
+        """The context of a call that nobody made."""
+
+    servicer: Any = CatalogueServicer(load())
+    request = ListRecordTypesRequest(page_size=500)
+    return list((await servicer.ListRecordTypes(request, _Nobody())).types)
+
+
+def check_rows(
+    session: Session, source: "Source", policies: list["RecordTypePolicy"]
+) -> "CheckReport":
+    """Check all rows of a source, with a bar."""
+    from services.cli.checks import Rules, check
+
+    rules = Rules(policies, datetime.now(UTC))
+    with bar("Checking", source.size, unit=source.unit) as advance:
+        return check(source, rules, advance)
+
+
+def check_document(source: "Source", report: "CheckReport") -> dict[str, Any]:
+    """Return a report for programs."""
+    return {
+        "read_as": source.told,
+        "rows": report.rows,
+        "good": report.good,
+        "failed": len(report.bad),
+        "not_mapped": list(source.unmapped),
+        "columns": [
+            {
+                "column": column.column,
+                "field": column.field,
+                "filled": column.filled,
+                "empty": column.empty,
+                "converted": column.converted,
+                "failed": column.failed,
+                "examples": [{"row": row, "problem": text} for row, text in column.examples],
+            }
+            for column in report.columns
+        ],
+    }
+
+
+def check_parts(source: "Source", report: "CheckReport") -> Iterator[Any]:
+    """Return a report for people."""
+    failed = f", {len(report.bad):,} fail" if report.bad else ", all good"
+    yield output.table(
+        f"{source.told}: {output.count(report.rows, 'row')}{failed}",
+        ["column", "field", "filled>", "empty>", "converted>", "failed>", "the first problems"],
+        [
+            [
+                column.column,
+                column.field,
+                f"{column.filled:,}",
+                f"{column.empty:,}",
+                f"{column.converted:,}",
+                f"{column.failed:,}" if column.failed else "",
+                "\n".join(f"row {row}: {problem}" for row, problem in column.examples),
+            ]
+            for column in report.columns
+        ],
+    )
+
+
+def _show_preview(session: Session, source: "Source", count: int) -> None:
+    from services.cli.preview import flat
+
+    rows = [row for row, _ in zip(source.rows(), range(count), strict=False)]
+    values = [flat(row.record) for row in rows]
+    paths = list(dict.fromkeys(path for one in values for path in one))
+    problems = ["; ".join(f"{p.field}: {p.problem}" for p in row.problems) for row in rows]
     session.out.show(
         {
-            "delivery_id": report.delivery_id,
-            "skipped": report.skipped,
-            "sent": report.sent,
-            "accepted": report.accepted,
-            "duplicate": report.duplicate,
-            "rejected": rejected,
-            "unreadable": rejects.unreadable,
-            "reconnects": report.reconnects,
-            "rejects_file": written,
+            "read_as": source.told,
+            "not_mapped": list(source.unmapped),
+            "rows": [
+                {
+                    "row": row.number,
+                    "values": one,
+                    "problems": [
+                        {"column": p.column, "field": p.field, "problem": p.problem}
+                        for p in row.problems
+                    ],
+                }
+                for row, one in zip(rows, values, strict=True)
+            ],
         },
+        output.table(
+            f"{source.told}: the first {output.count(len(rows), 'row')} as they would be sent",
+            ["row>", *paths, *(["cannot be read"] if any(problems) else [])],
+            [
+                [
+                    str(row.number),
+                    *(one.get(path, "") for path in paths),
+                    *([problem] if any(problems) else []),
+                ]
+                for row, one, problem in zip(rows, values, problems, strict=True)
+            ],
+        ),
+    )
+
+
+def _show(
+    session: Session,
+    source: "Source",
+    journal: "Journal",
+    report: "PushReport",
+    checked: "CheckReport | None",
+    written: Path | None,
+) -> None:
+    outcome = journal.outcome
+    rejected = dict(sorted(report.rejected.items()))
+    document = {
+        "delivery_id": report.delivery_id,
+        "read_as": source.told,
+        "skipped": report.skipped,
+        "sent": report.sent,
+        "accepted": report.accepted,
+        "duplicate": report.duplicate,
+        "rejected": rejected,
+        "held": len(outcome.reviews),
+        "not_sent": outcome.not_sent,
+        "reconnects": report.reconnects,
+        "rejects_file": None if written is None else str(written),
+        "reviews": [
+            {"row": one.row, "record_id": one.record_id, "review_id": one.review_id}
+            for one in outcome.reviews
+        ],
+        "reconciliation": reconciliation_document(report.reconciliation),
+    }
+    if checked is not None:
+        document["check"] = check_document(source, checked)
+    session.out.show(
+        document,
         output.pairs(
             f"Delivery {report.delivery_id}",
             [
+                ("read as", source.told),
                 ("delivered before", f"{report.skipped:,}" if report.skipped else ""),
                 ("sent", f"{report.sent:,}"),
                 ("accepted", f"{report.accepted:,}"),
                 ("duplicate", f"{report.duplicate:,}"),
                 *((f"rejected {reason}", f"{count:,}") for reason, count in rejected.items()),
-                ("not readable, not sent", f"{rejects.unreadable:,}" if rejects.unreadable else ""),
+                ("held for a review", f"{len(outcome.reviews):,}" if outcome.reviews else ""),
+                ("failed here, not sent", f"{outcome.not_sent:,}" if outcome.not_sent else ""),
                 ("connections lost", f"{report.reconnects}" if report.reconnects else ""),
-                ("rejected rows are in", written or ""),
+                ("rows that are not in are in", str(written or "")),
             ],
         ),
-        *_table(rejects),
+        *reconciliation_parts(report.reconciliation),
+        *_reject_table(outcome.rejects, outcome.first),
+        *_review_table(journal),
     )
 
 
-def _table(rejects: _Rejects) -> Iterator[Any]:
-    if rejects.first:
+def reconciliation_document(found: "Reconciliation | None") -> dict[str, Any] | None:
+    """Return both ends' totals for programs."""
+    return None if found is None else output.plain(found)
+
+
+def reconciliation_parts(found: "Reconciliation | None") -> Iterator[Any]:
+    """Return both ends' totals for people: whether they agree, and all groups that do not."""
+    if found is None:
+        return
+    if found.agrees:
+        yield f"Both ends counted the same: {output.count(found.rows_received, 'row')}."
+        return
+    yield output.table(
+        f"The ends do NOT agree: {found.rows_sent:,} rows sent, {found.rows_received:,} received",
+        ["type", "month>", "rows sent>", "received>", "sum sent>", "received>"],
+        [_totals_row(total) for total in found.totals if _differs(total)],
+    )
+
+
+def _differs(total: "TotalsOfBothEnds") -> bool:
+    return total.rows_sent != total.rows_received or total.sum_sent != total.sum_received
+
+
+def _totals_row(total: "TotalsOfBothEnds") -> list[str]:
+    return [
+        total.record_type,
+        str(total.month or "none"),
+        f"{total.rows_sent:,}",
+        f"{total.rows_received:,}",
+        f"{total.sum_sent / 100:,.2f}",
+        f"{total.sum_received / 100:,.2f}",
+    ]
+
+
+def _reject_table(rejects: dict[int, "Reject"], record_ids: dict[int, str]) -> Iterator[Any]:
+    if rejects:
+        first = sorted(rejects)[:_SHOWN]
         yield output.table(
-            f"The first {len(rejects.first)} of {rejects.count:,} rejected rows",
-            ["line>", "record", "reason", "field", "problem"],
+            f"The first {len(first)} of {len(rejects):,} rows that are not in",
+            ["row>", "record", "reason", "field", "problem"],
             [
-                [str(row["line"]), row["record_id"], row["reason"], row["field"], row["message"]]
-                for row in rejects.first
+                [
+                    str(row),
+                    record_ids.get(row, ""),
+                    rejects[row].reason,
+                    rejects[row].field,
+                    rejects[row].problem,
+                ]
+                for row in first
             ],
+        )
+
+
+def _review_table(journal: "Journal") -> Iterator[Any]:
+    reviews = journal.outcome.reviews
+    if reviews:
+        first = reviews[:_SHOWN]
+        yield output.table(
+            f"The first {len(first)} of {len(reviews):,} rows that wait until somebody says whom "
+            "they are about",
+            ["row>", "record", "review"],
+            [[str(one.row), one.record_id, one.review_id] for one in first],
         )

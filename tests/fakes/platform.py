@@ -21,7 +21,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc import aio
 from grpc_status import rpc_status
 
-from puhui.datashare.v1 import records_pb2
+from puhui.datashare.v1 import catalogue_pb2, records_pb2
 
 PUSH = "/puhui.datashare.v1.RecordService/PushRecords"
 SUBMIT = "/puhui.datashare.v1.RecordService/SubmitRecords"
@@ -52,6 +52,7 @@ def refusal(
 
 
 UNAVAILABLE = refusal("UNAVAILABLE", "UNAVAILABLE")
+SUSPENDED = refusal("PERMISSION_DENIED", "PARTICIPANT_SUSPENDED")
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,10 @@ class Records:
     drop_closes: int = 0
     refused_submits: int = 0
     jws: list[str] = field(default_factory=list)
+    refused: set[str] = field(default_factory=set)
+    # Batches after which the provider is refused, and how many more are stored silently first.
+    suspends_after: tuple[int, int] | None = None
+    suspended: bool = False
     # How many times a stream that resumes is told a position one batch too early.
     stale: int = 0
     hangs: bool = False
@@ -97,6 +102,10 @@ class Records:
                     reason="NUMBER_OUT_OF_RANGE",
                     field="social_insurance.headcount",
                     message="a count is never negative: correct it",
+                )
+            elif row.provider_record_id in self.refused:
+                ack.rejections.add(
+                    row=index, reason="RECORD_CONFLICT", message="is there with other content"
                 )
             elif row.hint.name:
                 ack.held.add(row=index, review_id=f"rev_{row.provider_record_id}")
@@ -141,6 +150,14 @@ class FakePlatform:
         self.address = ""
         self.calls: list[Call] = []
         self.records = Records()
+        self.catalogue = catalogue_pb2.ListRecordTypesResponse(
+            types=[
+                catalogue_pb2.RecordTypePolicy(
+                    record_type="social_insurance", control_field="paid"
+                ),
+                catalogue_pb2.RecordTypePolicy(record_type="vat_invoice", control_field="gross"),
+            ]
+        )
         self._answers: dict[str, deque[Any]] = defaultdict(deque)
 
     def answer(self, method: str, *answers: Any) -> None:
@@ -153,6 +170,8 @@ class FakePlatform:
 
     def next_answer(self, method: str, request: Any) -> Any:
         name = method.rpartition("/")[2]
+        if name == "ListRecordTypes" and not self._answers[name]:
+            return self.catalogue
         if not self._answers[name]:
             return refusal("UNIMPLEMENTED", "UNKNOWN_METHOD", f"no answer was set for {name}")
         queue = self._answers[name]
@@ -166,6 +185,8 @@ class FakePlatform:
     async def push(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Message]:
         records = self.records
         records.streams += 1
+        if records.suspended:
+            await _abort(context, SUSPENDED)
         drop_after, silently = records.drops.popleft() if records.drops else (None, 0)
         header = (await anext(requests)).header
         last = records.last.get(header.delivery_id, records_pb2.PushAck())
@@ -207,6 +228,17 @@ class FakePlatform:
             digest = hashlib.sha256(content.SerializeToString(deterministic=True))
             records.sha256[header.delivery_id] = digest.digest()
             records.batches.append((header.delivery_id, batch.sequence, len(batch.records)))
+            if records.suspends_after is not None:
+                count, unacked = records.suspends_after
+                if len(records.batches) >= count + unacked:
+                    for ack in held:
+                        yield records_pb2.PushRecordsResponse(ack=ack)
+                    if not unacked:
+                        yield records_pb2.PushRecordsResponse(ack=last)
+                    records.suspended = True
+                    await _abort(context, SUSPENDED)
+                if len(records.batches) > count:
+                    continue
             if drop_after is not None and acked == drop_after:
                 if not silently:
                     await _abort(context, UNAVAILABLE)
