@@ -217,7 +217,7 @@ async def test_postgresql_is_killed_in_mid_batch_and_started_again(tmp_path: Pat
                     acked.clear()
                     _kill_group(server)
                     await asyncio.sleep(0.5)
-                    await asyncio.to_thread(server.ensure_postgres_running)
+                    await asyncio.to_thread(_start_again, server)
                 report = await pushing
             assert report.accepted == 20_000
         await check_database(url, rows=20_000)
@@ -269,7 +269,7 @@ async def _fill_and_go_on(
             assert not pushing.done(), "the disk is too large for this test"
             _run("mount", "-o", "remount,size=2000m", str(small))
             if server is not None:
-                await asyncio.to_thread(server.ensure_postgres_running)
+                await asyncio.to_thread(_start_again, server)
             report = await pushing
         assert report.accepted == rows
         assert report.reconnects >= 1
@@ -299,6 +299,14 @@ def _kill_group(server: PostgresServer) -> None:
             os.kill(each, signal.SIGKILL)
         except ProcessLookupError:
             continue
+
+
+def _start_again(server: PostgresServer) -> None:
+    """Start a server whose processes are gone."""
+    # The number in them may be that of a process which nobody has waited for, and seem to run.
+    for lock in ("postmaster.pid", ".s.PGSQL.5432.lock"):
+        (server.pgdata / lock).unlink(missing_ok=True)
+    server.ensure_postgres_running()
 
 
 def address_of_datashare(process: Process) -> str:
