@@ -400,8 +400,15 @@ def postgresql_engine(url: sa.URL, pool_size: int) -> AsyncEngine:
         connect_args={
             "prepared_statement_cache_size": 512,
             "timeout": POOL_TIMEOUT_S,
-            # Compiling plans costs more than it saves in queries of milliseconds.
-            "server_settings": {"timezone": "UTC", "application_name": "puhui", "jit": "off"},
+            "server_settings": {
+                "timezone": "UTC",
+                "application_name": "puhui",
+                # Compiling plans costs more than it saves in queries of milliseconds.
+                "jit": "off",
+                # A plan made while a table, or one of its partitions, was empty would go on reading
+                # all of it as it grows; what has no index is read whole all the same.
+                "enable_seqscan": "off",
+            },
         },
     )
 

@@ -21,6 +21,7 @@ from services.datashare.records.domain import (
     Rejection,
     admit,
     check_supplier,
+    is_first,
 )
 from services.datashare.records.own import own_rows
 from services.datashare.retention.domain import china_day
@@ -122,9 +123,7 @@ class Records(Facts, Protocol):
 class Arrivals(Protocol):
     """What inspection is to look at, off this path."""
 
-    async def note_arrivals(
-        self, records: Mapping[SeriesKey, int], recorded_at: datetime
-    ) -> None:
+    async def note_arrivals(self, records: Mapping[SeriesKey, int], recorded_at: datetime) -> None:
         """Leave the number of records that came in, by series."""
         ...
 
@@ -240,6 +239,7 @@ class TakeIn:
         self._retry = retry
         self._layouts = layouts
         self._clock = clock
+        self._repeating: set[str] = set()
 
     async def supplier(self, provider_id: str, *, historical: bool) -> Participant:
         """Return a provider that may supply records now.
@@ -276,9 +276,21 @@ class TakeIn:
             OutOfRangeError: OUT_OF_SEQUENCE.
             PermissionDeniedError: as `supplier`.
         """
-        return await self._retry(lambda: self._transact(batch))
+        # Who sends a record again has mostly sent others again before.
+        trusting = batch.provider_id not in self._repeating
 
-    async def _transact(self, batch: Batch) -> Ack:
+        async def attempt() -> Ack:
+            nonlocal trusting
+            try:
+                return await self._transact(batch, trusting=trusting)
+            except Exception:
+                # Perhaps a record was there already; only `retry` knows whether to go on.
+                trusting = False
+                raise
+
+        return await self._retry(attempt)
+
+    async def _transact(self, batch: Batch, *, trusting: bool) -> Ack:
         async with self._transactions.begin() as work:
             # Before any other lock: whoever suspends the provider waits for the batches that hold
             # it, which therefore must not wait for one that waits for its turn here.
@@ -302,7 +314,7 @@ class TakeIn:
             own, foreign = await own_rows(work.subjects, provider, batch.rows)
             batch = replace(batch, rows=own, rejections=[*batch.rejections, *foreign])
             rows, unnamed = await _named(work.subjects, batch)
-            done = await self._take(work, batch, provider, rows)
+            done = await self._take(work, batch, provider, rows, trusting=trusting)
             ack = Ack(
                 batch.sequence,
                 tuple(done.accepted),
@@ -320,7 +332,19 @@ class TakeIn:
         batch: Batch,
         provider: Participant,
         rows: Sequence["_Named"],
+        *,
+        trusting: bool,
     ) -> "_Admission":
+        """Take in rows.
+
+        Args:
+            work: the transaction.
+            batch: of the rows.
+            provider: whose.
+            rows: about subjects that there are.
+            trusting: take it on trust that a first version is of a record never seen: where that is
+                wrong, storing it fails, which rolls back everything.
+        """
         provider_id = provider.participant_id
         if not work.records.sealed_types.isdisjoint({row.key.record_type for row in rows}):
             rows = await _blinded(work.records, rows)
@@ -329,10 +353,13 @@ class TakeIn:
         # Only now, as the locks may have been waited for: what a series holds already was recorded
         # before, so that times follow the order in which batches take effect.
         now = self._clock.now()
-        histories = await work.records.histories(provider_id, [row.key for row in rows])
+        histories = await work.records.histories(
+            provider_id, [row.key for row in rows if not (trusting and is_first(row.incoming))]
+        )
+        if not trusting:
+            (self._repeating.add if histories else self._repeating.discard)(provider_id)
         admission = _Admission(histories, now, historical=batch.historical)
-        for row in rows:
-            admission.admit(row)
+        admission.admit(rows)
         if not admission.records:
             return admission
         removed = await work.records.facts_of(provider_id, admission.superseded)
@@ -418,32 +445,52 @@ class _Admission:
         self._now = now
         self._recorded_at = (now - EPOCH) // _MICROSECOND
         self._historical = historical
+        self._first: dict[RecordKey, Incoming] = {}
         self._facts: dict[tuple[RecordKey, int], Fact] = {}
         self._news: dict[tuple[str, str, ChangeKind], None] = {}
 
-    def admit(self, named: _Named) -> None:
-        series, key, row = named
-        history = self._histories.get(key)
+    def admit(self, rows: Iterable[_Named]) -> None:
+        """Decide about rows, in their order."""
+        histories, first = self._histories, self._first
+        for named in rows:
+            series, key, row = named
+            # Nearly every row of a back-fill is the first that is heard of its record.
+            if key in histories or not is_first(row) or first.setdefault(key, row) is not row:
+                self._admit(series, key, row)
+            else:
+                self._accept(series, key, row, row.hidden_on)
+
+    def _admit(self, series: SeriesKey, key: RecordKey, row: Incoming) -> None:
+        history = self._history(key)
         verdict = admit(row, history)
         if isinstance(verdict, Duplicate):
             self.duplicates.append(row.row)
         elif isinstance(verdict, Rejection):
             self.rejections.append(verdict)
-        else:
-            if history is None:
-                self._histories[key] = History({1: row.content_hash}, 1, hidden_on=row.hidden_on)
-                self._accept(series, key, row, row.hidden_on)
-                return
+        elif history is not None:
             before = history.hidden_on
             hidden_on = before if row.retracted else row.hidden_on
-            history.add(
-                row.version, row.content_hash, retracted=row.retracted, hidden_on=hidden_on
-            )
+            history.add(row.version, row.content_hash, retracted=row.retracted, hidden_on=hidden_on)
             self._accept(series, key, row, hidden_on)
-            if row.version > 1:
-                self._correct(series, key, row, verdict, before)
+            if row.fact is not None and not self._is_hidden(hidden_on):
+                self._facts[key, row.version] = row.fact
+            self._correct(series, key, row, verdict, before)
             if hidden_on != before:
                 self.days[key] = hidden_on
+
+    def _history(self, key: RecordKey) -> History | None:
+        """Return the versions of a record that are stored or in this batch."""
+        history = self._histories.get(key)
+        first = self._first.get(key)
+        if history is None and first is not None:
+            history = History({1: first.content_hash}, 1, hidden_on=first.hidden_on)
+            self._histories[key] = history
+            if first.fact is not None and not self._is_hidden(first.hidden_on):
+                self._facts[key, 1] = first.fact
+        return history
+
+    def _is_hidden(self, hidden_on: int | None) -> bool:
+        return hidden_on is not None and hidden_on <= self.today
 
     def _accept(
         self, series: SeriesKey, key: RecordKey, row: Incoming, hidden_on: int | None
@@ -460,11 +507,10 @@ class _Admission:
             change.known_at = known_at
         elif known_at < change.first_known_at:
             change.first_known_at = known_at
-        if hidden_on is not None and hidden_on not in change.hidden_on:
+        if hidden_on is not None:
             change.hidden_on.add(hidden_on)
         if row.fact is not None and (hidden_on is None or hidden_on > self.today):
             change.added.append(row.fact)
-            self._facts[key, row.version] = row.fact
 
     def _correct(
         self,
@@ -488,7 +534,7 @@ class _Admission:
         else:
             kind = ChangeKind.RECORD_RETRACTED if row.retracted else ChangeKind.RECORD_CORRECTED
         self._news[key.subject_id, key.record_type, kind] = None
-        if not verdict.corrects or (hidden_on is not None and hidden_on <= self.today):
+        if not verdict.corrects or self._is_hidden(hidden_on):
             return
         change = self.changes[series]
         mine = self._facts.get((key, verdict.corrects))
@@ -500,8 +546,7 @@ class _Admission:
     def arrivals(self, provider_id: str) -> Counter[SeriesKey]:
         """Return how many records are stored in each series."""
         return Counter(
-            SeriesKey(new.subject_id, new.incoming.record_type, provider_id)
-            for new in self.records
+            SeriesKey(new.subject_id, new.incoming.record_type, provider_id) for new in self.records
         )
 
     def announcements(self, provider_id: str) -> list[Change]:

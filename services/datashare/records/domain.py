@@ -170,6 +170,11 @@ NEW = Accepted(0)
 DUPLICATE = Duplicate()
 
 
+def is_first(incoming: Incoming) -> bool:
+    """Tell whether a row claims to be the first version of its record."""
+    return incoming.version == 1 and not incoming.retracted
+
+
 def admit(incoming: Incoming, history: History | None) -> Verdict:
     """Decide about a row.
 
@@ -178,7 +183,7 @@ def admit(incoming: Incoming, history: History | None) -> Verdict:
         history: the versions that are there; None is a record never seen.
     """
     if history is None:
-        if incoming.version == 1 and not incoming.retracted:
+        if is_first(incoming):
             return NEW
         return Rejection(
             incoming.row,

@@ -15,17 +15,18 @@ import sqlalchemy as sa
 from google.protobuf.message import Message
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.datashare.bulk import copy_rows, relation, stored_time
+from services.datashare.bulk import copy_packed, copy_rows, probe, relation
+from services.datashare.records import packing
 from services.datashare.records.app import NewRecord
 from services.datashare.records.domain import History, Incoming, RecordKey
 from services.datashare.records.hiding import Hiding
 from services.datashare.records.payloads import payload_types
 from services.datashare.records.readers.kind import Reader, month_of
 from services.datashare.schema import metadata
-from services.datashare.sealing.domain import DataKey, record_place
+from services.datashare.sealing.domain import DataKey, Place, record_place
 from services.datashare.sealing.store import Seals
 from services.datashare.summaries.domain import Fact, FactWanted, Gap, SeriesKey
-from services.kit.db import UtcTime, from_microseconds, to_microseconds
+from services.kit.db import UtcTime, to_microseconds
 
 record = sa.Table(
     "record",
@@ -112,22 +113,15 @@ class RecordStore:
             return {}
         names = {name: sa.String() for name in RecordKey._fields}
         asked = relation(self._conn, "asked", names, wanted)
-        rows: Any = await self._conn.execute(
-            sa.select(
-                *(record.c[name] for name in names),
-                record.c.version,
-                record.c.content_hash,
-                record.c.retracted,
-                record.c.sealed,
-                record.c.hidden_on,
-            ).join(
-                asked,
-                sa.and_(
-                    record.c.provider_id == provider_id,
-                    *(record.c[name] == asked.c[name] for name in names),
-                ),
-            )
+        columns = [*names, "version", "content_hash", "retracted", "sealed", "hidden_on"]
+        query = probe(
+            self._conn,
+            [record.c[name] for name in columns],
+            asked,
+            record.c.provider_id == provider_id,
+            *(record.c[name] == asked.c[name] for name in names),
         )
+        rows: Any = await self._conn.execute(query)
         found: dict[RecordKey, History] = {}
         for *named, version, stored, retracted, sealed, hidden_on in rows:
             key = RecordKey(*named)
@@ -153,16 +147,15 @@ class RecordStore:
             {**names, "version": sa.Integer()},
             [[*key, version] for key, version in versions],
         )
-        rows = await self._conn.execute(
-            sa.select(*_FACT_COLUMNS).join(
-                asked,
-                sa.and_(
-                    record.c.provider_id == provider_id,
-                    record.c.version == asked.c.version,
-                    *(record.c[name] == asked.c[name] for name in names),
-                ),
-            )
+        query = probe(
+            self._conn,
+            _FACT_COLUMNS,
+            asked,
+            record.c.provider_id == provider_id,
+            record.c.version == asked.c.version,
+            *(record.c[name] == asked.c[name] for name in names),
         )
+        rows = await self._conn.execute(query)
         found = rows.all()
         keys = await self._keys(found)
         return [
@@ -200,17 +193,16 @@ class RecordStore:
         if as_of is not None:
             counts.append(record.c.known_at <= as_of)
             shadowed = sa.and_(shadowed, newer.c.known_at <= as_of)
-        rows = await self._conn.execute(
-            sa.select(*_FACT_COLUMNS)
-            .join(
-                asked,
-                sa.and_(
-                    *(record.c[name] == asked.c[name] for name in names),
-                    sa.or_(asked.c.month.is_(None), record.c.month == asked.c.month),
-                ),
-            )
-            .where(*counts, ~sa.exists().where(shadowed))
+        query = probe(
+            self._conn,
+            _FACT_COLUMNS,
+            asked,
+            *(record.c[name] == asked.c[name] for name in names),
+            sa.or_(asked.c.month.is_(None), record.c.month == asked.c.month),
+            *counts,
+            ~sa.exists().where(shadowed),
         )
+        rows = await self._conn.execute(query)
         found = rows.all()
         keys = await self._keys(found)
         if as_of is None:
@@ -251,47 +243,24 @@ class RecordStore:
         Raises:
             UnavailableError: keys cannot be had now.
         """
-        time: Any = int if self._conn.dialect.name == "sqlite" else from_microseconds
         types = self._seals.types
         keys = await self._seals.hold(
             {new.subject_id for new in records if new.incoming.record_type in types}
         )
-        recorded = stored_time(self._conn, recorded_at)
-        rows = [
-            (
-                new.subject_id,
-                row.record_type,
-                provider_id,
-                row.provider_record_id,
-                row.version,
-                row.month,
-                row.occurred_from,
-                row.occurred_to,
-                time(row.obtained_at),
-                recorded,
-                time(new.known_at),
-                row.retracted,
-                row.schema_version,
-                row.content_hash,
-                keys[new.subject_id].seal(
-                    record_place(
-                        new.subject_id,
-                        row.record_type,
-                        provider_id,
-                        row.provider_record_id,
-                        row.version,
-                    ),
-                    row.payload,
-                )
-                if row.record_type in types
-                else row.payload,
-                row.record_type in types,
-                new.hidden_on,
-            )
+        stored = [
+            (new, row.payload, False)
+            if row.record_type not in types
+            else (new, keys[new.subject_id].seal(_place(provider_id, new), row.payload), True)
             for new in records
             for row in (new.incoming,)
         ]
-        await copy_rows(self._conn, record, rows)
+        at = to_microseconds(recorded_at)
+        if self._conn.dialect.name == "sqlite":
+            await copy_rows(self._conn, record, _rows(provider_id, stored, at))
+        else:
+            await copy_packed(
+                self._conn, record, packing.COLUMNS, packing.packed(provider_id, stored, at)
+            )
 
     async def newest(
         self, keys: Collection[SeriesKey], *which: sa.ColumnElement[bool]
@@ -346,20 +315,20 @@ class RecordStore:
 
     async def hidden(self, keys: Collection[SeriesKey], today: int) -> dict[SeriesKey, list[Gap]]:
         """Return what is stored of each series and hidden today; a series without is absent."""
-        names = {name: sa.String() for name in SeriesKey._fields}
-        asked = relation(self._conn, "asked", names, sorted(keys))
-        columns = [record.c[name] for name in names]
-        known_at = sa.func.min(record.c.known_at, type_=UtcTime())
-        rows: Any = await self._conn.execute(
-            sa.select(*columns, record.c.month, known_at)
-            .join(asked, sa.and_(*(record.c[name] == asked.c[name] for name in names)))
-            .where(record.c.hidden_on <= today, record.c.retracted.is_(False))
-            .group_by(*columns, record.c.month)
+        found = self._of_series(
+            keys,
+            [record.c.month, record.c.known_at],
+            record.c.hidden_on <= today,
+            record.c.retracted.is_(False),
         )
-        found: dict[SeriesKey, list[Gap]] = {}
+        columns = [found.c[name] for name in (*SeriesKey._fields, "month")]
+        known_at = sa.func.min(found.c.known_at, type_=UtcTime())
+        query = sa.select(*columns, known_at).group_by(*columns)
+        gaps: dict[SeriesKey, list[Gap]] = {}
+        rows: Any = await self._conn.execute(query)
         for *key, month, at in rows:
-            found.setdefault(SeriesKey(*key), []).append(Gap(month, at))
-        return found
+            gaps.setdefault(SeriesKey(*key), []).append(Gap(month, at))
+        return gaps
 
     async def next_hidden_on(
         self, keys: Collection[SeriesKey], after: int | None
@@ -370,36 +339,79 @@ class RecordStore:
             keys: the series.
             after: only days after this one; None is any.
         """
+        later = record.c.hidden_on.is_not(None) if after is None else record.c.hidden_on > after
+        found = self._of_series(keys, [record.c.hidden_on], later)
+        columns = [found.c[name] for name in SeriesKey._fields]
+        query = sa.select(*columns, sa.func.min(found.c.hidden_on)).group_by(*columns)
+        rows: Any = await self._conn.execute(query)
+        return {SeriesKey(*key): day for *key, day in rows}
+
+    def _of_series(
+        self,
+        keys: Collection[SeriesKey],
+        columns: Sequence[sa.Column[Any]],
+        *which: sa.ColumnElement[bool],
+    ) -> sa.Subquery:
+        """Return some records of some series, with the series' names."""
         names = {name: sa.String() for name in SeriesKey._fields}
         asked = relation(self._conn, "asked", names, sorted(keys))
-        columns = [record.c[name] for name in names]
-        rows: Any = await self._conn.execute(
-            sa.select(*columns, sa.func.min(record.c.hidden_on))
-            .join(asked, sa.and_(*(record.c[name] == asked.c[name] for name in names)))
-            .where(record.c.hidden_on.is_not(None) if after is None else record.c.hidden_on > after)
-            .group_by(*columns)
-        )
-        return {SeriesKey(*key): day for *key, day in rows}
+        named = [record.c[name] for name in names]
+        same = (column == asked.c[column.name] for column in named)
+        return probe(self._conn, [*named, *columns], asked, *same, *which).subquery()
 
     async def hide(self, provider_id: str, days: Mapping[RecordKey, int | None]) -> None:
         """Give all stored versions of records another day from which on they are hidden."""
         if not days:
             return
-        names = {name: sa.String() for name in RecordKey._fields}
-        asked = relation(
-            self._conn,
-            "asked",
-            {**names, "hidden_on": sa.Integer()},
-            [[*key, day] for key, day in days.items()],
-        )
+        # One by one, as a join with all of them may be made by reading all of the table.
         await self._conn.execute(
             sa.update(record)
             .where(
                 record.c.provider_id == provider_id,
-                *(record.c[name] == asked.c[name] for name in names),
+                *(record.c[name] == sa.bindparam(f"of_{name}") for name in RecordKey._fields),
             )
-            .values(hidden_on=asked.c.hidden_on)
+            .values(hidden_on=sa.bindparam("day")),
+            [
+                {**{f"of_{name}": value for name, value in key._asdict().items()}, "day": day}
+                for key, day in sorted(days.items())
+            ],
         )
+
+
+def _place(provider_id: str, new: NewRecord) -> Place:
+    row = new.incoming
+    return record_place(
+        new.subject_id, row.record_type, provider_id, row.provider_record_id, row.version
+    )
+
+
+def _rows(
+    provider_id: str, stored: Iterable[tuple[NewRecord, bytes, bool]], recorded_at: int
+) -> list[tuple[Any, ...]]:
+    """Return records as SQLite stores them: times in microseconds, in the table's order."""
+    return [
+        (
+            new.subject_id,
+            row.record_type,
+            provider_id,
+            row.provider_record_id,
+            row.version,
+            row.month,
+            row.occurred_from,
+            row.occurred_to,
+            row.obtained_at,
+            recorded_at,
+            new.known_at,
+            row.retracted,
+            row.schema_version,
+            row.content_hash,
+            payload,
+            sealed,
+            new.hidden_on,
+        )
+        for new, payload, sealed in stored
+        for row in (new.incoming,)
+    ]
 
 
 _PAYLOADS: Final = payload_types()
