@@ -27,7 +27,7 @@ ACTIONS = {
     "datashare": ("serve", "migrate", "config", "seal", "unseal", "rotate-keys", "shred"),
     "scoring": ("serve", "migrate", "config"),
     "gateway": ("serve", "config"),
-    "all": ("serve",),
+    "all": ("serve", "seal", "unseal", "rotate-keys", "shred"),
 }
 
 
@@ -50,7 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.service == "all":
             from services import embedded
 
-            uvloop.run(embedded.serve(arguments.data_dir, os.environ, arguments.config))
+            if arguments.action == "serve":
+                uvloop.run(embedded.serve(arguments.data_dir, os.environ, arguments.config))
+            else:
+                folder = embedded.Folder(arguments.data_dir)
+                platform = embedded.Embedded(folder, os.environ, arguments.config)
+                uvloop.run(platform.maintain(arguments.action, _tell, apply=arguments.apply))
         else:
             _run_one(arguments)
     except ConfigError as error:
@@ -72,9 +77,10 @@ def _parser() -> argparse.ArgumentParser:
         choices=sorted({action for actions in ACTIONS.values() for action in actions}),
         metavar="ACTION",
         help="serve (the default), migrate the database and exit, or config, which lists the "
-        "configuration. Of datashare also, each only told without --apply: seal what an existing "
-        "database holds in plain text, unseal it for the version before, rotate-keys (wrap data "
-        "keys by the current key-encryption key), shred (take what was deleted out of the files)",
+        "configuration. Of datashare and all also, each only told without --apply: seal what an "
+        "existing database holds in plain text, unseal it for the version before, rotate-keys "
+        "(wrap data keys by the current key-encryption key), shred (take what was deleted out of "
+        "the files)",
     )
     parser.add_argument("--apply", action="store_true", help="do what would only be told")
     parser.add_argument("--config", type=Path, help="TOML file with a table per service")

@@ -2,8 +2,8 @@
 
 For a laptop, the demo and tests. What a deployment is given as Secrets is made here at the first
 start and kept: identity keys, the keys of counterparties, subjects and data keys, the operator's
-API key. Whatever the
-environment or the file configures (a PostgreSQL database, a port) wins over what is implied here.
+API key. Whatever the environment or the file configures (a PostgreSQL database, a port) wins over
+what is implied here.
 
 The gateway is at 127.0.0.1:7443 and, over HTTP, 127.0.0.1:7480; the rest takes any free port. Once
 everything serves, `endpoints.json` in the folder names the addresses. Only the owner of the process
@@ -157,24 +157,7 @@ class Embedded:
                 gateway.GatewayConfig, "gateway", entrance | {"datashare": _HOST, "scoring": _HOST}
             )
         )
-        key_id, key_sha256 = folder.operator_key()
-        public = {
-            "identity_gateway_public_key": folder.key("gateway.pub"),
-            "identity_scoring_public_key": folder.key("scoring.pub"),
-        }
-        data_config = self._load(
-            datashare.DatashareConfig,
-            "datashare",
-            public
-            | {
-                "database_url": folder.database("datashare"),
-                "counterparty_key": folder.key("counterparty.key"),
-                "kek_file": folder.key("keks.toml"),
-                "subject_token_key": folder.key("subject-token.key"),
-                "bootstrap_operator_key_id": key_id,
-                "bootstrap_operator_key_sha256": key_sha256,
-            },
-        )
+        data_config = self._data_config()
         datashare.migrate(data_config)
         data = await self._start(lambda: datashare.build(data_config, clock, ids))
         score_config = self._load(
@@ -207,6 +190,36 @@ class Embedded:
                 "scoring": f"{_HOST}:{score.health_port}",
             },
         }
+
+    async def maintain(self, action: str, tell: Callable[[str], None], *, apply: bool) -> None:
+        """Do an operator's work on the keys of this folder; see `datashare.main.maintain`.
+
+        Raises:
+            ConfigError: something is not configured right, or there is no platform here.
+        """
+        if not (self._folder.path / "keys").is_dir():
+            problem = "no platform has been started here: name the folder of one"
+            raise configuration.ConfigError([f"--data-dir {self._folder.path}: {problem}"])
+        config = self._data_config()
+        await datashare.maintain(config, action, SystemClock(), tell, apply=apply)
+
+    def _data_config(self) -> datashare.DatashareConfig:
+        folder = self._folder
+        key_id, key_sha256 = folder.operator_key()
+        implied = {
+            "identity_gateway_public_key": folder.key("gateway.pub"),
+            "identity_scoring_public_key": folder.key("scoring.pub"),
+            "database_url": folder.database("datashare"),
+            "counterparty_key": folder.key("counterparty.key"),
+            "kek_file": folder.key("keks.toml"),
+            "subject_token_key": folder.key("subject-token.key"),
+            "bootstrap_operator_key_id": key_id,
+            "bootstrap_operator_key_sha256": key_sha256,
+        }
+        config: datashare.DatashareConfig = self._load(
+            datashare.DatashareConfig, "datashare", implied
+        )
+        return config
 
     async def stop(self) -> None:
         """Stop the gateway first, datashare last."""

@@ -75,8 +75,13 @@ class Service:
             RuntimeError: the gRPC address is taken.
             OSError: the health address is taken.
         """
-        for prepare in self._prepare:
-            await prepare()
+        try:
+            for prepare in self._prepare:
+                await prepare()
+        except BaseException:
+            for close in self._close:
+                await close()
+            raise
         await self._health.start()
         await self._server.start()
         self._tasks = [asyncio.create_task(_for_ever(work)) for work in self._background]
