@@ -6,6 +6,7 @@ from typing import Self
 from puhui.datashare.v1.accesses_pb2_grpc import AccessServiceStub
 from puhui.datashare.v1.catalogue_pb2_grpc import CatalogueServiceStub
 from puhui.datashare.v1.consents_pb2_grpc import ConsentServiceStub
+from puhui.datashare.v1.deliveries_pb2_grpc import DeliveryServiceStub
 from puhui.datashare.v1.participants_pb2_grpc import ParticipantServiceStub
 from puhui.datashare.v1.records_pb2_grpc import RecordServiceStub
 from puhui.datashare.v1.subjects_pb2_grpc import SubjectServiceStub
@@ -15,12 +16,13 @@ from puhui.scoring.v1.models_pb2_grpc import ModelServiceStub
 from puhui.scoring.v1.scoring_pb2_grpc import ScoringServiceStub
 from puhui_client.bank import BankMethods
 from puhui_client.consents import ConsentMethods
+from puhui_client.deliveries import DeliveryMethods
 from puhui_client.platform import PlatformMethods
 from puhui_client.provider import ProviderMethods
 from puhui_client.transport import Tls, Transport
 
 
-class Client(ProviderMethods, ConsentMethods, BankMethods, PlatformMethods):
+class Client(ProviderMethods, DeliveryMethods, ConsentMethods, BankMethods, PlatformMethods):
     """A participant's connection to the platform. Make it inside the event loop that uses it.
 
     Every call has a deadline. Reads, and writes by their `request_id`, are repeated when the
@@ -55,6 +57,7 @@ class Client(ProviderMethods, ConsentMethods, BankMethods, PlatformMethods):
         self._catalogue = CatalogueServiceStub(channel)
         self._consents = ConsentServiceStub(channel)
         self._decisions = DecisionServiceStub(channel)
+        self._deliveries = DeliveryServiceStub(channel)
         self._gateway = GatewayServiceStub(channel)
         self._models = ModelServiceStub(channel)
         self._participants = ParticipantServiceStub(channel)

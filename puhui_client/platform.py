@@ -16,10 +16,14 @@ from puhui.datashare.v1.participants_pb2 import (
     IssueKeyRequest,
     IssueKeyResponse,
     ListParticipantsRequest,
+    ListSigningKeysRequest,
     Participant,
     RegisterParticipantRequest,
+    RegisterSigningKeyRequest,
     RevokeKeyRequest,
+    RevokeSigningKeyRequest,
     SetStandingRequest,
+    SigningKey,
     Standing,
 )
 from puhui.gateway.v1.gateway_pb2 import WhoAmIRequest, WhoAmIResponse
@@ -169,3 +173,49 @@ class PlatformMethods(Methods):
         request = RevokeKeyRequest(request_id=request_id or new_request_id(), key_id=key_id)
         answer = await self._transport.unary(self._participants.RevokeKey, request)
         return from_timestamp(answer.revoked_at)
+
+    async def register_signing_key(
+        self, participant_id: str, public_jwk: str, *, request_id: str | None = None
+    ) -> SigningKey:
+        """As the operator, register a key that a participant signs its batches with.
+
+        From then on its unsigned batches are refused.
+
+        Args:
+            participant_id: who signs.
+            public_jwk: the public key as JSON; `puhui_client.signing.PublicKey.read(path).jwk`.
+            request_id: None makes one.
+        """
+        request = RegisterSigningKeyRequest(
+            request_id=request_id or new_request_id(),
+            participant_id=participant_id,
+            public_jwk=public_jwk,
+        )
+        return (await self._transport.unary(self._participants.RegisterSigningKey, request)).key
+
+    async def revoke_signing_key(
+        self, participant_id: str, key_id: str, *, request_id: str | None = None
+    ) -> SigningKey:
+        """As the operator, revoke a signing key; what it signed before stays evidence.
+
+        Args:
+            participant_id: who signs with it.
+            key_id: its thumbprint.
+            request_id: None makes one.
+        """
+        request = RevokeSigningKeyRequest(
+            request_id=request_id or new_request_id(), participant_id=participant_id, key_id=key_id
+        )
+        return (await self._transport.unary(self._participants.RevokeSigningKey, request)).key
+
+    async def signing_keys(self, participant_id: str) -> AsyncIterator[SigningKey]:
+        """Go through a participant's signing keys, revoked ones included.
+
+        Args:
+            participant_id: oneself, or for the operator anybody.
+        """
+        request = ListSigningKeysRequest(participant_id=participant_id, page_size=PAGE)
+        pages = self._pages(self._participants.ListSigningKeys, request)
+        async for page in pages:
+            for key in page.keys:
+                yield key

@@ -232,6 +232,8 @@ class Delivery:
         self._pending: deque[_Pending] = deque()
         self._acks = 0
         self._numbered = 0
+        # Of the batches up to `_chained`, as `PushReady.chain_sha256`.
+        self._chained, self._chain = 0, b""
         self._source_failure: Exception | None = None
         # After a failure one batch goes at a time until an ack: gRPC does not tell why a call ended
         # while something was being written, so that a refusal would look like a lost connection.
@@ -377,12 +379,21 @@ class Delivery:
         return None
 
     def _check_same(self, pending: _Pending, ready: PushReady) -> None:
-        """Refuse to take other rows for those that are durable."""
-        if pending.sequence != ready.last_sequence or not ready.last_sha256:
+        """Refuse to take other rows for those that are durable, in this batch or one before."""
+        if not ready.last_sha256:
             return
         content = PushBatch(records=pending.batch.records).SerializeToString(deterministic=True)
-        if hashlib.sha256(content).digest() != ready.last_sha256:
+        sha256 = hashlib.sha256(content).digest()
+        if pending.sequence == self._chained + 1:
+            self._chained = pending.sequence
+            self._chain = hashlib.sha256(self._chain + sha256).digest()
+        if pending.sequence != ready.last_sequence:
+            return
+        if sha256 != ready.last_sha256:
             raise self._mismatch(f"has other rows in batch {pending.sequence}")
+        # Batches that this process sent itself are not chained: it knows that they are the same.
+        if self._chained == pending.sequence and ready.chain_sha256 not in (b"", self._chain):
+            raise self._mismatch(f"has other rows in a batch before {pending.sequence}")
 
     def _mismatch(self, problem: str) -> AlreadyExistsError:
         return AlreadyExistsError(

@@ -10,7 +10,7 @@ import binascii
 import json
 import os
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 try:
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519
@@ -29,6 +29,13 @@ except ImportError as missing:
 _ALGORITHM_OF: Final = {"Ed25519": "Ed25519", "P-256": "ES256"}
 """JWS algorithm by the key's curve."""
 _Key = OKPKey | ECKey
+
+
+class _Registry(rfc7515.JWSRegistry):
+    """Takes Ed25519 by its older name too (EdDSA), which RFC 9864 replaced."""
+
+    def get_alg(self, name: str) -> Any:
+        return super().get_alg("Ed25519" if name == "EdDSA" else name)
 
 
 class SigningError(ValueError):
@@ -142,7 +149,8 @@ class PublicKey:
         payload = base64.urlsafe_b64encode(content).rstrip(b"=").decode()
         whole = f"{header}.{payload}.{signature}"
         try:
-            signed = rfc7515.deserialize_compact(whole, self._key, algorithms=[self._algorithm])
+            registry = _Registry(algorithms=[self._algorithm])
+            signed = rfc7515.deserialize_compact(whole, self._key, registry=registry)
         except (JoseError, ValueError):
             raise SigningError("the signature is not by this key over this content") from None
         if signed.headers().get("kid") != self.key_id:

@@ -9,9 +9,11 @@ import typer
 
 from services.cli import (
     accesses,
+    bundle,
     catalogue,
     consent,
     decision,
+    delivery,
     model,
     participant,
     push,
@@ -42,6 +44,9 @@ app = typer.Typer(
 )
 serve.register(app)
 push.register(app)
+app.add_typer(bundle.app, name="bundle")
+delivery.register(app)
+app.add_typer(delivery.app, name="delivery")
 app.add_typer(consent.app, name="consent")
 score.register(app)
 accesses.register(app)

@@ -1,8 +1,9 @@
 """`puhui participant` and `puhui key`: who takes part, and with which keys."""
 
+import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -11,11 +12,13 @@ from services.cli.command import Session, remote, usage
 from services.cli.inputs import Role, is_uscc, lower
 
 if TYPE_CHECKING:
-    from puhui.datashare.v1.participants_pb2 import Participant
+    from puhui.datashare.v1.participants_pb2 import Participant, SigningKey
     from puhui_client.platform import RoleName
 
 app = typer.Typer(help="Who takes part.", no_args_is_help=True)
 keys = typer.Typer(help="API keys of participants.", no_args_is_help=True)
+signing_keys = typer.Typer(help="Keys that participants sign batches with.", no_args_is_help=True)
+app.add_typer(signing_keys, name="signing-key")
 
 ParticipantId = Annotated[str, typer.Argument(metavar="PARTICIPANT", help="Id of the participant.")]
 
@@ -175,6 +178,109 @@ async def revoke(
     session.out.show(
         {"key_id": key_id, "revoked_at": revoked_at.isoformat()},
         output.pairs(f"Key {key_id}", [("revoked", f"{revoked_at.astimezone():%F %T}")]),
+    )
+
+
+@remote(
+    signing_keys,
+    example="puhui participant signing-key add par_1 tax.public.pem --data-dir .puhui",
+    name="add",
+)
+async def add_signing_key(
+    session: Session,
+    participant_id: ParticipantId,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            exists=True, dir_okay=False, help="Its public key, Ed25519 or P-256: PEM or JWK."
+        ),
+    ],
+) -> None:
+    """As the operator, register a key that a participant signs with.
+
+    From then on its unsigned batches are refused. Have the participant confirm the key's id over
+    another way than the file came.
+    """
+    jwk = _public_jwk(file)
+    async with session.client() as client:
+        key = await client.register_signing_key(participant_id, jwk)
+    _show_signing_key(session, key)
+
+
+@remote(
+    signing_keys,
+    example="puhui participant signing-key revoke par_1 KEY --data-dir .puhui",
+    name="revoke",
+)
+async def revoke_signing_key(
+    session: Session,
+    participant_id: ParticipantId,
+    key_id: Annotated[str, typer.Argument(metavar="KEY", help="Id of the key.")],
+) -> None:
+    """As the operator, revoke a signing key; acts at once.
+
+    What it signed before stays evidence. With its last key revoked the participant can supply
+    nothing until the next one is added.
+    """
+    async with session.client() as client:
+        key = await client.revoke_signing_key(participant_id, key_id)
+    _show_signing_key(session, key)
+
+
+@remote(signing_keys, example="puhui participant signing-key list par_1", name="list")
+async def list_signing_keys(session: Session, participant_id: ParticipantId) -> None:
+    """List the signing keys of oneself or, as the operator, of anybody."""
+    async with session.client() as client:
+        found = [key async for key in client.signing_keys(participant_id)]
+    session.out.show(
+        {"keys": [_signing_key_document(key) for key in found]},
+        output.table(
+            output.count(len(found), "signing key"),
+            ["key", "type", "registered", "revoked"],
+            [
+                [
+                    key.key_id,
+                    json.loads(key.public_jwk)["crv"],
+                    output.moment(key.registered_at),
+                    output.moment(key.revoked_at),
+                ]
+                for key in found
+            ],
+        ),
+    )
+
+
+def _public_jwk(file: Path) -> str:
+    from puhui_client.signing import PublicKey, SigningError
+
+    content = file.read_bytes()
+    if b"PRIVATE KEY" in content or b'"d"' in content:
+        raise usage(
+            f"{file} holds a private key, which stays with its owner: name the file of the public "
+            "one (openssl pkey -in FILE -pubout)"
+        )
+    try:
+        return PublicKey.read(file).jwk
+    except SigningError as error:
+        raise usage(str(error)) from None
+
+
+def _signing_key_document(key: "SigningKey") -> dict[str, Any]:
+    return {**output.plain(key), "public_jwk": json.loads(key.public_jwk)}
+
+
+def _show_signing_key(session: Session, key: "SigningKey") -> None:
+    session.out.show(
+        {"key": _signing_key_document(key)},
+        output.pairs(
+            f"Signing key {key.key_id}",
+            [
+                ("participant", key.participant_id),
+                ("type", json.loads(key.public_jwk)["crv"]),
+                ("registered", output.moment(key.registered_at)),
+                ("revoked", output.moment(key.revoked_at)),
+            ],
+        ),
     )
 
 

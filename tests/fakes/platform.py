@@ -70,6 +70,7 @@ class Records:
 
     last: dict[str, records_pb2.PushAck] = field(default_factory=dict)
     sha256: dict[str, bytes] = field(default_factory=dict)
+    chain: dict[str, bytes] = field(default_factory=dict)
     stored: dict[str, bytes] = field(default_factory=dict)
     streams: int = 0
     batches: list[tuple[str, int, int]] = field(default_factory=list)
@@ -197,6 +198,7 @@ class FakePlatform:
         elif last.sequence:
             ready.last_ack.CopyFrom(last)
             ready.last_sha256 = records.sha256[header.delivery_id]
+            ready.chain_sha256 = records.chain[header.delivery_id]
         yield records_pb2.PushRecordsResponse(ready=ready)
         acked = 0
         held: list[records_pb2.PushAck] = []
@@ -227,6 +229,8 @@ class FakePlatform:
             content = records_pb2.PushBatch(records=batch.records)
             digest = hashlib.sha256(content.SerializeToString(deterministic=True))
             records.sha256[header.delivery_id] = digest.digest()
+            chain = records.chain.get(header.delivery_id, b"") + digest.digest()
+            records.chain[header.delivery_id] = hashlib.sha256(chain).digest()
             records.batches.append((header.delivery_id, batch.sequence, len(batch.records)))
             if records.suspends_after is not None:
                 count, unacked = records.suspends_after

@@ -140,9 +140,10 @@ async def test_the_same_delivery_resumes_in_another_process(
         (rows(120), 20, "has other rows in batch 5"),
         (rows(80), 40, "has more batches than these rows make"),
         ((row(n, 11) for n in range(80)), 10, "has other rows in batch 5"),
+        ((row(n, 11 if n == 3 else 10) for n in range(80)), 10, "other rows in a batch before 5"),
         (rows(0), 10, "has more batches than these rows make"),
     ],
-    ids=["larger batches", "few batches", "other rows", "no rows"],
+    ids=["larger batches", "few batches", "other rows", "one other row", "no rows"],
 )
 async def test_a_delivery_is_not_resumed_with_something_else(
     client: Client,
@@ -156,6 +157,15 @@ async def test_a_delivery_is_not_resumed_with_something_else(
         await client.push(again, delivery_id="d", batch_size=batch_size)
     assert caught.value.reason == "DELIVERY_MISMATCH"
     assert len(platform.records.batches) == 5
+
+
+async def test_a_platform_that_keeps_no_chain_is_believed(
+    client: Client, platform: FakePlatform
+) -> None:
+    await client.push(rows(50), delivery_id="d", batch_size=10)
+    platform.records.chain["d"] = b""
+    report = await client.push(rows(60), delivery_id="d", batch_size=10)
+    assert (report.skipped, report.sent) == (50, 10)
 
 
 async def test_waits_for_a_platform_that_is_still_busy_with_the_dropped_stream(
