@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import secrets
 from pathlib import Path
+from typing import Any
 
 from services.datashare.catalogue.domain import Catalogue
 from services.datashare.sealing.app import Vault
@@ -92,7 +93,7 @@ def vault(
     )
 
 
-def key_files(folder: Path) -> dict[str, Path]:
+def key_files(folder: Path) -> dict[str, Any]:
     """Write the key files that datashare's configuration names; returns them by setting."""
     files = {"kek_file": folder / "keks.toml", "subject_token_key": folder / "subject-token.key"}
     files["kek_file"].write_text(f'current = "1"\n[keys]\n1 = "{secrets.token_hex(32)}"\n')

@@ -26,7 +26,9 @@ KEY = bytes(range(32))
 class Keys(Protocol):
     """An implementation, and what its owner does to it."""
 
-    encryption: KeyEncryption
+    @property
+    def encryption(self) -> KeyEncryption:
+        """The implementation."""
 
     def rotate(self) -> None:
         """Let another key wrap from now on."""

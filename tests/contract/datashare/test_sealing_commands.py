@@ -5,6 +5,7 @@ import re
 import secrets
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DatashareConfig:
         (tmp_path / name).write_text(new_key_pair()[1])
     (tmp_path / "counterparty").write_text("0f" * 32)
     path = tmp_path / "datashare.db"
-    files = {
+    files: dict[str, Any] = {
         "identity_gateway_public_key": tmp_path / "gateway",
         "identity_scoring_public_key": tmp_path / "scoring",
         "counterparty_key": tmp_path / "counterparty",
