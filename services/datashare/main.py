@@ -1,5 +1,6 @@
 """Datashare's wiring: the only place where its parts meet."""
 
+import asyncio
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from puhui.datashare.v1 import (
     quality_pb2_grpc,
     records_pb2_grpc,
     subjects_pb2_grpc,
+    wanted_pb2_grpc,
 )
 from services.datashare.access.app import FetchSummaries, ListAccesses
 from services.datashare.access.domain import Rules
@@ -82,6 +84,8 @@ from services.datashare.summaries.reader import Cuts, SummaryReader
 from services.datashare.summaries.store import SeriesStore
 from services.datashare.uses.app import ListUses
 from services.datashare.uses.store import UseStore
+from services.datashare.wanted.app import TellWanted
+from services.datashare.wanted.servicer import WantedServicer
 from services.datashare.wanted.store import WantedStore
 from services.kit import migrations
 from services.kit.clock import Clock
@@ -277,7 +281,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     )
     counterparty_key, tokens = _counterparties(config.counterparty_key)
     intake = Intake(catalogue, tokens)
-    take_in = TakeIn(transactions, retry_on_conflict, stores.layouts, clock)
+    take_in = TakeIn(transactions, retry_on_conflict, stores.layouts, catalogue.on_consent, clock)
     rules = load_rules()
     number_alone = rules.invoice_under_two_firms.number_alone
     examiner = PayloadExaminer(counterparty_key, tokens, number_alone)
@@ -308,6 +312,10 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     server.add(
         quality_pb2_grpc.add_QualityServiceServicer_to_server,
         QualityServicer(ReportQuality(transactions, clock), ListFindings(transactions)),
+    )
+    server.add(
+        wanted_pb2_grpc.add_WantedServiceServicer_to_server,
+        WantedServicer(TellWanted(transactions, clock, asyncio.sleep)),
     )
     server.add(consents_pb2_grpc.add_ConsentServiceServicer_to_server, ConsentServicer(consents))
     server.add(accesses_pb2_grpc.add_AccessServiceServicer_to_server, accesses)

@@ -109,12 +109,8 @@ class FakeParticipants:
     async def hold_standings(self, participant_ids: Sequence[str]) -> Mapping[str, Standing]:
         return {id_: self._rows[id_].standing for id_ in participant_ids if id_ in self._rows}
 
-    async def providers_among(self, participant_ids: Collection[str]) -> set[str]:
-        return {
-            id_
-            for id_ in participant_ids
-            if id_ in self._rows and self._rows[id_].role is Role.PROVIDER
-        }
+    async def among(self, participant_ids: Collection[str]) -> dict[str, Participant]:
+        return {id_: self._rows[id_] for id_ in participant_ids if id_ in self._rows}
 
     async def page(self, roles: Collection[Role], after: str, limit: int) -> Sequence[Participant]:
         found = [row for id_, row in sorted(self._rows.items()) if id_ > after]
@@ -161,6 +157,9 @@ class FakeSubjects:
 
     async def resolve(self, uscc: str) -> str | None:
         return self._rows.get(uscc)
+
+    async def usccs(self, subject_ids: Iterable[str]) -> dict[str, str]:
+        return {id_: uscc for uscc, id_ in self._rows.items() if id_ in set(subject_ids)}
 
     async def existing(self, subject_ids: Iterable[str]) -> set[str]:
         return set(subject_ids) & set(self._rows.values())
@@ -286,7 +285,7 @@ class FakeUses:
     async def append(self, counts: Sequence[Counted]) -> None:
         for provider_id, use in counts:
             key = (provider_id, *use[:3])
-            self._rows[key] = self._rows.get(key, 0) + use.count
+            self._rows[key] = self._rows.get(key, 0) + use.releases
 
     async def page(
         self,

@@ -152,7 +152,13 @@ class Datashare:
         self.vault = vault(self.catalogue, self.clock, kms, sealed)
         self.stores = Stores(self.catalogue, RandomIds(self.clock), self.vault)
         self.transactions: Transactions[Work] = Transactions(database, work or self.stores)
-        take_in = TakeIn(self.transactions, retry_on_conflict, self.stores.layouts, self.clock)
+        take_in = TakeIn(
+            self.transactions,
+            retry_on_conflict,
+            self.stores.layouts,
+            self.catalogue.on_consent,
+            self.clock,
+        )
         self.intake = Intake(self.catalogue, CounterpartyTokens(b"counterparty-key"))
         close = CloseDelivery(self.transactions, retry_on_conflict, self.clock)
         sent = Reader(control_fields(self.catalogue))

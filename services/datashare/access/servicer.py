@@ -129,7 +129,7 @@ class AccessServicer(accesses_pb2_grpc.AccessServiceServicer):
                     day=date_message(_EPOCH + timedelta(days=use.day)),
                     record_type=use.record_type,
                     purpose=use.purpose,
-                    count=use.count,
+                    count=use.releases,
                 )
                 for use in uses
             ],

@@ -216,6 +216,15 @@ class Catalogue:
     kinds: Mapping[str, Text]
 
     @property
+    def on_consent(self) -> frozenset[str]:
+        """The types that are shared on consent."""
+        return frozenset(
+            name
+            for name, policy in self.types.items()
+            if policy.sharing_mode is SharingMode.ON_CONSENT
+        )
+
+    @property
     def provider_kinds(self) -> frozenset[str]:
         """The kinds that a provider may be registered as."""
         return frozenset(self.kinds) - MEMBER_KINDS

@@ -1,8 +1,8 @@
 """Asking for consents, granting and ending them.
 
-Each change of state takes the consent exclusively, and is written together with its leaf and its
-change in the feed: a fetch either sees the consent as it was and ends before the change, or sees
-the changed one.
+Each change of state takes the consent exclusively, and is written together with its leaf, its
+change in the feed and what providers are told of it: a fetch, or a batch of records, either sees
+the consent as it was and ends before the change, or sees the changed one.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -23,6 +23,7 @@ from services.datashare.consent.domain import (
     change_content,
     check_grant,
     check_terms,
+    nameable,
     not_found,
     request,
 )
@@ -31,11 +32,13 @@ from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.domain import Leaf, LeafKind, Sealer
 from services.datashare.participants.app import checked_uscc
 from services.datashare.participants.domain import (
+    Participant,
     Role,
     Standing,
     SubjectName,
     require_good_standing,
 )
+from services.datashare.wanted.domain import Item, due, ended
 from services.kit.clock import Clock
 from services.kit.errors import NotFoundError, PermissionDeniedError
 from services.kit.identity import Caller
@@ -99,8 +102,8 @@ class Subjects(Protocol):
 class Participants(Protocol):
     """The directory of participants."""
 
-    async def providers_among(self, participant_ids: Collection[str]) -> set[str]:
-        """Return those of the ids that are providers."""
+    async def among(self, participant_ids: Collection[str]) -> Mapping[str, Participant]:
+        """Return those of the ids that are registered, by id."""
         ...
 
     async def hold_standings(self, participant_ids: Sequence[str]) -> Mapping[str, Standing]:
@@ -113,6 +116,18 @@ class Changes(Protocol):
 
     async def append(self, changes: Sequence[Change]) -> None:
         """Add changes."""
+        ...
+
+
+class WantedItems(Protocol):
+    """What providers are told to supply."""
+
+    async def append(self, items: Sequence[Item]) -> None:
+        """Add items."""
+        ...
+
+    async def due_under(self, subject_id: str, consent_id: str) -> Sequence[Item]:
+        """Return what a consent made due."""
         ...
 
 
@@ -145,6 +160,11 @@ class Work(Protocol):
     @property
     def changes(self) -> Changes:
         """The outbox."""
+        ...
+
+    @property
+    def wanted(self) -> WantedItems:
+        """What providers are told to supply."""
         ...
 
     @property
@@ -223,11 +243,19 @@ class Consents:
 
             async def add() -> Consent:
                 await _require_good_standing(work, caller)
-                providers = await work.participants.providers_among(terms.provider_ids)
-                check_terms(terms, now, self._catalogue, providers)
+                subject_id = await _subject_id(work, subject)
+                people = await work.participants.among(terms.provider_ids)
+                providers = nameable(
+                    people.values(),
+                    terms.record_types,
+                    self._catalogue,
+                    subject_id=subject_id,
+                    recipient_id=caller.participant_id,
+                )
+                check_terms(terms, now, self._catalogue, providers, caller.participant_id)
                 core = Core(
                     consent_id=self._ids.new("con"),
-                    subject_id=await _subject_id(work, subject),
+                    subject_id=subject_id,
                     recipient_id=caller.participant_id,
                     terms=terms,
                 )
@@ -342,9 +370,24 @@ class Consents:
                 consent = change(before, self._clock.now())
                 await work.consents.update(consent)
                 await self._record(work, consent, caller, kind)
+                await self._tell_providers(work, before, consent)
                 return consent
 
             return await once(work.requests, key, self._clock.now(), self._codec, act)
+
+    async def _tell_providers(self, work: Work, before: Consent, consent: Consent) -> None:
+        core = consent.core
+        if consent.state is State.ACTIVE:
+            people = await work.participants.among(core.terms.provider_ids)
+            kinds = {
+                id_: person.supplies_as
+                for id_, person in people.items()
+                if person.role is not Role.FIRM
+            }
+            await work.wanted.append(due(consent, kinds, self._catalogue))
+        elif before.state is State.ACTIVE:
+            items = await work.wanted.due_under(core.subject_id, core.consent_id)
+            await work.wanted.append(ended(items, consent.changed_at))
 
     async def _record(self, work: Work, consent: Consent, caller: Caller, kind: ChangeKind) -> None:
         content = change_content(consent, caller.participant_id)

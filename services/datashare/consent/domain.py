@@ -24,6 +24,7 @@ import rfc8785
 
 from services.datashare.catalogue.domain import Catalogue, ContentLevel
 from services.datashare.log.domain import Json, rfc3339
+from services.datashare.participants.domain import Participant, Role
 from services.kit.errors import (
     FailedPreconditionError,
     FieldProblem,
@@ -263,8 +264,44 @@ def request(core: Core, now: datetime) -> Consent:
     )
 
 
+def nameable(
+    people: Collection[Participant],
+    record_types: Collection[str],
+    catalogue: Catalogue,
+    *,
+    subject_id: str,
+    recipient_id: str,
+) -> set[str]:
+    """Return whom terms may name as providers.
+
+    Args:
+        people: participants.
+        record_types: the types of the terms.
+        catalogue: the types there are.
+        subject_id: the firm's; it may be named where it supplies one of the types about itself.
+        recipient_id: the bank; it may be named where it supplies one of the types.
+    """
+    kinds: set[str] = set()
+    for name in record_types:
+        if name in catalogue.types:
+            kinds |= catalogue.types[name].provider_kinds
+    return {
+        person.participant_id
+        for person in people
+        if person.role is Role.PROVIDER
+        or (
+            person.supplies_as in kinds
+            and (person.subject_id == subject_id or person.participant_id == recipient_id)
+        )
+    }
+
+
 def check_terms(
-    terms: Terms, now: datetime, catalogue: Catalogue, known_providers: Collection[str]
+    terms: Terms,
+    now: datetime,
+    catalogue: Catalogue,
+    known_providers: Collection[str],
+    recipient_id: str,
 ) -> None:
     """Refuse terms that name what is not there, make no sense, or ask for too much.
 
@@ -272,7 +309,8 @@ def check_terms(
         terms: lists in the order in which they were sent.
         now: the time of the request.
         catalogue: the types and purposes there are.
-        known_providers: those of `terms.provider_ids` that are registered providers.
+        known_providers: those of `terms.provider_ids` that may be named.
+        recipient_id: the bank that asks.
 
     Raises:
         InvalidArgumentError: PURPOSE_UNKNOWN, TYPE_UNKNOWN, FIELD_INVALID or CONSENT_OVER_CEILING,
@@ -293,6 +331,13 @@ def check_terms(
         for index, provider_id in enumerate(terms.provider_ids)
         if provider_id not in known_providers
     }
+    if recipient_id not in terms.provider_ids:
+        problems |= {
+            f"terms.record_types[{index}]": "is kept to the institution that supplies it: leave it "
+            "out, or name yourself among the providers to read your own"
+            for index, name in enumerate(terms.record_types)
+            if catalogue.types[name].kept_to_provider
+        }
     begins = now if terms.not_before is None else terms.not_before
     if terms.expires_at <= max(begins, now):
         problems["terms.expires_at"] = "must be after now and after not_before"

@@ -16,6 +16,8 @@ from services.datashare.bulk import relation
 from services.datashare.consent.domain import OPEN_STATES, Consent, Signature, State, core_of
 from services.datashare.gates import close_gate, through_gates
 from services.datashare.schema import metadata
+from services.datashare.wanted.domain import WantedState
+from services.datashare.wanted.store import wanted
 from services.kit.db import UtcTime
 
 consent = sa.Table(
@@ -39,6 +41,12 @@ consent = sa.Table(
 )
 
 _KEY = {"subject_id": sa.String(), "consent_id": sa.String()}
+_DUE = {"subject_id": sa.String(), "record_type": sa.String()}
+# A gate is an entry of PostgreSQL's lock table, which has room for 64 a connection. A batch about
+# so many firms shares each one's consent a moment only; what gates are for is one that is shared
+# without pause.
+_MOST_GATED = 64
+_ITEM = ("subject_id", "provider_id", "record_type", "consent_id")
 _HELD = (
     consent.c.canonical,
     consent.c.sha256,
@@ -108,6 +116,63 @@ class ConsentStore:
         )
         return {(row[0], row[1]): _consent(row[2:]) for row in rows}
 
+    async def hold_due(
+        self, provider_id: str, asked: Sequence[tuple[str, str]], now: datetime
+    ) -> Mapping[str, Sequence[Consent]]:
+        """Return the consents under which something is due, which cannot change until the end.
+
+        Args:
+            provider_id: from whom.
+            asked: sorted (subject_id, record_type).
+            now: those that end before are left out.
+
+        Returns:
+            The consents by subject_id.
+        """
+        ended = wanted.alias("ended")
+        same = (ended.c[name] == wanted.c[name] for name in _ITEM)
+        due = (
+            self._made_due(provider_id, asked)
+            .where(
+                wanted.c.until > now,
+                ~sa.exists().where(ended.c.state == WantedState.ENDED, *same),
+            )
+            .order_by(wanted.c.subject_id, wanted.c.consent_id)
+            .subquery("due")
+        )
+        few = len({subject_id for subject_id, _ in asked}) <= _MOST_GATED
+        keys = through_gates(self._conn, due, "consent_id", "gated") if few else due
+        return await self._by_subject(_held(keys).with_for_update(read=True, of=consent))
+
+    async def once_due(
+        self, provider_id: str, asked: Sequence[tuple[str, str]]
+    ) -> Mapping[str, Sequence[Consent]]:
+        """Return the consents under which something was ever due; they are not held.
+
+        Args:
+            provider_id: from whom.
+            asked: sorted (subject_id, record_type).
+
+        Returns:
+            The consents by subject_id.
+        """
+        return await self._by_subject(_held(self._made_due(provider_id, asked).subquery("due")))
+
+    def _made_due(self, provider_id: str, asked: Sequence[tuple[str, str]]) -> sa.Select[Any]:
+        rows = relation(self._conn, "asked", _DUE, asked)
+        return (
+            sa.select(wanted.c.subject_id, wanted.c.consent_id)
+            .distinct()
+            .join(rows, sa.and_(*(wanted.c[name] == rows.c[name] for name in _DUE)))
+            .where(wanted.c.provider_id == provider_id, wanted.c.state == WantedState.DUE)
+        )
+
+    async def _by_subject(self, query: sa.Select[Any]) -> Mapping[str, Sequence[Consent]]:
+        found: dict[str, list[Consent]] = {}
+        for row in await self._conn.execute(query):
+            found.setdefault(row[0], []).append(_consent(row[1:]))
+        return found
+
     async def update(self, changed: Consent) -> None:
         """Write the new state of a locked consent."""
         await self._conn.execute(
@@ -157,6 +222,15 @@ class ConsentStore:
     async def _one(self, query: sa.Select[Any]) -> Consent | None:
         row = (await self._conn.execute(query)).one_or_none()
         return None if row is None else _consent(row)
+
+
+def _held(keys: sa.FromClause) -> sa.Select[Any]:
+    """Return the query of consents by their keys, in the order in which they are held."""
+    return (
+        sa.select(consent.c.subject_id, *_HELD)
+        .join(keys, sa.and_(*(consent.c[name] == keys.c[name] for name in _KEY)))
+        .order_by(consent.c.subject_id, consent.c.consent_id)
+    )
 
 
 def _state(changed: Consent) -> dict[str, Any]:

@@ -135,15 +135,12 @@ class ParticipantStore:
             .with_for_update(read=True, of=participant)
         )
 
-    async def providers_among(self, participant_ids: Collection[str]) -> set[str]:
-        """Return those of the ids that are providers."""
+    async def among(self, participant_ids: Collection[str]) -> dict[str, Participant]:
+        """Return those of the ids that are registered, by id."""
         rows = await self._conn.execute(
-            sa.select(participant.c.participant_id).where(
-                participant.c.participant_id.in_(participant_ids),
-                participant.c.role == Role.PROVIDER,
-            )
+            sa.select(participant).where(participant.c.participant_id.in_(participant_ids))
         )
-        return set(rows.scalars())
+        return {row.participant_id: _participant(row) for row in rows}
 
     async def page(self, roles: Collection[Role], after: str, limit: int) -> Sequence[Participant]:
         """Return participants of these roles whose id is greater, by id."""

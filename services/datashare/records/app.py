@@ -1,7 +1,7 @@
 """Taking in batches: one transaction covers records, summaries, the outbox and the delivery."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -24,6 +24,7 @@ from services.datashare.records.domain import (
     is_first,
 )
 from services.datashare.records.own import own_rows
+from services.datashare.records.sharing import Consents, uncovered
 from services.datashare.retention.domain import china_day
 from services.datashare.summaries.app import Facts, Series, update_summaries
 from services.datashare.summaries.domain import Fact, Layout, SeriesChange, SeriesKey
@@ -150,6 +151,11 @@ class Work(Protocol):
         ...
 
     @property
+    def consents(self) -> Consents:
+        """Consents, by what they made due."""
+        ...
+
+    @property
     def deliveries(self) -> Deliveries:
         """How far each delivery has come."""
         ...
@@ -225,6 +231,7 @@ class TakeIn:
         transactions: opens transactions.
         retry: runs a transaction again that lost a race.
         layouts: what summaries hold, by record type.
+        on_consent: the record types that are shared on consent.
         clock: the time.
     """
 
@@ -233,11 +240,13 @@ class TakeIn:
         transactions: Transactions,
         retry: Retry,
         layouts: Mapping[str, Layout],
+        on_consent: Collection[str],
         clock: Clock,
     ) -> None:
         self._transactions = transactions
         self._retry = retry
         self._layouts = layouts
+        self._on_consent = on_consent
         self._clock = clock
         self._repeating: set[str] = set()
 
@@ -314,6 +323,12 @@ class TakeIn:
             own, foreign = await own_rows(work.subjects, provider, batch.rows)
             batch = replace(batch, rows=own, rejections=[*batch.rejections, *foreign])
             rows, unnamed = await _named(work.subjects, batch)
+            asked = ((row.key.subject_id, row.incoming) for row in rows)
+            refused = await uncovered(work.consents, self._on_consent, provider, asked, self._clock)
+            if refused:
+                unnamed += refused
+                out = {rejection.row for rejection in refused}
+                rows = [row for row in rows if row.incoming.row not in out]
             done = await self._take(work, batch, provider, rows, trusting=trusting)
             ack = Ack(
                 batch.sequence,

@@ -23,13 +23,13 @@ class Use(NamedTuple):
         day: of the releases, days since 1970-01-01 in China Standard Time.
         record_type: what was used.
         purpose: what for.
-        count: releases.
+        releases: how many.
     """
 
     day: int
     record_type: str
     purpose: str
-    count: int
+    releases: int
 
 
 class Counted(NamedTuple):

@@ -47,7 +47,7 @@ class UseStore:
             return
         batch_id = self._ids.new("use")
         rows = [
-            (provider_id, use.day, use.record_type, use.purpose, batch_id, use.count)
+            (provider_id, use.day, use.record_type, use.purpose, batch_id, use.releases)
             for provider_id, use in counts
         ]
         await copy_rows(self._conn, record_use, rows)

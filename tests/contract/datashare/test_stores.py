@@ -119,7 +119,8 @@ class TestParticipants:
     async def test_providers_are_told_from_others(self, stored: Stored) -> None:
         await add_people(stored)
         async with stored.read() as work:
-            assert await work.participants.providers_among(("par_1", "par_2", "x")) == {"par_1"}
+            among = await work.participants.among(("par_1", "par_2", "x"))
+            assert among == {"par_1": TAX, "par_2": BANK}
 
     async def test_pages_are_by_id(self, stored: Stored) -> None:
         await add_people(stored)

@@ -73,7 +73,7 @@ async def test_uses_add_up_over_batches(stored: Stored) -> None:
     async with stored.read() as work:
         page = work.uses.page
         found = await page("par_a", first=None, last=None, after=None, limit=10)
-        assert found == [flows._replace(count=2), bills._replace(count=4)]
+        assert found == [flows._replace(releases=2), bills._replace(releases=4)]
         assert await page("par_a", first=20_001, last=None, after=None, limit=10) == found[:1]
         assert await page("par_a", first=None, last=20_000, after=None, limit=10) == found[1:]
         assert await page("par_a", first=None, last=None, after=found[0][:3], limit=10) == found[1:]

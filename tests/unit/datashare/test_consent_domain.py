@@ -292,11 +292,11 @@ class TestCheck:
 class TestTerms:
     def refusal(self, terms: Terms) -> tuple[str, list[str]]:
         with pytest.raises(InvalidArgumentError) as caught:
-            check_terms(terms, NOW, CATALOGUE, {"par_tax", "par_hr"})
+            check_terms(terms, NOW, CATALOGUE, {"par_tax", "par_hr"}, "par_bank")
         return caught.value.reason, [problem.field for problem in caught.value.fields]
 
     def test_good_terms_pass(self) -> None:
-        check_terms(TERMS, NOW, CATALOGUE, {"par_tax", "par_hr"})
+        check_terms(TERMS, NOW, CATALOGUE, {"par_tax", "par_hr"}, "par_bank")
 
     def test_what_is_unknown_is_named(self) -> None:
         assert self.refusal(replace(TERMS, purpose="curiosity")) == (
@@ -336,7 +336,7 @@ class TestTerms:
             expires_at=NOW + timedelta(days=30 + days),
             content_level=level,
         )
-        check_terms(most, NOW, CATALOGUE, {"par_tax", "par_hr"})
+        check_terms(most, NOW, CATALOGUE, {"par_tax", "par_hr"}, "par_bank")
         longer = replace(most, expires_at=most.expires_at + timedelta(microseconds=1))
         assert self.refusal(longer) == ("CONSENT_OVER_CEILING", ["terms.expires_at"])
         if level < ContentLevel.TRANSACTIONS:
