@@ -7,6 +7,7 @@ Invariants:
 - A fetch is allowed as it stands or refused, never trimmed.
 - A provider that the consent leaves out shows as a type that is not consented, though not what its
   records say: leaving it out must not look like having no records there.
+- What is kept to its supplier is read by nobody else, and nobody else learns that it is there.
 - Summaries are by month: of a period only the months that lie wholly within it are read, so that
   nothing from outside of it is released.
 - An access never changes after it was written; its leaf attests every field of it.
@@ -235,6 +236,9 @@ class Rules:
         self._complete = frozenset(
             name for name, kind in catalogue.types.items() if kind.complete_register
         )
+        self._kept = frozenset(
+            name for name, kind in catalogue.types.items() if kind.kept_to_provider
+        )
 
     def known(self, record_types: Collection[str]) -> frozenset[str]:
         """Return those of the names that the catalogue has."""
@@ -266,7 +270,7 @@ class Rules:
         if consent is None:
             if fetch.consent_id:
                 return not_found()
-            return self._open_scope(fetch, as_of, china_day(now))
+            return self._open_scope(fetch, recipient_id, as_of, china_day(now))
         terms = consent.core.terms
         consented = frozenset(terms.record_types)
         wanted = Wanted(
@@ -284,6 +288,7 @@ class Rules:
         period = fetch.period or terms.data_period
         return self._scope(
             fetch,
+            recipient_id,
             record_types,
             consented,
             frozenset(terms.provider_ids),
@@ -312,7 +317,7 @@ class Rules:
             if name not in scope.record_types:
                 if name not in scope.consented and name not in self._open:
                     states.append((name, CoverageState.NOT_CONSENTED))
-            elif name in left_out:
+            elif name in left_out and name not in self._kept:
                 states.append((name, CoverageState.NOT_CONSENTED))
             elif name in present:
                 states.append((name, CoverageState.SUPPLIED))
@@ -339,14 +344,17 @@ class Rules:
             )
         return None
 
-    def _open_scope(self, fetch: Fetch, as_of: datetime, today: int) -> Scope:
+    def _open_scope(self, fetch: Fetch, recipient_id: str, as_of: datetime, today: int) -> Scope:
         record_types = frozenset(fetch.record_types) or self._open
         period = fetch.period or last_months(as_of, OPEN_MONTHS)
-        return self._scope(fetch, record_types, frozenset(), frozenset(), period, as_of, today)
+        return self._scope(
+            fetch, recipient_id, record_types, frozenset(), frozenset(), period, as_of, today
+        )
 
     def _scope(
         self,
         fetch: Fetch,
+        recipient_id: str,
         record_types: frozenset[str],
         consented: frozenset[str],
         provider_ids: frozenset[str],
@@ -356,7 +364,12 @@ class Rules:
     ) -> Scope:
         first, last = whole_months(period)
         # Only what needs the consent is bound to its providers.
-        parts = ((record_types - self._open, provider_ids), (record_types & self._open, None))
+        bound = record_types - self._open
+        parts = (
+            (bound - self._kept, provider_ids),
+            (bound & self._kept, provider_ids & {recipient_id}),
+            (record_types & self._open, None),
+        )
         queries = tuple(
             SummaryQuery(
                 fetch.subject_id, tuple(sorted(names)), providers, first, last, as_of, today

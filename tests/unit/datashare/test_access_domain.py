@@ -107,6 +107,23 @@ class TestDecide:
         assert set(free.record_types) == OPEN
         assert free.provider_ids is None
 
+    def test_what_is_kept_to_its_supplier_is_read_by_the_supplier_alone(self) -> None:
+        terms = replace(
+            TERMS,
+            record_types=("field_visit", "tax_filing"),
+            provider_ids=("par_bank", "par_other_bank", "par_tax"),
+        )
+        consent = replace(CONSENT, core=replace(CONSENT.core, terms=terms))
+        found = scope(replace(FETCH, record_types=terms.record_types), consent)
+        assert [(query.record_types, query.provider_ids) for query in found.queries] == [
+            (("tax_filing",), frozenset(terms.provider_ids)),
+            (("field_visit",), frozenset({"par_bank"})),
+        ]
+        # That another bank visited the firm is that bank's alone to know.
+        told = RULES.coverage(found, set(), {"field_visit", "tax_filing"}, {"field_visit"})
+        assert dict(told)["field_visit"] == CoverageState.NOT_SUPPLIED
+        assert dict(told)["tax_filing"] == CoverageState.NOT_CONSENTED
+
     def test_only_what_is_named_is_read(self) -> None:
         found = scope(replace(FETCH, record_types=("vat_invoice",)))
         assert [query.record_types for query in found.queries] == [("vat_invoice",)]
