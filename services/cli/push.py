@@ -309,7 +309,7 @@ async def _push_file(session: Session, file: Path, options: _Options) -> bool:
         _show_preview(session, source, options.preview)
         return True
     if options.only_check:
-        report = check_rows(session, source, await _policies_or_own(session))
+        report = check_rows(source, await _policies_or_own(session))
         session.out.show({"check": check_document(source, report)}, *check_parts(source, report))
         return not report.bad
     return await _send(session, file, source, options)
@@ -320,7 +320,7 @@ async def _send(session: Session, file: Path, source: "Source", options: _Option
 
     async with session.client() as client:
         policies = [policy async for policy in client.record_types()]
-        checked = check_rows(session, source, policies) if options.check else None
+        checked = check_rows(source, policies) if options.check else None
         if checked is not None and checked.bad and not session.out.as_json:
             session.out.show({}, *check_parts(source, checked))
         bad = {} if checked is None else checked.bad
@@ -382,9 +382,7 @@ async def own_policies() -> list["RecordTypePolicy"]:
     return list((await servicer.ListRecordTypes(request, _Nobody())).types)
 
 
-def check_rows(
-    session: Session, source: "Source", policies: list["RecordTypePolicy"]
-) -> "CheckReport":
+def check_rows(source: "Source", policies: list["RecordTypePolicy"]) -> "CheckReport":
     """Check all rows of a source, with a bar."""
     from services.cli.checks import Rules, check
 

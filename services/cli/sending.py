@@ -230,12 +230,18 @@ class Sending:
         )
 
 
-def write_rejects(source: Source, rejects: dict[int, Reject], path: Path) -> Path:
-    """Write the rows that are not in, and return the file: the first of its name that is free."""
+def free_name(path: Path) -> Path:
+    """Return a path where nothing is: this one, or one with a number behind its name."""
     target, number = path, 1
     while target.exists():
         number += 1
         target = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return target
+
+
+def write_rejects(source: Source, rejects: dict[int, Reject], path: Path) -> Path:
+    """Write the rows that are not in, and return the file: the first of its name that is free."""
+    target = free_name(path)
     part = target.with_name(f"{target.stem}.part{target.suffix}")
     source.write_rejects(part, rejects)
     part.rename(target)
