@@ -149,13 +149,13 @@ async def test_a_suspension_acts_and_ends_with_the_feed(world: Entrance) -> None
 
 
 async def test_a_role_that_the_method_does_not_name_is_refused_and_noted(world: Entrance) -> None:
-    key = world.key("BANK", "par_bank")
+    key = world.key("REGULATOR", "par_reg")
     with structlog.testing.capture_logs() as logs:
         found = await refusal(world.unary(SUBMIT, b"", key))
     assert (found.code, found.reason) == (grpc.StatusCode.PERMISSION_DENIED, "ROLE_NOT_ALLOWED")
     assert world.backend.notes.calls == []
     [line] = [line for line in logs if line["event"] == "refused"]
-    assert line["participant_id"] == "par_bank"
+    assert line["participant_id"] == "par_reg"
     assert line["method"] == f"puhui.{SUBMIT}"
     assert line["reason"] == "ROLE_NOT_ALLOWED"
     assert "secret" not in str(line)

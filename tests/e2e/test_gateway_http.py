@@ -136,7 +136,7 @@ async def test_without_a_right_key_nobody_gets_in(
 
 async def test_a_role_that_the_method_does_not_name_is_refused(world: Entrance) -> None:
     response = await world.http.post(
-        "/v1/records:submit", headers=bearer(world.key("BANK")), json={}
+        "/v1/records:submit", headers=bearer(world.key("REGULATOR")), json={}
     )
     problem(response, 403, "ROLE_NOT_ALLOWED")
     assert world.backend.notes.calls == []

@@ -38,7 +38,7 @@ def test_plain_fields_come_out_even_when_empty_and_absent_ones_do_not() -> None:
 def test_large_integers_are_text_and_names_are_in_camel_case() -> None:
     ready = records_pb2.PushReady(last_sequence=2**60)
     out = orjson.loads(to_json(ready.DESCRIPTOR, ready.SerializeToString()))
-    assert out == {"lastSequence": str(2**60), "lastSha256": ""}
+    assert out == {"lastSequence": str(2**60), "lastSha256": "", "chainSha256": ""}
 
 
 def test_a_refusal_inside_a_message_shows_its_details() -> None:
