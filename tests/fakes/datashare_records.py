@@ -1,5 +1,6 @@
 """Records to push, and a datashare to push them to, for tests of records and summaries."""
 
+import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import UTC, date, datetime
 from typing import Any
@@ -12,12 +13,14 @@ from puhui.datashare.v1 import payloads_pb2, records_pb2, summaries_pb2
 from services.datashare.catalogue.loader import load
 from services.datashare.deliveries.app import CloseDelivery, Reconciliations
 from services.datashare.deliveries.wire import Reader, control_fields
+from services.datashare.log.domain import Sealer
 from services.datashare.main import Stores, Work
 from services.datashare.participants.domain import Participant, Role, Standing
 from services.datashare.records.app import TakeIn
 from services.datashare.records.intake import Intake
 from services.datashare.records.servicer import RecordServicer
 from services.datashare.records.tokens import CounterpartyTokens
+from services.datashare.retention.app import EraseSubject, Rebuild, Retention
 from services.datashare.retention.domain import china_day
 from services.datashare.subjects.uscc import make
 from services.datashare.summaries.domain import Found, SummaryQuery
@@ -164,6 +167,25 @@ class Datashare:
         sent = Reader(control_fields(self.catalogue))
         self.servicer = RecordServicer(take_in, close, sent, self.intake, self.clock)
         self.reconciliations = Reconciliations(self.transactions, self.clock)
+        ids, sealer = RandomIds(self.clock), Sealer(RandomIds(self.clock), secrets.token_bytes)
+        self.retention = Retention(
+            transactions=self.transactions,
+            retry=retry_on_conflict,
+            layouts=self.stores.layouts,
+            clock=self.clock,
+            ids=ids,
+            sealer=sealer,
+        )
+        self.erase = EraseSubject(
+            transactions=self.transactions,
+            retry=retry_on_conflict,
+            clock=self.clock,
+            ids=ids,
+            sealer=sealer,
+        )
+        self.rebuild = Rebuild(
+            self.transactions, retry_on_conflict, self.stores.layouts, self.clock
+        )
 
     async def register(self, *participants: Participant) -> None:
         """Register participants."""

@@ -42,7 +42,7 @@ SERIES_AT_ONCE: Final = 50
 """Series that one transaction of a run holds."""
 PLANNED_AT_ONCE: Final = 500
 REQUESTS_KEPT: Final = timedelta(days=3 * 365)
-"""How long a request_id is remembered, as other records of processing (个人信息保护法 第五十六条)."""
+"""How long a request_id is remembered: as other records of processing (个人信息保护法 56)."""
 
 
 class Records(Facts, Protocol):
