@@ -1,4 +1,4 @@
-"""Builders of records, one per type, from plain Python values.
+"""Builders of records from plain Python values: one per type that is sent most, one for every type.
 
 They convert and do not judge: the platform checks every record and says per row what is wrong with
 it. An argument that is left out is unset, which is something else than zero.
@@ -19,12 +19,23 @@ Example:
     ... )
     >>> invoice.record_type
     'vat_invoice'
+    >>> bill = records.of_type(
+    ...     "utility_bill",
+    ...     {"kind": "electricity", "meter": "E1", "usage": 12000, "amount": "9600.50"},
+    ...     record_id="E1:2024-05",
+    ...     uscc="91110000MA00000077",
+    ...     occurred=(date(2024, 5, 1), date(2024, 5, 31)),
+    ...     obtained_at=datetime(2024, 6, 4, 2, 0, tzinfo=UTC),
+    ... )
+    >>> bill.utility_bill.amount.units
+    9600
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
-from typing import Literal, NotRequired, Required, TypedDict, Unpack
+from typing import Any, Literal, NotRequired, Required, TypedDict, Unpack
 
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.type.date_pb2 import Date
 from google.type.money_pb2 import Money
 
@@ -78,6 +89,8 @@ def registration(
     district: str = "",
     capital: Amount | None = None,
     former_names: Sequence[str] = (),
+    legal_representative: str = "",
+    registration_number: str = "",
     currency: str = "CNY",
     **head: Unpack[Head],
 ) -> Record:
@@ -92,6 +105,8 @@ def registration(
         district: GB/T 2260, six digits.
         capital: registered capital.
         former_names: earlier names.
+        legal_representative: 法定代表人; only a keyed hash is kept.
+        registration_number: 工商注册号 or 组织机构代码 from before the unified code.
         currency: of the capital, ISO 4217.
         head: see `Head`.
     """
@@ -106,6 +121,8 @@ def registration(
             industry=industry,
             district=district,
             status=status,
+            legal_representative=legal_representative,
+            registration_number=registration_number,
         )
     )
     return record
@@ -377,6 +394,71 @@ def grant(*, programme: str, amount: Amount, currency: str = "CNY", **head: Unpa
     record = _record("grant", head)
     record.grant.CopyFrom(Grant(programme=programme, amount=to_money(amount, currency)))
     return record
+
+
+def of_type(
+    record_type: str,
+    payload: Mapping[str, object],
+    *,
+    currency: str = "CNY",
+    **head: Unpack[Head],
+) -> Record:
+    """Any type of the catalogue; `puhui catalogue show TYPE` names its fields and codes.
+
+    Args:
+        record_type: the type.
+        payload: values by the fields' names in the .proto; amounts as `values.Amount`, days as
+            date, enums by their names without prefix, lists as sequences, messages as mappings.
+            None is unset.
+        currency: of the amounts, ISO 4217.
+        head: see `Head`.
+
+    Raises:
+        TypeError: a value is not of its field's kind.
+        ValueError: there is no such type or field, or a value cannot be said.
+    """
+    field = Record.DESCRIPTOR.fields_by_name.get(record_type)
+    if field is None or field.containing_oneof is None or field.containing_oneof.name != "payload":
+        raise ValueError(f"there is no record type {record_type}: see `puhui catalogue list`")
+    record = _record(record_type, head)
+    payload_field = getattr(record, record_type)
+    payload_field.SetInParent()
+    payload_field.MergeFrom(
+        type(payload_field)(**_values(payload_field.DESCRIPTOR, payload, currency))
+    )
+    return record
+
+
+def _values(
+    descriptor: Descriptor, given: Mapping[str, object], currency: str
+) -> dict[str, object]:
+    fields = descriptor.fields_by_name
+    for name in given:
+        if name not in fields:
+            raise ValueError(f"{descriptor.name} has no field {name}: it has {', '.join(fields)}")
+    return {
+        name: [_value(fields[name], item, currency) for item in value]
+        if fields[name].is_repeated and isinstance(value, Sequence) and not isinstance(value, str)
+        else _value(fields[name], value, currency)
+        for name, value in given.items()
+        if value is not None
+    }
+
+
+def _value(field: FieldDescriptor, value: Any, currency: str) -> object:
+    if isinstance(field.enum_type, EnumDescriptor) and isinstance(value, str):
+        prefix = field.enum_type.values_by_number[0].name.removesuffix("UNSPECIFIED")
+        found = field.enum_type.values_by_name.get(f"{prefix}{value.upper()}")
+        if found is None:
+            raise ValueError(f"{field.name}: no such value of {field.enum_type.name}")
+        return found.number
+    if field.message_type is None:
+        return value
+    if field.message_type.full_name == Money.DESCRIPTOR.full_name:
+        return to_money(value, currency)
+    if field.message_type.full_name == Date.DESCRIPTOR.full_name:
+        return to_date(value)
+    return _values(field.message_type, value, currency)
 
 
 def retraction(record_type: str, **head: Unpack[Head]) -> Record:

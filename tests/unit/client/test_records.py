@@ -1,12 +1,17 @@
+import json
 from collections.abc import Callable
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import protovalidate
 import pytest
+from google.protobuf.json_format import ParseDict
+from google.type import date_pb2, money_pb2
 
 from puhui.datashare.v1 import payloads_pb2, records_pb2
 from puhui_client import records, values
+from puhui_client.values import from_money
 
 OBTAINED = datetime(2024, 6, 1, tzinfo=UTC)
 HEAD: dict[str, Any] = {
@@ -53,9 +58,65 @@ BUILT: dict[str, Callable[[], records_pb2.Record]] = {
 }
 
 
-def test_there_is_a_builder_for_every_payload() -> None:
+GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "summaries.json").read_text("utf-8"))
+
+
+def plain(message: Any) -> dict[str, Any]:
+    """A payload as a caller of the client would write it."""
+    values: dict[str, Any] = {}
+    for field, value in message.ListFields():
+        if isinstance(value, money_pb2.Money):
+            values[field.name] = str(from_money(value))
+        elif isinstance(value, date_pb2.Date):
+            values[field.name] = date(value.year, value.month, value.day)
+        elif field.enum_type is not None:
+            prefix = field.enum_type.values_by_number[0].name.removesuffix("UNSPECIFIED")
+            name = field.enum_type.values_by_number[value].name
+            values[field.name] = name.removeprefix(prefix).lower()
+        elif field.message_type is not None:
+            values[field.name] = [plain(part) for part in value]
+        else:
+            values[field.name] = list(value) if field.is_repeated else value
+    return values
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case["type"])
+def test_every_type_is_built_from_plain_values(case: dict[str, Any]) -> None:
+    for content in case["records"]:
+        meant = getattr(ParseDict(content, records_pb2.Record()), case["type"])
+        built = records.of_type(case["type"], plain(meant), **HEAD)
+        assert built.WhichOneof("payload") == built.record_type == case["type"]
+        assert getattr(built, case["type"]) == meant
+        assert not protovalidate.collect_violations(built)
+
+
+def test_every_payload_can_be_built() -> None:
     payloads = records_pb2.Record.DESCRIPTOR.oneofs_by_name["payload"].fields
-    assert {field.name for field in payloads} == set(BUILT)
+    assert {field.name for field in payloads} == {case["type"] for case in GOLDEN}
+
+
+@pytest.mark.parametrize(
+    ("record_type", "payload", "says"),
+    [
+        ("horoscope", {}, "no record type horoscope"),
+        ("provider_record_id", {}, "no record type"),
+        ("grant", {"sum": 1}, "Grant has no field sum: it has programme, amount"),
+        ("grant", {"amount": "lots"}, "not an amount"),
+        ("vat_invoice", {"side": "sideways"}, "side: no such value of InvoiceSide"),
+        ("declaration", {"fields": [{"key": "x"}]}, "DeclaredField has no field key"),
+    ],
+)
+def test_what_no_type_has(record_type: str, payload: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        records.of_type(record_type, payload, **HEAD)
+
+
+def test_none_is_unset() -> None:
+    built = records.of_type("housing_fund", {"headcount": 0, "paid": None}, **HEAD)
+    assert built.housing_fund.HasField("headcount")
+    assert not built.housing_fund.HasField("paid")
+    with pytest.raises(TypeError, match="float"):
+        records.of_type("housing_fund", {"headcount": 0, "paid": 1.5}, **HEAD)
 
 
 @pytest.mark.parametrize("record_type", BUILT)
