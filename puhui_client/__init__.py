@@ -45,6 +45,7 @@ from puhui_client.errors import (
     UnavailableError,
 )
 from puhui_client.push import MAX_BATCH, BatchAck, Held, PushReport, Rejection
+from puhui_client.supply import WantedItem
 from puhui_client.transport import Tls
 
 __all__ = [
@@ -70,6 +71,7 @@ __all__ = [
     "Tls",
     "UnauthenticatedError",
     "UnavailableError",
+    "WantedItem",
     "records",
     "score_order",
     "values",

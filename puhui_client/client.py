@@ -10,6 +10,7 @@ from puhui.datashare.v1.deliveries_pb2_grpc import DeliveryServiceStub
 from puhui.datashare.v1.participants_pb2_grpc import ParticipantServiceStub
 from puhui.datashare.v1.records_pb2_grpc import RecordServiceStub
 from puhui.datashare.v1.subjects_pb2_grpc import SubjectServiceStub
+from puhui.datashare.v1.wanted_pb2_grpc import WantedServiceStub
 from puhui.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
 from puhui.scoring.v1.decisions_pb2_grpc import DecisionServiceStub
 from puhui.scoring.v1.models_pb2_grpc import ModelServiceStub
@@ -19,10 +20,13 @@ from puhui_client.consents import ConsentMethods
 from puhui_client.deliveries import DeliveryMethods
 from puhui_client.platform import PlatformMethods
 from puhui_client.provider import ProviderMethods
+from puhui_client.supply import SupplyMethods
 from puhui_client.transport import Tls, Transport
 
 
-class Client(ProviderMethods, DeliveryMethods, ConsentMethods, BankMethods, PlatformMethods):
+class Client(
+    ProviderMethods, SupplyMethods, DeliveryMethods, ConsentMethods, BankMethods, PlatformMethods
+):
     """A participant's connection to the platform. Make it inside the event loop that uses it.
 
     Every call has a deadline. Reads, and writes by their `request_id`, are repeated when the
@@ -64,6 +68,7 @@ class Client(ProviderMethods, DeliveryMethods, ConsentMethods, BankMethods, Plat
         self._records = RecordServiceStub(channel)
         self._scoring = ScoringServiceStub(channel)
         self._subjects = SubjectServiceStub(channel)
+        self._wanted = WantedServiceStub(channel)
 
     async def ready(self, timeout: float = 10.0) -> None:
         """Wait until the gateway can be reached.

@@ -20,6 +20,7 @@ from services.cli import (
     sandbox,
     score,
     serve,
+    supply,
 )
 from services.cli.command import (
     CaFile,
@@ -50,6 +51,7 @@ app.add_typer(delivery.app, name="delivery")
 app.add_typer(consent.app, name="consent")
 score.register(app)
 accesses.register(app)
+supply.register(app)
 app.add_typer(decision.app, name="decision")
 app.add_typer(catalogue.app, name="catalogue")
 app.add_typer(participant.app, name="participant")

@@ -1,0 +1,140 @@
+"""`puhui wanted` and `puhui uses`: what is due from a provider, and how it was used."""
+
+import json
+from collections.abc import AsyncIterator
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from services.cli import output
+from services.cli.command import Session, remote, usage
+from services.cli.inputs import lower, parse_day
+
+if TYPE_CHECKING:
+    from puhui.datashare.v1.wanted_pb2 import Wanted
+    from puhui_client import WantedItem
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the main group."""
+    remote(app, example="puhui wanted --cursor-file wanted.cursor --key-file grid.key")(wanted)
+    remote(app, example="puhui uses --from 2024-05-01 --key-file tax.key")(uses)
+
+
+async def wanted(
+    session: Session,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", help="Wait for what comes; with --json one document a line."),
+    ] = False,
+    cursor_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--cursor-file",
+            metavar="FILE",
+            dir_okay=False,
+            help="Go on behind what was shown last, as kept in this file; made by the first run.",
+        ),
+    ] = None,
+) -> None:
+    """As a provider, list what consents make due: firm, type and period; and what has ended."""
+    cursor = ""
+    if cursor_file is not None and cursor_file.exists():
+        cursor = cursor_file.read_text().strip()
+    async with session.client() as client:
+        items = client.wanted(cursor, follow=follow)
+        if follow:
+            await _follow(session, items, cursor_file)
+            return
+        found = []
+        async for item in items:
+            found.append(item.wanted)
+            cursor = item.cursor
+    session.out.show(
+        {"wanted": [output.plain(item) for item in found], "cursor": cursor},
+        output.table(
+            output.count(len(found), "item"),
+            ["firm", "state", "type", "from", "to", "since", "until", "consent"],
+            [_cells(item) for item in found],
+        ),
+    )
+    _keep(cursor_file, cursor)
+
+
+async def uses(
+    session: Session,
+    first: Annotated[
+        date | None,
+        typer.Option("--from", parser=parse_day, metavar="DAY", help="First day of release."),
+    ] = None,
+    last: Annotated[
+        date | None,
+        typer.Option("--to", parser=parse_day, metavar="DAY", help="Last day of release."),
+    ] = None,
+    provider: Annotated[
+        str, typer.Option("--provider", help="As the operator: whose records; else one's own.")
+    ] = "",
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many lines at most.")] = 100,
+) -> None:
+    """Show how often what a provider supplied was released, by day, record type and purpose."""
+    if first is not None and last is not None and last < first:
+        raise usage("--to is before --from: exchange the two")
+    found = []
+    async with session.client() as client:
+        provider_id = provider or (await client.whoami()).participant_id
+        async for use in client.uses(provider_id, first=first, last=last):
+            found.append(use)
+            if len(found) == limit:
+                break
+    session.out.show(
+        {"provider_id": provider_id, "uses": [output.plain(use) for use in found]},
+        output.table(
+            output.count(sum(use.count for use in found), "release"),
+            ["day", "type", "purpose", "releases>"],
+            [
+                [output.day(use.day), use.record_type, use.purpose, f"{use.count:,}"]
+                for use in found
+            ],
+        ),
+    )
+
+
+async def _follow(
+    session: Session, items: "AsyncIterator[WantedItem]", cursor_file: Path | None
+) -> None:
+    async for item in items:
+        if session.out.as_json:
+            line = json.dumps(
+                {"wanted": output.plain(item.wanted), "cursor": item.cursor}, ensure_ascii=False
+            )
+        else:
+            line = "  ".join(_cells(item.wanted))
+        # A reader at the other end of a pipe has it before the cursor moves on.
+        typer.echo(line)
+        _keep(cursor_file, item.cursor)
+
+
+def _cells(item: "Wanted") -> list[str]:
+    from puhui.datashare.v1.wanted_pb2 import WantedState
+
+    return [
+        item.uscc or item.subject_id,
+        lower(WantedState.Name(item.state), "WANTED_STATE_"),
+        item.record_type,
+        output.day(getattr(item.period, "from")),
+        output.day(item.period.to),
+        output.moment(item.since),
+        output.moment(item.until),
+        item.consent_id,
+    ]
+
+
+def _keep(cursor_file: Path | None, cursor: str) -> None:
+    """Write a cursor so that a crash leaves the old one or the new one."""
+    if cursor_file is None or not cursor:
+        return
+    beside = cursor_file.with_name(f"{cursor_file.name}.new")
+    beside.write_text(f"{cursor}\n")
+    beside.replace(cursor_file)

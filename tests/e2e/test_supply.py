@@ -1,0 +1,142 @@
+"""What a provider is told, over real gRPC and HTTP: what is due, what ended, what was used."""
+
+import asyncio
+import json
+from datetime import UTC, date, datetime, timedelta
+
+import httpx
+import pytest
+
+from puhui.common.v1.types_pb2 import SubjectRef
+from puhui.datashare.v1.consents_pb2 import Consent
+from puhui.datashare.v1.payloads_pb2 import UtilityBill
+from puhui.datashare.v1.records_pb2 import Record
+from puhui.datashare.v1.wanted_pb2 import WANTED_STATE_DUE, WANTED_STATE_ENDED
+from puhui_client.errors import PuhuiError
+from puhui_client.values import month, to_money, to_period, to_timestamp
+from tests.e2e.town import USCC, Person, Town
+
+GONE = timedelta(hours=1)
+
+
+@pytest.fixture
+async def grid(town: Town) -> str:
+    """A grid company, new for each test; its participant id."""
+    async with town.client("operator") as operator:
+        member = await operator.register_participant("PROVIDER", "grid", provider_kind="utility")
+        key = await operator.issue_key(member.participant_id)
+    town.people["grid"] = Person(member.participant_id, "", key.api_key)
+    return member.participant_id
+
+
+async def granted(town: Town, grid: str) -> Consent:
+    return await town.consent(
+        providers=[grid, town.people["tax"].participant_id],
+        record_types=["utility_bill", "vat_invoice"],
+    )
+
+
+def bill(record_id: str) -> Record:
+    record = Record(
+        provider_record_id=record_id,
+        record_type="utility_bill",
+        subject=SubjectRef(uscc=USCC),
+        period=to_period(*month(2025, 1)),
+        utility_bill=UtilityBill(kind="electricity", meter="m-1", amount=to_money("812.50")),
+    )
+    record.obtained_at.CopyFrom(to_timestamp(datetime.now(UTC) - GONE))
+    return record
+
+
+async def test_a_grid_company_supplies_while_the_firm_consents(town: Town, grid: str) -> None:
+    async with town.client("grid") as provider, town.client("firm") as firm:
+        refused = await provider.submit([bill("2025-01")])
+        assert [rejection.reason for rejection in refused.rejections] == ["CONSENT_REQUIRED"]
+
+        told = provider.wanted(follow=True)
+        waiting = asyncio.ensure_future(anext(told))
+        consent = await granted(town, grid)
+        async with asyncio.timeout(20):
+            due = await waiting
+        assert (due.wanted.state, due.wanted.uscc) == (WANTED_STATE_DUE, USCC)
+        assert (due.wanted.record_type, due.wanted.consent_id) == (
+            "utility_bill",
+            consent.consent_id,
+        )
+        assert due.wanted.period == consent.terms.data_period
+        assert due.wanted.until == consent.terms.expires_at
+        assert list((await provider.submit([bill("2025-01")])).accepted) == [0]
+
+        await firm.withdraw_consent(consent.consent_id)
+        async with asyncio.timeout(20):
+            ended = await anext(told)
+        assert ended.wanted.state == WANTED_STATE_ENDED
+        refused = await provider.submit([bill("2025-01-again")])
+        assert [rejection.reason for rejection in refused.rejections] == ["CONSENT_WITHDRAWN"]
+
+        # From where it was there is nothing more, and who comes late does not hear that it was due.
+        assert [item async for item in provider.wanted(ended.cursor)] == []
+        late = [item.wanted.state async for item in provider.wanted()]
+        assert late == [WANTED_STATE_ENDED]
+    async with town.client("tax") as tax:
+        with pytest.raises(PuhuiError) as foreign:
+            await anext(tax.wanted(ended.cursor))
+        assert foreign.value.reason == "PAGE_TOKEN_INVALID"
+
+
+async def test_the_same_over_http(town: Town, grid: str) -> None:
+    consent = await granted(town, grid)
+    headers = {"authorization": f"Bearer {town.key('grid')}"}
+    async with (
+        httpx.AsyncClient(base_url=f"http://{town.platform.http}", timeout=20) as http,
+        http.stream("GET", "/v1/wanted", headers=headers) as response,
+    ):
+        assert response.headers["content-type"].startswith("text/event-stream")
+        lines = [line async for line in response.aiter_lines() if line.startswith("data: ")]
+    (answer,) = [json.loads(line.removeprefix("data: ")) for line in lines]
+    (item,) = answer["items"]
+    assert (item["state"], item["consentId"]) == ("WANTED_STATE_DUE", consent.consent_id)
+    assert answer["cursor"]
+
+
+async def test_a_stream_ends_when_the_provider_is_suspended(town: Town, grid: str) -> None:
+    async with town.client("grid") as provider, town.client("operator") as operator:
+        await granted(town, grid)
+        told = provider.wanted(follow=True)
+        await anext(told)
+        await operator.set_standing(grid, "SUSPENDED")
+        with pytest.raises(PuhuiError) as ended:
+            async with asyncio.timeout(20):
+                await anext(told)
+    assert ended.value.reason == "PARTICIPANT_SUSPENDED"
+
+
+async def test_a_provider_sees_how_often_it_was_used_and_no_more(town: Town, grid: str) -> None:
+    consent = await granted(town, grid)
+    async with town.client("grid") as provider:
+        await provider.submit([bill("2025-01")])
+    async with town.client("bank") as bank:
+        for _ in range(2):
+            await bank.score(town.subject_id, consent.consent_id)
+        await bank.score(town.subject_id, consent.consent_id, request_id="same")
+        await bank.score(town.subject_id, consent.consent_id, request_id="same")
+    today = datetime.now(UTC).date()
+    async with town.client("grid") as provider:
+        (use,) = [use async for use in provider.uses(grid, first=today - timedelta(days=1))]
+        assert (use.record_type, use.purpose, use.count) == (
+            "utility_bill",
+            "credit_application",
+            3,
+        )
+        assert {field.name for field, _ in use.ListFields()} == {
+            "day",
+            "record_type",
+            "purpose",
+            "count",
+        }
+        assert [use async for use in provider.uses(grid, last=date(2026, 1, 1))] == []
+        with pytest.raises(PuhuiError) as foreign:
+            await anext(provider.uses(town.people["tax"].participant_id))
+        assert foreign.value.reason == "NOT_YOURS"
+    async with town.client("operator") as operator:
+        assert [use.count async for use in operator.uses(grid)] == [3]
