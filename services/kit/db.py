@@ -423,6 +423,20 @@ def postgresql_engine(url: sa.URL, pool_size: int) -> AsyncEngine:
     return engine
 
 
+# PostgreSQL: disk_full. SQLite: SQLITE_FULL, and SQLITE_IOERR, which it also says of a full disk.
+_FULL_SQLSTATE: Final = "53100"
+_SQLITE_FULL: Final = {10, 13}
+
+
+def is_full(error: BaseException) -> bool:
+    """Tell whether an exception of SQLAlchemy, asyncpg or sqlite3 says that the disk is full."""
+    driver: object = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    code = getattr(driver, "sqlite_errorcode", None)
+    return getattr(driver, "sqlstate", None) == _FULL_SQLSTATE or (
+        code is not None and code & 0xFF in _SQLITE_FULL
+    )
+
+
 @asynccontextmanager
 async def _transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     try:
@@ -440,6 +454,12 @@ async def _transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
             begun = True
             yield conn
     except Exception as error:
+        if is_full(error):
+            raise UnavailableError(
+                "UNAVAILABLE",
+                "the database has no room left and stored nothing of this: try again when the "
+                "operator has made room",
+            ) from error
         if is_lost(error) or (not begun and is_conflict(error)):
             raise UnavailableError(
                 "UNAVAILABLE", "the database broke off or is busy: try again in a moment"

@@ -373,6 +373,28 @@ async def test_a_write_lock_that_another_process_keeps_is_unavailable(
     await another.close()
 
 
+async def test_a_full_disk_is_unavailable_until_there_is_room(tmp_path: Path) -> None:
+    database = Database.open(f"sqlite:///{tmp_path / 'test.db'}", pool_size=1)
+
+    async def limit(pages: int) -> None:
+        async with database.begin() as conn:
+            await conn.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+
+    async def add(name: str) -> None:
+        async with database.begin() as conn:
+            await conn.execute(things.insert().values(id=name * 100_000))
+
+    async with database.begin() as conn:
+        await conn.run_sync(metadata.create_all)
+    await limit(12)
+    with pytest.raises(UnavailableError, match="no room left and stored nothing"):
+        await add("a")
+    assert await ids(database) == []
+    await limit(1_000)
+    await add("a")
+    await database.close()
+
+
 async def test_no_server_is_unavailable() -> None:
     db = Database.open("postgresql://someone:secret@127.0.0.1:1/none")
     with pytest.raises(UnavailableError) as caught:
