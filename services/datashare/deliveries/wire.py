@@ -10,7 +10,15 @@ from typing import Any, Final
 from puhui.datashare.v1 import records_pb2 as pb
 from services.datashare.catalogue.domain import Catalogue
 from services.datashare.deliveries.app import Sent
-from services.datashare.deliveries.domain import Claim, Controls, Group, Reconciliation, Sum, claim
+from services.datashare.deliveries.domain import (
+    NOTHING,
+    Claim,
+    Controls,
+    Group,
+    Reconciliation,
+    Sum,
+    claim,
+)
 from services.datashare.records.wire import content_sha256
 from services.datashare.times import stamp_of
 
@@ -21,7 +29,6 @@ _PAYLOADS: Final = frozenset(
 _MAX_UNITS: Final = 100_000_000_000
 _NANOS_OF_A_FEN: Final = 10_000_000
 _NANOS: Final = 1_000_000_000
-_FEN_OF_A_YUAN: Final = 100
 
 
 def control_fields(catalogue: Catalogue) -> Mapping[str, str]:
@@ -52,35 +59,52 @@ class Reader:
     def controls(self, records: Sequence[Any]) -> Controls:
         """Return the rows as their control totals count them."""
         groups = []
-        sums: dict[Group, list[int]] = {}
+        cells: dict[tuple[str, int, int], _Cell] = {}
+        fields = self._control_fields
         for record in records:
             name = record.record_type
             day = record.period.to if record.HasField("period") else record.date
-            year, month = day.year, day.month
-            group = Group(
-                name if name in _PAYLOADS else "",
-                year * 100 + month if 1 <= year <= 9999 and 1 <= month <= 12 else 0,
-            )
-            groups.append(group)
-            total = sums.get(group)
-            if total is None:
-                total = sums[group] = [0, 0]
-            total[0] += 1
-            field = self._control_fields.get(name)
-            if field and record.HasField(name):
-                total[1] += _fen(getattr(getattr(record, name), field))
-        return Controls(groups, {group: Sum(*total) for group, total in sums.items()})
+            key = (name, day.year, day.month)
+            cell = cells.get(key)
+            if cell is None:
+                cell = cells[key] = _Cell(_group(*key), fields.get(name, ""))
+            groups.append(cell.group)
+            cell.rows += 1
+            if cell.field and record.HasField(name):
+                cell.amount += _fen(getattr(getattr(record, name), cell.field))
+        sums: dict[Group, Sum] = {}
+        for cell in cells.values():
+            rows, amount = sums.get(cell.group, NOTHING)
+            sums[cell.group] = Sum(rows + cell.rows, amount + cell.amount)
+        return Controls(groups, sums)
+
+
+class _Cell:
+    """Rows of one batch that say the same type and month."""
+
+    __slots__ = ("amount", "field", "group", "rows")
+
+    def __init__(self, group: Group, field: str) -> None:
+        self.group = group
+        self.field = field
+        self.rows = 0
+        self.amount = 0
+
+
+def _group(name: str, year: int, month: int) -> Group:
+    known = 1 <= year <= 9999 and 1 <= month <= 12
+    return Group(name if name in _PAYLOADS else "", year * 100 + month if known else 0)
 
 
 def _fen(money: Any) -> int:
-    units = money.units
+    units: int = money.units
+    nanos: int = money.nanos
     if money.currency_code != "CNY" or not -_MAX_UNITS <= units <= _MAX_UNITS:
         return 0
-    fen, rest = divmod(money.nanos, _NANOS_OF_A_FEN)
-    if not rest:
-        return int(units * _FEN_OF_A_YUAN + fen)
-    nanos = units * _NANOS + money.nanos
-    return int(nanos // _NANOS_OF_A_FEN if nanos >= 0 else -(-nanos // _NANOS_OF_A_FEN))
+    if not nanos % _NANOS_OF_A_FEN:
+        return units * 100 + nanos // _NANOS_OF_A_FEN
+    exact = units * _NANOS + nanos
+    return exact // _NANOS_OF_A_FEN if exact >= 0 else -(-exact // _NANOS_OF_A_FEN)
 
 
 def _signed(jws: str, records: Sequence[Any]) -> tuple[str, bytes]:

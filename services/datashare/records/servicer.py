@@ -90,6 +90,7 @@ class RecordServicer(records_pb2_grpc.RecordServiceServicer):
             raise _header_expected("the stream has a header already: open another stream")
         if request.HasField("close"):
             return claim_of(request.close)
+        check_size(len(request.batch.records))
         # Before the rows are checked, which changes them.
         sent = self._reader.batch(request.batch)
         rows, rejections = await self._checked(request.batch.records, kind)
@@ -108,6 +109,7 @@ class RecordServicer(records_pb2_grpc.RecordServiceServicer):
     ) -> pb.SubmitRecordsResponse:
         provider_id = current_caller().participant_id
         supplier = await self._take_in.supplier(provider_id, historical=request.historical)
+        check_size(len(request.records))
         sent = self._reader.submission(request)
         rows, rejections = await self._checked(request.records, supplier.supplies_as)
         ack = await self._take_in(
@@ -125,7 +127,6 @@ class RecordServicer(records_pb2_grpc.RecordServiceServicer):
     async def _checked(
         self, records: Sequence[pb.Record], kind: str
     ) -> tuple[list[Incoming], list[Rejection]]:
-        check_size(len(records))
         rows: list[Incoming] = []
         rejections: list[Rejection] = []
         now = self._clock.now()
