@@ -31,7 +31,7 @@ from services.datashare.retention.domain import (
     total,
 )
 from services.datashare.summaries.app import Facts, Series, refold
-from services.datashare.summaries.domain import Layout, SeriesKey
+from services.datashare.summaries.domain import Layout, SeriesKey, SeriesState
 from services.kit.clock import Clock
 from services.kit.errors import FailedPreconditionError, NotFoundError
 from services.kit.ids import Ids
@@ -78,6 +78,10 @@ class Hidden(Protocol):
 
 class AllSeries(Series, Protocol):
     """Stored summaries."""
+
+    async def hold(self, keys: Collection[SeriesKey]) -> Mapping[SeriesKey, SeriesState]:
+        """Return the state of those series that there are, which nobody else changes then."""
+        ...
 
     async def after(self, last: SeriesKey | None, limit: int) -> Sequence[SeriesKey]:
         """Return the next series in their order."""
@@ -368,8 +372,8 @@ class Retention:
         return run, keys[-1]
 
     async def _delete(self, work: Work, keys: Sequence[SeriesKey], day: int) -> list[Due]:
-        states = dict(await work.series.lock(keys))
-        due = await work.hidden.due(keys, day)
+        states = await work.series.hold(keys)
+        due = await work.hidden.due(list(states), day)
         await work.hidden.delete(list(due), day)
         stale = {key: state for key, state in states.items() if state.is_stale(day)}
         if stale:
@@ -470,7 +474,7 @@ class EraseSubject:
             now = self._clock.now()
             # First, as who brings records of it holds these before the series.
             await work.subjects.erase(subject_id, now)
-            await work.series.lock(await work.series.of(subject_id))
+            await work.series.hold(await work.series.of(subject_id))
             deleted = total(await work.erasing.held(subject_id))
             await work.erasing.erase(subject_id)
             run = Run(
@@ -537,10 +541,10 @@ class Rebuild:
 
     async def _one(self, key: SeriesKey) -> None:
         async with self._transactions.begin() as work:
-            states = await work.series.lock([key])
-            state = states[key]
-            if key.record_type not in self._layouts or not state.revision:
+            states = await work.series.hold([key])
+            if key not in states:
                 return
+            state = states[key]
             await work.records.hide(key.provider_id, await work.records.days([key]))
             day = china_day(self._clock.now())
             await refold(work.series, work.records, self._layouts, states, day)

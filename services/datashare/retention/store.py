@@ -74,7 +74,7 @@ KEPT: Final = frozenset(
 """Tables that name subjects and of which an erasure deletes no row; it deletes from all others."""
 
 _NAMES: Final = {name: sa.String() for name in SeriesKey._fields}
-# What is left of the newest version of a record that was corrected.
+# What is left of each version of a record that was corrected.
 _EMPTY: Final = {
     "month": 0,
     "occurred_from": 0,
@@ -265,16 +265,16 @@ class HiddenStore:
         """Delete it, remembering by month that it is withheld.
 
         Of a record that had one version nothing is left: sent again, it is hidden again. Of one
-        that was corrected its key and the number of its newest version are, as a retraction without
-        content, so that an earlier version cannot come back as a new record.
+        that was corrected the numbers of its versions are, as retractions without content, so that
+        an earlier one cannot come back as a new record.
         """
         if not keys:
             return
         await self._remember(keys, day)
-        newer = record.alias("newer")
-        has_newer = sa.exists().where(
-            newer.c.version > record.c.version,
-            *(newer.c[name] == record.c[name] for name in (*_NAMES, "provider_record_id")),
+        other = record.alias("other")
+        corrected = sa.exists().where(
+            other.c.version > 1,
+            *(other.c[name] == record.c[name] for name in (*_NAMES, "provider_record_id")),
         )
         for key in sorted(keys):
             # One by one, so that each finds its partition and the index of its key.
@@ -282,9 +282,7 @@ class HiddenStore:
                 *(record.c[name] == value for name, value in zip(_NAMES, key, strict=True)),
                 record.c.hidden_on <= day,
             )
-            await self._conn.execute(
-                sa.delete(record).where(chosen, sa.or_(record.c.version == 1, has_newer))
-            )
+            await self._conn.execute(sa.delete(record).where(chosen, ~corrected))
             await self._conn.execute(sa.update(record).where(chosen).values(_EMPTY))
 
     async def _plain(

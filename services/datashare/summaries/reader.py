@@ -11,6 +11,8 @@ Invariants:
   then.
 - What is hidden today is in nothing that is handed over: a series that still holds it is folded
   from the raw records that are not, until the next batch or the job folds it anew.
+- A read and every later one as of the same time find the same, but for what is hidden by then: it
+  waits for the batches that hold what it reads (`underway`).
 - Derived measures of the whole series are computed by the first reader after a change, and kept.
 - Folding and deriving happen in a thread: the calls of others go on.
 """
@@ -19,14 +21,17 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.datashare import underway
 from services.datashare.bulk import relation
 from services.datashare.sealing.domain import series_place
 from services.datashare.sealing.store import Seals
+from services.datashare.subjects.store import subject
 from services.datashare.summaries import derived
 from services.datashare.summaries.codec import clip, decode, encode, first_month_of
 from services.datashare.summaries.domain import (
@@ -56,6 +61,9 @@ from services.kit.db import UtcTime
 
 _Sides = dict[int, list[tuple[int, bytes, int, int]]]
 """Rows of month, counterparty token, number of invoices and net fen, by side."""
+
+
+_WIDTH: Final = len(series.columns)
 
 
 class _ChangedMeanwhileError(Exception):
@@ -211,10 +219,15 @@ class SummaryReader:
         A series without a month in the query's period is not there. `first_month` does not limit
         types that are open by law: theirs describe a state that lasts.
         """
+        stored, writers = await self._stored(queries, lock=False)
+        if writers:
+            await underway.wait_for(self._conn, writers)
+            stored, _ = await self._stored(queries, lock=False)
         try:
-            return await self._read(queries, await self._stored(queries, lock=False))
+            return await self._read(queries, stored)
         except _ChangedMeanwhileError:
-            return await self._read(queries, await self._stored(queries, lock=True))
+            stored, _ = await self._stored(queries, lock=True)
+            return await self._read(queries, stored)
 
     async def _read(
         self, queries: Sequence[SummaryQuery], stored: Mapping[str, Iterable[_Stored]]
@@ -317,19 +330,21 @@ class SummaryReader:
 
     async def _stored(
         self, queries: Sequence[SummaryQuery], *, lock: bool
-    ) -> dict[str, list[_Stored]]:
+    ) -> tuple[dict[str, list[_Stored]], set[int]]:
+        """Return series by subject, and the transactions that are changing some of them."""
         pairs = {(query.subject_id, name) for query in queries for name in query.record_types}
         if not pairs:
-            return {}
+            return {}, set()
         pair = {name: KEY[name] for name in ("subject_id", "record_type")}
         wanted = relation(self._conn, "wanted", pair, sorted(pairs))
         query = (
-            sa.select(series)
+            sa.select(series, *self._writers({subject_id for subject_id, _ in pairs}))
             .join(wanted, sa.and_(*(series.c[name] == wanted.c[name] for name in pair)))
             .order_by(*(series.c[name] for name in KEY))
         )
-        rows = await self._conn.execute(query.with_for_update(of=series) if lock else query)
-        series_rows = [_Stored(SeriesKey(*row[:3]), *row[3:]) for row in rows]
+        result = await self._conn.execute(query.with_for_update(of=series) if lock else query)
+        rows = result.all()
+        series_rows = [_Stored(SeriesKey(*row[:3]), *row[3:_WIDTH]) for row in rows]
         keys = await self._seals.keys({row.key.subject_id for row in series_rows if row.sealed})
         found: dict[str, list[_Stored]] = {}
         for row in series_rows:
@@ -338,7 +353,30 @@ class SummaryReader:
                 continue
             stored = row._replace(content=content)
             found.setdefault(stored.key.subject_id, []).append(stored)
-        return found
+        return found, await self._seen(rows, pairs)
+
+    def _writers(self, subject_ids: Collection[str]) -> tuple[sa.ColumnElement[Any], ...]:
+        """Return columns that say who holds a series, and who its subject or another one asked for.
+
+        Who brings the first records of a series holds the subject, as no row of theirs is seen yet.
+        """
+        if self._conn.dialect.name == "sqlite":
+            return ()
+        holder = underway.writer_of(subject)
+        of_subjects = sa.select(holder).where(
+            subject.c.subject_id == sa.any_(sa.literal(sorted(subject_ids), ARRAY(sa.String()))),
+            holder.is_not(None),
+        )
+        return underway.writer_of(series), sa.func.array(of_subjects.scalar_subquery())
+
+    async def _seen(self, rows: Sequence[Any], pairs: Collection[tuple[str, str]]) -> set[int]:
+        """Return the transactions that `_writers` told."""
+        if self._conn.dialect.name == "sqlite":
+            return set()
+        if not rows:
+            _, of_subjects = self._writers({subject_id for subject_id, _ in pairs})
+            return set(await self._conn.scalar(sa.select(of_subjects)) or ())
+        return {row[_WIDTH] for row in rows if row[_WIDTH] is not None} | set(rows[0][_WIDTH + 1])
 
     async def _present(self, rows: Mapping[SeriesKey, _Stored]) -> dict[SeriesKey, bytes]:
         """Return contents with derived measures, computing and storing those that are missing.

@@ -13,10 +13,12 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.datashare import underway
 from services.datashare.bulk import relation, stored_time, upsert_rows
 from services.datashare.schema import metadata
 from services.datashare.sealing.domain import DataKey, series_place
 from services.datashare.sealing.store import Seals
+from services.datashare.subjects.store import subject
 from services.datashare.summaries.codec import decode, encode
 from services.datashare.summaries.domain import (
     Layout,
@@ -26,6 +28,7 @@ from services.datashare.summaries.domain import (
     TradeTotals,
 )
 from services.kit.db import EPOCH, UtcTime, from_microseconds, to_microseconds
+from services.kit.errors import UnavailableError
 
 series = sa.Table(
     "summary_series",
@@ -91,8 +94,13 @@ class SeriesStore:
         self._seals = seals
 
     async def lock(self, keys: Iterable[SeriesKey]) -> dict[SeriesKey, SeriesState]:
-        """Return the state of every series, which nobody else changes until the end."""
+        """Return the state of every series, which nobody else changes until the end.
+
+        Raises:
+            UnavailableError: a subject was erased just now.
+        """
         wanted = sorted(set(keys))
+        await underway.announce(self._conn)
         states = await self._locked(wanted)
         missing = [key for key in wanted if key not in states]
         if missing and self._conn.dialect.name == "postgresql":
@@ -103,9 +111,30 @@ class SeriesStore:
             rows = [tuple(key) + nothing + nowhere for key in missing]
             await upsert_rows(self._conn, series, rows, {})
             states |= await self._locked(missing)
+        if missing:
+            await self._hold_subjects({key.subject_id for key in missing})
         for key in missing:
             states.setdefault(key, SeriesState(0, 0, 0, Table()))
         return states
+
+    async def hold(self, keys: Iterable[SeriesKey]) -> dict[SeriesKey, SeriesState]:
+        """Return the state of those series that there are; nobody else changes them until then."""
+        return await self._locked(sorted(set(keys)))
+
+    async def _hold_subjects(self, subject_ids: Collection[str]) -> None:
+        """Hold the subjects of new series: a reader sees it, and nobody erases them meanwhile."""
+        rows = await self._conn.execute(
+            sa.select(subject.c.subject_id, subject.c.uscc, subject.c.uscc_token)
+            .where(subject.c.subject_id.in_(sorted(subject_ids)))
+            .order_by(subject.c.subject_id)
+            .with_for_update(key_share=True)
+        )
+        there = {row.subject_id for row in rows if row.uscc or row.uscc_token}
+        if not there.issuperset(subject_ids):
+            raise UnavailableError(
+                "UNAVAILABLE",
+                "a subject was erased while this came in: send it again, and see its answer",
+            )
 
     async def _locked(self, keys: list[SeriesKey]) -> dict[SeriesKey, SeriesState]:
         if not keys:
