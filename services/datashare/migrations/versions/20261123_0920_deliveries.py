@@ -92,14 +92,14 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take them away."""
-    for table in ("batch_evidence", "intake_reject", "delivery_total"):
-        op.drop_table(table)
+    """Take them away, participants first: in the order in which batches lock what they need."""
+    op.drop_table("signing_key")
+    with op.batch_alter_table("participant") as batch:
+        batch.drop_column("signs")
     for name in ("closed_at", "opened_at"):
         op.drop_index(op.f(f"ix_delivery_{name}"), table_name="delivery")
     with op.batch_alter_table("delivery") as batch:
         for name, _kind in reversed(NEW_OF_DELIVERY):
             batch.drop_column(name)
-    op.drop_table("signing_key")
-    with op.batch_alter_table("participant") as batch:
-        batch.drop_column("signs")
+    for table in ("batch_evidence", "intake_reject", "delivery_total"):
+        op.drop_table(table)
