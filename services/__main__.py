@@ -24,10 +24,13 @@ from services.kit.telemetry import configure_logs
 
 SERVICES = ("datashare", "scoring", "gateway")
 ACTIONS = {
-    "datashare": ("serve", "migrate", "config", "seal", "unseal", "rotate-keys", "shred"),
+    "datashare": (
+        *("serve", "migrate", "config"),
+        *("seal", "unseal", "rotate-keys", "shred", "rebuild-summaries"),
+    ),
     "scoring": ("serve", "migrate", "config"),
     "gateway": ("serve", "config"),
-    "all": ("serve", "seal", "unseal", "rotate-keys", "shred"),
+    "all": ("serve", "seal", "unseal", "rotate-keys", "shred", "rebuild-summaries"),
 }
 
 
@@ -80,7 +83,8 @@ def _parser() -> argparse.ArgumentParser:
         "configuration. Of datashare and all also, each only told without --apply: seal what an "
         "existing database holds in plain text, unseal it for the version before, rotate-keys "
         "(wrap data keys by the current key-encryption key), shred (take what was deleted out of "
-        "the files)",
+        "the files), rebuild-summaries (fold them anew by this version's catalogue, and give every "
+        "record its day of retention)",
     )
     parser.add_argument("--apply", action="store_true", help="do what would only be told")
     parser.add_argument("--config", type=Path, help="TOML file with a table per service")

@@ -19,6 +19,7 @@ from puhui.datashare.v1 import (
     participants_pb2_grpc,
     quality_pb2_grpc,
     records_pb2_grpc,
+    retention_pb2_grpc,
     subjects_pb2_grpc,
     wanted_pb2_grpc,
 )
@@ -63,6 +64,10 @@ from services.datashare.records.payloads import readers
 from services.datashare.records.servicer import RecordServicer
 from services.datashare.records.store import RecordStore
 from services.datashare.records.tokens import CounterpartyTokens
+from services.datashare.retention.app import EraseSubject, Rebuild, Retention
+from services.datashare.retention.commands import rebuild_summaries
+from services.datashare.retention.files import Files
+from services.datashare.retention.servicer import RetentionServicer
 from services.datashare.retention.store import ErasingStore, HiddenStore, RunStore, WithheldStore
 from services.datashare.sealing.app import Vault
 from services.datashare.sealing.commands import Bar, Commands
@@ -94,7 +99,7 @@ from services.kit.db import Database, Transactions, check_settings, retry_on_con
 from services.kit.errors import UnavailableError
 from services.kit.health import HealthConfig, HealthServer
 from services.kit.identity import DATASHARE, GATEWAY, SCORING, IdentityVerifier, read_public_key
-from services.kit.ids import Ids
+from services.kit.ids import Ids, RandomIds
 from services.kit.server import Server, ServerConfig, by_assertion
 from services.kit.service import Service
 from services.kit.telemetry import Telemetry, TelemetryConfig
@@ -289,6 +294,24 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     close = CloseDelivery(transactions, retry_on_conflict, clock)
     sent = Reader(control_fields(catalogue))
 
+    retention = Retention(
+        transactions=transactions,
+        retry=retry_on_conflict,
+        layouts=stores.layouts,
+        clock=clock,
+        ids=ids,
+        sealer=sealer,
+        clean=Files(config.database_url),
+    )
+    erase = EraseSubject(
+        transactions=transactions,
+        retry=retry_on_conflict,
+        clock=clock,
+        ids=ids,
+        sealer=sealer,
+        clean=Files(config.database_url),
+    )
+
     server = Server(config.server, by_assertion(verifier), telemetry, clock)
     server.add(
         participants_pb2_grpc.add_ParticipantServiceServicer_to_server,
@@ -316,6 +339,10 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     server.add(
         wanted_pb2_grpc.add_WantedServiceServicer_to_server,
         WantedServicer(TellWanted(transactions, clock, asyncio.sleep)),
+    )
+    server.add(
+        retention_pb2_grpc.add_RetentionServiceServicer_to_server,
+        RetentionServicer(retention, erase),
     )
     server.add(consents_pb2_grpc.add_ConsentServiceServicer_to_server, ConsentServicer(consents))
     server.add(accesses_pb2_grpc.add_AccessServiceServicer_to_server, accesses)
@@ -351,11 +378,11 @@ def vault(config: DatashareConfig, catalogue: Catalogue, clock: Clock) -> Vault:
 async def maintain(
     config: DatashareConfig, action: str, clock: Clock, tell: Callable[[str], None], *, apply: bool
 ) -> None:
-    """Do an operator's work on the keys and what they seal.
+    """Do an operator's work on the keys and what they seal, or fold summaries anew.
 
     Args:
         config: the service's.
-        action: one of `MAINTENANCE`.
+        action: one of `MAINTENANCE`, or `rebuild-summaries`.
         clock: the time.
         tell: takes lines of text.
         apply: do it; else only say what would be done.
@@ -368,9 +395,16 @@ async def maintain(
     database = Database.open(config.database_url, pool_size=2)
     bar = Bar(tell)
     try:
-        work = Maintenance(database, vault(config, load(), clock), bar)
+        catalogue = load()
+        keys = vault(config, catalogue, clock)
+        work = Maintenance(database, keys, bar)
         if action != "shred":
             await _check_keys(work)
+        if action == "rebuild-summaries":
+            transactions = Transactions(database, Stores(catalogue, RandomIds(clock), keys))
+            rebuild = Rebuild(transactions, retry_on_conflict, layouts_of(catalogue), clock)
+            await rebuild_summaries(rebuild, tell, bar, apply=apply)
+            return
         commands = Commands(work, config.database_url, tell, bar.end)
         await MAINTENANCE[action](commands, apply=apply)
     finally:

@@ -175,6 +175,7 @@ class Datashare:
             clock=self.clock,
             ids=ids,
             sealer=sealer,
+            clean=_nothing,
         )
         self.erase = EraseSubject(
             transactions=self.transactions,
@@ -182,6 +183,7 @@ class Datashare:
             clock=self.clock,
             ids=ids,
             sealer=sealer,
+            clean=_nothing,
         )
         self.rebuild = Rebuild(
             self.transactions, retry_on_conflict, self.stores.layouts, self.clock
@@ -244,6 +246,10 @@ class Datashare:
         async with self.transactions.begin() as work:
             (answer,) = await work.summaries.read([query])
         return answer
+
+
+async def _nothing() -> None:
+    """Leave the files as they are."""
 
 
 async def _stream(

@@ -87,6 +87,10 @@ class AllSeries(Series, Protocol):
         """Return the next series in their order."""
         ...
 
+    async def count(self, marks: Mapping[str, str]) -> tuple[int, int]:
+        """Return how many series there are, and how many have another mark than their type's."""
+        ...
+
     async def of(self, subject_id: str) -> Sequence[SeriesKey]:
         """Return the series of a subject."""
         ...
@@ -262,6 +266,7 @@ class Retention:
         clock: the time.
         ids: makes run ids.
         sealer: makes leaves.
+        clean: takes what was deleted out of the database's files.
     """
 
     def __init__(
@@ -273,6 +278,7 @@ class Retention:
         clock: Clock,
         ids: Ids,
         sealer: Sealer,
+        clean: Callable[[], Awaitable[None]],
     ) -> None:
         self._transactions = transactions
         self._retry = retry
@@ -280,6 +286,7 @@ class Retention:
         self._clock = clock
         self._ids = ids
         self._sealer = sealer
+        self._clean = clean
 
     async def plan(self) -> Plan:
         """Return what a run would delete now."""
@@ -314,6 +321,8 @@ class Retention:
         last: SeriesKey | None = None
         while run.finished_at is None:
             run, last = await self._retry(functools.partial(self._step, run.run_id, last))
+        if run.deleted:
+            await self._clean()
         return run
 
     async def runs(self, before: str, page_size: int) -> tuple[Sequence[Run], str]:
@@ -421,6 +430,7 @@ class EraseSubject:
         clock: the time.
         ids: makes run ids.
         sealer: makes leaves.
+        clean: takes what was deleted out of the database's files.
     """
 
     def __init__(
@@ -431,12 +441,14 @@ class EraseSubject:
         clock: Clock,
         ids: Ids,
         sealer: Sealer,
+        clean: Callable[[], Awaitable[None]],
     ) -> None:
         self._transactions = transactions
         self._retry = retry
         self._clock = clock
         self._ids = ids
         self._sealer = sealer
+        self._clean = clean
 
     async def plan(self, subject_id: str) -> tuple[Due, ...]:
         """Return what would go.
@@ -462,7 +474,9 @@ class EraseSubject:
             FailedPreconditionError: SUBJECT_ERASED.
             NotFoundError: NOT_FOUND.
         """
-        return await self._retry(lambda: self._erase(request, subject_id, note))
+        run = await self._retry(functools.partial(self._erase, request, subject_id, note))
+        await self._clean()
+        return run
 
     async def _erase(self, request: RequestKey, subject_id: str, note: str) -> Run:
         async with self._transactions.begin() as work:
@@ -520,8 +534,14 @@ class Rebuild:
         self._layouts = layouts
         self._clock = clock
 
+    async def count(self) -> tuple[int, int]:
+        """Return how many series there are, and how many were not folded by this catalogue."""
+        marks = {name: layout.mark for name, layout in self._layouts.items()}
+        async with self._transactions.read() as work:
+            return await work.series.count(marks)
+
     async def __call__(self, tell: Callable[[int], None]) -> int:
-        """Return how many series were folded.
+        """Fold every series; return how many.
 
         Args:
             tell: is told how many are done, again and again.

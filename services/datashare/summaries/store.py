@@ -190,6 +190,23 @@ class SeriesStore:
             query = query.where(sa.tuple_(*columns) > sa.tuple_(*last))
         return [SeriesKey(*row) for row in await self._conn.execute(query)]
 
+    async def count(self, marks: Mapping[str, str]) -> tuple[int, int]:
+        """Return how many series there are, and how many have another mark than their type's."""
+        laid_out = sa.or_(
+            *(
+                sa.and_(series.c.record_type == name, series.c.layout == mark)
+                for name, mark in marks.items()
+            )
+        )
+        counts = sa.select(
+            sa.func.count(),
+            sa.func.count().filter(
+                sa.and_(laid_out, series.c.layout_revision == series.c.revision)
+            ),
+        ).select_from(series)
+        total, right = (await self._conn.execute(counts)).one()
+        return total, total - right
+
     async def of(self, subject_id: str) -> list[SeriesKey]:
         """Return the series of a subject."""
         query = sa.select(*(series.c[name] for name in KEY))

@@ -212,7 +212,7 @@ def _gaps(record_type: str, kept: Kept) -> Iterator[Gap]:
 def expected(key: SeriesKey, layout: Layout, facts: Iterable[Fact]) -> summaries_pb2.Series:
     facts = list(facts)
     table = fold(layout, facts)
-    columns = {}
+    columns: dict[str, list[int]] = {}
     for side, word in derived.SIDES.items() if layout.derived else ():
         totals: dict[tuple[int, bytes], list[int]] = {}
         for fact in facts:
