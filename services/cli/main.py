@@ -14,12 +14,14 @@ from services.cli import (
     consent,
     decision,
     delivery,
+    mappings,
     model,
     participant,
     push,
     sandbox,
     score,
     serve,
+    submit,
     supply,
 )
 from services.cli.command import (
@@ -45,6 +47,8 @@ app = typer.Typer(
 )
 serve.register(app)
 push.register(app)
+submit.register(app)
+app.add_typer(mappings.app, name="mapping")
 app.add_typer(bundle.app, name="bundle")
 delivery.register(app)
 app.add_typer(delivery.app, name="delivery")

@@ -423,6 +423,29 @@ async def test_the_chain_ends_where_the_version_before_went_on(datashare: Datash
     assert (ready.ready.last_sequence, ready.ready.chain_sha256) == (3, b"")
 
 
+async def test_a_delivery_of_the_version_before_goes_on(datashare: Datashare) -> None:
+    ack = pb.PushAck(sequence=4, accepted=[0]).SerializeToString()
+    async with datashare.database.begin() as conn:
+        await conn.execute(
+            sa.text(
+                "INSERT INTO delivery (provider_id, delivery_id, historical, last_sequence, "
+                "last_ack, last_sha256) VALUES (:provider, 'd', false, 4, :ack, :sha256)"
+            ),
+            {"provider": TAX, "ack": ack, "sha256": b"4" * 32},
+        )
+    # It says of no day that it was opened on it, so that no report has it for ever.
+    assert await TestReport().listed(datashare, TODAY) == []
+    ready, done = await datashare.push(TAX, header("d"), batch(5, invoice("a")))
+    assert (ready.ready.last_sequence, ready.ready.chain_sha256) == (4, b"")
+    assert list(done.ack.accepted) == [0]
+    # What came in before was not counted, so that the ends do not agree.
+    *_, closed = await datashare.push(
+        TAX, header("d"), close(2, {("vat_invoice", 202401): (2, 226_00)})
+    )
+    assert not closed.closed.reconciliation.agrees
+    assert await TestReport().listed(datashare, TODAY) == [(TAX, "d")]
+
+
 class TestTotals:
     async def test_both_ends_agree(self, datashare: Datashare) -> None:
         first = [invoice("a", 100_00), invoice("b", -50_00, on="2024-02-29"), invoice("a", 100_00)]
