@@ -181,14 +181,14 @@ def _good(source: "Source", bad: dict[int, "Reject"], advance: Any) -> "Iterator
             yield row.record
 
 
-@local(app, example="puhui bundle verify may.puhui --key tax-signing.pem.pub.jwk")
+@local(app, example="puhui bundle verify may.puhui --public-key tax-signing.pem.pub.jwk")
 def verify(
     out: Output,
     path: BundleFile,
     key_file: Annotated[
         Path,
         typer.Option(
-            "--key",
+            "--public-key",
             metavar="PUBLIC",
             exists=True,
             dir_okay=False,
@@ -214,7 +214,7 @@ async def import_bundle(
     key: Annotated[
         Path | None,
         typer.Option(
-            "--key",
+            "--public-key",
             metavar="PUBLIC",
             exists=True,
             dir_okay=False,
@@ -257,7 +257,7 @@ async def _registered(client: "Client", manifest: "Manifest") -> "PublicKey":
             return PublicKey.parse(key.public_jwk)
     raise usage(
         f"the platform knows no valid key {manifest.key_id} of {manifest.provider_id}: the "
-        "operator registers it; or name the public key by --key"
+        "operator registers it; or name it by --public-key"
     )
 
 

@@ -135,9 +135,17 @@ class Extract:
                 return self._spool
             self._spool.unlink()
         part = self._spool.with_name(self._spool.name + ".part")
+        try:
+            return self._spooled(part, note)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _spooled(self, part: Path, note: Callable[[str], None]) -> Path | None:
         count, last = self._extract(part, None)
+        if without := self._without():
+            are = "row has no {} and is" if without == 1 else "rows have no {} and are"
+            note(f"{without:,} {are.format(self._watermark)} never read.")
         if not count:
-            part.unlink()
             return None
         since = self._state.get("watermark")
         note(
@@ -162,14 +170,30 @@ class Extract:
         self._spool.unlink()
 
     def _extract(self, path: Path, limit: int | None) -> tuple[int, Any]:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with (
+            os.fdopen(handle, "w", encoding="utf-8", newline="") as file,
+            self._connected() as connection,
+        ):
+            streamed = connection.execution_options(yield_per=_AT_ONCE)
+            return self._copy(streamed.execute(self._select(limit)), csv.writer(file))
+
+    def _without(self) -> int:
+        """How many rows have no watermark."""
+        import sqlalchemy as sa
+
+        column: sa.ColumnClause[Any] = sa.column(self._watermark)
+        count = sa.select(sa.func.count()).select_from(self._source).where(column.is_(None))
+        with self._connected() as connection:
+            return int(connection.execute(count).scalar_one())
+
+    @contextmanager
+    def _connected(self) -> "Iterator[sa.Connection]":
         import sqlalchemy as sa
 
         try:
             with self._engine.connect() as connection:
-                streamed = connection.execution_options(yield_per=_AT_ONCE)
-                handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-                with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-                    return self._copy(streamed.execute(self._select(limit)), csv.writer(file))
+                yield connection
         except sa.exc.SQLAlchemyError as error:
             told = getattr(error, "orig", None) or error
             raise DatabaseError(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from functools import lru_cache
+from math import isfinite
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -37,6 +38,9 @@ UNITS: Final[Mapping[str, Decimal]] = MappingProxyType(
 )
 """What an amount may be written in, in CNY or whatever its currency is."""
 
+PERCENT: Final = "%"
+"""What a share may be written in; the protocol has it in ppm, in fields named `..._ppm`."""
+
 NO_NULLS: Final[frozenset[str]] = frozenset({""})
 _RECORD: Final = "record"
 _NOT_OF_A_ROW: Final = {
@@ -54,6 +58,7 @@ _EXCEL_FIRST, _EXCEL_LAST = 61, 2_958_465
 # From here on a double skips whole numbers that Excel's 15 digits would have to tell apart.
 _EXACT: Final = 10**15
 _CACHED: Final = 1 << 16
+_NO_NUMBER: Final = "not a finite number: leave the cell empty where there is nothing"
 
 
 class FieldError(ValueError):
@@ -66,7 +71,7 @@ class Reading:
 
     Args:
         unit: of an amount, one of `UNITS`; empty is an amount as the protocol's files write it,
-            with its currency behind it where that is not CNY.
+            with its currency behind it where that is not CNY. Of a share, "%".
         currency: of an amount with a unit.
         decimal: sign before the decimals.
         thousands: sign between groups of three digits; empty allows none.
@@ -102,6 +107,7 @@ _ALLOWED: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "period": frozenset({"period"}),
         "time": frozenset({"time", "zone"}),
         "number": frozenset({"thousands"}),
+        "share": frozenset({"unit", "decimal"}),
         "text": frozenset(),
         "code": frozenset(),
         "flag": frozenset(),
@@ -118,7 +124,7 @@ class Target:
         path: from the record on, such as "vat_invoice.net".
         parents: names of the messages around it.
         descriptor: of the field.
-        kind: money, date, period, time, number, text, code or flag.
+        kind: money, date, period, time, number, share, text, code or flag.
     """
 
     path: str
@@ -185,7 +191,7 @@ def _kind(found: FieldDescriptor, path: str) -> str:
     if found.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
         return "flag"
     if found.cpp_type in _INTEGERS:
-        return "number"
+        return "share" if found.name.endswith("_ppm") else "number"
     if found.type != FieldDescriptor.TYPE_STRING:
         raise FieldError(f"{path} is the platform's to fill: leave it out")
     return "text"
@@ -288,6 +294,8 @@ def text_of(cell: Cell) -> str:
     if isinstance(cell, int):
         return str(cell)
     if isinstance(cell, Decimal):
+        if not cell.is_finite():
+            raise ValueError(_NO_NUMBER)
         return format(cell, "f")
     if isinstance(cell, datetime):
         midnight = cell.time() == time.min and cell.tzinfo is None
@@ -298,6 +306,8 @@ def text_of(cell: Cell) -> str:
 
 
 def _text_of_double(number: float) -> str:
+    if not isfinite(number):
+        raise ValueError(_NO_NUMBER)
     if abs(number) >= _EXACT:
         raise ValueError("a number of more than 15 digits, which was rounded: make the column text")
     if number.is_integer():
@@ -318,6 +328,8 @@ def _converter(target: Target, reading: Reading) -> Callable[[Any], Any]:
         return _time(reading)
     if kind == "number":
         return _integer(reading.thousands)
+    if kind == "share":
+        return _share(reading.decimal) if reading.unit else _integer("")
     if kind == "flag":
         return _flag
     if target.descriptor.enum_type is not None:
@@ -373,6 +385,21 @@ def _integer(thousands: str) -> Callable[[str], int]:
         return int(text.replace(thousands, "") if thousands else text)
 
     return integer
+
+
+def _share(decimal: str) -> Callable[[str], int]:
+    pattern = _number_pattern(decimal, "")
+
+    def ppm(text: str) -> int:
+        number = text.removesuffix(PERCENT).rstrip()
+        if not pattern.fullmatch(number):
+            raise ValueError(f"not a share in %, such as 12{decimal}5")
+        share = Decimal(number.replace(decimal, ".")) * 10_000
+        if share != int(share):
+            raise ValueError("finer than a millionth: round the share first")
+        return int(share)
+
+    return ppm
 
 
 def _flag(text: str) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from puhui.datashare.v1.records_pb2 import Record
 from services.cli.fields import (
     NO_NULLS,
+    PERCENT,
     PLAIN,
     UNITS,
     FieldError,
@@ -26,7 +27,10 @@ from services.cli.fields import (
 )
 from services.cli.tables import ENCODINGS, Cell, Layout
 
-_TOP: Final = ("record_type", "file", "columns", "constants", "record_id")
+DRAFT: Final = "draft"
+"""Key of a mapping that was guessed; it is not used before somebody took the key out."""
+
+_TOP: Final = ("record_type", "file", "columns", "constants", "record_id", DRAFT)
 _FILE: Final = {"encoding": str, "delimiter": str, "sheet": str, "header": int, "null": list}
 _RECORD_ID: Final = ("columns", "join", "prefix")
 _CONVERSIONS: Final = tuple(f.name for f in fields(Reading))
@@ -130,6 +134,10 @@ def parse_mapping(content: Mapping[str, Any]) -> ColumnMapping:
         MappingError: it is wrong.
     """
     _check_keys(content, _TOP, "the mapping")
+    if DRAFT in content:
+        raise MappingError(
+            f"it is a draft that was guessed: check every line, then delete the line `{DRAFT}`"
+        )
     record_type = content.get("record_type")
     if not isinstance(record_type, str) or record_type not in record_types():
         raise MappingError(
@@ -277,12 +285,16 @@ def _reading(entry: Mapping[str, Any], target: Target, where: str) -> Reading:
             f"{where}: {target.path} is an amount: say what it is written in, by `unit`: "
             f"{', '.join(UNITS)}"
         )
-    if target.kind == "money" and (
-        len(reading.decimal) != 1
-        or reading.decimal.isdigit()
-        or reading.decimal == reading.thousands
+    if target.kind == "share" and reading.unit not in {"", PERCENT}:
+        raise MappingError(f'{where}: {target.path} is in ppm: say unit = "{PERCENT}", or nothing')
+    signs = reading.decimal + reading.thousands
+    if not (
+        len(reading.decimal) == 1
+        and len(reading.thousands) <= 1
+        and len(set(signs)) == len(signs)
+        and not any(sign.isalnum() or sign in "+-" for sign in signs)
     ):
-        raise MappingError(f"{where}: `decimal` is one sign, and another than `thousands`")
+        raise MappingError(f"{where}: `decimal` and `thousands` are two signs, such as . and ,")
     if reading.codes and target.kind in {"money", "date", "period", "time"}:
         raise MappingError(f"{where}: `codes` does not fit {target.path}, which is a {target.kind}")
     return reading

@@ -229,10 +229,11 @@ def wrong_use() -> Iterator[None]:
     from services.cli.database import DatabaseError
     from services.cli.mapping import MappingError
     from services.cli.rows import SourceError
+    from services.cli.tables import TableError
 
     try:
         yield
-    except (DatabaseError, MappingError, SourceError) as error:
+    except (DatabaseError, MappingError, SourceError, TableError) as error:
         raise usage(str(error)) from None
 
 

@@ -40,6 +40,8 @@ _NAMES: Final = {
     "gb18030": "GB18030",
 }
 ENCODINGS: Final = tuple(_NAMES)
+# What a line takes in the file, without the mark that only its start has.
+_MEASURED: Final = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le"}
 
 
 class TableError(Exception):
@@ -189,11 +191,12 @@ class _Csv:
     def _raw(self) -> Iterator[tuple[int, list[str], int]]:
         """Go through all rows: the line that each begins on, its cells and its bytes, about."""
         read = 0
+        measured = _MEASURED.get(self._encoding, self._encoding)
 
         def lines(file: TextIO) -> Iterator[str]:
             nonlocal read
             for line in file:
-                read += len(line) if line.isascii() else len(line.encode(self._encoding))
+                read += len(line.encode(measured))
                 yield line
 
         with self._path.open(encoding=self._encoding, newline="") as file:
@@ -203,7 +206,7 @@ class _Csv:
                 for cells in reader:
                     yield first, cells, read - before
                     first, before = reader.line_num + 1, read
-            except UnicodeDecodeError:
+            except UnicodeError:
                 raise TableError(
                     f"{self._path} is not {_NAMES[self._encoding]}: save it as UTF-8, or name its "
                     "`encoding` in [file] of a mapping"

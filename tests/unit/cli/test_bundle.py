@@ -50,12 +50,12 @@ def test_a_key_is_the_providers_alone(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_bundle_is_made_without_a_platform(run: Run, made: Path) -> None:
-    shown = run("bundle", "verify", "b.puhui", "--key", "key.pem.pub.jwk", "--json").document
+    shown = run("bundle", "verify", "b.puhui", "--public-key", "key.pem.pub.jwk", "--json").document
     assert (shown["valid"], shown["rows"], shown["batches"]) == (True, 2005, 3)
     assert shown["totals"] == [
         {"record_type": "social_insurance", "month": 202405, "rows": 2005, "sum": 2005 * 1_500_000}
     ]
-    text = run("bundle", "verify", "b.puhui", "--key", "key.pem.pub.jwk").out
+    text = run("bundle", "verify", "b.puhui", "--public-key", "key.pem.pub.jwk").out
     assert "30,075,000.00" in text
     assert "par_tax" in text
 
@@ -85,7 +85,7 @@ def test_a_changed_bundle_is_told(call: Run, known: FakePlatform, made: Path) ->
     content = bytearray(made.read_bytes())
     content[200] ^= 1
     made.write_bytes(content)
-    done = call("bundle", "verify", "b.puhui", "--key", "key.pem.pub.jwk", "--json")
+    done = call("bundle", "verify", "b.puhui", "--public-key", "key.pem.pub.jwk", "--json")
     assert (done.code, done.document["error"]["reason"]) == (1, "BUNDLE_INVALID")
     refused = call("bundle", "import", "b.puhui")
     assert refused.code == 1
@@ -142,4 +142,4 @@ def test_a_key_that_the_platform_does_not_know(call: Run, known: FakePlatform) -
     done = call("bundle", "import", "b.puhui")
     assert done.code == 2
     assert "knows no valid key" in done.err
-    assert call("bundle", "import", "b.puhui", "--key", "key.pem.pub.jwk").code == 0
+    assert call("bundle", "import", "b.puhui", "--public-key", "key.pem.pub.jwk").code == 0
