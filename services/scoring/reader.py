@@ -37,13 +37,12 @@ def read_summary(summary: summaries_pb2.SubjectSummary) -> FirmSummary:
         series.append(
             SubjectSeries(each.record_type, each.provider_id, months, columns, attributes)
         )
-    coverage = {}
-    for item in summary.coverage:
-        if item.state not in _COVERAGE:
-            raise ValueError(
-                f"unknown state of coverage {item.state} for {item.record_type}: upgrade scoring"
-            )
-        coverage[item.record_type] = _COVERAGE[item.state]
+    try:
+        coverage = {item.record_type: _COVERAGE[item.state] for item in summary.coverage}
+    except KeyError as error:
+        raise ValueError(
+            f"unknown state of coverage {error}: upgrade scoring, which is older than datashare"
+        ) from None
     period = None
     if summary.HasField("period"):
         period = (_day(getattr(summary.period, "from")), _day(summary.period.to))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date, timedelta
+from functools import lru_cache
 
 import grpc
 import structlog
@@ -185,8 +186,16 @@ def _fill(message: pb.FetchSummaryResponse, released: Released) -> None:
     summary.withheld = released.withheld
     for series in released.series:
         summary.series.add().MergeFromString(series.content)
-    for record_type, state in released.coverage:
+    summary.MergeFromString(_coverage(released.coverage))
+
+
+@lru_cache(1024)
+def _coverage(states: tuple[tuple[str, CoverageState], ...]) -> bytes:
+    """Return the coverage of a summary, serialised: most firms have one of few."""
+    summary = summaries_pb2.SubjectSummary()
+    for record_type, state in states:
         summary.coverage.add(record_type=record_type, state=_COVERAGE[state])
+    return summary.SerializeToString()
 
 
 def _access_messages(accesses: Sequence[Recorded]) -> list[pb.Access]:

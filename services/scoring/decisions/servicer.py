@@ -7,6 +7,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import UTC
+from functools import lru_cache
 from typing import Any, Final
 
 import structlog
@@ -22,6 +23,7 @@ from services.kit.status import status_of
 from services.kit.telemetry import current_traceparent
 from services.scoring.decisions.app import OrderCall, Scoring
 from services.scoring.decisions.domain import Decision, NoticeCode, Order, Use
+from services.scoring.features.domain import Coverage
 
 _log = structlog.get_logger()
 _MAX_BATCH = 64
@@ -182,11 +184,17 @@ def decision_to_proto(decision: Decision) -> scoring_pb2.Decision:
         )
         for reason in decision.outcome.reasons
     )
-    message.coverage.extend(
-        summaries_pb2.Coverage(record_type=name, state=_COVERAGE[state])
-        for name, state in decision.coverage.items()
-    )
+    message.MergeFromString(_coverage(tuple(decision.coverage.items())))
     return message
+
+
+@lru_cache(1024)
+def _coverage(states: tuple[tuple[str, Coverage], ...]) -> bytes:
+    """Return the coverage of a decision, serialised: most firms have one of few."""
+    message = scoring_pb2.Decision()
+    for name, state in states:
+        message.coverage.add(record_type=name, state=_COVERAGE[state])
+    return message.SerializeToString()
 
 
 def _head(decision: Decision) -> scoring_pb2.Decision:
