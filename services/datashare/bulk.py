@@ -12,11 +12,13 @@ whoever copies thousands of rows writes them in PostgreSQL's own format (`copy_p
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from itertools import chain
 from typing import Any, Final
 
 import orjson
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -71,6 +73,7 @@ def probe(
     columns: Sequence[sa.ColumnElement[Any]],
     asked: sa.Subquery,
     *same: sa.ColumnElement[bool],
+    lock: bool = False,
 ) -> sa.Select[Any]:
     """Return the rows of a table that a relation asks for, each looked up by the index.
 
@@ -84,10 +87,12 @@ def probe(
         columns: of one table.
         asked: as from `relation`.
         same: what makes a row one that is asked for: equality of the leading columns of an index.
+        lock: for change, in the order in which they are asked for.
     """
     if conn.dialect.name == "sqlite":
         return sa.select(*columns).join(asked, sa.and_(*same))
-    found = sa.select(*columns).where(*same).offset(0).lateral("found")
+    inner = sa.select(*columns).where(*same).offset(0)
+    found = (inner.with_for_update() if lock else inner).lateral("found")
     return sa.select(*found.c).select_from(asked.join(found, sa.true()))
 
 
@@ -162,30 +167,34 @@ async def copy_packed(
         rows: tuples in PostgreSQL's binary COPY format, without header and trailer.
     """
     driver = await raw_asyncpg(conn)
-    # The driver would take `bytes` for the name of a file.
-    content = bytearray(_COPY_HEADER + rows + _COPY_TRAILER)
+    # The driver takes any buffer, which its stubs do not say; but `bytes` for the name of a file.
+    content: Any = bytearray(_COPY_HEADER + rows + _COPY_TRAILER)
     await driver.copy_to_table(table.name, source=content, columns=columns, format="binary")
 
 
 async def _insert_arrays(
     conn: AsyncConnection, table: sa.Table, rows: Sequence[Sequence[Any]], suffix: str
 ) -> None:
-    arrays = []
-    values: list[Any] = []
+    columns: list[Any] = []
     for index, column in enumerate(table.columns):
-        kind = column.type.compile(conn.dialect)
-        of_column = [row[index] for row in rows]
+        values = [row[index] for row in rows]
+        columns.append(joined(values) if isinstance(column.type, sa.Integer) else values)
+    await conn.exec_driver_sql(_from_arrays(table) + suffix, tuple(columns))
+
+
+@cache
+def _from_arrays(table: sa.Table) -> str:
+    """Return the statement that inserts what `_insert_arrays` gives."""
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's own
+    arrays = []
+    for number, column in enumerate(table.columns, start=1):
+        kind = column.type.compile(dialect)
+        value = f"${number}"
         if isinstance(column.type, sa.Integer):
-            arrays.append(f"string_to_array(${index + 1}, ',', '')::{kind}[]")
-            values.append(joined(of_column))
-        else:
-            arrays.append(f"${index + 1}::{kind}[]")
-            values.append(of_column)
-    head = f"INSERT INTO {table.name} ({', '.join(table.columns.keys())})"
-    await conn.exec_driver_sql(
-        f"{head} SELECT * FROM unnest({', '.join(arrays)}){suffix}",  # noqa: S608 - as below
-        tuple(values),
-    )
+            value = f"string_to_array({value}, ',', '')"
+        arrays.append(f"{value}::{kind}[]")
+    names = ", ".join(table.columns.keys())
+    return f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({', '.join(arrays)})"  # noqa: S608 - names of our own tables
 
 
 def joined(numbers: Sequence[int | None]) -> str:

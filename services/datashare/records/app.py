@@ -416,6 +416,7 @@ async def _named(subjects: Subjects, batch: Batch) -> tuple[list[_Named], list[R
     series: dict[tuple[str, str], SeriesKey] = {}
     rows = []
     rejections = []
+    new = tuple.__new__  # takes half as long as a named tuple's own function
     for row in batch.rows:
         subject_id = ids[row.uscc] if row.uscc else row.subject_id
         if not row.uscc and subject_id not in existing:
@@ -427,7 +428,8 @@ async def _named(subjects: Subjects, batch: Batch) -> tuple[list[_Named], list[R
         if of is None:
             of = SeriesKey(subject_id, record_type, batch.provider_id)
             series[subject_id, record_type] = of
-        rows.append(_Named(of, RecordKey(subject_id, record_type, row.provider_record_id), row))
+        key = new(RecordKey, (subject_id, record_type, row.provider_record_id))
+        rows.append(new(_Named, (of, key, row)))
     return rows, rejections
 
 

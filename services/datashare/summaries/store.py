@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.datashare import underway
-from services.datashare.bulk import relation, stored_time, upsert_rows
+from services.datashare.bulk import joined, probe, relation, stored_time, upsert_rows
 from services.datashare.schema import metadata
 from services.datashare.sealing.domain import DataKey, series_place
 from services.datashare.sealing.store import Seals
@@ -76,6 +76,40 @@ supply = sa.Table(
     sa.Column("first_known_at", UtcTime, nullable=False),
 )
 
+_STATE: Final = (
+    "revision",
+    "first_known_at",
+    "known_at",
+    "content",
+    "sealed",
+    "layout",
+    "layout_revision",
+    "next_hidden_on",
+    "due_on",
+    "withheld",
+    "simulated",
+)
+_ADDED: Final = {
+    name: f"summary_counterparty.{name} + excluded.{name}" for name in ("invoices", "net")
+}
+# Which of the series each row is of says `whose`, so that their names are sent once.
+_ADD_TRADES: Final = """
+    INSERT INTO summary_counterparty
+        (subject_id, provider_id, side, month, token, invoices, net)
+    SELECT ($1::varchar[])[whose], ($2::varchar[])[whose], side, month, decode(token, 'hex'),
+        invoices, net
+    FROM unnest(
+        string_to_array($3, ',')::int[],
+        string_to_array($4, ',')::smallint[],
+        string_to_array($5, ',')::int[],
+        string_to_array($6, ',')::bigint[],
+        string_to_array($7, ',')::bigint[],
+        string_to_array($8, ',')
+    ) AS added (whose, side, month, invoices, net, token)
+    ON CONFLICT (subject_id, provider_id, side, month, token) DO UPDATE SET
+        invoices = summary_counterparty.invoices + excluded.invoices,
+        net = summary_counterparty.net + excluded.net
+"""
 KEY: Final = {"subject_id": sa.String(), "record_type": sa.String(), "provider_id": sa.String()}
 
 
@@ -141,40 +175,28 @@ class SeriesStore:
             return {}
         wanted = relation(self._conn, "wanted", KEY, keys)
         columns = [series.c[name] for name in KEY]
-        rows: Any = await self._conn.execute(
-            sa.select(
-                *columns,
-                series.c.revision,
-                series.c.first_known_at,
-                series.c.known_at,
-                series.c.content,
-                series.c.sealed,
-                series.c.layout,
-                series.c.layout_revision,
-                series.c.next_hidden_on,
-                series.c.due_on,
-                series.c.withheld,
-                series.c.simulated,
-            )
-            .join(wanted, sa.and_(*(column == wanted.c[column.name] for column in columns)))
-            .order_by(*columns)
-            .with_for_update(of=series)
+        query = probe(
+            self._conn,
+            [*columns, *(series.c[name] for name in _STATE)],
+            wanted,
+            *(column == wanted.c[column.name] for column in columns),
+            lock=True,
         )
+        rows: Any = await self._conn.execute(query)
         found = rows.all()
         data_keys = await self._seals.keys({row.subject_id for row in found if row.sealed})
         states = {}
         for row in found:
-            *key_columns, revision, first_known_at, known_at, stored, sealed = row[:8]
-            key = SeriesKey(*key_columns)
+            key = SeriesKey(*row[:3])
             layout = self._layouts[key.record_type]
             # A subject whose key is destroyed begins anew.
-            content = opened(key, stored, data_keys) or b"" if sealed else stored
+            content = opened(key, row.content, data_keys) or b"" if row.sealed else row.content
             states[key] = SeriesState(
-                revision,
-                to_microseconds(first_known_at),
-                to_microseconds(known_at),
+                row.revision,
+                to_microseconds(row.first_known_at),
+                to_microseconds(row.known_at),
                 decode(layout, content),
-                is_laid_out(layout, row) or not revision,
+                is_laid_out(layout, row) or not row.revision,
                 row.next_hidden_on,
                 row.due_on,
                 row.withheld,
@@ -251,21 +273,27 @@ class SeriesStore:
     async def add_trades(self, trades: Mapping[SeriesKey, TradeTotals]) -> None:
         """Add to the dealings with counterparties."""
         rows = [
-            (key.subject_id, key.provider_id, side, month, token, invoices, net)
-            for key, totals in trades.items()
+            (index, side, month, token, invoices, net)
+            for index, totals in enumerate(trades.values(), start=1)
             for (side, month, token), (invoices, net) in totals.items()
             if invoices or net
         ]
-        rows.sort()
-        await upsert_rows(
-            self._conn,
-            counterparty,
-            rows,
-            {
-                name: f"summary_counterparty.{name} + excluded.{name}"
-                for name in ("invoices", "net")
-            },
+        if not rows:
+            return
+        keys = list(trades)
+        if self._conn.dialect.name == "sqlite":
+            mine = [(keys[row[0] - 1].subject_id, keys[row[0] - 1].provider_id) for row in rows]
+            named = [(*names, *row[1:]) for names, row in zip(mine, rows, strict=True)]
+            await upsert_rows(self._conn, counterparty, named, _ADDED)
+            return
+        of, side, month, tokens, invoices, net = zip(*rows, strict=True)
+        values = (
+            [key.subject_id for key in keys],
+            [key.provider_id for key in keys],
+            *(joined(numbers) for numbers in (of, side, month, invoices, net)),
+            ",".join([token.hex() for token in tokens]),
         )
+        await self._conn.exec_driver_sql(_ADD_TRADES, values)
 
     async def drop_trades(self, keys: Collection[SeriesKey]) -> None:
         """Forget the dealings with counterparties."""

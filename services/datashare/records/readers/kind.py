@@ -17,6 +17,7 @@ MAX_YUAN: Final = 100_000_000_000
 """A single amount beyond 100 billion yuan is a slip; sums of 900,000 such still fit 64 bits."""
 
 _FEN_NANOS: Final = 10_000_000
+_YUAN_NANOS: Final = 1_000_000_000
 
 Order = tuple[int, int, str]
 Reader = Callable[[Any, int, Order, int], Fact]
@@ -86,27 +87,32 @@ class Kind:
             RowProblem: CURRENCY_MISSING, CURRENCY_UNSUPPORTED, AMOUNT_INVALID or
                 NUMBER_OUT_OF_RANGE.
         """
-        currency = money.currency_code
+        currency, units, nanos = money.currency_code, money.units, money.nanos
+        if (
+            currency == "CNY"
+            and -MAX_YUAN <= units <= MAX_YUAN
+            and not nanos % _FEN_NANOS
+            and (not nanos or (-_YUAN_NANOS < nanos < _YUAN_NANOS and units * nanos >= 0))
+        ):
+            fen: int = units * 100 + nanos // _FEN_NANOS
+            return fen
+        raise self._amount_problem(field, currency, units, nanos)
+
+    def _amount_problem(self, field: str, currency: str, units: int, nanos: int) -> RowProblem:
+        path = f"{self.name}.{field}"
+        if not currency:
+            problem = "an amount names its currency: CNY"
+            return RowProblem("CURRENCY_MISSING", f"{path}.currency_code", problem)
         if currency != "CNY":
-            path = f"{self.name}.{field}.currency_code"
-            if not currency:
-                raise RowProblem("CURRENCY_MISSING", path, "an amount names its currency: CNY")
-            raise RowProblem("CURRENCY_UNSUPPORTED", path, "this type takes CNY only")
-        units: int = money.units
-        nanos: int = money.nanos
-        if nanos % _FEN_NANOS or not -1_000_000_000 < nanos < 1_000_000_000:
-            raise RowProblem(
-                "AMOUNT_INVALID", f"{self.name}.{field}.nanos", "an amount in CNY has two decimals"
+            problem = "this type takes CNY only"
+            return RowProblem("CURRENCY_UNSUPPORTED", f"{path}.currency_code", problem)
+        if nanos % _FEN_NANOS or not -_YUAN_NANOS < nanos < _YUAN_NANOS:
+            return RowProblem(
+                "AMOUNT_INVALID", f"{path}.nanos", "an amount in CNY has two decimals"
             )
         if units * nanos < 0:
-            raise RowProblem(
-                "AMOUNT_INVALID", f"{self.name}.{field}", "units and nanos have different signs"
-            )
-        if not -MAX_YUAN <= units <= MAX_YUAN:
-            raise RowProblem(
-                "NUMBER_OUT_OF_RANGE", f"{self.name}.{field}.units", "beyond 100 billion yuan"
-            )
-        return units * 100 + nanos // _FEN_NANOS
+            return RowProblem("AMOUNT_INVALID", path, "units and nanos have different signs")
+        return RowProblem("NUMBER_OUT_OF_RANGE", f"{path}.units", "beyond 100 billion yuan")
 
     def amount(self, payload: Any, field: str) -> int:
         """Return a field's amount in fen, not negative; 0 where it is unset.
