@@ -46,7 +46,7 @@ def read_summary(summary: summaries_pb2.SubjectSummary) -> FirmSummary:
     period = None
     if summary.HasField("period"):
         period = (_day(getattr(summary.period, "from")), _day(summary.period.to))
-    return FirmSummary(tuple(series), coverage, period, summary.simulated)
+    return FirmSummary(tuple(series), coverage, period, summary.simulated, summary.withheld)
 
 
 def _day(day: Date) -> dt.date:

@@ -30,6 +30,7 @@ class LeafKind(StrEnum):
     ACCESS = "access"
     CONSENT = "consent"
     RETENTION = "retention"
+    SIGNING_KEY = "signing_key"
 
 
 @dataclass(frozen=True, slots=True)

@@ -253,7 +253,11 @@ class Scoring:
                     inputs=model.inputs,
                     features=vector,
                     coverage=dict(as_opened(summary, china_day(as_of)).coverage),
-                    notices=notices(model.model_class, simulated_data=summary.simulated),
+                    notices=notices(
+                        model.model_class,
+                        simulated_data=summary.simulated,
+                        withheld_data=summary.withheld,
+                    ),
                     outcome=outcome,
                 )
         # Replays, and who lost a race on the same request_id, answer what is stored. They are found

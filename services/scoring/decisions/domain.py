@@ -29,6 +29,7 @@ class NoticeCode(enum.StrEnum):
     MODEL_SIMULATED = "MODEL_SIMULATED"
     MODEL_UNVALIDATED = "MODEL_UNVALIDATED"
     DATA_SIMULATED = "DATA_SIMULATED"
+    DATA_WITHHELD = "DATA_WITHHELD"
 
 
 class Use(enum.StrEnum):
@@ -219,11 +220,17 @@ class Reading:
     remark: str
 
 
-def notices(model_class: str, *, simulated_data: bool) -> tuple[NoticeCode, ...]:
+def notices(
+    model_class: str, *, simulated_data: bool, withheld_data: bool
+) -> tuple[NoticeCode, ...]:
     """Return what the reader of a decision must know."""
     of_model = f"MODEL_{model_class}"
     found = [NoticeCode(of_model)] if of_model in NoticeCode.__members__ else []
-    return (*found, *([NoticeCode.DATA_SIMULATED] if simulated_data else []))
+    if simulated_data:
+        found.append(NoticeCode.DATA_SIMULATED)
+    if withheld_data:
+        found.append(NoticeCode.DATA_WITHHELD)
+    return tuple(found)
 
 
 def check_use(use: Use, role: str) -> None:

@@ -45,6 +45,11 @@ _NOTICES: Final[Mapping[NoticeCode, tuple[str, str]]] = {
         "本次评分所用的部分数据来自模拟数据源, 不代表真实企业。",
         "Some of the data comes from a simulated source: it says nothing about a real firm.",
     ),
+    NoticeCode.DATA_WITHHELD: (
+        "当时已知的部分数据因信用修复、保存期限届满或删除而不再使用, 未计入本次评分, 此项本身不表示任何负面信息。",
+        "Some data known at that time is no longer used, because it was repaired, ran out or was "
+        "erased: it is not in this score, and that it was says nothing against the firm.",
+    ),
 }
 _COVERAGE = {
     state: summaries_pb2.CoverageState.Value(f"COVERAGE_STATE_{state}")

@@ -48,12 +48,14 @@ class FirmSummary:
             has a series, else NOT_SUPPLIED.
         period: first and last day of occurrence that were opened; None is without limit.
         simulated: some of it comes from a simulated source.
+        withheld: something known by then is hidden by law; it is in nothing else here.
     """
 
     series: tuple[SubjectSeries, ...]
     coverage: Mapping[str, Coverage]
     period: tuple[dt.date, dt.date] | None = None
     simulated: bool = False
+    withheld: bool = False
 
     def coverage_of(self, record_type: str) -> Coverage:
         """Whether and why not a record type is there."""

@@ -204,7 +204,7 @@ async def test_what_ran_out_is_hidden_again_when_it_is_sent_again(datashare: Dat
 def test_penalties_are_hidden_as_the_policy_says(
     said: dict[str, str], hidden_on: str, why: Reason
 ) -> None:
-    payload = penalty(on="2024-01-01", **said).penalty  # type: ignore[arg-type]  # all of them are text
+    payload = penalty(on="2024-01-01", **said).penalty
     found, reason = hidings(load())["penalty"].of(payload, _ordinal("2024-01-15"))
     assert (found, reason) == (_ordinal(hidden_on), why)
 

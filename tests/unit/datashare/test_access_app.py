@@ -113,11 +113,45 @@ class TestRelease:
         world.supply("sub_0001", "court_case", "par_court", simulated=True)
         assert (await released(world, world.item(consent))).simulated
 
+    async def test_it_says_whether_something_is_withheld(self, world: World) -> None:
+        consent = await world.granted()
+        assert not (await released(world, world.item(consent))).withheld
+        world.transactions.memory.withheld["sub_0001"] = True
+        assert (await released(world, world.item(consent))).withheld
+
     async def test_its_access_says_from_when_open_types_were_read(self, world: World) -> None:
         world.supply("sub_0001", "registration", "par_court", first_month=201503)
         await released(world, world.item(await world.granted()))
         (access,) = world.recorded()
         assert (access.first_month, access.last_month) == (201503, 202612)
+
+
+class TestErased:
+    async def test_a_subject_that_was_erased_is_refused_with_and_without_consent(
+        self, world: World
+    ) -> None:
+        consent = await world.granted()
+        before = world.item(consent)
+        await released(world, before)
+        memory = world.transactions.memory
+        del memory.series["sub_0001"]
+        memory.subjects = {code: id_ for code, id_ in memory.subjects.items() if id_ != "sub_0001"}
+        memory.erased["sub_0001"] = NOW
+        found = await world.fetched(
+            world.item(consent), before, world.item(None), world.item(None, subject_id="sub_0009")
+        )
+        assert [getattr(each, "reason", None) for each in found] == [
+            *["SUBJECT_ERASED"] * 3,
+            "NOT_FOUND",
+        ]
+        assert [access.subject_id for access in world.recorded()][-2:] == ["sub_0001", ""]
+
+    async def test_a_consent_that_no_longer_holds_is_the_reason_first(self, world: World) -> None:
+        consent = await world.granted()
+        await world.end(caller(FIRM), consent, Action.WITHDRAW)
+        world.transactions.memory.erased["sub_0001"] = NOW
+        (found,) = await world.fetched(world.item(consent))
+        assert getattr(found, "reason", None) == "CONSENT_WITHDRAWN"
 
 
 class TestRefusal:

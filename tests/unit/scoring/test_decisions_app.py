@@ -259,6 +259,17 @@ async def test_a_decision_says_that_its_model_or_data_are_simulated_or_unvalidat
     ]
 
 
+async def test_a_decision_says_that_something_is_hidden_and_counts_nothing_for_it(
+    world: World,
+) -> None:
+    world.summaries.answers["sub_hidden"] = dataclasses.replace(sales(1000), withheld=True)
+    world.summaries.answers["sub_plain"] = sales(1000)
+    hidden, plain = await world.score(call("sub_hidden", "r1"), call("sub_plain", "r2"))
+    assert NoticeCode.DATA_WITHHELD in decided(hidden).notices
+    assert NoticeCode.DATA_WITHHELD not in decided(plain).notices
+    assert decided(hidden).outcome == decided(plain).outcome
+
+
 async def test_a_decision_says_what_a_short_period_withheld(world: World) -> None:
     whole = dataclasses.replace(
         sales(1000), coverage={"vat_invoice": Coverage.SUPPLIED, "tax_filing": Coverage.SUPPLIED}

@@ -42,6 +42,11 @@ def test_everything_that_features_use_comes_over() -> None:
     }
 
 
+def test_that_something_was_withheld_comes_over() -> None:
+    assert read_summary(pb.SubjectSummary(withheld=True)).withheld
+    assert not read_summary(pb.SubjectSummary()).withheld
+
+
 def test_the_period_and_whether_a_source_is_simulated_come_over() -> None:
     wire = pb.SubjectSummary(simulated=True)
     assert read_summary(wire) == FirmSummary((), {}, None, True)

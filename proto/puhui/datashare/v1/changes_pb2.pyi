@@ -40,7 +40,11 @@ class _ChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChangeKind
     CHANGE_KIND_DISPUTE_OPENED: _ChangeKind.ValueType  # 11
     CHANGE_KIND_DISPUTE_CLOSED: _ChangeKind.ValueType  # 12
     CHANGE_KIND_RECORD_REPAIRED: _ChangeKind.ValueType  # 13
+    """A record of this type was repaired 信用修复: no read shows it from now on."""
     CHANGE_KIND_RECORD_ERASED: _ChangeKind.ValueType  # 14
+    """Records of this type were deleted because their time had run out, which hid them before; without
+    a type, everything about the subject was erased.
+    """
 
 class ChangeKind(_ChangeKind, metaclass=_ChangeKindEnumTypeWrapper): ...
 
@@ -58,7 +62,11 @@ CHANGE_KIND_PARTICIPANT_REINSTATED: ChangeKind.ValueType  # 10
 CHANGE_KIND_DISPUTE_OPENED: ChangeKind.ValueType  # 11
 CHANGE_KIND_DISPUTE_CLOSED: ChangeKind.ValueType  # 12
 CHANGE_KIND_RECORD_REPAIRED: ChangeKind.ValueType  # 13
+"""A record of this type was repaired 信用修复: no read shows it from now on."""
 CHANGE_KIND_RECORD_ERASED: ChangeKind.ValueType  # 14
+"""Records of this type were deleted because their time had run out, which hid them before; without
+a type, everything about the subject was erased.
+"""
 Global___ChangeKind: _TypeAlias = ChangeKind  # noqa: Y015
 
 @_typing.final

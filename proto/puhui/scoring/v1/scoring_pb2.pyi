@@ -239,7 +239,8 @@ class Decision(_message.Message):
     def notices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Notice]:
         """What the reader must know: MODEL_SIMULATED, the model was trained on simulated data;
         MODEL_UNVALIDATED, on real outcomes, but it was not validated independently; DATA_SIMULATED,
-        some of this firm's data comes from a simulated source.
+        some of this firm's data comes from a simulated source; DATA_WITHHELD, some data that was known
+        then is no longer used, because it was repaired, ran out or was erased.
         """
 
     def __init__(
