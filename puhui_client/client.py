@@ -8,6 +8,7 @@ from puhui.datashare.v1.catalogue_pb2_grpc import CatalogueServiceStub
 from puhui.datashare.v1.consents_pb2_grpc import ConsentServiceStub
 from puhui.datashare.v1.deliveries_pb2_grpc import DeliveryServiceStub
 from puhui.datashare.v1.participants_pb2_grpc import ParticipantServiceStub
+from puhui.datashare.v1.quality_pb2_grpc import QualityServiceStub
 from puhui.datashare.v1.records_pb2_grpc import RecordServiceStub
 from puhui.datashare.v1.subjects_pb2_grpc import SubjectServiceStub
 from puhui.datashare.v1.wanted_pb2_grpc import WantedServiceStub
@@ -20,12 +21,19 @@ from puhui_client.consents import ConsentMethods
 from puhui_client.deliveries import DeliveryMethods
 from puhui_client.platform import PlatformMethods
 from puhui_client.provider import ProviderMethods
+from puhui_client.quality import QualityMethods
 from puhui_client.supply import SupplyMethods
 from puhui_client.transport import Tls, Transport
 
 
 class Client(
-    ProviderMethods, SupplyMethods, DeliveryMethods, ConsentMethods, BankMethods, PlatformMethods
+    ProviderMethods,
+    SupplyMethods,
+    DeliveryMethods,
+    QualityMethods,
+    ConsentMethods,
+    BankMethods,
+    PlatformMethods,
 ):
     """A participant's connection to the platform. Make it inside the event loop that uses it.
 
@@ -65,6 +73,7 @@ class Client(
         self._gateway = GatewayServiceStub(channel)
         self._models = ModelServiceStub(channel)
         self._participants = ParticipantServiceStub(channel)
+        self._quality = QualityServiceStub(channel)
         self._records = RecordServiceStub(channel)
         self._scoring = ScoringServiceStub(channel)
         self._subjects = SubjectServiceStub(channel)

@@ -18,6 +18,7 @@ from services.cli import (
     model,
     participant,
     push,
+    quality,
     sandbox,
     score,
     serve,
@@ -52,6 +53,7 @@ app.add_typer(mappings.app, name="mapping")
 app.add_typer(bundle.app, name="bundle")
 delivery.register(app)
 app.add_typer(delivery.app, name="delivery")
+app.add_typer(quality.app, name="quality")
 app.add_typer(consent.app, name="consent")
 score.register(app)
 accesses.register(app)
