@@ -258,6 +258,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         transactions=transactions,
         clock=clock,
         ids=ids,
+        sealer=sealer,
         random_bytes=secrets.token_bytes,
         participant_codec=ParticipantCodec(),
         time_codec=TimeCodec(),

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
@@ -175,6 +176,16 @@ async def test_the_report_of_a_day(platform: Embedded) -> None:
             "open",
             "agrees",
         ]
+        key = file.read_text()
+        async with httpx.AsyncClient(
+            base_url=f"http://{platform.http}", headers={"authorization": f"Bearer {key}"}
+        ) as http:
+            listed = (await http.get("/v1/reconciliations")).json()["reconciliations"]
+            assert [each["deliveryId"] for each in listed] == ["differs", "open", "agrees"]
+            shown = await http.get(f"/v1/providers/{provider_id}/deliveries/agrees")
+            assert shown.json()["reconciliation"]["rowsReceived"] == "5"
+            missing = await http.get(f"/v1/providers/{provider_id}/deliveries/agrees/evidence")
+            assert (missing.status_code, missing.json()["reason"]) == (404, "NOT_FOUND")
     async with operator(platform) as by:
         mine = [each.delivery_id async for each in by.reconciliations(provider_id=provider_id)]
         assert mine == ["differs", "open", "agrees"]

@@ -9,6 +9,7 @@ from typing import Protocol
 from services.datashare.changes.domain import Change, ChangeKind
 from services.datashare.idempotency.app import Codec, Requests, once
 from services.datashare.idempotency.domain import RequestKey, require_same
+from services.datashare.log.domain import Leaf, LeafKind, Sealer, rfc3339
 from services.datashare.participants.domain import (
     OPERATOR_ID,
     SECRET_BYTES,
@@ -118,6 +119,14 @@ class Changes(Protocol):
         ...
 
 
+class Leaves(Protocol):
+    """The log."""
+
+    async def append(self, leaves: Sequence[Leaf]) -> None:
+        """Add leaves, not yet sequenced."""
+        ...
+
+
 class Work(Protocol):
     """What these use cases need in a transaction."""
 
@@ -134,6 +143,11 @@ class Work(Protocol):
     @property
     def changes(self) -> Changes:
         """The outbox."""
+        ...
+
+    @property
+    def leaves(self) -> Leaves:
+        """The log."""
         ...
 
     @property
@@ -186,6 +200,7 @@ class ParticipantDirectory:
         transactions: opens transactions.
         clock: the time.
         ids: makes participant ids and key ids.
+        sealer: makes leaves; signing keys are in the log, so that nobody dates one back.
         random_bytes: returns that many random bytes; secrets are made of them.
         participant_codec: of stored responses.
         time_codec: of stored responses.
@@ -200,6 +215,7 @@ class ParticipantDirectory:
         transactions: Transactions,
         clock: Clock,
         ids: Ids,
+        sealer: Sealer,
         random_bytes: Callable[[int], bytes],
         participant_codec: Codec[Participant],
         time_codec: Codec[datetime],
@@ -210,6 +226,7 @@ class ParticipantDirectory:
         self._transactions = transactions
         self._clock = clock
         self._ids = ids
+        self._sealer = sealer
         self._random_bytes = random_bytes
         self._participant_codec = participant_codec
         self._time_codec = time_codec
@@ -372,6 +389,7 @@ class ParticipantDirectory:
                         "this signing key is or was registered: one that is valid needs nothing, "
                         "in the place of a revoked one make a new key",
                     )
+                await self._log(work, "registered", added, now)
                 return added
 
             return await once(work.requests, key, now, self._signing_key_codec, add)
@@ -399,7 +417,9 @@ class ParticipantDirectory:
                 if found.revoked_at is not None:
                     return found
                 await work.participants.revoke_signing_key(key_id, now)
-                return replace(found, revoked_at=now)
+                revoked = replace(found, revoked_at=now)
+                await self._log(work, "revoked", revoked, now)
+                return revoked
 
             return await once(work.requests, key, now, self._signing_key_codec, revoke)
 
@@ -474,6 +494,16 @@ class ParticipantDirectory:
             # Asks also when there is no such key, so that the time taken does not tell.
             participant = await work.participants.get(found.participant_id if found else "")
         return accept(found, participant, secret_sha256)
+
+    async def _log(self, work: Work, action: str, key: SigningKey, at: datetime) -> None:
+        content = {
+            "action": action,
+            "at": rfc3339(at),
+            "key_id": key.key_id,
+            "participant_id": key.participant_id,
+            "public_jwk": key.public_jwk,
+        }
+        await work.leaves.append([self._sealer.seal(LeafKind.SIGNING_KEY, content, at)])
 
     def _operator(self) -> Participant:
         return Participant(

@@ -31,6 +31,7 @@ from services.datashare.deliveries.domain import (
 from services.datashare.deliveries.store import delivery, intake_reject
 from services.datashare.deliveries.wire import control_fields
 from services.datashare.idempotency.domain import RequestKey
+from services.datashare.log.domain import Sealer
 from services.datashare.participants.app import ParticipantDirectory
 from services.datashare.participants.domain import (
     Participant,
@@ -266,6 +267,7 @@ class TestSignatures:
             transactions=datashare.transactions,
             clock=datashare.clock,
             ids=SequentialIds(),
+            sealer=Sealer(SequentialIds(), bytes),
             random_bytes=bytes,
             participant_codec=ParticipantCodec(),
             time_codec=TimeCodec(),

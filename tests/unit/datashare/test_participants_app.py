@@ -10,6 +10,7 @@ import pytest
 from puhui_client.signing import new_key
 from services.datashare.changes.domain import ChangeKind
 from services.datashare.idempotency.domain import RequestKey
+from services.datashare.log.domain import LeafKind, Sealer
 from services.datashare.participants.app import BootstrapKey, ParticipantDirectory, Registration
 from services.datashare.participants.domain import Role, SigningKey, Standing, SubjectName
 from services.datashare.participants.jwk import public_key
@@ -53,6 +54,7 @@ def directory(world: World) -> ParticipantDirectory:
         transactions=world.transactions,
         clock=world.clock,
         ids=SequentialIds(),
+        sealer=Sealer(SequentialIds(), bytes),
         random_bytes=lambda size: bytes(range(size)),
         participant_codec=ParticipantCodec(),
         time_codec=TimeCodec(),
@@ -244,6 +246,8 @@ class TestSigningKeys:
             assert await directory.revoke_signing_key(again, "par_tax", added.key_id) == revoked
         with pytest.raises(AlreadyExistsError):
             await directory.register_signing_key(key(), "par_tax", JWK)
+        kinds = [leaf.kind for leaf in world.transactions.memory.leaves.values()]
+        assert kinds == [LeafKind.SIGNING_KEY] * 2
         # Nor is the participant let off signing.
         assert world.transactions.memory.participants["par_tax"].signs
 
