@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -24,6 +25,7 @@ from puhui_client import (
 from puhui_client.canonical import canonical_batch
 from puhui_client.signing import SigningKey, new_key
 from services.cli.main import app
+from services.datashare.subjects import uscc
 from services.sandbox.embedded import Embedded, embedded
 from tests.e2e.town import invoices
 
@@ -223,3 +225,40 @@ async def test_firms_supply_about_themselves(platform: Embedded) -> None:
         ]
         with pytest.raises(PermissionDeniedError):
             await client.push([own])
+
+
+async def test_a_bank_supplies_its_visits_under_a_consent_that_names_it(
+    platform: Embedded,
+) -> None:
+    code = uscc.make("91", "110108", "MA0XY2T1")
+    async with operator(platform) as by:
+        people = [
+            await by.register_participant("FIRM", "Visited", uscc=code),
+            await by.register_participant("BANK", "A bank"),
+            await by.register_participant("BANK", "Another bank"),
+        ]
+        keys = [(await by.issue_key(person.participant_id)).api_key for person in people]
+    visit = Record(record_type="field_visit", provider_record_id="1", date=ROWS[0].date)
+    visit.subject.uscc = code
+    visit.obtained_at.CopyFrom(ROWS[0].obtained_at)
+    visit.field_visit.officer = "张三"
+    visit.field_visit.visited_at.CopyFrom(visit.date)
+    visit.field_visit.findings.append("operating")
+    visit.field_visit.conclusion = "consistent"
+    firm, bank, other = (Client(platform.gateway, key, timeout=20) for key in keys)
+    async with firm, bank, other:
+        (refused,) = (await bank.submit([visit])).rejections
+        assert refused.reason == "CONSENT_REQUIRED"
+        asked = await bank.request_consent(
+            subject_id=people[0].subject_id,
+            purpose="credit_application",
+            providers=[people[1].participant_id],
+            record_types=["field_visit"],
+            data_from=date(2024, 1, 1),
+            data_to=date(2027, 12, 31),
+            expires_at=datetime.now(UTC) + timedelta(days=30),
+        )
+        await firm.grant_consent(asked)
+        assert list((await bank.submit([visit])).accepted) == [0]
+        (refused,) = (await other.submit([visit])).rejections
+        assert refused.reason == "CONSENT_REQUIRED"
