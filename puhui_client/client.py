@@ -10,6 +10,7 @@ from puhui.datashare.v1.deliveries_pb2_grpc import DeliveryServiceStub
 from puhui.datashare.v1.participants_pb2_grpc import ParticipantServiceStub
 from puhui.datashare.v1.quality_pb2_grpc import QualityServiceStub
 from puhui.datashare.v1.records_pb2_grpc import RecordServiceStub
+from puhui.datashare.v1.retention_pb2_grpc import RetentionServiceStub
 from puhui.datashare.v1.subjects_pb2_grpc import SubjectServiceStub
 from puhui.datashare.v1.wanted_pb2_grpc import WantedServiceStub
 from puhui.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
@@ -22,6 +23,7 @@ from puhui_client.deliveries import DeliveryMethods
 from puhui_client.platform import PlatformMethods
 from puhui_client.provider import ProviderMethods
 from puhui_client.quality import QualityMethods
+from puhui_client.retention import RetentionMethods
 from puhui_client.supply import SupplyMethods
 from puhui_client.transport import Tls, Transport
 
@@ -31,6 +33,7 @@ class Client(
     SupplyMethods,
     DeliveryMethods,
     QualityMethods,
+    RetentionMethods,
     ConsentMethods,
     BankMethods,
     PlatformMethods,
@@ -75,6 +78,7 @@ class Client(
         self._participants = ParticipantServiceStub(channel)
         self._quality = QualityServiceStub(channel)
         self._records = RecordServiceStub(channel)
+        self._retention = RetentionServiceStub(channel)
         self._scoring = ScoringServiceStub(channel)
         self._subjects = SubjectServiceStub(channel)
         self._wanted = WantedServiceStub(channel)

@@ -19,6 +19,7 @@ from services.cli import (
     participant,
     push,
     quality,
+    retention,
     sandbox,
     score,
     serve,
@@ -54,6 +55,8 @@ app.add_typer(bundle.app, name="bundle")
 delivery.register(app)
 app.add_typer(delivery.app, name="delivery")
 app.add_typer(quality.app, name="quality")
+app.add_typer(retention.app, name="retention")
+app.add_typer(retention.subject, name="subject")
 app.add_typer(consent.app, name="consent")
 score.register(app)
 accesses.register(app)

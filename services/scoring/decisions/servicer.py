@@ -46,7 +46,8 @@ _NOTICES: Final[Mapping[NoticeCode, tuple[str, str]]] = {
         "Some of the data comes from a simulated source: it says nothing about a real firm.",
     ),
     NoticeCode.DATA_WITHHELD: (
-        "当时已知的部分数据因信用修复、保存期限届满或删除而不再使用, 未计入本次评分, 此项本身不表示任何负面信息。",
+        "当时已知的部分数据因信用修复、保存期限届满或删除而不再使用, 未计入本次评分; "
+        "此项本身不表示任何负面信息。",
         "Some data known at that time is no longer used, because it was repaired, ran out or was "
         "erased: it is not in this score, and that it was says nothing against the firm.",
     ),
