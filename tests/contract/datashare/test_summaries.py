@@ -151,7 +151,7 @@ async def test_a_largest_value_goes_down_when_it_is_taken_back(datashare: Datash
 
 
 async def test_attributes_are_the_latest(datashare: Datashare) -> None:
-    def registered(name: str, on: str, **fields: str) -> Any:
+    def registered(name: str, on: str, **fields: Any) -> Any:
         payload = payloads_pb2.Registration(
             name="A", founded=day("2015-03-01"), status="active", capital=money(5), **fields
         )
