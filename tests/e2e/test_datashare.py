@@ -31,6 +31,7 @@ from services.kit.identity import DATASHARE, GATEWAY, SCORING, Caller, IdentityS
 from services.kit.ids import RandomIds
 from services.kit.service import Service
 from services.kit.status import error_from_status
+from tests.fakes.raw_files import Files
 from tests.fakes.sealing import key_files
 
 M = TypeVar("M", bound=Message)
@@ -326,6 +327,25 @@ class TestConsentAndAccess:
             datashare.people["other"], "ConsentService/GetConsent", request
         )
         assert (error.code, error.reason) == ("NOT_FOUND", "CONSENT_NOT_FOUND")
+
+
+@pytest.mark.parametrize("datashare", ["sqlite", "postgresql"], indirect=True)
+async def test_no_registration_number_reaches_the_files(
+    datashare: Datashare, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    await push_filing(datashare)
+    consent = await granted(datashare)
+    await fetched(datashare, fetch(consent))
+    await withdrawn(datashare, consent)
+    path = tmp_path / "datashare.db"
+    files = (
+        Files("", path)
+        if path.exists()
+        else Files(request.getfixturevalue("fresh_postgres_url"), None)
+    )
+    # The firm's participant is there, so what is looked for would be found.
+    name = datashare.people["firm"].participant_id.encode()
+    assert await files.hold(USCC.encode(), name) == {name}
 
 
 class TestBatch:

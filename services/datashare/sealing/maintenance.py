@@ -307,9 +307,7 @@ class Maintenance:
         mine = sa.and_(*(series.c[name] == value for name, value in key._asdict().items()))
         records = sa.and_(*(record.c[name] == value for name, value in key._asdict().items()))
         query = (
-            sa.select(*_RECORD_COLUMNS)
-            .where(records, record.c.sealed.is_(not sealing))
-            .limit(_BATCH)
+            sa.select(*_RECORD_COLUMNS).where(records, _records(sealed=not sealing)).limit(_BATCH)
         )
         summary = sa.select(series.c.content, series.c.sealed).where(mine).with_for_update()
         async with self._database.begin() as conn:
@@ -354,6 +352,11 @@ async def _change_records(
         await conn.execute(sa.update(record).where(*which).values(values))
 
 
+def _records(*, sealed: bool) -> sa.ColumnElement[bool]:
+    """Select records by whether they are sealed; of those without a payload there is no need."""
+    return record.c.sealed if sealed else ~record.c.sealed & (record.c.payload != b"")
+
+
 async def _count(conn: AsyncConnection, table: sa.Table, *which: sa.ColumnElement[bool]) -> int:
     return (await conn.scalar(sa.select(sa.func.count()).select_from(table).where(*which))) or 0
 
@@ -367,7 +370,7 @@ async def _count_records(
         sa.select(sa.func.count())
         .select_from(series)
         .join(record, sa.and_(*(record.c[name] == series.c[name] for name in names)))
-        .where(record.c.sealed.is_(sealed))
+        .where(_records(sealed=sealed))
     )
     if types is not None:
         query = query.where(series.c.record_type.in_(types))

@@ -1,7 +1,5 @@
 """What the database's files hold, read as whoever steals them would: byte by byte."""
 
-import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,6 +31,7 @@ from tests.fakes.datashare_records import (
     provider,
     record,
 )
+from tests.fakes.raw_files import Files
 from tests.fakes.sealing import FakeKms
 
 REGULATOR, TAX = provider("market_regulator"), provider("tax")
@@ -51,52 +50,6 @@ class RecordingKms(FakeKms):
     async def wrap(self, key: bytes, owner: str) -> Wrapped:
         self.wrapped_keys.append(key)
         return await super().wrap(key, owner)
-
-
-class Files:
-    """The files of one database.
-
-    Args:
-        url: of the database.
-        path: of SQLite's; None is PostgreSQL.
-    """
-
-    def __init__(self, url: str, path: Path | None) -> None:
-        self.url = url
-        self.sqlite = path is not None
-        self._path = path
-
-    async def hold(self, *wanted: bytes, log: bool = True) -> set[bytes]:
-        """Return those of some bytes that are in the files.
-
-        Args:
-            wanted: what to look for.
-            log: in the write-ahead log too.
-        """
-        found: set[bytes] = set()
-        for file in await self._files(log=log):
-            content = await asyncio.to_thread(file.read_bytes)
-            found |= {each for each in wanted if each in content}
-        return found
-
-    async def _files(self, *, log: bool) -> list[Path]:
-        if self._path is not None:
-            log_file = self._path.with_name(f"{self._path.name}-wal")
-            return [self._path, *([log_file] if log and log_file.exists() else [])]
-        database = Database.open(self.url)
-        async with database.begin() as conn:
-            data = Path(await conn.scalar(sa.text("SHOW data_directory")))
-            oid = await conn.scalar(
-                sa.text("SELECT oid FROM pg_database WHERE datname = current_database()")
-            )
-            await conn.execute(sa.text("CHECKPOINT"))
-        await database.close()
-        folders = [data / "base" / str(oid), *([data / "pg_wal"] if log else [])]
-        return [file for folder in folders for file in _files_in(folder)]
-
-
-def _files_in(folder: Path) -> Iterator[Path]:
-    return (file for file in folder.iterdir() if file.is_file())
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -159,6 +112,8 @@ async def test_sealing_takes_the_numbers_of_an_older_database_out_of_its_files(
     upgrade(files.url, MIGRATIONS)
     assert await files.hold(*numbers) == set(numbers)
     database = Database.open(files.url)
+    async with database.begin() as conn:
+        await conn.execute(sa.text("ANALYZE"))  # statistics are samples of what is there
     made = Datashare(database)
     await Maintenance(database, made.vault, lambda *_: None).seal()
     left = await shred(files.url)
@@ -180,6 +135,8 @@ async def test_nothing_that_remains_opens_what_was_erased(files: Files) -> None:
     await made.submit(REGULATOR.participant_id, *(company(uscc) for uscc in FIRMS))
     gone = await made.subject_id(FIRMS[0])
     wrapped = await _wrapped(database)
+    async with database.begin() as conn:
+        await conn.execute(sa.text("ANALYZE"))
     async with made.transactions.begin() as work:
         await work.subjects.erase(gone, NOW)
     await shred(files.url)

@@ -15,6 +15,14 @@ down_revision = "55f04705aafe"
 branch_labels = None
 depends_on = None
 
+# In the order in which a batch locks them.
+_DATA = ("summary_series", "record")
+_UNSAMPLED = (
+    ("subject", "uscc_token"),
+    ("subject", "uscc_sealed"),
+    ("subject_key", "wrapped"),
+)
+
 
 def upgrade() -> None:
     """Add keys, tokens and sealed columns."""
@@ -32,12 +40,16 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("uscc_sealed", sa.LargeBinary))
         batch_op.alter_column("uscc", existing_type=sa.String(18), nullable=True)
         batch_op.create_unique_constraint(batch_op.f("uq_subject_uscc_token"), ["uscc_token"])
-    for table in ("record", "summary_series"):
+    for table in _DATA:
         # Not in a batch: SQLite would write the whole table anew.
         op.add_column(
             table, sa.Column("sealed", sa.Boolean, nullable=False, server_default=sa.false())
         )
     connection = op.get_bind()
+    if connection.dialect.name == "postgresql":
+        # Statistics are samples of a column, which would outlive a row.
+        for table, column in _UNSAMPLED:
+            op.execute(f"ALTER TABLE {table} ALTER COLUMN {column} SET STATISTICS 0")
     if not _any(connection, "subject") and not _any(connection, "participant"):
         install(connection)
 
@@ -58,7 +70,7 @@ def downgrade() -> None:
     remove(connection)
     # Erased subjects: they name nobody, and the version before has none without a number.
     op.execute("DELETE FROM subject WHERE uscc IS NULL")
-    for table in ("record", "summary_series"):
+    for table in _DATA:
         op.drop_column(table, "sealed")
     with op.batch_alter_table("subject") as batch_op:
         batch_op.drop_constraint(batch_op.f("uq_subject_uscc_token"), type_="unique")
