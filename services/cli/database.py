@@ -149,8 +149,8 @@ class Extract:
             return None
         since = self._state.get("watermark")
         note(
-            f"{count:,} rows with {self._watermark} "
-            + (f"from {since['value']} on" if since else "of any value")
+            f"New in the database: {count:,} with {self._watermark} "
+            + (f"from {since['value']} on." if since else "of any value.")
         )
         self._write_state({"pending": {"rows": count, "watermark": _written(last)}})
         part.rename(self._spool)

@@ -110,6 +110,9 @@ def draft(table: Table, policy: RecordTypePolicy, layout: Layout) -> str:
         taken.add(guess.target.path)
         _forms(guess, cells, policy)
         guesses.append(guess)
+    if (guess := _subject(left, policy, taken)) is not None:
+        left.remove(guess.column)
+        guesses.insert(0, guess)
     return "\n".join(_document(table, policy, layout, columns, guesses, left))
 
 
@@ -151,6 +154,16 @@ def _guess(
     elif target.kind == "share" and unit is not None and unit[1] == PERCENT:
         guess.options["unit"] = PERCENT
     return guess
+
+
+def _subject(names: Sequence[str], policy: RecordTypePolicy, taken: set[str]) -> _Guess | None:
+    """The one column that ends like a registration number's, such as 销方统一社会信用代码."""
+    found = [name for name in names if name.endswith(_OF_ANY_TYPE["subject.uscc"])]
+    if "subject.uscc" in taken or len(found) != 1:
+        return None
+    why = f"guessed from the end of the name: subject.uscc ({_OF_ANY_TYPE['subject.uscc'][0]})"
+    note = "is this the firm that the record is about, and no other party?"
+    return _Guess(found[0], find("subject.uscc", policy.record_type), why, notes=[note])
 
 
 def _forms(guess: _Guess, cells: Sequence[Cell], policy: RecordTypePolicy) -> None:

@@ -332,7 +332,7 @@ async def _send(session: Session, file: Path, source: "Source", options: _Option
             + (
                 " goes on where it broke off."
                 if journal.resumed
-                else ": run it again to resume it."
+                else "; should it break off, push again."
             )
         )
         with bar("Pushing", source.size, unit=source.unit) as advance:

@@ -161,8 +161,8 @@ def test_what_is_new_in_a_database(
     insurance = new_provider(town, "social_insurance")
     monkeypatch.setenv("SOURCE_DB", f"sqlite:///{tmp_path}/bureau.db")
     Path("m.toml").write_text(STAFF, "utf-8")
-    push = ("push", "--from-db", "env:SOURCE_DB", "--view", "to_share", "--mapping", "m.toml")
-    push = (*push, "--watermark", "changed_at", "--json")
+    source = ("--from-db", "env:SOURCE_DB", "--view", "to_share", "--watermark", "changed_at")
+    push = ("push", *source, "--mapping", "m.toml", "--json")
     with closing(sqlite3.connect(tmp_path / "bureau.db")) as database:
         database.executescript("""
 CREATE TABLE staff (id, uscc, month, changed_at, headcount, paid);
