@@ -20,6 +20,7 @@ from puhui.datashare.v1 import (
     quality_pb2_grpc,
     records_pb2_grpc,
     retention_pb2_grpc,
+    reviews_pb2_grpc,
     subjects_pb2_grpc,
     wanted_pb2_grpc,
 )
@@ -69,6 +70,10 @@ from services.datashare.retention.commands import rebuild_summaries
 from services.datashare.retention.files import Files
 from services.datashare.retention.servicer import RetentionServicer
 from services.datashare.retention.store import ErasingStore, HiddenStore, RunStore, WithheldStore
+from services.datashare.reviews.app import DecideReview, Hints, ListReviews
+from services.datashare.reviews.loader import load as load_weights
+from services.datashare.reviews.servicer import AckCodec, ReviewServicer
+from services.datashare.reviews.store import NameStore, ReviewStore
 from services.datashare.sealing.app import Vault
 from services.datashare.sealing.commands import Bar, Commands
 from services.datashare.sealing.domain import (
@@ -215,6 +220,8 @@ class Work:
         self.subjects = SubjectStore(conn, stores.ids, self.seals)
         self.consents = ConsentStore(conn)
         self.accesses = AccessStore(conn)
+        self.names = NameStore(conn, self.seals)
+        self.reviews = ReviewStore(conn, self.seals, stores.readers)
         self.uses = UseStore(conn, stores.ids)
         self.leaves = LeafStore(conn)
         self.changes = ChangeStore(conn)
@@ -287,7 +294,11 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     )
     counterparty_key, tokens = _counterparties(config.counterparty_key)
     intake = Intake(catalogue, tokens)
-    take_in = TakeIn(transactions, retry_on_conflict, stores.layouts, catalogue.on_consent, clock)
+    hints = Hints(load_weights(), clock, ids)
+    take_in = TakeIn(
+        transactions, retry_on_conflict, stores.layouts, catalogue.on_consent, hints, clock
+    )
+    decide = DecideReview(transactions, retry_on_conflict, take_in.row, AckCodec(), clock)
     rules = load_rules()
     number_alone = rules.invoice_under_two_firms.number_alone
     examiner = PayloadExaminer(counterparty_key, tokens, number_alone)
@@ -344,6 +355,10 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     server.add(
         retention_pb2_grpc.add_RetentionServiceServicer_to_server,
         RetentionServicer(retention, erase),
+    )
+    server.add(
+        reviews_pb2_grpc.add_ReviewServiceServicer_to_server,
+        ReviewServicer(ListReviews(transactions), decide),
     )
     server.add(consents_pb2_grpc.add_ConsentServiceServicer_to_server, ConsentServicer(consents))
     server.add(accesses_pb2_grpc.add_AccessServiceServicer_to_server, accesses)

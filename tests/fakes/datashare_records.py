@@ -22,6 +22,8 @@ from services.datashare.records.servicer import RecordServicer
 from services.datashare.records.tokens import CounterpartyTokens
 from services.datashare.retention.app import EraseSubject, Rebuild, Retention
 from services.datashare.retention.domain import china_day
+from services.datashare.reviews.app import Hints
+from services.datashare.reviews.loader import load as load_weights
 from services.datashare.subjects.uscc import make
 from services.datashare.summaries.domain import Found, SummaryQuery
 from services.kit.clock import FixedClock
@@ -155,17 +157,18 @@ class Datashare:
         self.vault = vault(self.catalogue, self.clock, kms, sealed)
         self.stores = Stores(self.catalogue, RandomIds(self.clock), self.vault)
         self.transactions: Transactions[Work] = Transactions(database, work or self.stores)
-        take_in = TakeIn(
+        self.take_in = TakeIn(
             self.transactions,
             retry_on_conflict,
             self.stores.layouts,
             self.catalogue.on_consent,
+            Hints(load_weights(), self.clock, RandomIds(self.clock)),
             self.clock,
         )
         self.intake = Intake(self.catalogue, CounterpartyTokens(b"counterparty-key"))
         close = CloseDelivery(self.transactions, retry_on_conflict, self.clock)
         sent = Reader(control_fields(self.catalogue))
-        self.servicer = RecordServicer(take_in, close, sent, self.intake, self.clock)
+        self.servicer = RecordServicer(self.take_in, close, sent, self.intake, self.clock)
         self.reconciliations = Reconciliations(self.transactions, self.clock)
         ids, sealer = RandomIds(self.clock), Sealer(RandomIds(self.clock), secrets.token_bytes)
         self.retention = Retention(

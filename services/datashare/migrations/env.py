@@ -10,6 +10,7 @@ import services.datashare.participants.store
 import services.datashare.quality.tables
 import services.datashare.records.store
 import services.datashare.retention.store
+import services.datashare.reviews.store
 import services.datashare.sealing.store
 import services.datashare.subjects.store
 import services.datashare.summaries.store

@@ -26,6 +26,8 @@ from services.datashare.records.domain import (
 from services.datashare.records.own import own_rows
 from services.datashare.records.sharing import Consents, uncovered
 from services.datashare.retention.domain import china_day
+from services.datashare.reviews.app import Hints, Names, Reviews
+from services.datashare.reviews.domain import NAMING_TYPE
 from services.datashare.summaries.app import Facts, Series, update_summaries
 from services.datashare.summaries.domain import Fact, Layout, SeriesChange, SeriesKey
 from services.kit.clock import Clock
@@ -151,6 +153,16 @@ class Work(Protocol):
         ...
 
     @property
+    def names(self) -> Names:
+        """The index of names, by which subjects are found."""
+        ...
+
+    @property
+    def reviews(self) -> Reviews:
+        """Rows that wait until somebody says whom they are about."""
+        ...
+
+    @property
     def consents(self) -> Consents:
         """Consents, by what they made due."""
         ...
@@ -232,6 +244,7 @@ class TakeIn:
         retry: runs a transaction again that lost a race.
         layouts: what summaries hold, by record type.
         on_consent: the record types that are shared on consent.
+        hints: finds whom rows are about that do not say it.
         clock: the time.
     """
 
@@ -241,12 +254,14 @@ class TakeIn:
         retry: Retry,
         layouts: Mapping[str, Layout],
         on_consent: Collection[str],
+        hints: Hints,
         clock: Clock,
     ) -> None:
         self._transactions = transactions
         self._retry = retry
         self._layouts = layouts
         self._on_consent = on_consent
+        self._hints = hints
         self._clock = clock
         self._repeating: set[str] = set()
 
@@ -320,26 +335,57 @@ class TakeIn:
                 earlier = delivery.earlier(batch.sequence, batch.sent.sha256)
                 if earlier:
                     return earlier
-            own, foreign = await own_rows(work.subjects, provider, batch.rows)
-            batch = replace(batch, rows=own, rejections=[*batch.rejections, *foreign])
-            rows, unnamed = await _named(work.subjects, batch)
-            asked = ((row.key.subject_id, row.incoming) for row in rows)
-            refused = await uncovered(work.consents, self._on_consent, provider, asked, self._clock)
-            if refused:
-                unnamed += refused
-                out = {rejection.row for rejection in refused}
-                rows = [row for row in rows if row.incoming.row not in out]
-            done = await self._take(work, batch, provider, rows, trusting=trusting)
-            ack = Ack(
-                batch.sequence,
-                tuple(done.accepted),
-                tuple(done.duplicates),
-                tuple(sorted([*batch.rejections, *unnamed, *done.rejections])),
-            )
+            ack = await self._decided(work, batch, provider, trusting=trusting)
             await account(
                 work.deliveries, provider, delivery, batch.sent, ack, key_id, self._clock.now()
             )
         return ack
+
+    async def row(
+        self, work: Work, provider: Participant, row: Incoming, *, historical: bool
+    ) -> Ack:
+        """Take in a row that waited until its subject was named, in the transaction that names it.
+
+        Args:
+            work: the transaction; it holds the provider.
+            provider: whose row.
+            row: it names its subject.
+            historical: it counts as known when the provider obtained it.
+        """
+        batch = Batch(
+            provider_id=provider.participant_id,
+            historical=historical,
+            sequence=0,
+            rows=[row],
+            rejections=[],
+        )
+        return await self._decided(work, batch, provider, trusting=False)
+
+    async def _decided(
+        self, work: Work, batch: Batch, provider: Participant, *, trusting: bool
+    ) -> Ack:
+        """Take in what may come in; return what became of every row."""
+        own, foreign = await own_rows(work.subjects, provider, batch.rows)
+        settled = await self._hints.settle(
+            work, provider.participant_id, own, historical=batch.historical
+        )
+        rejections = [*batch.rejections, *foreign, *settled.rejections]
+        batch = replace(batch, rows=settled.rows, rejections=rejections)
+        rows, unnamed = await _named(work.subjects, batch)
+        asked = ((row.key.subject_id, row.incoming) for row in rows)
+        refused = await uncovered(work.consents, self._on_consent, provider, asked, self._clock)
+        if refused:
+            unnamed += refused
+            out = {rejection.row for rejection in refused}
+            rows = [row for row in rows if row.incoming.row not in out]
+        done = await self._take(work, batch, provider, rows, trusting=trusting)
+        return Ack(
+            batch.sequence,
+            tuple(done.accepted),
+            tuple(done.duplicates),
+            tuple(sorted([*rejections, *unnamed, *done.rejections])),
+            tuple(settled.held),
+        )
 
     async def _take(
         self,
@@ -383,6 +429,13 @@ class TakeIn:
             admission.changes[series].removed.append(fact)
         await work.records.insert(provider_id, admission.records, now)
         await work.records.hide(provider_id, admission.days)
+        naming = [
+            (new.subject_id, new.incoming)
+            for new in admission.records
+            if new.incoming.record_type == NAMING_TYPE
+        ]
+        if naming:
+            await work.names.index(provider_id, naming)
         await work.quality.note_arrivals(admission.arrivals(provider_id), now)
         await update_summaries(
             work.series,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from services.datashare.participants.domain import Participant, Standing
+from services.datashare.reviews.domain import Hint
 from services.datashare.summaries.domain import Fact
 from services.kit.errors import (
     PermissionDeniedError,
@@ -73,7 +74,7 @@ class Incoming(NamedTuple):
     Args:
         row: its index in the batch.
         uscc: the subject's checked registration number, or empty.
-        subject_id: the subject's id, or empty; one of the two is set.
+        subject_id: the subject's id, or empty; one of the two is set, or there is a hint.
         record_type: a type of the catalogue.
         provider_record_id: the provider's own id.
         version: from 1.
@@ -89,6 +90,7 @@ class Incoming(NamedTuple):
         hidden_on: from this day on no read shows the record, days since 1970-01-01 in China; None
             is never. A retraction says nothing of it.
         repaired: that day is the one of its repair.
+        hint: what is known of whom it is about, where it names no subject.
     """
 
     row: int
@@ -108,6 +110,7 @@ class Incoming(NamedTuple):
     fact: Fact | None
     hidden_on: int | None = None
     repaired: bool = False
+    hint: Hint | None = None
 
 
 class RecordKey(NamedTuple):

@@ -24,6 +24,7 @@ from services.datashare.records.payloads import hidden_fields, payload_types, re
 from services.datashare.records.readers.kind import EPOCH, day_of, month_of
 from services.datashare.records.tokens import CounterpartyTokens
 from services.datashare.retention.domain import Reason
+from services.datashare.reviews.domain import Hint, check_hint
 from services.datashare.subjects.uscc import UsccError, check
 from services.kit.calls import field_path
 from services.kit.shape import sound
@@ -116,7 +117,7 @@ class Intake:
             raise RowProblem(
                 "TYPE_MISMATCH", field or "payload", f"the payload of this type is `{record_type}`"
             )
-        uscc, subject_id = _subject(record.subject)
+        uscc, subject_id, hint = _subject(record)
         occurred_from, occurred_to = _occurred(record, today)
         obtained_at = _obtained(record.obtained_at, occurred_from, latest)
         provider_record_id: str = record.provider_record_id
@@ -160,6 +161,7 @@ class Intake:
             fact,
             hidden_on,
             why is Reason.REPAIRED,
+            hint,
         )
         # Without the named tuple's own function, which takes twice as long.
         return tuple.__new__(Incoming, values)
@@ -185,16 +187,29 @@ def _not_suppliable(types: Mapping[str, RecordType], name: str) -> RowProblem:
     )
 
 
-def _subject(ref: Any) -> tuple[str, str]:
+def _subject(record: Any) -> tuple[str, str, Hint | None]:
+    ref = record.subject
     code = ref.uscc
     if not code:
-        if not ref.subject_id:
-            raise RowProblem("FIELD_INVALID", "subject", "missing: say whom the record is about")
-        return "", ref.subject_id
+        if ref.subject_id:
+            return "", ref.subject_id, None
+        if record.HasField("hint"):
+            return "", "", _hint(record.hint)
+        raise RowProblem("FIELD_INVALID", "subject", "missing: say whom the record is about")
     try:
-        return _checked_uscc(code), ""
+        return _checked_uscc(code), "", None
     except UsccError as error:
         raise RowProblem("USCC_MALFORMED", "subject.uscc", str(error)) from None
+
+
+def _hint(said: Any) -> Hint:
+    hint = Hint(said.name, said.registration_number, said.district)
+    if path := _path_of_nul(said):
+        raise _no_text(f"hint.{path}")
+    if path := check_hint(hint):
+        problem = "says nobody: give the firm's name, or its registration number of before"
+        raise RowProblem("FIELD_INVALID", path, problem)
+    return hint
 
 
 def _occurred(record: Any, today: int) -> tuple[int, int]:
