@@ -6,6 +6,7 @@ refused by the platform, which alone knows what it has; what fails here would be
 """
 
 from calendar import monthrange
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from dataclasses import field as attribute
@@ -24,6 +25,7 @@ from services.cli.inputs import CHINA
 from services.cli.rows import UNREADABLE, Reject, Row, Source
 from services.datashare.subjects.uscc import UsccError
 from services.datashare.subjects.uscc import check as check_uscc
+from services.kit.shape import sound
 
 EXAMPLES: Final = 3
 """Rows that a column's report names at most."""
@@ -69,6 +71,7 @@ class Rules:
         )
         self._latest = now + _CLOCK_SKEW
         self._validator = protovalidate.Validator()
+        self._sound = sound(Record.DESCRIPTOR)
 
     def findings(self, record: Record) -> Iterator[Finding]:
         """Go through what is wrong with a record."""
@@ -76,8 +79,9 @@ class Rules:
             problem = "not in the catalogue: `puhui catalogue list` names the types"
             yield Finding("TYPE_UNKNOWN", "record_type", problem)
             return
-        for violation in self._validator.collect_violations(record):
-            yield Finding("FIELD_INVALID", _path(violation.proto), violation.proto.message)
+        if not self._sound(record):
+            for violation in self._validator.collect_violations(record):
+                yield Finding("FIELD_INVALID", _path(violation.proto), violation.proto.message)
         yield from self._subject(record)
         yield from self._dates(record)
         name = record.WhichOneof("payload")
@@ -239,22 +243,21 @@ def check(source: Source, rules: Rules, advance: Callable[[int], None]) -> Check
     columns = [ColumnReport(name, path) for name, path in source.columns]
     whole = ColumnReport(_WHOLE_RECORD, "")
     bad: dict[int, Reject] = {}
-    filled = [0] * len(columns)
-    rows = 0
+    filled: Counter[int] = Counter()
     interned: dict[Reject, Reject] = {}
     for row in source.rows():
         advance(row.size)
-        rows += 1
-        for index in range(len(columns)):
-            filled[index] += row.filled >> index & 1
+        filled[row.filled] += 1
         findings = list(_findings(row, rules))
         if findings:
             reject = rejected(findings)
             bad[row.number] = interned.setdefault(reject, reject)
             _count(row, findings, columns, whole)
-    for report, count in zip(columns, filled, strict=True):
-        report.filled, report.empty = count, rows - count
-        report.converted += count
+    rows = filled.total()
+    for index, report in enumerate(columns):
+        report.filled = sum(count for bits, count in filled.items() if bits >> index & 1)
+        report.empty = rows - report.filled
+        report.converted += report.filled
     shown = [*columns, whole] if whole.failed or not columns else columns
     if not columns:
         whole.filled, whole.converted = rows, rows - whole.failed

@@ -1,3 +1,4 @@
+import csv
 import json
 from pathlib import Path
 
@@ -138,86 +139,105 @@ def test_rejects_never_replace_what_is_there(
     assert Path("rows.rejects.csv").read_text() == "half mended"
 
 
-def test_a_push_that_broke_off_goes_on_by_itself(
-    call: Run, platform: FakePlatform, tmp_path: Path
-) -> None:
-    write(tmp_path / "rows.jsonl", [row(n) for n in range(3010)])
-    platform.records.refused = {"r100", "r1500", "r3005"}
-    breaks_off(call, platform, acked=2)
-    assert beside(tmp_path) == ["rows.jsonl", "rows.jsonl.puhui-push"]
-    done = call("push", "rows.jsonl", "--json")
-    assert done.document["skipped"] == 2000
-    assert done.document["reconciliation"]["rows_sent"] == "3010"
-    # Those that the first process was told of, too.
-    rejects = Path("rows.rejects.jsonl").read_text().splitlines()
-    assert [json.loads(line)["puhui_row"] for line in rejects] == [101, 1501, 3006]
-    assert beside(tmp_path) == ["rows.jsonl", "rows.rejects.jsonl"]
-    deliveries = {delivery for delivery, _, _ in platform.records.batches}
-    assert deliveries == {done.document["delivery_id"]}
-    assert [sequence for _, sequence, _ in platform.records.batches] == [1, 2, 3, 4]
+PUSH = ("push", "rows.csv", "--mapping", "m.toml")
+
+
+def many(path: Path, count: int) -> None:
+    """A table of rows r0, r1, ..., on its lines 2, 3, ..."""
+    table(path, *map(csv_row, range(count)))
+
+
+def rejected_rows(path: str) -> list[int]:
+    with Path(path).open(encoding="gb18030", newline="") as file:
+        return [int(row["puhui_row"]) for row in csv.DictReader(file)]
 
 
 def breaks_off(call: Run, platform: FakePlatform, acked: int, unacked: int = 0) -> None:
-    """Pushes rows.jsonl to a platform that refuses it in the middle."""
+    """Pushes rows.csv to a platform that refuses it in the middle."""
     platform.records.suspends_after = acked, unacked
-    done = call("push", "rows.jsonl")
+    done = call(*PUSH)
     assert done.code == 1
     assert "PARTICIPANT_SUSPENDED" in done.err
     platform.records.suspends_after = None
     platform.records.suspended = False
 
 
+def test_a_push_that_broke_off_goes_on_by_itself(
+    call: Run, platform: FakePlatform, tmp_path: Path
+) -> None:
+    many(tmp_path / "rows.csv", 3010)
+    platform.records.refused = {"r100", "r1500", "r3005"}
+    breaks_off(call, platform, acked=2)
+    assert beside(tmp_path) == ["m.toml", "rows.csv", "rows.csv.puhui-push"]
+    done = call(*PUSH, "--json")
+    assert done.document["skipped"] == 2000
+    assert done.document["reconciliation"]["rows_sent"] == "3010"
+    # Those that the first process was told of, too.
+    assert rejected_rows("rows.rejects.csv") == [102, 1502, 3007]
+    assert beside(tmp_path) == ["m.toml", "rows.csv", "rows.rejects.csv"]
+    deliveries = {delivery for delivery, _, _ in platform.records.batches}
+    assert deliveries == {done.document["delivery_id"]}
+    assert [sequence for _, sequence, _ in platform.records.batches] == [1, 2, 3, 4]
+
+
 @pytest.mark.parametrize("unacked", [1, 2])
 def test_what_was_lost_with_the_acks_is_asked_again(
     call: Run, platform: FakePlatform, tmp_path: Path, unacked: int
 ) -> None:
-    write(tmp_path / "rows.jsonl", [row(n) for n in range(3010)])
+    many(tmp_path / "rows.csv", 3010)
     platform.records.refused = {"r100", "r1500", "r2500", "r3005"}
     breaks_off(call, platform, 1, unacked)
-    done = call("push", "rows.jsonl", "--json")
+    done = call(*PUSH, "--json")
     assert done.document["skipped"] == 1000
-    rejects = Path("rows.rejects.jsonl").read_text().splitlines()
-    assert [json.loads(line)["puhui_row"] for line in rejects] == [101, 1501, 2501, 3006]
+    assert rejected_rows("rows.rejects.csv") == [102, 1502, 2502, 3007]
     assert [sequence for _, sequence, _ in platform.records.batches] == [1, 2, 3, 4]
 
 
 def test_a_file_that_changed_since_begins_anew(
     call: Run, platform: FakePlatform, tmp_path: Path
 ) -> None:
-    write(tmp_path / "rows.jsonl", [row(n) for n in range(2010)])
+    many(tmp_path / "rows.csv", 1010)
     breaks_off(call, platform, 1)
-    write(tmp_path / "rows.jsonl", [row(n) for n in range(2009)])
-    done = call("push", "rows.jsonl", "--json").document
-    assert (done["skipped"], done["sent"]) == (0, 2009)
+    many(tmp_path / "rows.csv", 1009)
+    done = call(*PUSH, "--json").document
+    assert (done["skipped"], done["sent"]) == (0, 1009)
     assert len({delivery for delivery, _, _ in platform.records.batches}) == 2
+
+
+def test_a_mapping_that_changed_since_begins_anew(
+    call: Run, platform: FakePlatform, tmp_path: Path
+) -> None:
+    many(tmp_path / "rows.csv", 1010)
+    breaks_off(call, platform, 1)
+    Path("m.toml").write_text(MAPPING.replace('万元" }', '元" }'), "utf-8")
+    done = call(*PUSH, "--json").document
+    assert (done["skipped"], done["sent"]) == (0, 1010)
 
 
 def test_a_journal_that_was_cut_off_is_read_as_far_as_it_goes(
     call: Run, platform: FakePlatform, tmp_path: Path
 ) -> None:
-    write(tmp_path / "rows.jsonl", [row(n) for n in range(2010)])
+    many(tmp_path / "rows.csv", 1010)
     platform.records.refused = {"r100"}
     breaks_off(call, platform, 1)
-    journal = Path("rows.jsonl.puhui-push")
+    journal = Path("rows.csv.puhui-push")
     assert journal.stat().st_mode & 0o077 == 0
-    journal.write_text(journal.read_text()[:-5])
-    done = call("push", "rows.jsonl", "--json").document
-    # What became of the first batch is asked again.
-    assert (done["skipped"], done["rejected"]) == (0, {"RECORD_CONFLICT": 1})
-    assert len(platform.records.batches) == 3
+    journal.write_text(journal.read_text() + '{"sequence": 2, "reje')
+    assert call(*PUSH, "--json").code == 1
+    assert rejected_rows("rows.rejects.csv") == [102]
+    assert [sequence for _, sequence, _ in platform.records.batches] == [1, 2]
 
 
 def test_a_delivery_resumes_on_another_machine(
     call: Run, platform: FakePlatform, tmp_path: Path
 ) -> None:
-    write(tmp_path / "rows.jsonl", [row(n) for n in range(2010)])
-    breaks_off(call, platform, 2)
+    many(tmp_path / "rows.csv", 1010)
+    breaks_off(call, platform, 1)
     (delivery,) = {delivery for delivery, _, _ in platform.records.batches}
-    Path("rows.jsonl.puhui-push").unlink()
-    done = call("push", "rows.jsonl", "--delivery", delivery, "--json").document
-    assert (done["delivery_id"], done["skipped"] + done["sent"]) == (delivery, 2010)
-    assert done["skipped"] >= 2000
-    assert len(platform.records.stored) == 2010
+    Path("rows.csv.puhui-push").unlink()
+    done = call(*PUSH, "--delivery", delivery, "--json").document
+    assert (done["delivery_id"], done["skipped"], done["sent"]) == (delivery, 1000, 10)
+    assert len(platform.records.stored) == 1010
 
 
 def test_ends_that_do_not_agree_are_an_error(
