@@ -42,6 +42,7 @@ from services.kit.db import EPOCH, to_microseconds
 
 HASH_BYTES: Final = 16
 
+_MARKED: Final = frozenset({SALES, GUARANTEE})
 _DAY: Final = timedelta(days=1)
 _FEN_NANOS: Final = 10_000_000
 _KEPT_AS: Final = "_token"
@@ -76,35 +77,35 @@ class PayloadExaminer:
     def tally(self, records: Sequence[Arrived]) -> Tally:
         """Return what records say."""
         tally = Tally()
-        newest: dict[tuple[str, bytes], Arrived] = {}
-        payloads: dict[tuple[str, bytes], Any] = {}
+        batches: dict[tuple[str, str, datetime], _Batch] = {}
+        newest: dict[tuple[str, bytes], tuple[Arrived, Any]] = {}
         for row in records:
+            at = (row.provider_id, row.record_type, row.recorded_at)
+            batch = batches.get(at)
+            if batch is None:
+                batch = batches[at] = _Batch(tally, *at)
             tally.subjects.add(row.subject_id)
-            payload = self._count(tally, row)
-            if row.record_type in (SALES, GUARANTEE):
+            payload = self._count(batch, row)
+            if row.record_type in _MARKED and (row.version > 1 or self._names(row, payload)):
                 name = f"{row.record_type}\0{row.provider_id}\0{row.provider_record_id}"
                 key = row.subject_id, self._hash(name)
-                if key not in newest or newest[key].version < row.version:
-                    newest[key], payloads[key] = row, payload
-        for key, row in newest.items():
+                if key not in newest or newest[key][0].version < row.version:
+                    newest[key] = row, payload
+        for key, (row, payload) in newest.items():
             if row.record_type == SALES:
-                tally.invoices.append(self._invoice(key[1], row, payloads[key]))
+                tally.invoices.append(self._invoice(key[1], row, payload))
             else:
-                tally.guarantees.append(_guarantee(key[1], row, payloads[key]))
+                tally.guarantees.append(_guarantee(key[1], row, payload))
         return tally
 
-    def _count(self, tally: Tally, row: Arrived) -> Any:
+    def _count(self, batch: "_Batch", row: Arrived) -> Any:
         """Count a record, and return its payload; None where there is none."""
-        day = (row.recorded_at - EPOCH + CHINA) // _DAY
-        place = Place(row.provider_id, row.record_type, day)
-        counted = tally.days.get(place)
-        if counted is None:
-            counted = tally.days[place] = DayTally()
+        counted = batch.counted
         counted.accepted += 1
-        counted.last_arrival = max(counted.last_arrival, to_microseconds(row.recorded_at))
-        counted.last_month = max(counted.last_month, row.month)
+        if row.month > counted.last_month:
+            counted.last_month = row.month
         if row.version == 1:
-            bucket = lateness_bucket(day - row.occurred_to)
+            bucket = lateness_bucket(batch.day - row.occurred_to)
             counted.lateness[bucket] = counted.lateness.get(bucket, 0) + 1
         if row.retracted:
             counted.retractions += 1
@@ -118,11 +119,19 @@ class PayloadExaminer:
         counted.described += 1
         missing = counted.missing
         for name, is_there in self._optional[row.record_type]:
-            if is_there(payload):
-                missing.setdefault(name, 0)
-            else:
+            if not is_there(payload):
                 missing[name] = missing.get(name, 0) + 1
+            elif name not in missing:
+                missing[name] = 0
         return payload
+
+    def _names(self, row: Arrived, payload: Any) -> bool:
+        """Tell whether a first version has anything by which another firm's could be the same."""
+        if row.record_type != SALES:
+            return True
+        return payload is not None and bool(
+            payload.code or len(payload.number) >= self._number_alone
+        )
 
     def _invoice(self, record: bytes, row: Arrived, payload: Any) -> InvoiceMark:
         fingerprint = None
@@ -173,6 +182,18 @@ class PayloadExaminer:
             )
             for subject_id in subject_ids
         ]
+
+
+class _Batch:
+    """What the records of one batch and type have in common."""
+
+    def __init__(
+        self, tally: Tally, provider_id: str, record_type: str, recorded_at: datetime
+    ) -> None:
+        self.day = _china_day(recorded_at)
+        place = Place(provider_id, record_type, self.day)
+        self.counted = tally.days.setdefault(place, DayTally())
+        self.counted.last_arrival = max(self.counted.last_arrival, to_microseconds(recorded_at))
 
 
 def _guarantee(record: bytes, row: Arrived, payload: Any) -> GuaranteeMark:

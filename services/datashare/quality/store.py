@@ -146,7 +146,7 @@ class QualityStore:
             for key, times in sorted(spans.items())
         ]
         asked = relation(self._conn, "asked", _SPANS, rows_asked)
-        rows = await self._conn.execute(
+        result = await self._conn.execute(
             sa.select(*_ARRIVED).join(
                 asked,
                 sa.and_(
@@ -155,28 +155,18 @@ class QualityStore:
                 ),
             )
         )
-        found = [
-            row
-            for row in rows
-            if (row.subject_id, row.record_type, row.provider_id, row.recorded_at) in wanted
-        ]
-        keys = await self._seals.keys({row.subject_id for row in found if row.sealed})
-        return [
-            Arrived(
-                row.subject_id,
-                row.record_type,
-                row.provider_id,
-                row.provider_record_id,
-                row.version,
-                row.month,
-                row.occurred_to,
-                row.recorded_at,
-                row.retracted,
-                row.hidden_on,
-                opened(row, keys),
-            )
-            for row in found
-        ]
+        rows = result.all()
+        keys = await self._seals.keys({row.subject_id for row in rows if row[-1]})
+
+        def arrived() -> list[Arrived]:
+            # By place and not by name, which took ten times as long.
+            return [
+                Arrived._make((*row[:_PAYLOAD], opened(row, keys) if row[-1] else row[_PAYLOAD]))
+                for row in rows
+                if (*row[:3], row[_RECORDED_AT]) in wanted
+            ]
+
+        return await asyncio.to_thread(arrived)
 
     async def take(self, arrivals: Sequence[Arrival]) -> bool:
         """Take arrivals away; False when somebody else took one of them."""
@@ -226,10 +216,6 @@ class QualityStore:
 
     async def _mark(self, table: sa.Table, marks: Sequence[tuple[Any, ...]]) -> None:
         """Store marks, but for those of which a newer version is stored."""
-        # Most invoices come once, with nothing by which another firm's could be the same one.
-        rows = [
-            mark for mark in marks if table is not invoice or mark[2] > 1 or mark[4] is not None
-        ]
         names = [c.name for c in table.columns if not c.primary_key]
         newer = f"excluded.version > {table.name}.version"
         update = {
@@ -238,7 +224,7 @@ class QualityStore:
             if name != "shared"
         }
         await upsert_rows(
-            self._conn, table, sorted(rows, key=lambda mark: (mark[0], mark[1])), update
+            self._conn, table, sorted(marks, key=lambda mark: (mark[0], mark[1])), update
         )
 
     async def _share(self, fingerprints: set[bytes]) -> set[str]:
@@ -636,14 +622,9 @@ _OPENED: Final = (
     record.c.sealed,
     record.c.payload,
 )
-_ARRIVED: Final = (
-    *_OPENED,
-    record.c.month,
-    record.c.occurred_to,
-    record.c.recorded_at,
-    record.c.retracted,
-    record.c.hidden_on,
-)
+_PAYLOAD: Final = Arrived._fields.index("payload")
+_RECORDED_AT: Final = Arrived._fields.index("recorded_at")
+_ARRIVED: Final = (*(record.c[name] for name in Arrived._fields), record.c.sealed)
 _STATED: Final = (*_OPENED, record.c.occurred_from, record.c.occurred_to, record.c.obtained_at)
 _ADDED_DAY: Final = {
     name: f"quality_day.{name} + excluded.{name}"

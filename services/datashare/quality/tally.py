@@ -7,6 +7,7 @@ its record: of two with the same record, the greater version holds, whichever is
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import accumulate
 from typing import Final, NamedTuple
 
@@ -23,6 +24,7 @@ LATENESS_BOUNDS: Final = _bounds()
 fifth."""
 
 
+@lru_cache(1 << 14)
 def lateness_bucket(days: int) -> int:
     """Return the bucket of a lateness in days; one before the end of the occurrence counts as 0."""
     return min(bisect_left(LATENESS_BOUNDS, days), len(LATENESS_BOUNDS) - 1)
@@ -134,7 +136,7 @@ class Tally:
 
     Args:
         days: by place.
-        invoices: the newest version of each among them.
+        invoices: the newest version of each among them, but for first ones that name no invoice.
         guarantees: the newest version of each among them.
         subjects: whom they are about.
     """
