@@ -132,11 +132,14 @@ def chained(before: bytes, sha256: bytes) -> bytes:
 
 
 def check_opened(delivery_id: str) -> None:
-    """Refuse the name of a day's single submissions.
+    """Refuse the name of a day's single submissions, and one that would not fit a line.
 
     Raises:
         InvalidArgumentError: FIELD_INVALID.
     """
+    if not delivery_id.isprintable():
+        problem = "has control characters, but is a line of what is signed: leave them out"
+        raise invalid_field("FIELD_INVALID", "header.delivery_id", problem, said="delivery_id")
     if submitted_on(delivery_id):
         problem = "is the name under which a day's single submissions are counted: use another one"
         raise invalid_field("FIELD_INVALID", "header.delivery_id", problem, said="delivery_id")
