@@ -240,6 +240,7 @@ class FakePlatform:
                     if not unacked:
                         yield records_pb2.PushRecordsResponse(ack=last)
                     records.suspended = True
+                    await asyncio.sleep(0.1)  # an ack right before the end may be lost with it
                     await _abort(context, SUSPENDED)
                 if len(records.batches) > count:
                     continue
