@@ -24,9 +24,9 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def announce(event: str) -> None:
-    """Says in a measuring program that its window begins or ends."""
-    print(json.dumps({"event": event}), flush=True)
+def announce(event: str, **more: int) -> None:
+    """Says in a measuring program that its window begins or ends, or how far it is."""
+    print(json.dumps({"event": event, **more}), flush=True)
 
 
 @contextmanager
@@ -73,10 +73,14 @@ class Measured:
     Args:
         result: its own result.
         cpu: CPU seconds that each watched process used in the window, and "client", itself.
+        memory: at each step, how far the program said it was, and the memory of each process, MB.
+        peak: the most memory that each process ever had, MB.
     """
 
     result: dict[str, Any]
     cpu: dict[str, float]
+    memory: list[tuple[int, dict[str, float]]]
+    peak: dict[str, float]
 
 
 def measure(module: str, job: Mapping[str, Any], watched: Mapping[str, int]) -> Measured:
@@ -99,20 +103,42 @@ def measure(module: str, job: Mapping[str, Any], watched: Mapping[str, int]) -> 
         before: dict[str, float] = {}
         after: dict[str, float] = {}
         last: dict[str, Any] = {}
+        memory: list[tuple[int, dict[str, float]]] = []
+        peak: dict[str, float] = {}
         for line in process.stdout:
             last = json.loads(line)
+            if last.get("event") == "progress":
+                now = {name: megabytes(pid, "VmRSS") for name, pid in everybody.items()}
+                memory.append((last["rows"], now))
             if last.get("event") == "begin":
                 before = {name: cpu_seconds(pid) for name, pid in everybody.items()}
             elif last.get("event") == "end":
                 after = {name: cpu_seconds(pid) for name, pid in everybody.items()}
+                peak = {name: megabytes(pid, "VmHWM") for name, pid in everybody.items()}
         if process.wait(STOP_SECONDS) != 0 or "event" in last:
             raise RuntimeError(f"{module} failed: its last words are above")
-    return Measured(last, {name: after[name] - before[name] for name in before})
+    used = {name: after[name] - before[name] for name in before}
+    return Measured(last, used, memory, peak)
 
 
 def cpu_seconds(pid: int) -> float:
     """The CPU time of a process and its children; 0 where the system has no /proc."""
     return sum(_own_cpu_seconds(each) for each in (pid, *_children(pid)))
+
+
+def megabytes(pid: int, what: str) -> float:
+    """A process's memory; 0 where the system has no /proc.
+
+    Args:
+        pid: the process.
+        what: "VmRSS", what it has now, or "VmHWM", the most that it ever had.
+    """
+    try:
+        lines = (_PROC / str(pid) / "status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    found = (line.split() for line in lines if line.startswith(what))
+    return next((int(fields[1]) / 1024 for fields in found), 0.0)
 
 
 def _own_cpu_seconds(pid: int) -> float:
