@@ -11,6 +11,7 @@ from puhui.datashare.v1.participants_pb2_grpc import ParticipantServiceStub
 from puhui.datashare.v1.quality_pb2_grpc import QualityServiceStub
 from puhui.datashare.v1.records_pb2_grpc import RecordServiceStub
 from puhui.datashare.v1.retention_pb2_grpc import RetentionServiceStub
+from puhui.datashare.v1.reviews_pb2_grpc import ReviewServiceStub
 from puhui.datashare.v1.subjects_pb2_grpc import SubjectServiceStub
 from puhui.datashare.v1.wanted_pb2_grpc import WantedServiceStub
 from puhui.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
@@ -79,6 +80,7 @@ class Client(
         self._quality = QualityServiceStub(channel)
         self._records = RecordServiceStub(channel)
         self._retention = RetentionServiceStub(channel)
+        self._reviews = ReviewServiceStub(channel)
         self._scoring = ScoringServiceStub(channel)
         self._subjects = SubjectServiceStub(channel)
         self._wanted = WantedServiceStub(channel)

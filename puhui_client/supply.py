@@ -1,20 +1,31 @@
-"""What a data provider is told: what is due from it, and how what it supplied was used."""
+"""What a data provider is told: what is due, what waits for it, how what it supplied was used."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import date
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from puhui.datashare.v1.accesses_pb2 import ListUsesRequest, Use
+from puhui.datashare.v1.reviews_pb2 import (
+    DecideReviewRequest,
+    DecideReviewResponse,
+    ListReviewsRequest,
+    Review,
+    ReviewState,
+)
 from puhui.datashare.v1.wanted_pb2 import StreamWantedRequest, Wanted
-from puhui_client.base import PAGE, Methods
+from puhui_client.base import PAGE, Methods, new_request_id
 from puhui_client.errors import DeadlineExceededError, PuhuiError
 from puhui_client.transport import pause_before
-from puhui_client.values import to_date
+from puhui_client.values import subject_ref, to_date
 
 if TYPE_CHECKING:
     from puhui.datashare.v1.accesses_pb2_grpc import AccessServiceAsyncStub
+    from puhui.datashare.v1.reviews_pb2_grpc import ReviewServiceAsyncStub
     from puhui.datashare.v1.wanted_pb2_grpc import WantedServiceAsyncStub
+
+ReviewStateName = Literal["WAITING", "MATCHED", "DISMISSED"]
+"""Where a review stands."""
 
 _ATTEMPTS: Final = 8
 """Openings of a stream, one after the other, that give nothing."""
@@ -34,9 +45,10 @@ class WantedItem(NamedTuple):
 
 
 class SupplyMethods(Methods):
-    """Methods about what is due and what was used."""
+    """Methods about what is due, what waits and what was used."""
 
     _accesses: "AccessServiceAsyncStub"
+    _reviews: "ReviewServiceAsyncStub"
     _wanted: "WantedServiceAsyncStub"
 
     async def wanted(self, cursor: str = "", *, follow: bool = False) -> AsyncIterator[WantedItem]:
@@ -98,3 +110,68 @@ class SupplyMethods(Methods):
         async for page in self._pages(self._accesses.ListUses, request):
             for use in page.uses:
                 yield use
+
+    async def reviews(self, *, state: ReviewStateName = "WAITING") -> AsyncIterator[Review]:
+        """Go through rows that wait until somebody says whom they are about; oldest first.
+
+        A provider sees its own, the operator all.
+
+        Args:
+            state: those that wait, or that were matched or dismissed.
+        """
+        request = ListReviewsRequest(
+            state=ReviewState.Value(f"REVIEW_STATE_{state}"), page_size=PAGE
+        )
+        async for page in self._pages(self._reviews.ListReviews, request):
+            for review in page.reviews:
+                yield review
+
+    async def match_review(
+        self,
+        review_id: str,
+        *,
+        subject_id: str = "",
+        uscc: str = "",
+        request_id: str | None = None,
+    ) -> DecideReviewResponse:
+        """Say whom a row is about; it is taken in as if it had come with its subject.
+
+        Args:
+            review_id: of the row's review.
+            subject_id: the firm, one of the candidates or another; or
+            uscc: its registration number.
+            request_id: the same one says it once.
+
+        Returns:
+            The review, and what became of the row. Where the row was refused, the ack says why,
+            and the review waits on.
+
+        Raises:
+            NotFoundError: there is no such review for the caller, or no such firm.
+            InvalidArgumentError: FIELD_INVALID, it was decided otherwise before.
+        """
+        request = DecideReviewRequest(
+            request_id=request_id or new_request_id(),
+            review_id=review_id,
+            subject=subject_ref(uscc=uscc, subject_id=subject_id),
+        )
+        return await self._transport.unary(self._reviews.DecideReview, request)
+
+    async def dismiss_review(
+        self, review_id: str, why: str, *, request_id: str | None = None
+    ) -> Review:
+        """Say that a row is about nobody here; sent again it is refused.
+
+        Args:
+            review_id: of the row's review.
+            why: in a few words.
+            request_id: the same one says it once.
+
+        Raises:
+            NotFoundError: there is no such review for the caller.
+            InvalidArgumentError: FIELD_INVALID, it was decided otherwise before.
+        """
+        request = DecideReviewRequest(
+            request_id=request_id or new_request_id(), review_id=review_id, dismiss=why
+        )
+        return (await self._transport.unary(self._reviews.DecideReview, request)).review

@@ -20,6 +20,7 @@ from services.cli import (
     push,
     quality,
     retention,
+    review,
     sandbox,
     score,
     serve,
@@ -61,6 +62,7 @@ app.add_typer(consent.app, name="consent")
 score.register(app)
 accesses.register(app)
 supply.register(app)
+app.add_typer(review.app, name="review")
 app.add_typer(decision.app, name="decision")
 app.add_typer(catalogue.app, name="catalogue")
 app.add_typer(participant.app, name="participant")

@@ -9,12 +9,13 @@ import pytest
 
 from puhui.common.v1.types_pb2 import SubjectRef
 from puhui.datashare.v1.consents_pb2 import Consent
-from puhui.datashare.v1.payloads_pb2 import UtilityBill
-from puhui.datashare.v1.records_pb2 import Record
+from puhui.datashare.v1.payloads_pb2 import Registration, UtilityBill
+from puhui.datashare.v1.records_pb2 import Record, SubjectHint
+from puhui.datashare.v1.reviews_pb2 import REVIEW_STATE_MATCHED
 from puhui.datashare.v1.wanted_pb2 import WANTED_STATE_DUE, WANTED_STATE_ENDED
 from puhui_client.errors import PuhuiError
-from puhui_client.values import month, to_money, to_period, to_timestamp
-from tests.e2e.town import USCC, Person, Town
+from puhui_client.values import month, to_date, to_money, to_period, to_timestamp
+from tests.e2e.town import OTHER_USCC, USCC, Person, Town, invoices
 
 GONE = timedelta(hours=1)
 
@@ -140,3 +141,52 @@ async def test_a_provider_sees_how_often_it_was_used_and_no_more(town: Town, gri
         assert foreign.value.reason == "NOT_YOURS"
     async with town.client("operator") as operator:
         assert [use.count async for use in operator.uses(grid)] == [3]
+
+
+async def test_a_row_that_names_no_firm_waits_until_somebody_does(town: Town) -> None:
+    name = "北京晴空电子有限公司"
+    registration = Record(
+        provider_record_id="r1",
+        record_type="registration",
+        subject=SubjectRef(uscc=OTHER_USCC),
+        date=to_date(date(2020, 1, 2)),
+        registration=Registration(
+            name=name,
+            firm_kind="limited",
+            industry="C",
+            district="110105",
+            status="active",
+            capital=to_money(1_000_000),
+            founded=to_date(date(2020, 1, 2)),
+        ),
+    )
+    registration.obtained_at.CopyFrom(to_timestamp(datetime.now(UTC) - GONE))
+    rows = invoices(2)
+    for row, said in zip(rows, ("北京晴空电子有限责任公司", "晴空电子"), strict=True):
+        row.ClearField("subject")
+        row.provider_record_id = f"hint {said}"
+        row.hint.CopyFrom(SubjectHint(name=said))
+    async with town.client("operator") as operator:
+        member = await operator.register_participant(
+            "PROVIDER", "market", provider_kind="market_regulator"
+        )
+        key = await operator.issue_key(member.participant_id)
+    town.people["market"] = Person(member.participant_id, "", key.api_key)
+    async with town.client("market") as market, town.client("tax") as tax:
+        assert list((await market.submit([registration])).accepted) == [0]
+        ack = await tax.submit(rows)
+        assert (list(ack.accepted), [held.row for held in ack.held]) == ([0], [1])
+        assert [review async for review in market.reviews()] == []
+        (review,) = [review async for review in tax.reviews()]
+        assert review.review_id == ack.held[0].review_id
+        (candidate,) = review.candidates
+        assert (candidate.name, candidate.district) == (name, "110105")
+        assert 0.5 < candidate.confidence < 0.9
+        with pytest.raises(PuhuiError) as foreign:
+            await market.dismiss_review(review.review_id, "not mine")
+        assert foreign.value.reason == "NOT_FOUND"
+        answer = await tax.match_review(review.review_id, subject_id=candidate.subject_id)
+        assert answer.review.state == REVIEW_STATE_MATCHED
+        assert list(answer.ack.accepted) == [0]
+        assert list((await tax.submit(rows)).duplicates) == [0, 1]
+        assert [review async for review in tax.reviews()] == []
