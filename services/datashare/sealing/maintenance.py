@@ -9,6 +9,7 @@ Invariants:
 - Re-wrapping changes `subject_key` alone.
 """
 
+import functools
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -32,7 +33,7 @@ from services.datashare.subjects.store import subject
 from services.datashare.summaries.domain import SeriesKey
 from services.datashare.summaries.store import opened as opened_series
 from services.datashare.summaries.store import series
-from services.kit.db import Database
+from services.kit.db import Database, retry_on_conflict
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Is told what is worked on, how much of it is done, and of how much."""
@@ -139,7 +140,7 @@ class Maintenance:
         async with self._database.begin() as conn:
             await conn.run_sync(trigger.install)
         done = 0
-        while numbers := await self._seal_numbers():
+        while numbers := await retry_on_conflict(self._seal_numbers):
             done += numbers
             self._progress("registration numbers", done, max(done, amount.subjects))
         types = sorted(self._vault.sealed_types)
@@ -157,7 +158,7 @@ class Maintenance:
         async with self._database.begin() as conn:
             await conn.run_sync(trigger.remove)
         done = 0
-        while numbers := await self._unseal_numbers():
+        while numbers := await retry_on_conflict(self._unseal_numbers):
             done += numbers
             self._progress("registration numbers", done, max(done, amount.subjects))
         await self._each_series(sa.true(), amount, sealing=False)
@@ -214,7 +215,7 @@ class Maintenance:
         """
         left = (await self.rotation()).left
         done = 0
-        while wrapped := await self._rewrap():
+        while wrapped := await retry_on_conflict(self._rewrap):
             done += wrapped
             self._progress("data keys", done, max(done, left))
 
@@ -230,12 +231,14 @@ class Maintenance:
         async with self._database.begin() as conn:
             rows = (await conn.execute(query)).all()
             stored = {row.subject_id: Wrapped(row.kek_id, row.wrapped) for row in rows}
-            for owner, wrapped in (await self._vault.rewrap(stored)).items():
-                await conn.execute(
-                    sa.update(subject_key)
-                    .where(keys.subject_id == owner)
-                    .values(kek_id=wrapped.kek_id, wrapped=wrapped.content)
-                )
+            await _update(
+                conn,
+                subject_key,
+                [
+                    {"subject_id": owner, "kek_id": wrapped.kek_id, "wrapped": wrapped.content}
+                    for owner, wrapped in (await self._vault.rewrap(stored)).items()
+                ],
+            )
         return len(rows)
 
     async def _seal_numbers(self) -> int:
@@ -248,14 +251,21 @@ class Maintenance:
         async with self._database.begin() as conn:
             seals = Seals(conn, self._vault)
             plain = {row.subject_id: row.uscc for row in await conn.execute(query)}
+            # Keys before subjects, and those by number: as `SubjectStore.seal` locks them.
             keys = await seals.hold(plain)
-            for subject_id, uscc in plain.items():
-                sealed = keys[subject_id].seal(uscc_place(subject_id), uscc.encode())
-                await conn.execute(
-                    sa.update(subject)
-                    .where(subject.c.subject_id == subject_id, subject.c.uscc == uscc)
-                    .values(uscc=None, uscc_token=seals.token(uscc), uscc_sealed=sealed)
-                )
+            await _update(
+                conn,
+                subject,
+                [
+                    {
+                        "subject_id": subject_id,
+                        "uscc": None,
+                        "uscc_token": seals.token(uscc),
+                        "uscc_sealed": keys[subject_id].seal(uscc_place(subject_id), uscc.encode()),
+                    }
+                    for uscc, subject_id in sorted((uscc, id_) for id_, uscc in plain.items())
+                ],
+            )
         return len(plain)
 
     async def _unseal_numbers(self) -> int:
@@ -268,13 +278,17 @@ class Maintenance:
         async with self._database.begin() as conn:
             sealed = {row.subject_id: row.uscc_sealed for row in await conn.execute(query)}
             keys = await Seals(conn, self._vault).hold(sealed)
-            for subject_id, content in sealed.items():
-                uscc = keys[subject_id].open(uscc_place(subject_id), content).decode()
-                await conn.execute(
-                    sa.update(subject)
-                    .where(subject.c.subject_id == subject_id, subject.c.uscc_token.is_not(None))
-                    .values(uscc=uscc)
-                )
+            await _update(
+                conn,
+                subject,
+                [
+                    {
+                        "subject_id": subject_id,
+                        "uscc": keys[subject_id].open(uscc_place(subject_id), content).decode(),
+                    }
+                    for subject_id, content in sealed.items()
+                ],
+            )
         return len(sealed)
 
     async def _each_series(
@@ -284,7 +298,8 @@ class Maintenance:
         done = 0
         total = amount.records + amount.series
         async for key in self._series(which):
-            while changed := await self._change(key, sealing=sealing):
+            change = functools.partial(self._change, key, sealing=sealing)
+            while changed := await retry_on_conflict(change):
                 done += changed
                 self._progress("records and summaries", done, max(done, total))
 
@@ -312,7 +327,9 @@ class Maintenance:
         summary = sa.select(series.c.content, series.c.sealed).where(mine).with_for_update()
         async with self._database.begin() as conn:
             # Whoever adds records or folds them anew waits, or has been waited for.
-            row = (await conn.execute(summary)).one()
+            row = (await conn.execute(summary)).one_or_none()
+            if row is None:
+                return 0  # erased meanwhile
             found = (await conn.execute(query)).all()
             if not found and row.sealed == sealing:
                 return 0
@@ -340,16 +357,36 @@ async def _change_records(
     conn: AsyncConnection, rows: Sequence[Any], key: DataKey, *, sealing: bool
 ) -> None:
     names = [column.name for column in record.primary_key.columns]
+    changed = []
     for row in rows:
-        which = [record.c[name] == getattr(row, name) for name in names]
+        named = {name: getattr(row, name) for name in names}
         if sealing:
-            place = record_place(*(getattr(row, name) for name in names))
+            place = record_place(*named.values())
             payload, digest = key.seal(place, row.payload), key.blind(row.content_hash)
         else:
             payload = opened(row, {row.subject_id: key}) or b""
             digest = content_hash(row.retracted, row.occurred_from, row.occurred_to, payload)
-        values = {"payload": payload, "content_hash": digest, "sealed": sealing}
-        await conn.execute(sa.update(record).where(*which).values(values))
+        changed.append(named | {"payload": payload, "content_hash": digest, "sealed": sealing})
+    await _update(conn, record, changed)
+
+
+async def _update(conn: AsyncConnection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+    """Change rows, each named by its primary key; the same columns of all."""
+    if not rows:
+        return
+    key = [column.name for column in table.primary_key.columns]
+    statement = (
+        sa.update(table)
+        .where(*(table.c[name] == sa.bindparam(f"key_{name}") for name in key))
+        .values({name: sa.bindparam(f"new_{name}") for name in rows[0] if name not in key})
+    )
+    await conn.execute(
+        statement,
+        [
+            {f"{'key' if name in key else 'new'}_{name}": value for name, value in row.items()}
+            for row in rows
+        ],
+    )
 
 
 def _records(*, sealed: bool) -> sa.ColumnElement[bool]:

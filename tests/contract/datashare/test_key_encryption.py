@@ -7,6 +7,7 @@ from typing import Protocol
 
 import pytest
 
+from services.datashare.sealing import app
 from services.datashare.sealing.app import KEPT_FOR, KeyEncryption, Vault
 from services.datashare.sealing.domain import (
     MissingKekError,
@@ -143,6 +144,17 @@ async def test_keys_are_forgotten_in_time() -> None:
     clock.advance(KEPT_FOR)
     await made.open(wrapped)
     assert kms.calls == 2
+
+
+async def test_only_so_many_keys_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "_MOST_KEPT", 3)
+    kms = FakeKms()
+    made = vault(kms, FixedClock(NOW))
+    wrapped = await made.make(f"sub_{number}" for number in range(5))
+    await made.open({owner: wrapped[owner] for owner in ("sub_2", "sub_3", "sub_4")})
+    assert kms.calls == 5
+    await made.open(wrapped)
+    assert kms.calls == 7
 
 
 async def test_a_remembered_key_serves_the_bytes_that_it_was_read_from() -> None:

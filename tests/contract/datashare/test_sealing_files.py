@@ -1,5 +1,6 @@
 """What the database's files hold, read as whoever steals them would: byte by byte."""
 
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -34,10 +35,10 @@ from tests.fakes.datashare_records import (
 from tests.fakes.raw_files import Files
 from tests.fakes.sealing import FakeKms
 
-REGULATOR, TAX = provider("market_regulator"), provider("tax")
-SEALED = frozenset({"registration"})
+COURT, TAX = provider("court"), provider("tax")
+SEALED = frozenset({"court_case"})
 FIRMS = [make("91", "110108", f"MAFILE{number:02}".replace("I", "1")) for number in range(8)]
-SECRET, PLAIN = "Sealed Name of the Firm", "PLAIN-INVOICE-NUMBER"
+SECRET, PLAIN = "cause that is sealed", "PLAIN-INVOICE-NUMBER"
 
 
 class RecordingKms(FakeKms):
@@ -60,16 +61,17 @@ def files(request: pytest.FixtureRequest, tmp_path: Path) -> Files:
     return Files(request.getfixturevalue("fresh_postgres_url"), None)
 
 
-def company(uscc: str, version: int = 1) -> records_pb2.Record:
+def case(uscc: str, version: int = 1) -> records_pb2.Record:
     row = record(
         f"r-{uscc[-6:]}",
         version=version,
-        record_type="registration",
-        registration=payloads_pb2.Registration(
-            name=f"{SECRET} {version}",
-            firm_kind="limited",
-            status="active",
-            founded=day("2015-03-02"),
+        record_type="court_case",
+        court_case=payloads_pb2.CourtCase(
+            case_number=f"{version}",
+            role="defendant",
+            stage="filed",
+            cause=SECRET,
+            filed=day("2024-01-10"),
         ),
     )
     row.subject.uscc = uscc
@@ -83,15 +85,15 @@ async def test_a_new_database_never_holds_a_registration_number_in_plain_text(
     database = Database.open(files.url)
     kms = RecordingKms()
     made = Datashare(database, kms=kms, sealed=SEALED)
-    await made.register(REGULATOR, TAX)
-    await made.submit(REGULATOR.participant_id, *(company(uscc) for uscc in FIRMS))
+    await made.register(COURT, TAX)
+    await made.submit(COURT.participant_id, *(case(uscc) for uscc in FIRMS))
     about = invoice(PLAIN, counterparty=FIRMS[1]), filing("f1", "A")
     for row in about:
         row.subject.uscc = FIRMS[0]
     await made.submit(TAX.participant_id, *about)
-    await made.submit(REGULATOR.participant_id, company(FIRMS[0], 2))
+    await made.submit(COURT.participant_id, case(FIRMS[0], 2))
     for uscc in FIRMS:
-        assert len(await made.read("registration", uscc=uscc)) == 1
+        assert len(await made.read("court_case", uscc=uscc)) == 1
     secrets = [SECRET.encode(), *(uscc.encode() for uscc in FIRMS), *kms.wrapped_keys]
     assert len(kms.wrapped_keys) == len(FIRMS)
     # Level 3 and lower is not sealed: that it is found shows that what is looked for would be.
@@ -131,8 +133,8 @@ async def test_nothing_that_remains_opens_what_was_erased(files: Files) -> None:
     database = Database.open(files.url)
     kms = RecordingKms()
     made = Datashare(database, kms=kms, sealed=SEALED)
-    await made.register(REGULATOR)
-    await made.submit(REGULATOR.participant_id, *(company(uscc) for uscc in FIRMS))
+    await made.register(COURT)
+    await made.submit(COURT.participant_id, *(case(uscc) for uscc in FIRMS))
     gone = await made.subject_id(FIRMS[0])
     wrapped = await _wrapped(database)
     async with database.begin() as conn:
@@ -169,7 +171,7 @@ async def test_nothing_that_remains_opens_what_was_erased(files: Files) -> None:
     with pytest.raises(MissingKekError, match='"k1"'):
         await kms.unwrap(lost, gone)
     for uscc in FIRMS[1:]:
-        assert len(await made.read("registration", uscc=uscc)) == 1
+        assert len(await made.read("court_case", uscc=uscc)) == 1
     await database.close()
 
 
@@ -177,3 +179,33 @@ async def _wrapped(database: Database) -> dict[str, Wrapped]:
     async with database.read() as conn:
         rows = await conn.execute(sa.select(subject_key))
         return {row.subject_id: Wrapped(row.kek_id, row.wrapped) for row in rows}
+
+
+async def test_what_an_old_transaction_still_sees_is_waited_for(fresh_postgres_url: str) -> None:
+    files = Files(fresh_postgres_url, None)
+    upgrade(files.url, MIGRATIONS)
+    database = Database.open(files.url)
+    made = Datashare(database)
+    async with made.transactions.begin() as work:
+        gone = (await work.subjects.resolve_or_create_many(FIRMS))[FIRMS[0]]
+    lost = (await _wrapped(database))[gone].content
+    waits = 0
+    async with AsyncExitStack() as old:
+        conn = await old.enter_async_context(database.read())
+        await conn.execute(sa.text("SELECT 1 FROM participant"))
+        async with made.transactions.begin() as work:
+            await work.subjects.erase(gone, NOW)
+
+        async def wait(_seconds: float) -> None:
+            nonlocal waits
+            waits += 1
+            if waits == 40:
+                await old.aclose()
+
+        (open_still, _elsewhere) = await shred(files.url, sleep=wait)
+        assert "transaction that began before is still open" in open_still
+        assert await files.hold(lost, log=False) == {lost}
+        assert len(await shred(files.url, sleep=wait)) == 1
+    assert waits == 40
+    assert await files.hold(lost, log=False) == set()
+    await database.close()
