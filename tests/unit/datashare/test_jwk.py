@@ -106,6 +106,7 @@ def test_a_private_key_is_sent_back() -> None:
         json.dumps({"kty": ["OKP"], "crv": {}}),
         "{}",
     ],
+    ids=["RSA", "P-384", "X25519", "mixed", "no texts", "empty"],
 )
 def test_other_kinds(jwk: str) -> None:
     assert "Ed25519 key (kty OKP) or a P-256 key (kty EC)" in _refusal(jwk)
