@@ -5,6 +5,7 @@ Columns that it does not name are not sent.
 """
 
 import difflib
+import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -80,6 +81,7 @@ class ColumnMapping:
         constants: what every row has, by field.
         record_id: how the id is built, where no column is it.
         layout: how the file is read.
+        digest: of the file that it was read from; empty without one.
     """
 
     record_type: str
@@ -87,6 +89,7 @@ class ColumnMapping:
     constants: tuple[tuple[Target, str], ...] = ()
     record_id: RecordId | None = None
     layout: Layout = field(default_factory=Layout)
+    digest: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -119,8 +122,9 @@ def read_mapping(path: Path) -> ColumnMapping:
         MappingError: it is wrong.
     """
     try:
-        text = path.read_text("utf-8-sig")
-        return parse_mapping(tomllib.loads(text))
+        content = path.read_bytes()
+        mapping = parse_mapping(tomllib.loads(content.decode("utf-8-sig")))
+        return replace(mapping, digest=hashlib.sha256(content).hexdigest())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise MappingError(f"{path} is not TOML in UTF-8: {error}") from None
     except MappingError as error:

@@ -325,8 +325,9 @@ async def _send(session: Session, file: Path, source: "Source", options: _Option
         if checked is not None and checked.bad and not session.out.as_json:
             session.out.show({}, *check_parts(source, checked))
         bad = {} if checked is None else checked.bad
-        said = (options.mapping, options.record_type, options.historical, sorted(bad))
-        journal = Journal.open(file, fingerprint(file, *said), options.delivery)
+        mapped = "" if options.mapping is None else options.mapping.digest
+        said = fingerprint(file, mapped, options.record_type, options.historical, *sorted(bad))
+        journal = Journal.open(file, said, options.delivery)
         session.out.note(
             f"Delivery {journal.delivery_id}"
             + (

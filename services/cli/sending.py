@@ -139,8 +139,8 @@ def _write(path: Path, entries: list[dict[str, Any]]) -> None:
     part.replace(path)
 
 
-def fingerprint(path: Path, *said: object) -> str:
-    """Return what tells a push from one of other rows.
+def fingerprint(path: Path, *said: str | int) -> str:
+    """Return what tells a push from one of other rows, in any process.
 
     Args:
         path: the file that is pushed.
@@ -148,7 +148,7 @@ def fingerprint(path: Path, *said: object) -> str:
     """
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
-    digest.update(repr(said).encode())
+    digest.update(json.dumps(said).encode())
     return digest.hexdigest()
 
 

@@ -1,5 +1,8 @@
 import csv
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,7 @@ from google.protobuf.json_format import MessageToJson
 from puhui.datashare.v1.records_pb2 import Record
 from puhui_client.signing import PublicKey, new_key
 from services.cli.rows import open_source
+from tests.conftest import CHECKOUT
 from tests.fakes.platform import FakePlatform
 from tests.unit.cli.conftest import Outcome, Run
 from tests.unit.client.test_push import row
@@ -178,6 +182,20 @@ def test_a_push_that_broke_off_goes_on_by_itself(
     deliveries = {delivery for delivery, _, _ in platform.records.batches}
     assert deliveries == {done.document["delivery_id"]}
     assert [sequence for _, sequence, _ in platform.records.batches] == [1, 2, 3, 4]
+
+
+def test_another_process_goes_on(call: Run, platform: FakePlatform, tmp_path: Path) -> None:
+    many(tmp_path / "rows.csv", 1010)
+    platform.records.suspends_after = 1, 0
+    command = [sys.executable, "-m", "services.cli", *PUSH, "--json"]
+    environ = os.environ | {"PYTHONPATH": str(CHECKOUT)}
+    first = subprocess.run(command, env=environ, check=False, capture_output=True)
+    assert first.returncode == 1
+    platform.records.suspended, platform.records.suspends_after = False, None
+    second = subprocess.run(command, env=environ, check=True, capture_output=True)
+    (delivery,) = {delivery for delivery, _, _ in platform.records.batches}
+    assert json.loads(second.stdout)["delivery_id"] == delivery
+    assert [sequence for _, sequence, _ in platform.records.batches] == [1, 2]
 
 
 @pytest.mark.parametrize("unacked", [1, 2])
