@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -72,11 +73,11 @@ def counted(summary: SubjectSummary) -> int:
     return sum(sum(series.record_counts) for series in summary.series)
 
 
-def puhui(process: Process, *arguments: str) -> dict[str, object]:
+def puhui(process: Process, *arguments: str) -> dict[str, Any]:
     command = [*arguments, "--json", "--data-dir", str(process.folder)]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
-    document: dict[str, object] = json.loads(result.stdout)
+    document: dict[str, Any] = json.loads(result.stdout)
     return document
 
 
@@ -100,7 +101,7 @@ async def test_what_was_repaired_is_gone_at_once_and_then_from_the_file(process:
         assert holds(process.folder, DOCUMENT)
 
         plan = await asyncio.to_thread(puhui, process, "retention", "plan")
-        (due,) = plan["due"]  # type: ignore[misc]  # a list
+        (due,) = plan["due"]
         assert (due["record_type"], due["reason"], due["versions"]) == ("penalty", "repaired", "2")
         run = await asyncio.to_thread(
             puhui, process, "retention", "run", str(plan["plan_id"]), "--yes"
