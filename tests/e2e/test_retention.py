@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sqlite3
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -114,6 +115,14 @@ async def test_what_was_repaired_is_gone_at_once_and_then_from_the_file(process:
             assert (counted(after), after.withheld) == (0, True)
         listed = await asyncio.to_thread(puhui, process, "retention", "runs")
         assert listed["runs"] == [run]
+
+        command = [sys.executable, "-m", "services", "all", "rebuild-summaries", "--apply"]
+        done = await asyncio.create_subprocess_exec(
+            *command, "--data-dir", str(process.folder), stdout=asyncio.subprocess.PIPE
+        )
+        said, _ = await done.communicate()
+        assert "1 series folded anew" in said.decode()
+        assert counted(await fetched(bank, subject_id)) == 0
     with sqlite3.connect(process.folder / "datashare.db") as database:
         leaves = database.execute("SELECT count(*) FROM leaf WHERE kind = 'retention'").fetchone()
     assert leaves == (1,)

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy.ext.asyncio import AsyncConnection
+from structlog.testing import capture_logs
 
 from puhui.datashare.v1 import payloads_pb2, records_pb2, summaries_pb2
 from services.datashare.catalogue.loader import load
@@ -20,6 +21,7 @@ from services.datashare.records.hiding import hidings
 from services.datashare.records.store import record as record_table
 from services.datashare.retention import app
 from services.datashare.retention.domain import Due, Reason, china_day
+from services.datashare.retention.files import Files
 from services.datashare.retention.store import KEPT, HiddenStore
 from services.datashare.schema import metadata
 from services.datashare.subjects.uscc import make
@@ -405,6 +407,16 @@ class TestErasing:
             assert (
                 await rows(postgres, sa.select(each).where(each.c.subject_id == subject_id)) == []
             )
+
+
+async def test_what_was_deleted_is_given_free_while_others_work(
+    migrated_postgres_url: str, postgres: Database
+) -> None:
+    async with postgres.begin() as conn:
+        await conn.execute(sa.select(record_table.c.version))
+        with capture_logs() as told:
+            await Files(migrated_postgres_url)()
+    assert told == []
 
 
 class TestRebuilding:
