@@ -10,11 +10,11 @@ value of a COPY how its type is written: so integers go as one text that Postgre
 whoever copies thousands of rows writes them in PostgreSQL's own format (`copy_packed`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 import sqlalchemy as sa
@@ -23,6 +23,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.kit.db import raw_asyncpg, to_microseconds
+
+T = TypeVar("T")
 
 _MOST_VARIABLES: Final = 32_766
 """SQLite's default limit."""
@@ -34,6 +36,61 @@ _COPY_TRAILER: Final = b"\xff\xff"
 def stored_time(conn: AsyncConnection, value: datetime) -> int | datetime:
     """Return a time as the column type `UtcTime` stores it, for rows given to this module."""
     return to_microseconds(value) if conn.dialect.name == "sqlite" else value
+
+
+class Relation:
+    """Rows to join with that come with each execution, so that a statement is made `once`.
+
+    Args:
+        name: of the relation.
+        columns: name and type of each column: integers or strings.
+    """
+
+    def __init__(self, name: str, columns: Mapping[str, sa.types.TypeEngine[Any]]) -> None:
+        self._name = name
+        self._columns = columns
+
+    def of(self, conn: AsyncConnection, values: Mapping[str, Any] | None = None) -> sa.Subquery:
+        """Return the relation, to select from and join with.
+
+        Args:
+            conn: says which database it is.
+            values: as from `values`, for a statement that is executed once.
+        """
+
+        def parameter(name: str, kind: sa.types.TypeEngine[Any]) -> sa.BindParameter[Any]:
+            if values is None:
+                return sa.bindparam(name, type_=kind)
+            return sa.bindparam(None, values[name], type_=kind)
+
+        if conn.dialect.name == "sqlite":
+            each = sa.func.json_each(parameter(self._name, sa.String())).table_valued("value")
+            extracted = [
+                sa.func.json_extract(each.c.value, f"$[{index}]", type_=kind).label(column)
+                for index, (column, kind) in enumerate(self._columns.items())
+            ]
+            return sa.select(*extracted).subquery(self._name)
+        arrays = [
+            parameter(f"{self._name}_{column}", ARRAY(kind))
+            for column, kind in self._columns.items()
+        ]
+        typed = [sa.column(column, kind) for column, kind in self._columns.items()]
+        table = sa.func.unnest(*arrays).table_valued(*typed, name=f"{self._name}_rows")
+        return sa.select(*table.render_derived().c).subquery(self._name)
+
+    def values(self, conn: AsyncConnection, rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
+        """Return the parameters of one execution.
+
+        Args:
+            conn: says which database it is.
+            rows: values in the order of the columns; None is NULL.
+        """
+        if conn.dialect.name == "sqlite":
+            return {self._name: orjson.dumps([list(row) for row in rows]).decode()}
+        return {
+            f"{self._name}_{column}": [row[index] for row in rows]
+            for index, column in enumerate(self._columns)
+        }
 
 
 def relation(
@@ -50,22 +107,27 @@ def relation(
         columns: name and type of each column: integers or strings.
         rows: values in the order of the columns; None is NULL.
     """
-    if conn.dialect.name == "sqlite":
-        each = sa.func.json_each(orjson.dumps([list(row) for row in rows]).decode()).table_valued(
-            "value"
-        )
-        extracted = [
-            sa.func.json_extract(each.c.value, f"$[{index}]", type_=kind).label(column)
-            for index, (column, kind) in enumerate(columns.items())
-        ]
-        return sa.select(*extracted).subquery(name)
-    arrays = [
-        sa.bindparam(None, [row[index] for row in rows], type_=ARRAY(kind))
-        for index, kind in enumerate(columns.values())
-    ]
-    typed = [sa.column(column, kind) for column, kind in columns.items()]
-    table = sa.func.unnest(*arrays).table_valued(*typed, name=f"{name}_rows").render_derived()
-    return sa.select(*table.c).subquery(name)
+    it = Relation(name, columns)
+    return it.of(conn, it.values(conn, rows))
+
+
+def once(build: Callable[[AsyncConnection], T]) -> Callable[[AsyncConnection], T]:
+    """Make a statement once for each kind of database.
+
+    To build one with a relation takes SQLAlchemy 1 ms, and to find out whether it knows it 0.1.
+
+    Args:
+        build: makes it for the database of a connection; all that varies are parameters.
+    """
+    built: dict[str, T] = {}
+
+    def statement(conn: AsyncConnection) -> T:
+        name = conn.dialect.name
+        if name not in built:
+            built[name] = build(conn)
+        return built[name]
+
+    return statement
 
 
 def probe(

@@ -43,8 +43,7 @@ _MINE = sa.literal_column("(pg_current_xact_id()::text::bigint & 4294967295)", s
 async def announce(conn: AsyncConnection) -> None:
     """Let readers wait for this transaction; before it locks what they read."""
     if conn.dialect.name == "postgresql":
-        lock = sa.func.pg_advisory_xact_lock(_SPACE, _key(_MINE))
-        await conn.execute(sa.select(lock))
+        await conn.execute(_ANNOUNCING)
 
 
 def writer_of(table: sa.Table) -> sa.ColumnElement[int | None]:
@@ -82,3 +81,6 @@ async def wait_for(conn: AsyncConnection, writers: Collection[int]) -> None:
 def _key(transaction: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
     """Return a transaction's 32 bits as the signed number that advisory locks take."""
     return sa.cast(transaction - 2_147_483_648, sa.Integer)
+
+
+_ANNOUNCING: Final = sa.select(sa.func.pg_advisory_xact_lock(_SPACE, _key(_MINE)))

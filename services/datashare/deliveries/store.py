@@ -106,6 +106,27 @@ _DIFFERS: Final = sa.or_(
 _RANK: Final = sa.case((delivery.c.agrees.is_(None), 1), (delivery.c.agrees, 2), else_=0)
 
 
+# Made once, as every batch needs them.
+_NAMED: Final = (
+    delivery.c.provider_id == sa.bindparam("provider"),
+    delivery.c.delivery_id == sa.bindparam("delivery"),
+)
+_FINDING: Final = sa.select(delivery).where(*_NAMED)
+_LOCKING: Final = _FINDING.with_for_update()
+_ADVANCING: Final = (
+    sa.update(delivery)
+    .where(*_NAMED)
+    .values(
+        last_sequence=sa.bindparam("sequence"),
+        last_ack=sa.bindparam("ack"),
+        last_sha256=sa.bindparam("sha256"),
+        advanced_at=sa.bindparam("at"),
+        chain_sequence=sa.bindparam("chained"),
+        chain_sha256=sa.bindparam("chain"),
+    )
+)
+
+
 class DeliveryStore:
     """Deliveries in one transaction.
 
@@ -118,32 +139,33 @@ class DeliveryStore:
 
     async def get(self, provider_id: str, delivery_id: str) -> Delivery | None:
         """Return a delivery."""
-        return await self._one(_select(provider_id, delivery_id))
+        return await self._one(_FINDING, {"provider": provider_id, "delivery": delivery_id})
 
     async def lock(self, opened: Delivery, at: datetime) -> Delivery:
         """Return a delivery as it is now, made if there is none; nobody else goes on with it."""
-        query = _select(opened.provider_id, opened.delivery_id).with_for_update()
-        found = await self._one(query)
+        named = {"provider": opened.provider_id, "delivery": opened.delivery_id}
+        found = await self._one(_LOCKING, named)
         if found:
             return found
         await self._open(opened, at, agrees=None)
-        return await self._one(query) or opened
+        return await self._one(_LOCKING, named) or opened
 
     async def advance(self, advanced: Delivery, at: datetime) -> None:
         """Store that a locked delivery has come further."""
         ack = advanced.last_ack or Ack(0)
         chain = advanced.chain_sha256
         await self._conn.execute(
-            sa.update(delivery)
-            .where(*_is(advanced))
-            .values(
-                last_sequence=advanced.last_sequence,
-                last_ack=ack_message(ack).SerializeToString(),
-                last_sha256=advanced.last_sha256,
-                advanced_at=at,
-                chain_sequence=advanced.last_sequence if chain else None,
-                chain_sha256=chain or None,
-            )
+            _ADVANCING,
+            {
+                "provider": advanced.provider_id,
+                "delivery": advanced.delivery_id,
+                "sequence": advanced.last_sequence,
+                "ack": ack_message(ack).SerializeToString(),
+                "sha256": advanced.last_sha256,
+                "at": at,
+                "chained": advanced.last_sequence if chain else None,
+                "chain": chain or None,
+            },
         )
 
     async def submitted(self, opened: Delivery, at: datetime) -> None:
@@ -321,20 +343,14 @@ class DeliveryStore:
             .on_conflict_do_nothing()
         )
 
-    async def _one(self, query: sa.Select[Any]) -> Delivery | None:
-        row = (await self._conn.execute(query)).one_or_none()
+    async def _one(self, query: sa.Select[Any], named: Mapping[str, str]) -> Delivery | None:
+        row = (await self._conn.execute(query, named)).one_or_none()
         return None if row is None else _delivery(row)
 
     def _asked(self, deliveries: Sequence[Delivery]) -> sa.Subquery:
         names = {name: sa.String() for name in Place._fields}
         asked = [(each.provider_id, each.delivery_id) for each in deliveries]
         return relation(self._conn, "asked", names, asked)
-
-
-def _select(provider_id: str, delivery_id: str) -> sa.Select[Any]:
-    return sa.select(delivery).where(
-        delivery.c.provider_id == provider_id, delivery.c.delivery_id == delivery_id
-    )
 
 
 def _is(of: Delivery) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:

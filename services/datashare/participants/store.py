@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.datashare.bulk import relation
+from services.datashare.bulk import once, relation
 from services.datashare.gates import close_gate, through_gates
 from services.datashare.participants.domain import ApiKey, Participant, Role, SigningKey, Standing
 from services.datashare.schema import metadata
@@ -127,13 +127,9 @@ class ParticipantStore:
 
     async def hold(self, participant_id: str) -> Participant | None:
         """Return a participant, whose standing cannot change until the end."""
-        asked = relation(self._conn, "asked", _KEY, [(participant_id,)])
-        wanted = through_gates(self._conn, asked, "participant_id", "wanted")
-        return await self._one(
-            sa.select(participant)
-            .join(wanted, participant.c.participant_id == wanted.c.participant_id)
-            .with_for_update(read=True, of=participant)
-        )
+        result = await self._conn.execute(_holding(self._conn), {"held": participant_id})
+        row = result.one_or_none()
+        return None if row is None else _participant(row)
 
     async def among(self, participant_ids: Collection[str]) -> dict[str, Participant]:
         """Return those of the ids that are registered, by id."""
@@ -238,6 +234,17 @@ class ParticipantStore:
     async def _one_key(self, query: sa.Select[Any]) -> ApiKey | None:
         row = (await self._conn.execute(query)).one_or_none()
         return None if row is None else ApiKey(*row)
+
+
+@once
+def _holding(conn: AsyncConnection) -> sa.Select[Any]:
+    held = sa.select(sa.bindparam("held", type_=sa.String()).label("participant_id"))
+    wanted = through_gates(conn, held.subquery("asked"), "participant_id", "wanted")
+    return (
+        sa.select(participant)
+        .join(wanted, participant.c.participant_id == wanted.c.participant_id)
+        .with_for_update(read=True, of=participant)
+    )
 
 
 def _participant(row: sa.Row[Any]) -> Participant:

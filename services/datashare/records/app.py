@@ -1,6 +1,5 @@
 """Taking in batches: one transaction covers records, summaries, the outbox and the delivery."""
 
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
@@ -372,12 +371,18 @@ class TakeIn:
         rejections = [*batch.rejections, *foreign, *settled.rejections]
         batch = replace(batch, rows=settled.rows, rejections=rejections)
         rows, unnamed = await _named(work.subjects, batch)
-        asked = ((row.key.subject_id, row.incoming) for row in rows)
-        refused = await uncovered(work.consents, self._on_consent, provider, asked, self._clock)
+        # Found out once for all of them: most batches have one type, which needs none of it.
+        types = {row.record_type for row in batch.rows}
+        refused: list[Rejection] = []
+        if not types.isdisjoint(self._on_consent):
+            asked = ((row.key.subject_id, row.incoming) for row in rows)
+            refused = await uncovered(work.consents, self._on_consent, provider, asked, self._clock)
         if refused:
             unnamed += refused
             out = {rejection.row for rejection in refused}
             rows = [row for row in rows if row.incoming.row not in out]
+        if not types.isdisjoint(work.records.sealed_types):
+            rows = await _blinded(work.records, rows)
         done = await self._take(work, batch, provider, rows, trusting=trusting)
         return Ack(
             batch.sequence,
@@ -407,8 +412,6 @@ class TakeIn:
                 wrong, storing it fails, which rolls back everything.
         """
         provider_id = provider.participant_id
-        if not work.records.sealed_types.isdisjoint({row.key.record_type for row in rows}):
-            rows = await _blinded(work.records, rows)
         # Holding the series first keeps every record of theirs still until the commit.
         states = await work.series.lock({row.series for row in rows})
         # Only now, as the locks may have been waited for: what a series holds already was recorded
@@ -429,14 +432,14 @@ class TakeIn:
             admission.changes[series].removed.append(fact)
         await work.records.insert(provider_id, admission.records, now)
         await work.records.hide(provider_id, admission.days)
-        naming = [
-            (new.subject_id, new.incoming)
-            for new in admission.records
-            if new.incoming.record_type == NAMING_TYPE
-        ]
-        if naming:
+        if any(key.record_type == NAMING_TYPE for key in admission.changes):
+            naming = [
+                (new.subject_id, new.incoming)
+                for new in admission.records
+                if new.incoming.record_type == NAMING_TYPE
+            ]
             await work.names.index(provider_id, naming)
-        await work.quality.note_arrivals(admission.arrivals(provider_id), now)
+        await work.quality.note_arrivals(admission.arrivals, now)
         await update_summaries(
             work.series,
             work.records,
@@ -577,6 +580,7 @@ class _Admission:
             change.known_at = known_at
         elif known_at < change.first_known_at:
             change.first_known_at = known_at
+        change.stored += 1
         if hidden_on is not None:
             change.hidden_on.add(hidden_on)
         if row.fact is not None and (hidden_on is None or hidden_on > self.today):
@@ -613,11 +617,10 @@ class _Admission:
         else:
             self.superseded.append((key, verdict.corrects))
 
-    def arrivals(self, provider_id: str) -> Counter[SeriesKey]:
-        """Return how many records are stored in each series."""
-        return Counter(
-            SeriesKey(new.subject_id, new.incoming.record_type, provider_id) for new in self.records
-        )
+    @property
+    def arrivals(self) -> dict[SeriesKey, int]:
+        """How many records are stored in each series."""
+        return {key: change.stored for key, change in self.changes.items()}
 
     def announcements(self, provider_id: str) -> list[Change]:
         """Return what the outbox tells."""

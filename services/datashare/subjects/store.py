@@ -8,6 +8,7 @@ writer that sends it need not know. A subject that was erased has none of the th
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -25,6 +26,12 @@ subject = sa.Table(
     sa.Column("uscc", sa.String(18), unique=True),
     sa.Column("uscc_token", sa.LargeBinary(TOKEN_BYTES), unique=True),
     sa.Column("uscc_sealed", sa.LargeBinary),
+)
+
+
+# Made once, as every batch asks.
+_BY_TOKEN: Final = sa.select(subject.c.uscc_token, subject.c.subject_id).where(
+    subject.c.uscc_token.in_(sa.bindparam("tokens", expanding=True))
 )
 
 
@@ -173,11 +180,7 @@ class SubjectStore:
 
     async def _by_token(self, usccs: list[str]) -> dict[str, str]:
         by_token = {self._seals.token(uscc): uscc for uscc in usccs}
-        rows = await self._conn.execute(
-            sa.select(subject.c.uscc_token, subject.c.subject_id).where(
-                subject.c.uscc_token.in_(by_token)
-            )
-        )
+        rows = await self._conn.execute(_BY_TOKEN, {"tokens": list(by_token)})
         return {by_token[bytes(row.uscc_token)]: row.subject_id for row in rows}
 
     async def _in_plain(self, usccs: list[str]) -> dict[str, str]:

@@ -357,6 +357,7 @@ class SeriesChange:
         added: facts that begin to count.
         removed: facts that no longer count.
         hidden_on: the days from which on its records are hidden.
+        stored: number of its records that are stored.
     """
 
     first_known_at: int
@@ -364,6 +365,7 @@ class SeriesChange:
     added: list[Fact] = field(default_factory=list)
     removed: list[Fact] = field(default_factory=list)
     hidden_on: set[int] = field(default_factory=set)
+    stored: int = 0
 
 
 FactWanted = Mapping[SeriesKey, AbstractSet[int] | None]

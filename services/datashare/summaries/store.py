@@ -14,7 +14,14 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.datashare import underway
-from services.datashare.bulk import joined, probe, relation, stored_time, upsert_rows
+from services.datashare.bulk import (
+    Relation,
+    joined,
+    once,
+    probe,
+    stored_time,
+    upsert_rows,
+)
 from services.datashare.schema import metadata
 from services.datashare.sealing.domain import DataKey, series_place
 from services.datashare.sealing.store import Seals
@@ -111,6 +118,16 @@ _ADD_TRADES: Final = """
         net = summary_counterparty.net + excluded.net
 """
 KEY: Final = {"subject_id": sa.String(), "record_type": sa.String(), "provider_id": sa.String()}
+_WANTED: Final = Relation("wanted", KEY)
+
+
+@once
+def _locking(conn: AsyncConnection) -> sa.Select[Any]:
+    wanted = _WANTED.of(conn)
+    columns = [series.c[name] for name in KEY]
+    state = (series.c[name] for name in _STATE)
+    same = (column == wanted.c[column.name] for column in columns)
+    return probe(conn, [*columns, *state], wanted, *same, lock=True)
 
 
 class SeriesStore:
@@ -173,16 +190,7 @@ class SeriesStore:
     async def _locked(self, keys: list[SeriesKey]) -> dict[SeriesKey, SeriesState]:
         if not keys:
             return {}
-        wanted = relation(self._conn, "wanted", KEY, keys)
-        columns = [series.c[name] for name in KEY]
-        query = probe(
-            self._conn,
-            [*columns, *(series.c[name] for name in _STATE)],
-            wanted,
-            *(column == wanted.c[column.name] for column in columns),
-            lock=True,
-        )
-        rows: Any = await self._conn.execute(query)
+        rows: Any = await self._conn.execute(_locking(self._conn), _WANTED.values(self._conn, keys))
         found = rows.all()
         data_keys = await self._seals.keys({row.subject_id for row in found if row.sealed})
         states = {}
