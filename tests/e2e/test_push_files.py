@@ -155,6 +155,21 @@ def test_what_only_the_platform_knows_comes_back_to_be_mended(town: Town, puhui:
     assert (mended.code, mended.document["accepted"]) == (0, 1)
 
 
+def test_rows_that_only_hint_at_a_firm_wait_for_a_review(town: Town, puhui: Puhui) -> None:
+    insurance = new_provider(town, "social_insurance")
+    Path("m.toml").write_text(STAFF.replace('uscc = "subject.uscc"', 'firm = "hint.name"'), "utf-8")
+    Path("a.csv").write_text(
+        "id,firm,month,changed_at,headcount,paid\n"
+        "1,无此企业有限公司,202501,2025-02-05 08:00:00,9,99.5\n"
+    )
+    done = puhui(insurance.api_key, "push", "a.csv", "--mapping", "m.toml", "--json")
+    assert (done.code, done.document["held"], done.document["accepted"]) == (0, 1, 0)
+    (review,) = done.document["reviews"]
+    assert (review["row"], review["record_id"]) == (2, "1")
+    assert review["review_id"]
+    assert done.document["reconciliation"]["held"] == "1"
+
+
 def test_what_is_new_in_a_database(
     town: Town, puhui: Puhui, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

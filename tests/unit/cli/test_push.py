@@ -3,14 +3,23 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import xlsxwriter
 from google.protobuf.json_format import MessageToJson
 
 from puhui.datashare.v1.records_pb2 import Record
+from puhui_client import values
 from puhui_client.signing import PublicKey, new_key
 from services.cli.rows import open_source
+from services.cli.tables import Layout, open_table
 from tests.conftest import CHECKOUT
 from tests.fakes.platform import FakePlatform
 from tests.unit.cli.conftest import Outcome, Run
@@ -130,6 +139,83 @@ def test_rejects_are_mended_and_pushed_again(
     rejects.write_text(text.replace("many", "12"), "gb18030")
     again = call("push", "rows.rejects.csv", "--mapping", "m.toml", "--json")
     assert (again.code, again.document["accepted"]) == (0, 2)
+    assert set(platform.records.stored) == {"r1", "r2", "r3"}
+
+
+COLUMNS: dict[str, list[Any]] = {
+    "编号": ["r1", "r2", "r3"],
+    "统一社会信用代码": ["91110000MA00000077"] * 3,
+    "月份": ["2024年5月"] * 3,
+    "取得时间": ["2024/6/1"] * 3,
+    "人数": [10, -1, 30],
+    "实缴(万元)": [1.5, 2.25, 0.1],
+}
+
+
+def as_excel(path: Path, columns: dict[str, list[Any]]) -> None:
+    with xlsxwriter.Workbook(path) as book:
+        sheet = book.add_worksheet("明细")
+        for at, (name, cells) in enumerate(columns.items()):
+            sheet.write_column(0, at, [name, *cells])
+
+
+def as_parquet(path: Path, columns: dict[str, list[Any]]) -> None:
+    pq.write_table(pa.table(columns), path)
+
+
+def as_csv(path: Path, columns: dict[str, list[Any]]) -> None:
+    with path.open("w", encoding="utf-16", newline="") as file:
+        csv.writer(file).writerows([list(columns), *zip(*columns.values(), strict=True)])
+
+
+@pytest.mark.parametrize("write_table", [as_excel, as_parquet, as_csv])
+def test_rejects_of_every_kind_of_table_are_mended_and_pushed_again(
+    call: Run,
+    platform: FakePlatform,
+    tmp_path: Path,
+    write_table: Callable[[Path, dict[str, list[Any]]], None],
+) -> None:
+    suffix = {"as_excel": ".xlsx", "as_parquet": ".parquet"}.get(write_table.__name__, ".csv")
+    write_table(tmp_path / f"rows{suffix}", COLUMNS)
+    (tmp_path / "m.toml").write_text(MAPPING, "utf-8")
+    platform.records.refused = {"r3"}
+    assert call("push", f"rows{suffix}", "--mapping", "m.toml").code == 1
+    rejects = tmp_path / f"rows.rejects{suffix}"
+    found = open_table(rejects, Layout())
+    rows = [row.cells for row in found.rows()]
+    assert found.columns == tuple(COLUMNS)
+    assert [row[0] for row in rows] == ["r2", "r3"]
+    with closing(found.writer(mended := tmp_path / f"mended{suffix}")) as writer:
+        for row in rows:
+            cells = list(row)
+            cells[4] = 20 if cells[0] == "r2" else cells[4]
+            writer.write(cells, (1, "", "", ""))
+    platform.records.refused = set()
+    again = call("push", mended.name, "--mapping", "m.toml", "--json")
+    assert (again.code, again.document["accepted"]) == (0, 2)
+    paid = {
+        row.provider_record_id: values.from_money(row.social_insurance.paid)
+        for batches in platform.records.requests.values()
+        for batch in batches
+        for row in batch.records
+    }
+    assert paid == {"r1": Decimal(15000), "r2": Decimal(22500), "r3": Decimal(1000)}
+
+
+def test_rejected_lines_of_json_are_mended_and_pushed_again(
+    call: Run, platform: FakePlatform, tmp_path: Path
+) -> None:
+    write(tmp_path / "rows.jsonl", [row(1), row(2, -1)])
+    with (tmp_path / "rows.jsonl").open("a") as file:
+        file.write("{not json\n")
+    assert call("push", "rows.jsonl").code == 1
+    rejects = Path("rows.rejects.jsonl")
+    first, second = map(json.loads, rejects.read_text().splitlines())
+    assert second["puhui_line"] == "{not json"
+    first["socialInsurance"]["headcount"] = 2
+    third = MessageToJson(row(3), indent=None)
+    rejects.write_text(f"{json.dumps(first)}\n{third}\n")
+    assert call("push", rejects.name).code == 0
     assert set(platform.records.stored) == {"r1", "r2", "r3"}
 
 
