@@ -1,6 +1,6 @@
 """`puhui review`: rows that wait until somebody says whom they are about."""
 
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -114,7 +114,7 @@ def _cells(review: "Review") -> list[str]:
 def _show(session: Session, review: "Review", refused: list[output.Document] | None = None) -> None:
     from puhui.datashare.v1.reviews_pb2 import ReviewState
 
-    document = {"review": output.plain(review)}
+    document: dict[str, Any] = {"review": output.plain(review)}
     if refused is not None:
         document["rejections"] = refused
     session.out.show(

@@ -70,7 +70,7 @@ from services.datashare.retention.commands import rebuild_summaries
 from services.datashare.retention.files import Files
 from services.datashare.retention.servicer import RetentionServicer
 from services.datashare.retention.store import ErasingStore, HiddenStore, RunStore, WithheldStore
-from services.datashare.reviews.app import DecideReview, Hints, ListReviews
+from services.datashare.reviews.app import DecideReview, Hints, ListReviews, NameEarlier
 from services.datashare.reviews.loader import load as load_weights
 from services.datashare.reviews.servicer import AckCodec, ReviewServicer
 from services.datashare.reviews.store import NameStore, ReviewStore
@@ -369,7 +369,10 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         server,
         HealthServer(config.health, telemetry.render_metrics),
         prepare=[lambda: _prepare(config, database, stores.vault)],
-        background=[lambda: inspect.run(config.inspection_interval)],
+        background=[
+            lambda: inspect.run(config.inspection_interval),
+            NameEarlier(transactions, asyncio.sleep).run,
+        ],
         close=[database.close, telemetry.close],
     )
 

@@ -8,7 +8,7 @@ certain; else it waits on under the same review. A row that was dismissed stays 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from services.datashare.idempotency.app import Codec, Requests, once
 from services.datashare.idempotency.domain import RequestKey
@@ -29,7 +29,8 @@ from services.datashare.reviews.domain import (
     chosen,
     no_review,
 )
-from services.datashare.reviews.names import blocks, read
+from services.datashare.reviews.names import read, searched
+from services.datashare.summaries.domain import SeriesKey
 from services.kit.clock import Clock
 from services.kit.errors import NotFoundError
 from services.kit.identity import Caller
@@ -52,6 +53,19 @@ class Names(Protocol):
         """
         ...
 
+    async def unnamed(self, after: tuple[str, str], limit: int) -> Sequence[SeriesKey]:
+        """Return series of registrations that have no names here.
+
+        Args:
+            after: only behind this subject and provider.
+            limit: most series.
+        """
+        ...
+
+    async def name(self, keys: Sequence[SeriesKey], usccs: Mapping[str, str]) -> None:
+        """Put the names in the records of held series here."""
+        ...
+
     async def with_keys(self, keys: Iterable[str]) -> Mapping[str, set[str]]:
         """Return the subjects that have, or had, each of the names and numbers."""
         ...
@@ -63,6 +77,13 @@ class Names(Protocol):
     async def entries(self, subject_ids: Iterable[str]) -> Sequence[Entry]:
         """Return all entries of subjects."""
         ...
+
+
+AGAIN_S: Final = 6 * 3600.0
+"""How long after it was done earlier registrations are looked for again, seconds."""
+PAUSE_S: Final = 0.05
+"""Between two parts, so that others have their turn."""
+_AT_ONCE: Final = 200
 
 
 class RowKey(NamedTuple):
@@ -226,7 +247,8 @@ class Hints:
         found = await self._weigh(names, meant)
         unsure = {hint for hint in hints if hint.name and not self._certain(found[hint])}
         for hint in unsure:
-            meant[hint] |= await names.alike(blocks(read(hint.name).core))
+            for pairs in searched(read(hint.name)):
+                meant[hint] |= await names.alike(pairs)
         return {**found, **await self._weigh(names, {hint: meant[hint] for hint in unsure})}
 
     def _certain(self, found: Sequence[Candidate]) -> bool:
@@ -377,6 +399,90 @@ class ListReviews:
             found = await work.reviews.page(whose, state, after, page_size + 1)
         page = found[:page_size]
         return page, page[-1].review_id if len(found) > page_size else ""
+
+
+class SeriesLocks(Protocol):
+    """Stored summaries, by which the records of a series are held still."""
+
+    async def lock(self, keys: Iterable[SeriesKey]) -> object:
+        """Hold series, which nobody else changes until the end."""
+        ...
+
+
+class Naming(Protocol):
+    """What naming earlier registrations needs in a transaction."""
+
+    @property
+    def names(self) -> Names:
+        """The index of names and numbers."""
+        ...
+
+    @property
+    def series(self) -> SeriesLocks:
+        """Stored summaries."""
+        ...
+
+    @property
+    def subjects(self) -> "Numbers":
+        """The mapping of registration numbers."""
+        ...
+
+
+class Numbers(Protocol):
+    """The mapping of registration numbers, read."""
+
+    async def usccs(self, subject_ids: Iterable[str]) -> Mapping[str, str]:
+        """Return the registration numbers of subjects, but for those that were erased."""
+        ...
+
+
+class NamingTransactions(Protocol):
+    """Opens transactions."""
+
+    def begin(self) -> AbstractAsyncContextManager[Naming]:
+        """Give a write transaction."""
+        ...
+
+    def read(self) -> AbstractAsyncContextManager[Naming]:
+        """Give a snapshot."""
+        ...
+
+
+class NameEarlier:
+    """Names the firms of registrations that a version without this index took in.
+
+    Args:
+        transactions: opens transactions.
+        sleep: waits for so many seconds.
+    """
+
+    def __init__(
+        self, transactions: NamingTransactions, sleep: Callable[[float], Awaitable[None]]
+    ) -> None:
+        self._transactions = transactions
+        self._sleep = sleep
+
+    async def run(self) -> None:
+        """Go on for ever, as programs of the version before may still write for a while."""
+        while True:
+            await self()
+            await self._sleep(AGAIN_S)
+
+    async def __call__(self) -> int:
+        """Name those there are now; return how many series."""
+        after, done = ("", ""), 0
+        while True:
+            async with self._transactions.read() as work:
+                found = await work.names.unnamed(after, _AT_ONCE)
+            if not found:
+                return done
+            async with self._transactions.begin() as work:
+                await work.series.lock(found)
+                usccs = await work.subjects.usccs({key.subject_id for key in found})
+                await work.names.name(found, usccs)
+            after = (found[-1].subject_id, found[-1].provider_id)
+            done += len(found)
+            await self._sleep(PAUSE_S)
 
 
 class DecideReview(Generic[W]):

@@ -45,6 +45,7 @@ _ENDINGS: Final = ("特别行政区", "维吾尔自治区", "壮族自治区", "
 _PREFECTURE_ENDINGS: Final = ("地区", "自治州", "市", "盟", "州")
 _COUNTY_ENDINGS: Final = ("自治县", "自治旗", "区", "县", "旗", "市")
 _LEAST_LEFT: Final = 2
+_DISTRICT_SIGNS: Final = 2
 MOST_SIGNS: Final = 200
 """Of a name that is compared; one sign may become many when it is folded."""
 
@@ -125,6 +126,20 @@ def blocks(core: str) -> tuple[str, str, str]:
     """
     signs = f"{core[:3]:<3}"
     return signs[:2], signs[1:], signs[0] + signs[2]
+
+
+def searched(name: Name) -> list[tuple[str, str, str]]:
+    """Return the pairs by which names like one are looked for.
+
+    Where it begins with no district, its first two signs may be one that is misspelt.
+
+    >>> searched(read("北就小桔科技有限公司"))
+    [('北就', '就小', '北小'), ('小桔', '桔科', '小科')]
+    """
+    found = [blocks(name.core)]
+    if not name.place and len(name.core) > _DISTRICT_SIGNS + _LEAST_LEFT:
+        found.append(blocks(name.core[_DISTRICT_SIGNS:]))
+    return found
 
 
 def _set_aside(stem: str) -> tuple[str, str]:

@@ -12,19 +12,21 @@ Invariants:
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import date
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from puhui.datashare.v1 import payloads_pb2
-from services.datashare.bulk import copy_rows, relation, stored_time
+from services.datashare.bulk import copy_rows, relation, stored_time, upsert_rows
 from services.datashare.records.domain import Incoming
 from services.datashare.records.payloads import payload_types
 from services.datashare.records.readers.kind import Reader, month_of
+from services.datashare.records.store import record
 from services.datashare.reviews.app import RowKey, Waiting
 from services.datashare.reviews.domain import (
+    NAMING_TYPE,
     Candidate,
     Entry,
     Evidence,
@@ -37,6 +39,8 @@ from services.datashare.reviews.names import MOST_SIGNS, blocks, number, read
 from services.datashare.schema import metadata
 from services.datashare.sealing.domain import Place, provider_owner
 from services.datashare.sealing.store import Seals
+from services.datashare.summaries.domain import SeriesKey
+from services.datashare.summaries.store import series
 from services.kit.db import UtcTime, from_microseconds, to_microseconds
 
 subject_name = sa.Table(
@@ -98,6 +102,8 @@ _PAIRS: Final = (
     subject_name.c.second_third,
     subject_name.c.first_third,
 )
+_SERIES: Final = {name: sa.String() for name in ("subject_id", "provider_id")}
+_VERSIONS: Final = ("subject_id", "record_type", "provider_id", "provider_record_id")
 _RECORD: Final = {name: sa.String() for name in ("subject_id", "provider_record_id")}
 _ROW: Final[dict[str, sa.types.TypeEngine[Any]]] = {
     "record_type": sa.String(),
@@ -146,13 +152,81 @@ class NameStore:
                     sa.exists().where(*(subject_name.c[name] == asked.c[name] for name in _RECORD)),
                 )
             )
-        entries = [
-            entry
+        named = [
+            _Registered(
+                subject_id,
+                provider_id,
+                row.provider_record_id,
+                row.uscc,
+                row.payload,
+                row.occurred_to,
+                stored_time(self._conn, from_microseconds(row.obtained_at)),
+            )
             for (subject_id, _), row in sorted(latest.items())
             if not row.retracted
-            for entry in self._rows(subject_id, provider_id, row)
         ]
-        await copy_rows(self._conn, subject_name, entries)
+        await copy_rows(self._conn, subject_name, [e for each in named for e in self._rows(each)])
+
+    async def unnamed(self, after: tuple[str, str], limit: int) -> list[SeriesKey]:
+        """Return series of registrations that have no names here.
+
+        Args:
+            after: only behind this subject and provider.
+            limit: most series.
+        """
+        subject_id, provider_id = after
+        behind = sa.or_(
+            series.c.subject_id > subject_id,
+            sa.and_(series.c.subject_id == subject_id, series.c.provider_id > provider_id),
+        )
+        named = sa.exists().where(
+            subject_name.c.subject_id == series.c.subject_id,
+            subject_name.c.provider_id == series.c.provider_id,
+        )
+        rows = await self._conn.execute(
+            sa.select(series.c.subject_id, series.c.provider_id)
+            .where(series.c.record_type == NAMING_TYPE, behind, ~named)
+            .order_by(series.c.subject_id, series.c.provider_id)
+            .limit(limit)
+        )
+        return [SeriesKey(subject, NAMING_TYPE, provider) for subject, provider in rows]
+
+    async def name(self, keys: Sequence[SeriesKey], usccs: Mapping[str, str]) -> None:
+        """Put the names in the records of series here.
+
+        Args:
+            keys: held, so that nobody else does.
+            usccs: registration numbers by subject_id.
+        """
+        asked = relation(
+            self._conn, "asked", _SERIES, [(key.subject_id, key.provider_id) for key in keys]
+        )
+        same = sa.and_(*(record.c[name] == asked.c[name] for name in _SERIES))
+        newer = record.alias("newer")
+        later = sa.exists().where(
+            *(newer.c[name] == record.c[name] for name in _VERSIONS),
+            newer.c.version > record.c.version,
+        )
+        rows = await self._conn.execute(
+            sa.select(record)
+            .join(asked, same)
+            .where(record.c.record_type == NAMING_TYPE, record.c.retracted.is_(False), ~later)
+            .order_by(record.c.subject_id, record.c.provider_id, record.c.provider_record_id)
+        )
+        named = [
+            _Registered(
+                row.subject_id,
+                row.provider_id,
+                row.provider_record_id,
+                usccs.get(row.subject_id, ""),
+                bytes(row.payload),
+                row.occurred_to,
+                stored_time(self._conn, row.obtained_at),
+            )
+            for row in rows
+        ]
+        entries = [entry for each in named for entry in self._rows(each)]
+        await upsert_rows(self._conn, subject_name, entries, {})
 
     async def with_keys(self, keys: Iterable[str]) -> dict[str, set[str]]:
         """Return the subjects that have, or had, each of the names and numbers."""
@@ -205,33 +279,44 @@ class NameStore:
             for row in rows
         ]
 
-    def _rows(self, subject_id: str, provider_id: str, row: Incoming) -> list[tuple[Any, ...]]:
-        said = payloads_pb2.Registration.FromString(row.payload)
+    def _rows(self, registered: "_Registered") -> list[tuple[Any, ...]]:
+        said = payloads_pb2.Registration.FromString(registered.payload)
         entries = [(Kind.NAME, said.name)]
         entries += [(Kind.FORMER_NAME, name) for name in said.former_names]
         # Places 9 to 17 of a unified code are the organisation code of before (GB 32100-2015).
-        numbers = {number(said.registration_number), row.uscc[8:17]} - {""}
+        numbers = {number(said.registration_number), registered.uscc[8:17]} - {""}
         entries += [(Kind.NUMBER, self.number_key(each)) for each in sorted(numbers)]
-        obtained = stored_time(self._conn, from_microseconds(row.obtained_at))
         made = []
         for place, (kind, text) in enumerate(entries):
             is_name = kind is not Kind.NUMBER
             made.append(
                 (
-                    subject_id,
-                    provider_id,
-                    row.provider_record_id,
+                    registered.subject_id,
+                    registered.provider_id,
+                    registered.provider_record_id,
                     place,
                     kind,
                     text,
                     read(text).key if is_name else text,
                     *(blocks(read(text).core) if is_name else ("", "", "")),
                     said.district,
-                    row.occurred_to,
-                    obtained,
+                    registered.occurred_to,
+                    registered.obtained_at,
                 )
             )
         return made
+
+
+class _Registered(NamedTuple):
+    """A registration record, as names are read from it; the time as the database stores it."""
+
+    subject_id: str
+    provider_id: str
+    provider_record_id: str
+    uscc: str
+    payload: bytes
+    occurred_to: int
+    obtained_at: Any
 
 
 class ReviewStore:

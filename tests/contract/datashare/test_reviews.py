@@ -13,7 +13,7 @@ from puhui.datashare.v1 import payloads_pb2, records_pb2
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.participants.domain import SubjectName
 from services.datashare.records.domain import Ack
-from services.datashare.reviews.app import DecideReview, Hints, ListReviews
+from services.datashare.reviews.app import DecideReview, Hints, ListReviews, NameEarlier
 from services.datashare.reviews.domain import Evidence, Hint, Review, ReviewState
 from services.datashare.reviews.loader import load
 from services.datashare.reviews.servicer import AckCodec
@@ -207,6 +207,29 @@ class TestMatching:
         ack = await sent(town, hinted(), hinted("b", name="()"), hinted("c", district="110108"))
         fields = [(rejection.row, rejection.field) for rejection in ack.rejections]
         assert fields == [(0, "hint"), (1, "hint.name"), (2, "hint")]
+
+    async def test_registrations_of_a_version_without_names_get_theirs(self, town: Town) -> None:
+        await town.registered(0, "北京小橘科技有限公司")
+        await town.registered(0, NAME, version=2, registration_number="110108012345678")
+        await town.registered(1, "北京大象物流有限公司")
+        columns = sorted(subject_name.c.keys())
+
+        async def index() -> list[tuple[Any, ...]]:
+            async with town.database.read() as conn:
+                query = sa.select(*(subject_name.c[name] for name in columns))
+                return sorted(tuple(row) for row in await conn.execute(query))
+
+        async def sleep(_: float) -> None:
+            pass
+
+        whole = await index()
+        first = await town.subject_id(USCCS[0])
+        async with town.database.begin() as conn:
+            await conn.execute(sa.delete(subject_name).where(subject_name.c.subject_id == first))
+        name_earlier = NameEarlier(town.transactions, sleep)
+        assert await name_earlier() == 1
+        assert await index() == whole
+        assert await name_earlier() == 0
 
 
 class TestQueue:
