@@ -346,7 +346,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     )
     server.add(
         quality_pb2_grpc.add_QualityServiceServicer_to_server,
-        QualityServicer(ReportQuality(transactions, clock), ListFindings(transactions)),
+        QualityServicer(ReportQuality(transactions, clock), ListFindings(transactions, clock)),
     )
     server.add(
         wanted_pb2_grpc.add_WantedServiceServicer_to_server,

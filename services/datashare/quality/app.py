@@ -110,6 +110,7 @@ class Statement(NamedTuple):
         occurred_from: first day of the occurrence, since 1970-01-01.
         occurred_to: last day of it.
         obtained_at: when the provider obtained it.
+        hidden_on: the day from which no read shows it; None is never.
         payload: serialised.
     """
 
@@ -119,6 +120,7 @@ class Statement(NamedTuple):
     occurred_from: int
     occurred_to: int
     obtained_at: datetime
+    hidden_on: int | None
     payload: bytes
 
 

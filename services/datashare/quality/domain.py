@@ -14,7 +14,7 @@ import hashlib
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -162,10 +162,12 @@ class Rules:
 
     Args:
         version: grows with every change of a threshold.
+        look_back_months: months before the running one that sums are compared in.
         words: by rule.
     """
 
     version: int
+    look_back_months: int
     sales_gap: SalesGap
     headcount_gap: HeadcountGap
     cancelled_but_invoicing: CancelledButInvoicing
@@ -182,11 +184,13 @@ class Summary(NamedTuple):
         record_type: its type.
         provider_id: whose.
         columns: by measure, the value of every month that has records.
+        hidden_on: the next day on which one of its records is hidden; None is never.
     """
 
     record_type: str
     provider_id: str
     columns: Mapping[str, Mapping[int, int]]
+    hidden_on: int | None = None
 
 
 class Filing(NamedTuple):
@@ -243,6 +247,7 @@ class View:
         filings: of VAT.
         reports: annual ones, the latest of a year last.
         registrations: in the order of their days.
+        hidden_on: the next day on which any record of these is hidden; None is never.
     """
 
     subject_id: str
@@ -250,6 +255,7 @@ class View:
     filings: Sequence[Filing] = ()
     reports: Sequence[Report] = ()
     registrations: Sequence[Registered] = ()
+    hidden_on: int | None = None
 
 
 @dataclass(frozen=True)
@@ -266,6 +272,8 @@ class Contradiction:
         first_month: that it is about.
         last_month: that it is about.
         figures: what was compared.
+        holds_until: from this day on it says nothing until it is looked at again, because a record
+            is hidden or a term is over then; None is without end.
     """
 
     rule: Rule
@@ -277,6 +285,7 @@ class Contradiction:
     first_month: int
     last_month: int
     figures: Mapping[str, int]
+    holds_until: int | None = None
 
     @property
     def digest(self) -> bytes:
@@ -349,12 +358,15 @@ def judge(view: View, rules: Rules, this_month: int) -> list[Contradiction]:
         rules: the thresholds.
         this_month: the month that is running and not complete yet.
     """
-    return [
+    sums = (
         *sales_gaps(view, rules.sales_gap),
         *headcount_gaps(view, rules.headcount_gap),
-        *cancelled_but_invoicing(view, rules.cancelled_but_invoicing),
         *jumps(view, rules.jump, this_month),
-    ]
+    )
+    oldest = _months_later(this_month, -rules.look_back_months)
+    held = [contradiction for contradiction in sums if contradiction.first_month >= oldest]
+    held += cancelled_but_invoicing(view, rules.cancelled_but_invoicing)
+    return [replace(contradiction, holds_until=view.hidden_on) for contradiction in held]
 
 
 def sales_gaps(view: View, limits: SalesGap) -> Iterable[Contradiction]:
@@ -582,6 +594,7 @@ class Shared(NamedTuple):
         invoices: how many.
         first_month: of the occurrences.
         last_month: of the occurrences.
+        hidden_on: the next day on which one of them is hidden; None is never.
     """
 
     subject_ids: tuple[str, str]
@@ -589,6 +602,7 @@ class Shared(NamedTuple):
     invoices: int
     first_month: int
     last_month: int
+    hidden_on: int | None = None
 
 
 def shared_invoices(
@@ -608,6 +622,7 @@ def shared_invoices(
                 first_month=pair.first_month,
                 last_month=pair.last_month,
                 figures={"invoices": pair.invoices},
+                holds_until=pair.hidden_on,
             )
 
 
@@ -619,7 +634,8 @@ class Edge(NamedTuple):
         debtor: whom.
         provider_id: who supplied it.
         amount: secured, fen.
-        month: of its beginning.
+        month: of its occurrence.
+        holds_until: from this day on it is over or hidden; None is never.
     """
 
     guarantor: str
@@ -627,6 +643,7 @@ class Edge(NamedTuple):
     provider_id: str
     amount: int
     month: int
+    holds_until: int | None = None
 
 
 def circles(edges: Sequence[Edge], limits: GuaranteeCircle) -> list[Contradiction]:
@@ -661,6 +678,7 @@ def circles(edges: Sequence[Edge], limits: GuaranteeCircle) -> list[Contradictio
                 "guarantees": len({(edge.guarantor, edge.debtor) for edge in within}),
                 "amount_fen": sum(edge.amount for edge in within),
             },
+            holds_until=earliest(edge.holds_until for edge in within),
         )
         for subjects, within in zip(members, inside, strict=True)
     ]
@@ -719,6 +737,11 @@ def month_of_day(day: int) -> int:
 
 
 _EPOCH: Final = date(1970, 1, 1).toordinal()
+
+
+def earliest(days: Iterable[int | None]) -> int | None:
+    """Return the first of days, None among which is never."""
+    return min((day for day in days if day is not None), default=None)
 
 
 def _of_type(view: View, record_type: str) -> list[Summary]:

@@ -25,6 +25,7 @@ from services.datashare.quality.domain import (
     Report,
     Summary,
     View,
+    earliest,
     month_of_day,
 )
 from services.datashare.quality.tally import (
@@ -163,7 +164,12 @@ class PayloadExaminer:
         filings: dict[str, list[Filing]] = {}
         reports: dict[str, list[Report]] = {}
         registrations: dict[str, list[Registered]] = {}
+        hidden = {
+            subject_id: [summary.hidden_on for summary in mine]
+            for subject_id, mine in summaries.items()
+        }
         for row in statements:
+            hidden.setdefault(row.subject_id, []).append(row.hidden_on)
             payload: Any = self._types[row.record_type]()
             payload.ParseFromString(row.payload)
             if row.record_type == FILINGS and payload.tax_kind == _VAT:
@@ -179,6 +185,7 @@ class PayloadExaminer:
                 filings.get(subject_id, ()),
                 reports.get(subject_id, ()),
                 registrations.get(subject_id, ()),
+                earliest(hidden.get(subject_id, ())),
             )
             for subject_id in subject_ids
         ]

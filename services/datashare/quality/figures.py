@@ -75,8 +75,8 @@ class Places:
             found.setdefault(Place(*place), {})[what] = records
         return found
 
-    async def findings(self) -> dict[Place, dict[Rule, int]]:
-        """Return open findings by rule."""
+    async def findings(self, today: int) -> dict[Place, dict[Rule, int]]:
+        """Return open findings by rule, of those that say something today."""
         query = (
             sa.select(
                 finding_provider.c.provider_id,
@@ -85,7 +85,7 @@ class Places:
                 sa.func.count(),
             )
             .join(finding, finding.c.finding_id == finding_provider.c.finding_id)
-            .where(IS_OPEN)
+            .where(IS_OPEN, is_shown(finding.c.holds_until, today))
             .group_by(finding_provider.c.provider_id, finding.c.rule, finding.c.record_types)
         )
         if self._provider_id:
@@ -111,6 +111,11 @@ class Places:
         if self._provider_id:
             query = query.where(table.c.provider_id == self._provider_id)
         return query
+
+
+def is_shown(hidden_on: sa.ColumnElement[Any], today: int) -> sa.ColumnElement[bool]:
+    """Tell whether what is hidden from a day on is shown today."""
+    return sa.or_(hidden_on.is_(None), hidden_on > today)
 
 
 def _sum(column: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:

@@ -52,6 +52,9 @@ def load(text: str | None = None) -> Rules:
     version = content.pop("version", None)
     if not _whole(version) or version < 1:
         raise RuleError("rules.toml: `version` should be an integer from 1 on")
+    look_back_months = content.pop("look_back_months", None)
+    if not _whole(look_back_months) or look_back_months < 1:
+        raise RuleError("rules.toml: `look_back_months` should be an integer from 1 on")
     _same_keys("rules.toml", content, {rule.value for rule in Rule})
     limits: dict[str, dict[str, Any]] = {}
     words = {}
@@ -63,6 +66,7 @@ def load(text: str | None = None) -> Rules:
         words[rule] = _made(Words, rule, section, str)
     return Rules(
         version=version,
+        look_back_months=look_back_months,
         sales_gap=_limits(SalesGap, Rule.SALES_GAP, limits),
         headcount_gap=_limits(HeadcountGap, Rule.HEADCOUNT_GAP, limits),
         cancelled_but_invoicing=_limits(

@@ -95,11 +95,12 @@ class Quality(Protocol):
         cleared: bool,
         before: str,
         limit: int,
+        today: int,
     ) -> Sequence[Finding]:
-        """Return findings, newest first; an empty filter is any."""
+        """Return findings that say something today, newest first; an empty filter is any."""
         ...
 
-    async def figures(self, provider_id: str, first: int, last: int) -> Figures:
+    async def figures(self, provider_id: str, first: int, last: int, today: int) -> Figures:
         """Return what a report is made of, of one provider or "" for all, for days of arrival."""
         ...
 
@@ -199,7 +200,9 @@ class ReportQuality:
         # Nothing came in after today, nor before there were such platforms.
         first, last = (min(max(end, OLDEST), today) for end in (first, last))
         async with self._transactions.read() as work:
-            figures = await work.quality.figures(provider_id, day_number(first), day_number(last))
+            figures = await work.quality.figures(
+                provider_id, day_number(first), day_number(last), day_number(today)
+            )
         places = sorted(figures.counts.keys() | figures.rejects.keys() | figures.observed.keys())
         return QualityReport(
             first,
@@ -228,10 +231,12 @@ class ListFindings:
 
     Args:
         transactions: opens snapshots.
+        clock: the time.
     """
 
-    def __init__(self, transactions: Transactions) -> None:
+    def __init__(self, transactions: Transactions, clock: Clock) -> None:
         self._transactions = transactions
+        self._clock = clock
 
     async def __call__(
         self,
@@ -274,6 +279,7 @@ class ListFindings:
                 cleared=cleared,
                 before=before,
                 limit=page_size + 1,
+                today=day_number((self._clock.now() + CHINA).date()),
             )
         page = found[:page_size]
         return page, page[-1].finding_id if len(found) > page_size else ""

@@ -23,8 +23,9 @@ from services.datashare.quality.domain import (
     Rule,
     Shared,
     Summary,
+    earliest,
 )
-from services.datashare.quality.figures import Places
+from services.datashare.quality.figures import Places, is_shown
 from services.datashare.quality.report import Figures
 from services.datashare.quality.tables import (
     IS_OPEN,
@@ -72,6 +73,12 @@ class Facts(Protocol):
 
     async def facts(self, wanted: FactWanted, today: int) -> Mapping[SeriesKey, Sequence[Fact]]:
         """Return the facts of the records that count and are not hidden today."""
+        ...
+
+    async def next_hidden_on(
+        self, keys: Collection[SeriesKey], today: int
+    ) -> Mapping[SeriesKey, int]:
+        """Return the first day after today on which a record of each series is hidden, if any."""
         ...
 
 
@@ -344,17 +351,21 @@ class QualityStore:
             if row.sealed or is_due(row.next_hidden_on, today) or not is_laid_out(layout, row):
                 stale.append(key)
             else:
-                whole[key] = row.content
+                whole[key] = row.content, row.next_hidden_on
         facts = await self._facts.facts(dict.fromkeys(stale), today) if stale else {}
+        hidden_on = dict(await self._facts.next_hidden_on(stale, today)) if stale else {}
 
         def tables() -> dict[str, list[Summary]]:
             found: dict[str, list[Summary]] = {}
-            for key, content in whole.items():
+            for key, (content, hides) in whole.items():
                 layout = self._layouts[key.record_type]
-                _add_summary(found, key, layout, decode(layout, content))
+                mine = found.setdefault(key.subject_id, [])
+                mine.append(_summary(key, layout, decode(layout, content), hides))
             for key in stale:
                 layout = self._layouts[key.record_type]
-                _add_summary(found, key, layout, fold(layout, facts.get(key, ())))
+                mine = found.setdefault(key.subject_id, [])
+                table = fold(layout, facts.get(key, ()))
+                mine.append(_summary(key, layout, table, hidden_on.get(key)))
             return found
 
         return await asyncio.to_thread(tables)
@@ -369,7 +380,7 @@ class QualityStore:
                     record.c.subject_id.in_(sorted(subject_ids)),
                     record.c.record_type.in_(_STATEMENTS),
                     record.c.retracted.is_(False),
-                    _is_shown(record.c.hidden_on, today),
+                    is_shown(record.c.hidden_on, today),
                     ~sa.exists().where(
                         newer.c.version > record.c.version,
                         *(newer.c[name] == record.c[name] for name in _RECORD),
@@ -387,6 +398,7 @@ class QualityStore:
                 row.occurred_from,
                 row.occurred_to,
                 row.obtained_at,
+                row.hidden_on,
                 content,
             )
             for row in rows
@@ -405,6 +417,7 @@ class QualityStore:
                 sa.case((other.c.month > invoice.c.month, other.c.month), else_=invoice.c.month)
             ),
         )
+        hides = (sa.func.min(invoice.c.hidden_on), sa.func.min(other.c.hidden_on))
         pair = (invoice.c.subject_id, other.c.subject_id)
         both = (invoice.c.provider_id, other.c.provider_id)
         same = sa.and_(
@@ -413,11 +426,11 @@ class QualityStore:
         mine = (
             invoice.c.subject_id.in_(sorted(subject_ids)),
             invoice.c.shared,
-            _is_shown(invoice.c.hidden_on, today),
-            _is_shown(other.c.hidden_on, today),
+            is_shown(invoice.c.hidden_on, today),
+            is_shown(other.c.hidden_on, today),
         )
         rows = await self._conn.execute(
-            sa.select(*pair, *counted).join(other, same).where(*mine).group_by(*pair)
+            sa.select(*pair, *counted, *hides).join(other, same).where(*mine).group_by(*pair)
         )
         sums = {_pair(*row[:2]): row[2:] for row in rows}
         if not sums:
@@ -428,7 +441,17 @@ class QualityStore:
         providers: dict[tuple[str, str], set[str]] = {}
         for row in rows:
             providers.setdefault(_pair(*row[:2]), set()).update(row[2:])
-        return [Shared(ids, providers[ids], *sums[ids]) for ids in sorted(sums)]
+        return [
+            Shared(
+                subject_ids=ids,
+                provider_ids=providers[ids],
+                invoices=sums[ids][0],
+                first_month=sums[ids][1],
+                last_month=sums[ids][2],
+                hidden_on=earliest(sums[ids][3:]),
+            )
+            for ids in sorted(sums)
+        ]
 
     async def edges(self, today: int) -> list[Edge]:
         """Return the guarantees in force between subjects."""
@@ -440,11 +463,13 @@ class QualityStore:
                 guarantee.c.provider_id,
                 guarantee.c.amount,
                 guarantee.c.month,
+                guarantee.c.ends_on,
+                guarantee.c.hidden_on,
             )
             .join(token, token.c.token == guarantee.c.token)
             .where(
                 guarantee.c.ends_on >= today,
-                _is_shown(guarantee.c.hidden_on, today),
+                is_shown(guarantee.c.hidden_on, today),
                 token.c.subject_id != guarantee.c.subject_id,
             )
         )
@@ -454,6 +479,7 @@ class QualityStore:
                 row.provider_id,
                 row.amount,
                 row.month,
+                earliest((row.ends_on + 1, row.hidden_on)),
             )
             for row in rows
         ]
@@ -500,6 +526,14 @@ class QualityStore:
             today: when this was looked at.
             at: when what no longer holds is cleared.
         """
+        held_now = [found.contradiction for found in added] + [*reconciled.changed.values()]
+        there = await self._hold({who for held in held_now for who in _subjects(held)})
+        added = [each for each in added if there.issuperset(_subjects(each.contradiction))]
+        changed = {
+            finding_id: held
+            for finding_id, held in sorted(reconciled.changed.items())
+            if there.issuperset(_subjects(held))
+        }
         await copy_rows(
             self._conn,
             finding,
@@ -518,7 +552,7 @@ class QualityStore:
                 for found in added
             ],
         )
-        for finding_id, held in sorted(reconciled.changed.items()):
+        for finding_id, held in changed.items():
             await self._conn.execute(
                 sa.update(finding)
                 .where(finding.c.subject_id == held.subject_id, finding.c.finding_id == finding_id)
@@ -528,9 +562,12 @@ class QualityStore:
         await insert_free(
             self._conn,
             finding_subject,
-            [(who, id_) for id_, held in told for who in (held.subject_id, *held.others)],
+            [(who, id_) for id_, held in told for who in _subjects(held)],
         )
-        told += sorted(reconciled.changed.items())
+        await self._conn.execute(
+            sa.delete(finding_provider).where(finding_provider.c.finding_id.in_(list(changed)))
+        )
+        told += changed.items()
         await insert_free(
             self._conn,
             finding_provider,
@@ -549,8 +586,24 @@ class QualityStore:
                 .values(checked_on=today)
             )
 
+    async def _hold(self, subject_ids: Iterable[str]) -> set[str]:
+        """Return those of the subjects that were not erased; none of them is until the end."""
+        rows = await self._conn.execute(
+            sa.select(subject.c.subject_id)
+            .where(
+                subject.c.subject_id.in_(sorted(subject_ids)),
+                sa.or_(subject.c.uscc_token.is_not(None), subject.c.uscc.is_not(None)),
+            )
+            .order_by(subject.c.subject_id)
+            .with_for_update(read=True, key_share=True)
+        )
+        return set(rows.scalars())
+
     async def forget(self, subject_id: str) -> None:
-        """Delete what is kept about a subject: marks, and the findings in which it takes part."""
+        """Delete what is kept about a subject: marks, and the findings in which it takes part.
+
+        To be called after the subject's own row is changed: who stores findings holds that.
+        """
         ids = sa.select(finding_subject.c.finding_id).where(
             finding_subject.c.subject_id == subject_id
         )
@@ -564,14 +617,29 @@ class QualityStore:
         )
         await self._conn.execute(sa.delete(state).where(state.c.name == "circles"))
 
-    async def forget_hidden(self, subject_ids: Collection[str], today: int) -> None:
-        """Delete the marks of records of subjects that no read shows any more."""
+    async def forget_hidden(self, subject_ids: Collection[str], today: int, at: datetime) -> None:
+        """Delete what is kept of records that no read shows any more; look at the rest again.
+
+        Args:
+            subject_ids: whose records.
+            today: marks and past findings of what is hidden on this day are deleted.
+            at: the time.
+        """
         for table in (invoice, guarantee):
             await self._conn.execute(
                 sa.delete(table).where(
                     table.c.subject_id.in_(sorted(subject_ids)), table.c.hidden_on <= today
                 )
             )
+        past = sa.select(finding.c.finding_id).where(
+            finding.c.subject_id.in_(sorted(subject_ids)),
+            finding.c.cleared_at.is_not(None),
+            finding.c.holds_until <= today,
+        )
+        gone = list((await self._conn.execute(past)).scalars())
+        for table in (finding, finding_provider, finding_subject):
+            await self._conn.execute(sa.delete(table).where(table.c.finding_id.in_(gone)))
+        await self._make_due(subject_ids, at)
 
     async def page(
         self,
@@ -582,9 +650,11 @@ class QualityStore:
         cleared: bool,
         before: str,
         limit: int,
+        today: int,
     ) -> list[Finding]:
-        """Return findings, newest first; an empty filter is any."""
-        query = sa.select(finding).order_by(finding.c.finding_id.desc()).limit(limit)
+        """Return findings that say something today, newest first; an empty filter is any."""
+        query = sa.select(finding).where(is_shown(finding.c.holds_until, today))
+        query = query.order_by(finding.c.finding_id.desc()).limit(limit)
         for table, column, value in (
             (finding_subject, finding_subject.c.subject_id, subject_id),
             (finding_provider, finding_provider.c.provider_id, provider_id),
@@ -601,7 +671,7 @@ class QualityStore:
             query = query.where(finding.c.finding_id < before)
         return [_finding(row) for row in await self._conn.execute(query)]
 
-    async def figures(self, provider_id: str, first: int, last: int) -> Figures:
+    async def figures(self, provider_id: str, first: int, last: int, today: int) -> Figures:
         """Return what a report is made of, of one provider or "" for all, for days of arrival."""
         places = Places(self._conn, provider_id, first, last)
         return Figures(
@@ -610,7 +680,7 @@ class QualityStore:
             observed=await places.observed(),
             lateness=await places.of_days(lateness.c.bucket, lateness.c.records),
             missing=await places.of_days(missing.c.field, missing.c.records),
-            findings=await places.findings(),
+            findings=await places.findings(today),
             pending_since=await places.pending_since(),
             catching_up=CATCH_UP in await self.state(),
         )
@@ -625,7 +695,13 @@ _OPENED: Final = (
 _PAYLOAD: Final = Arrived._fields.index("payload")
 _RECORDED_AT: Final = Arrived._fields.index("recorded_at")
 _ARRIVED: Final = (*(record.c[name] for name in Arrived._fields), record.c.sealed)
-_STATED: Final = (*_OPENED, record.c.occurred_from, record.c.occurred_to, record.c.obtained_at)
+_STATED: Final = (
+    *_OPENED,
+    record.c.occurred_from,
+    record.c.occurred_to,
+    record.c.obtained_at,
+    record.c.hidden_on,
+)
 _ADDED_DAY: Final = {
     name: f"quality_day.{name} + excluded.{name}"
     for name in ("accepted", "corrections", "retractions", "described")
@@ -636,22 +712,20 @@ _ADDED_DAY: Final = {
 }
 
 
-def _is_shown(hidden_on: sa.ColumnElement[Any], today: int) -> sa.ColumnElement[bool]:
-    return sa.or_(hidden_on.is_(None), hidden_on > today)
-
-
 def _pair(first: str, second: str) -> tuple[str, str]:
     return (first, second) if first < second else (second, first)
 
 
-def _add_summary(
-    found: dict[str, list[Summary]], key: SeriesKey, layout: Layout, table: Table
-) -> None:
+def _summary(key: SeriesKey, layout: Layout, table: Table, hidden_on: int | None) -> Summary:
     columns = {
         name: {month: row[index] for month, row in table.rows.items()}
         for index, name in enumerate(layout.names, start=1)
     }
-    found.setdefault(key.subject_id, []).append(Summary(key.record_type, key.provider_id, columns))
+    return Summary(key.record_type, key.provider_id, columns, hidden_on)
+
+
+def _subjects(held: Contradiction) -> tuple[str, ...]:
+    return (held.subject_id, *held.others)
 
 
 def _contents(held: Contradiction) -> dict[str, Any]:
@@ -663,6 +737,7 @@ def _contents(held: Contradiction) -> dict[str, Any]:
         "first_month": held.first_month,
         "last_month": held.last_month,
         "figures": orjson.dumps(dict(held.figures)),
+        "holds_until": held.holds_until,
     }
 
 
@@ -679,6 +754,7 @@ def _finding(row: Any) -> Finding:
             first_month=row.first_month,
             last_month=row.last_month,
             figures=orjson.loads(row.figures),
+            holds_until=row.holds_until,
         ),
         row.found_at,
         row.cleared_at,

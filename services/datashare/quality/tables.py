@@ -136,6 +136,8 @@ finding = sa.Table(
     sa.Column("first_month", sa.Integer, nullable=False),
     sa.Column("last_month", sa.Integer, nullable=False),
     sa.Column("figures", sa.LargeBinary, nullable=False),
+    # From this day on it is not shown, as a record is hidden then; until it is looked at again.
+    sa.Column("holds_until", sa.Integer),
     sa.Column("found_at", UtcTime, nullable=False),
     sa.Column("cleared_at", UtcTime),
     sa.Column("checked_on", sa.Integer, nullable=False),

@@ -67,7 +67,7 @@ class Quality:
             RandomIds(datashare.clock),
         )
         self._report = ReportQuality(datashare.transactions, datashare.clock)
-        self._list = ListFindings(datashare.transactions)
+        self._list = ListFindings(datashare.transactions, datashare.clock)
 
     async def found(self, who: Caller = OPERATOR, **filters: Any) -> list[Finding]:
         """Every finding that somebody sees."""
@@ -317,11 +317,46 @@ class TestFindings:
         await quality.datashare.submit(TAX, invoice("wrong", 500_00, on="2024-01-10", version=2))
         assert await quality.inspected() == []
 
-    async def test_no_finding_outlives_what_is_hidden(self, quality: Quality) -> None:
+    async def test_what_is_long_ago_is_looked_at_no_more(self, quality: Quality) -> None:
         await quality.datashare.submit(TAX, invoice("a", 100_000_00), filing(60_000_00))
         assert len(await quality.inspected()) == 1
-        quality.datashare.clock.advance(timedelta(days=365 * 31))
+        clock = quality.datashare.clock
+        clock.advance(datetime(2027, 1, 31, 12, tzinfo=UTC) - clock.now())
+        assert len(await quality.inspected()) == 1
+        clock.advance(timedelta(days=1))
         assert await quality.inspected() == []
+
+    async def test_no_finding_outlives_what_is_hidden(
+        self, quality: Quality, database: Database
+    ) -> None:
+        clock = quality.datashare.clock
+        await quality.datashare.submit(
+            TAX,
+            coded("a", "1", on="2024-01-10"),
+            coded("b", "2", on="2024-01-20"),
+            coded("x", "1", uscc=OTHER, on="2024-01-20"),
+            coded("y", "2", uscc=THIRD, on="2024-01-20"),
+        )
+        assert len(await quality.inspected()) == 2
+        # Invoices are hidden after 10,950 days, the first one on 2054-01-02.
+        clock.advance(datetime(2054, 1, 1, 15, 59, tzinfo=UTC) - clock.now())
+        assert len(await quality.found()) == 2
+        clock.advance(timedelta(minutes=1))
+        # At once, before anything looks at it again.
+        (left,) = await quality.found()
+        third = await quality.datashare.subject_id(THIRD)
+        assert third in {left.contradiction.subject_id, *left.contradiction.others}
+        assert (await quality.of(TAX, "vat_invoice")).findings == {left.contradiction.rule: 1}
+        assert await quality.inspected() == [left]
+        clock.advance(timedelta(days=10))
+        assert await quality.found() == []
+        assert await quality.inspected(cleared=True) == []
+        async with quality.datashare.transactions.begin() as work:
+            ids = [await quality.datashare.subject_id(uscc) for uscc in (USCC, OTHER, THIRD)]
+            await work.quality.forget_hidden(ids, 40_000, clock.now())
+        async with database.read() as conn:
+            for table in (tables.finding, tables.finding_subject, tables.finding_provider):
+                assert not (await conn.execute(sa.select(table))).all()
 
 
 class TestInvoiceUnderTwoFirms:
@@ -846,6 +881,6 @@ async def test_marks_of_hidden_records_can_be_deleted(quality: Quality, database
     subject_id = await quality.datashare.subject_id()
     for today, left in ((20_000, 1), (40_000, 0)):
         async with quality.datashare.transactions.begin() as work:
-            await work.quality.forget_hidden([subject_id], today)
+            await work.quality.forget_hidden([subject_id], today, NOW)
         async with database.read() as conn:
             assert len((await conn.execute(sa.select(tables.invoice))).all()) == left

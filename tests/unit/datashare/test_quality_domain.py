@@ -389,6 +389,7 @@ class TestLoader:
             ("[guarantee_circle]", "[circle]", "unknown key `circle`"),
             ('zh = "担保圈"', 'zh = ""', "guarantee_circle: `zh`"),
             ("version = 1", "version =", "rules.toml:"),
+            ("look_back_months = 36", "look_back_months = '36'", "`look_back_months`"),
         ],
     )
     def test_a_typo_stops(self, old: str, new: str, problem: str) -> None:

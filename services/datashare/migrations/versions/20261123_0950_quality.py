@@ -43,6 +43,7 @@ def upgrade() -> None:
         sa.Column("first_month", sa.Integer(), nullable=False),
         sa.Column("last_month", sa.Integer(), nullable=False),
         sa.Column("figures", sa.LargeBinary(), nullable=False),
+        sa.Column("holds_until", sa.Integer(), nullable=True),
         sa.Column("found_at", UtcTime(), nullable=False),
         sa.Column("cleared_at", UtcTime(), nullable=True),
         sa.Column("checked_on", sa.Integer(), nullable=False),
