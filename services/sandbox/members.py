@@ -126,18 +126,27 @@ class Members:
     async def push(
         self, provider: Member, rows: Iterable[Record], advance: Advance, total: Pushed
     ) -> None:
-        """Pushes a provider's records over one stream.
+        """Pushes a provider's records over one stream, and closes it with control totals.
 
         Args:
             provider: whose they are.
             rows: the records.
             advance: told of rows that are settled.
             total: what became of them is added here.
+
+        Raises:
+            RuntimeError: the platform counted something else than was sent.
         """
         async with self.client(provider.api_key) as client:
             report = await client.push(
-                rows, historical=True, keep_rejections=0, on_ack=lambda ack: advance(ack.rows)
+                rows,
+                historical=True,
+                keep_rejections=0,
+                on_ack=lambda ack: advance(ack.rows),
+                totals=True,
             )
+        if report.reconciliation is None or not report.reconciliation.agrees:
+            raise RuntimeError(f"the platform counted {provider.name}'s records otherwise")
         total.sent += report.sent
         total.accepted += report.accepted
         total.duplicate += report.duplicate

@@ -11,7 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from services.sandbox.delivery import Provider
 from services.sandbox.embedded import EmbeddedError, embedded, peak_memory_mb
+from services.sandbox.members import Members, Pushed
+from tests.e2e.town import Town, invoices
 
 NAMES = ("企业代号", "发票号码", "开票日期", "单位代号", "金额", "税额", "价税合计", "发票状态")
 LABELLED, OTHERS = 60, 5
@@ -53,6 +56,19 @@ def test_the_demo_goes_through_the_main_job_and_ends_cleanly() -> None:
     assert [access["refusal_reason"] for access in document["accesses"]].count(
         "CONSENT_WITHDRAWN"
     ) == 2
+
+
+async def test_what_a_provider_of_the_city_pushes_reconciles(town: Town) -> None:
+    members = Members(town.platform.gateway, town.platform.operator_key)
+    provider = Provider("bureau", "tax", "a tax bureau")
+    (bureau,) = (await members.join_providers([provider])).values()
+    pushed = Pushed()
+    await members.push(bureau, invoices(3), lambda _: None, pushed)
+    async with town.client("operator") as operator:
+        found = [each async for each in operator.reconciliations(provider_id=bureau.participant_id)]
+    assert [(each.agrees, each.HasField("closed_at"), each.rows_sent) for each in found] == [
+        (True, True, pushed.sent)
+    ]
 
 
 def invoice(code: str, number: int, day: date, net: float) -> tuple[object, ...]:
