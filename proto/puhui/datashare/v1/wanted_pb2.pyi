@@ -73,7 +73,9 @@ class StreamWantedResponse(_message.Message):
     cursor: _builtins.str
     """Where to go on after these items."""
     @_builtins.property
-    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Wanted]: ...
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Wanted]:
+        """None where the stream only shows that it lives, or what was passed over is due no more."""
+
     def __init__(
         self,
         *,
@@ -116,7 +118,9 @@ class Wanted(_message.Message):
         """The consent ends then by itself, without another item."""
 
     @_builtins.property
-    def since(self) -> _timestamp_pb2.Timestamp: ...
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """From when on it is due; of what ended, when it did."""
+
     def __init__(
         self,
         *,
