@@ -149,6 +149,18 @@ class Erasing(Protocol):
         ...
 
 
+class Quality(Protocol):
+    """What inspection keeps of records."""
+
+    async def forget(self, subject_id: str) -> None:
+        """Delete what is kept about a subject, findings about it and others included."""
+        ...
+
+    async def forget_hidden(self, subject_ids: Collection[str], today: int, at: datetime) -> None:
+        """Delete what is kept of hidden records of subjects; look at the rest again."""
+        ...
+
+
 class Subjects(Protocol):
     """The mapping of registration numbers."""
 
@@ -198,6 +210,11 @@ class Work(Protocol):
     @property
     def runs(self) -> Runs:
         """Runs and erasures."""
+        ...
+
+    @property
+    def quality(self) -> Quality:
+        """What inspection keeps of records."""
         ...
 
     @property
@@ -384,6 +401,7 @@ class Retention:
         states = await work.series.hold(keys)
         due = await work.hidden.due(list(states), day)
         await work.hidden.delete(list(due), day)
+        await work.quality.forget_hidden({key.subject_id for key in due}, day, self._clock.now())
         stale = {key: state for key, state in states.items() if state.is_stale(day)}
         if stale:
             await refold(work.series, work.records, self._layouts, stale, day)
@@ -490,6 +508,7 @@ class EraseSubject:
             await work.subjects.erase(subject_id, now)
             await work.series.hold(await work.series.of(subject_id))
             deleted = total(await work.erasing.held(subject_id))
+            await work.quality.forget(subject_id)
             await work.erasing.erase(subject_id)
             run = Run(
                 self._ids.new("ret"), "", request, now, china_day(now), subject_id, note, deleted

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from puhui.common.v1 import types_pb2
 from puhui.datashare.v1 import payloads_pb2, records_pb2
+from services.datashare.idempotency.domain import RequestKey
 from services.datashare.main import Stores, Work
 from services.datashare.quality import tables
 from services.datashare.quality.app import OTHERS_GONE_AFTER, Inspect
@@ -852,7 +853,18 @@ class TestUpgrade:
         assert len(await newer.inspected()) == 1
 
 
-async def test_what_is_kept_of_a_subject_goes_with_it(quality: Quality, database: Database) -> None:
+ABOUT_SUBJECTS = (
+    tables.arrival,
+    tables.due,
+    tables.finding,
+    tables.finding_subject,
+    tables.invoice,
+    tables.guarantee,
+)
+
+
+async def contradicting(quality: Quality) -> None:
+    """Push what gives three findings, two of them about two firms."""
     await quality.datashare.submit(
         TAX,
         invoice("a", 100_000_00),
@@ -863,16 +875,55 @@ async def test_what_is_kept_of_a_subject_goes_with_it(quality: Quality, database
     await quality.datashare.submit(
         LENDER, guaranteed("g1", USCC, OTHER), guaranteed("g2", OTHER, USCC)
     )
+
+
+async def nothing_is_left(database: Database, subject_id: str) -> None:
+    async with database.read() as conn:
+        for table in ABOUT_SUBJECTS:
+            rows = (await conn.execute(sa.select(table.c.subject_id))).scalars()
+            assert subject_id not in set(rows), table.name
+        others = (await conn.execute(sa.select(tables.finding.c.others))).scalars()
+        assert not any(subject_id.encode() in bytes(value) for value in others)
+
+
+async def test_what_is_kept_of_a_subject_goes_with_it(quality: Quality, database: Database) -> None:
+    await contradicting(quality)
     assert len(await quality.inspected()) == 3
     subject_id = await quality.datashare.subject_id()
-    async with quality.datashare.transactions.begin() as work:
-        await work.quality.forget(subject_id)
-    assert await quality.inspected() == []
+    await quality.datashare.erase(RequestKey("par_operator", "r1", b"f" * 32), subject_id, "asked")
+    assert await quality.found(cleared=True) == []
+    assert await quality.inspected(cleared=True) == []
+    await nothing_is_left(database, subject_id)
     async with database.read() as conn:
-        for table in (tables.finding, tables.finding_subject, tables.invoice, tables.guarantee):
-            rows = (await conn.execute(sa.select(table.c.subject_id))).scalars()
-            assert subject_id not in set(rows)
         assert not (await conn.execute(sa.select(tables.finding_provider))).all()
+
+
+async def test_who_is_erased_while_it_is_looked_at_leaves_nothing(postgres: Database) -> None:
+    for steps in range(6):
+        quality = Quality(await populate(postgres) if not steps else Datashare(postgres))
+        await contradicting(quality)
+        subject_id = await quality.datashare.subject_id()
+        for _ in range(steps):
+            await quality.inspect.step()
+        request = RequestKey("par_operator", f"r{steps}", b"f" * 32)
+        await asyncio.gather(
+            quality.datashare.erase(request, subject_id, "asked"), quality.inspect()
+        )
+        await nothing_is_left(postgres, subject_id)
+        await quality.inspect()
+        await nothing_is_left(postgres, subject_id)
+
+
+async def test_a_run_of_retention_deletes_the_marks(quality: Quality, database: Database) -> None:
+    await quality.datashare.submit(TAX, coded("a", "1"), coded("x", "1", uscc=OTHER))
+    assert len(await quality.inspected()) == 1
+    quality.datashare.clock.advance(timedelta(days=365 * 31))
+    retention = quality.datashare.retention
+    plan = await retention.plan()
+    await retention.run(RequestKey("par_operator", "r1", b"f" * 32), plan.plan_id)
+    assert await quality.inspected(cleared=True) == []
+    async with database.read() as conn:
+        assert not (await conn.execute(sa.select(tables.invoice))).all()
 
 
 async def test_marks_of_hidden_records_can_be_deleted(quality: Quality, database: Database) -> None:
