@@ -83,9 +83,9 @@ class Process:
 
 
 @contextmanager
-def started(process: Process) -> Iterator[Process]:
-    """Start a platform, and kill it in the end."""
-    process.start()
+def started(process: Process, **environ: str) -> Iterator[Process]:
+    """Start a platform, with more variables, and kill it in the end."""
+    process.start(**environ)
     try:
         yield process
     finally:

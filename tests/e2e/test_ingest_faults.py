@@ -125,11 +125,9 @@ async def test_killed_before_each_statement_of_a_batch(
     process, url = platform("tests.e2e.crashing")
     armed = tmp_path / "armed"
     size, crashes, crashed = 20, 0, True
-    with started(process):
+    with started(process, CRASH_AT="0"):
         async with process.provider() as tax:
             while crashed:
-                await asyncio.to_thread(process.end, signal.SIGKILL)
-                await asyncio.to_thread(process.start, CRASH_AT=str(crashes))
                 numbers = range(crashes * size, (crashes + 1) * size)
                 # The second batch corrects what the first one brought.
                 rows = [*invoices(numbers), *invoices(numbers, version=2)]
@@ -141,7 +139,7 @@ async def test_killed_before_each_statement_of_a_batch(
                 armed.unlink()
                 if crashed:
                     crashes += 1
-                    await asyncio.to_thread(process.start)
+                    await asyncio.to_thread(process.start, CRASH_AT=str(crashes))
                 report = await pushing
                 assert (report.sent, report.accepted, report.duplicate) == (40, 40, 0)
     assert crashes > 10, "a batch takes more statements than that"
