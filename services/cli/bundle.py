@@ -227,9 +227,10 @@ async def import_bundle(
     All of it is checked before the first row leaves. An import that broke off goes on by itself
     when it is run again. It exits as `puhui push` does.
     """
+    from services.cli.locks import locked
     from services.cli.sending import Journal, fingerprint
 
-    with _told_if_invalid(session.out), _opened(path) as bundle:
+    with wrong_use(), locked(path), _told_if_invalid(session.out), _opened(path) as bundle:
         manifest = bundle.manifest
         async with session.client() as client:
             whoami = await client.whoami()
@@ -242,8 +243,8 @@ async def import_bundle(
             _verify(bundle, public)
             journal = Journal.open(path, fingerprint(path), manifest.delivery_id)
             report = await _push(client, bundle, journal)
-    written = _write_rejects(path, journal.outcome)
-    journal.remove()
+        written = _write_rejects(path, journal.outcome)
+        journal.remove()
     _show(session, report, journal.outcome, written)
     if journal.outcome.rejects or not agrees(report):
         raise typer.Exit(REFUSED)

@@ -12,13 +12,15 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from services.cli.fields import text_of
+from services.cli.locks import locked
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -73,7 +75,7 @@ def read_url(named: str) -> str:
 
 
 class Extract:
-    """Rows of a database that were not pushed yet.
+    """Rows of a database that were not pushed yet. Use it as a context: one process at a time does.
 
     Args:
         url: of the database, SQLAlchemy's.
@@ -83,7 +85,9 @@ class Extract:
         state: file that remembers how far it came; None names it after the view or query.
 
     Raises:
-        DatabaseError: the state is of something else, or there is no driver.
+        DatabaseError: the URL is none, or there is no driver; at the start of the context, the
+            state is of something else.
+        BusyError: at the start of the context, another process is at work on the same state.
     """
 
     def __init__(
@@ -104,7 +108,8 @@ class Extract:
             select = query.read_text("utf-8").strip().rstrip(";") if query is not None else ""
             self._source = sa.text(f"({select}) AS puhui_rows")
             self._of = hashlib.sha256(select.encode()).hexdigest()
-        self._state = self._read_state()
+        self._state: dict[str, Any] = {}
+        self._lock = ExitStack()
         try:
             self._engine = sa.create_engine(url)
         except sa.exc.ArgumentError:
@@ -114,9 +119,23 @@ class Extract:
         except (sa.exc.NoSuchModuleError, ImportError) as error:
             raise DatabaseError(f"no driver for this database: {error}; install it") from None
 
-    def close(self) -> None:
-        """Close the connection."""
+    def __enter__(self) -> Self:
+        self._lock.enter_context(locked(self.state_path))
+        try:
+            self._state = self._read_state()
+        except DatabaseError:
+            self._lock.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._engine.dispose()
+        self._lock.close()
 
     def rows(self, note: Callable[[str], None]) -> Path | None:
         """Return a CSV file with what is new, or None where nothing is.

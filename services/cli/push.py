@@ -1,7 +1,7 @@
 """`puhui push`: a provider's file of records, or what is new in a database."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -227,13 +227,14 @@ class _Options:
 def wrong_use() -> Iterator[None]:
     """Tell what is wrong with a file, a mapping or a key as wrong use."""
     from services.cli.database import DatabaseError
+    from services.cli.locks import BusyError
     from services.cli.mapping import MappingError
     from services.cli.rows import SourceError
     from services.cli.tables import TableError
 
     try:
         yield
-    except (DatabaseError, MappingError, SourceError, TableError) as error:
+    except (BusyError, DatabaseError, MappingError, SourceError, TableError) as error:
         raise usage(str(error)) from None
 
 
@@ -273,7 +274,7 @@ def _extract(
 
 
 async def _push_database(session: Session, extract: "Extract", options: _Options) -> bool:
-    with closing(extract):
+    with extract:
         if options.preview:
             with extract.sample(options.preview) as rows:
                 return await _push_file(session, rows, _spooled(options, extract))
@@ -313,7 +314,10 @@ async def _push_file(session: Session, file: Path, options: _Options) -> bool:
         report = check_rows(source, await _policies_or_own(session))
         session.out.show({"check": check_document(source, report)}, *check_parts(source, report))
         return not report.bad
-    return await _send(session, file, source, options)
+    from services.cli.locks import locked
+
+    with locked(file):
+        return await _send(session, file, source, options)
 
 
 async def _send(session: Session, file: Path, source: "Source", options: _Options) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.cli.database import DatabaseError, Extract, read_url
+from services.cli.locks import locked
 from tests.fakes.platform import FakePlatform
 from tests.unit.cli.conftest import Outcome, Run
 from tests.unit.cli.test_push import beside
@@ -21,7 +22,6 @@ changed_at = { field = "obtained_at", zone = "+08:00" }
 headcount = "headcount"
 paid = { field = "paid", unit = "元" }
 """
-QUIET = "ignore:unclosed database"
 
 
 @pytest.fixture
@@ -137,6 +137,18 @@ def test_a_preview_and_a_check_leave_the_watermark(
     assert push(call, "--json").document["accepted"] == 1
 
 
+def test_two_processes_do_not_read_at_once(
+    call: Run, platform: FakePlatform, database: sqlite3.Connection, tmp_path: Path
+) -> None:
+    add(database, 1, "2024-06-01 08:00:00")
+    with locked(Path("to_share.puhui-state.json")):
+        done = push(call)
+        assert done.code == 2
+        assert "another process is at work" in done.err
+    assert push(call).code == 0
+    assert beside(tmp_path) == ["bureau.db", "m.toml", "to_share.puhui-state.json"]
+
+
 def test_a_query(call: Run, platform: FakePlatform, database: sqlite3.Connection) -> None:
     add(database, 1, "2024-06-01 08:00:00")
     add(database, 2, "2024-06-01 08:00:00", 0)
@@ -166,7 +178,7 @@ def test_watermarks_of_every_kind(tmp_path: Path, kind: str) -> None:
         for value, expected in zip(values[kind], ([0], [0, 1], [1, 2]), strict=True):
             with connection:
                 connection.execute("INSERT INTO t VALUES (?)", (value,))
-            with closing(Extract(url, "t", None, "w", state)) as extract:
+            with Extract(url, "t", None, "w", state) as extract:
                 rows = extract.rows(print)
                 assert rows is not None
                 found = rows.read_text().splitlines()

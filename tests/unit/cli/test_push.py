@@ -18,6 +18,7 @@ from google.protobuf.json_format import MessageToJson
 from puhui.datashare.v1.records_pb2 import Record
 from puhui_client import values
 from puhui_client.signing import PublicKey, new_key
+from services.cli.locks import locked
 from services.cli.rows import open_source
 from services.cli.tables import Layout, open_table
 from tests.conftest import CHECKOUT
@@ -268,6 +269,27 @@ def test_a_push_that_broke_off_goes_on_by_itself(
     deliveries = {delivery for delivery, _, _ in platform.records.batches}
     assert deliveries == {done.document["delivery_id"]}
     assert [sequence for _, sequence, _ in platform.records.batches] == [1, 2, 3, 4]
+
+
+def test_two_processes_do_not_push_a_file_at_once(
+    call: Run, platform: FakePlatform, tmp_path: Path
+) -> None:
+    many(tmp_path / "rows.csv", 1)
+    with locked(Path("rows.csv")):
+        done = call(*PUSH)
+        assert done.code == 2
+        assert "another process is at work on rows.csv" in done.err
+        assert not platform.records.streams
+    assert call(*PUSH).code == 0
+    assert beside(tmp_path) == ["m.toml", "rows.csv"]
+
+
+def test_a_lock_of_a_process_that_died_is_none(
+    call: Run, platform: FakePlatform, tmp_path: Path
+) -> None:
+    many(tmp_path / "rows.csv", 1)
+    Path("rows.csv.lock").touch()
+    assert call(*PUSH).code == 0
 
 
 def test_another_process_goes_on(call: Run, platform: FakePlatform, tmp_path: Path) -> None:
