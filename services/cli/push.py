@@ -139,7 +139,7 @@ async def push(
         typer.Option(
             "--view",
             metavar="NAME",
-            help="View or table, [schema.]name.",
+            help="View or table: NAME, or SCHEMA.NAME.",
             rich_help_panel=_DATABASE,
         ),
     ] = None,

@@ -1,9 +1,13 @@
 """A provider's files, database and bundles on their way into a real platform, by commands."""
 
 import asyncio
+import csv
 import json
+import os
 import sqlite3
 import subprocess
+import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,6 +20,7 @@ from typer.testing import CliRunner
 from puhui_client.canonical import canonical_batch
 from puhui_client.signing import PublicKey
 from services.cli.main import app
+from tests.conftest import CHECKOUT
 from tests.e2e.town import USCC, Person, Town
 
 MAPPING = """
@@ -153,6 +158,36 @@ def test_what_only_the_platform_knows_comes_back_to_be_mended(town: Town, puhui:
     Path("m2.toml").write_text(corrected, "utf-8")
     mended = puhui(tax.api_key, "push", "b.rejects.csv", "--mapping", "m2.toml", "--json")
     assert (mended.code, mended.document["accepted"]) == (0, 1)
+
+
+def test_a_push_that_is_killed_goes_on_where_it_was(town: Town, puhui: Puhui) -> None:
+    tax = new_provider(town, "tax")
+    Path("m.toml").write_text(MAPPING, "utf-8")
+    rows = [invoice("055", number) for number in range(1, 9001)]
+    rows[4] = invoice(
+        "055", 5, day="2099年1月1日"
+    )  # refused by the platform: it was not checked here
+    Path("a.csv").write_text("\n".join([HEADER, *rows]) + "\n", "gb18030")
+    push = ("push", "a.csv", "--mapping", "m.toml", "--no-check", "--json")
+    environ = os.environ | {"PUHUI_API_KEY": tax.api_key, "PYTHONPATH": str(CHECKOUT)}
+    journal = Path("a.csv.puhui-push")
+    with subprocess.Popen(
+        [sys.executable, "-m", "services.cli", *push], env=environ, stdout=subprocess.DEVNULL
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not (journal.exists() and len(journal.read_text().splitlines()) > 2):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.kill()
+    done = puhui(tax.api_key, *push)
+    assert (done.code, done.document["skipped"] >= 2000) == (1, True)
+    reconciliation = done.document["reconciliation"]
+    assert reconciliation["agrees"]
+    assert (reconciliation["rows_received"], reconciliation["accepted"]) == ("9000", "8999")
+    (reject,) = csv.DictReader(Path("a.rejects.csv").read_text("gb18030").splitlines())
+    assert (reject["puhui_row"], reject["puhui_reason"]) == ("6", "DATE_IN_FUTURE")
+    assert not journal.exists()
 
 
 def test_rows_that_only_hint_at_a_firm_wait_for_a_review(town: Town, puhui: Puhui) -> None:
