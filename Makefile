@@ -87,8 +87,8 @@ openapi: setup ## write the gateway's OpenAPI document from the .proto files
 	@$(BIN)/python -m services.gateway.openapi
 
 .PHONY: docs
-docs: setup ## write the pages that are made from the .proto files and the catalogue
-	@$(BIN)/python docs/errors.py && $(BIN)/python docs/catalogue.py
+docs: setup ## write the pages that are made from the .proto files, the catalogue and the rules of findings
+	@$(BIN)/python docs/errors.py && $(BIN)/python docs/catalogue.py && $(BIN)/python docs/findings.py
 
 .PHONY: pictures
 pictures: setup ## draw the pictures of the documents

@@ -13,6 +13,8 @@ import typer.main
 from puhui.common.v1.errors_pb2 import ErrorReason
 from services.cli.main import app
 from services.datashare.catalogue.loader import load
+from services.datashare.quality.domain import Rule
+from services.datashare.quality.loader import load as load_rules
 
 CHECKOUT = Path(__file__).parents[2]
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
@@ -53,6 +55,23 @@ def test_the_catalogue_pages_are_fresh() -> None:
     assert made.inserted(page, made.suppliers(catalogue)) == page, "run `make docs`"
     with pytest.raises(ValueError, match="one part from"):
         made.inserted("nothing is made here", "")
+
+
+def test_the_page_of_findings_is_fresh() -> None:
+    made = script("docs/findings.py").page(load_rules())
+    assert (CHECKOUT / "docs/findings.md").read_text("utf-8") == made, "run `make docs`"
+    # Every threshold says why it is what it is.
+    rows = re.findall(r"^\| `(\w+)` \| ([\d,]+) \| ?(.*?) ?\|$", made, re.MULTILINE)
+    limits = load_rules()
+    thresholds = {
+        name: getattr(section, name)
+        for rule in Rule
+        for section in [getattr(limits, rule)]
+        for name in vars(section)
+        if name != "measures"
+    }
+    assert {name: int(value.replace(",", "")) for name, value, _ in rows} == thresholds
+    assert all(why for _, _, why in rows)
 
 
 def test_the_pictures_are_fresh() -> None:
