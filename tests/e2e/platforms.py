@@ -43,7 +43,7 @@ class Process:
                 env=os.environ
                 | ANY_PORT
                 | {"PUHUI_GATEWAY_SERVER_LISTEN": self.gateway}
-                | self.environ
+                | dict(self.environ)
                 | environ,
                 stderr=log,
             )
