@@ -160,7 +160,7 @@ def make(
         written = None
         if report.bad:
             target = file.with_name(f"{file.stem}.rejects{source.suffix}")
-            written = write_rejects(source, report.bad, target)
+            written = write_rejects(source, report.bad, target, file)
     document = {
         "bundle": str(to),
         **_summary(manifest),
@@ -321,9 +321,7 @@ def _rejected(bundle: "Bundle", rejects: dict[int, "Reject"]) -> Iterator[str]:
 
 
 def _show(session: Session, report: "PushReport", outcome: "Outcome", written: Path | None) -> None:
-    rejected: dict[str, int] = {}
-    for reject in outcome.rejects.values():
-        rejected[reject.reason] = rejected.get(reject.reason, 0) + 1
+    rejected = dict(sorted(outcome.refused.items()))
     session.out.show(
         {
             "delivery_id": report.delivery_id,
@@ -331,7 +329,7 @@ def _show(session: Session, report: "PushReport", outcome: "Outcome", written: P
             "sent": report.sent,
             "accepted": report.accepted,
             "duplicate": report.duplicate,
-            "rejected": dict(sorted(rejected.items())),
+            "rejected": rejected,
             "held": len(outcome.reviews),
             "rejects_file": None if written is None else str(written),
             "reconciliation": reconciliation_document(report.reconciliation),
@@ -343,7 +341,7 @@ def _show(session: Session, report: "PushReport", outcome: "Outcome", written: P
                 ("sent", f"{report.sent:,}"),
                 ("accepted", f"{report.accepted:,}"),
                 ("duplicate", f"{report.duplicate:,}"),
-                *((f"rejected {name}", f"{count:,}") for name, count in sorted(rejected.items())),
+                *((f"rejected {name}", f"{count:,}") for name, count in rejected.items()),
                 ("held for a review", f"{len(outcome.reviews):,}" if outcome.reviews else ""),
                 ("rows that are not in are in", str(written or "")),
             ],

@@ -352,7 +352,7 @@ async def _send(session: Session, file: Path, source: "Source", options: _Option
     written = None
     if rejects:
         target = options.rejects or file.with_name(f"{file.stem}.rejects{source.suffix}")
-        written = write_rejects(source, rejects, target)
+        written = write_rejects(source, rejects, target, file)
     journal.remove()
     _show(session, source, journal, report, checked, written)
     return not rejects and agrees(report)
@@ -488,7 +488,7 @@ def _show(
     written: Path | None,
 ) -> None:
     outcome = journal.outcome
-    rejected = dict(sorted(report.rejected.items()))
+    rejected = dict(sorted(outcome.refused.items()))
     document = {
         "delivery_id": report.delivery_id,
         "read_as": source.told,

@@ -9,7 +9,9 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +45,8 @@ class Outcome:
 
     Args:
         rejects: why rows are not in, by their number.
-        not_sent: how many of them were not sent.
+        refused: how many the platform refused, by reason.
+        not_sent: how many were not sent.
         first: record ids of the first that were refused, by their number.
         reviews: rows that wait.
         last_ack: the last batch that is accounted for; None where a delivery is resumed of which
@@ -51,6 +54,7 @@ class Outcome:
     """
 
     rejects: dict[int, Reject] = field(default_factory=dict)
+    refused: Counter[str] = field(default_factory=Counter)
     not_sent: int = 0
     first: dict[int, str] = field(default_factory=dict)
     reviews: list[Review] = field(default_factory=list)
@@ -60,6 +64,7 @@ class Outcome:
         """Add what became of a batch, as the journal has it."""
         for row, record_id, reason, path, problem in entry["rejected"]:
             self.rejects[row] = Reject(reason, path, problem)
+            self.refused[reason] += 1
             if len(self.first) < _FIRST:
                 self.first[row] = record_id
         self.reviews += [Review(*held) for held in entry["held"]]
@@ -239,10 +244,21 @@ def free_name(path: Path) -> Path:
     return target
 
 
-def write_rejects(source: Source, rejects: dict[int, Reject], path: Path) -> Path:
-    """Write the rows that are not in, and return the file: the first of its name that is free."""
+def write_rejects(source: Source, rejects: dict[int, Reject], path: Path, like: Path) -> Path:
+    """Write the rows that are not in.
+
+    Args:
+        source: has the rows.
+        rejects: why they are not in, by their number.
+        path: of the file, if nothing is there.
+        like: the file that they are from; who could read it can read this one.
+
+    Returns:
+        The file that was written.
+    """
     target = free_name(path)
     part = target.with_name(f"{target.stem}.part{target.suffix}")
     source.write_rejects(part, rejects)
+    shutil.copymode(like, part)
     part.rename(target)
     return target

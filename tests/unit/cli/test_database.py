@@ -119,6 +119,7 @@ def test_rows_that_are_not_in_are_written_and_pushed_again(
     done = push(call, "--json")
     assert (done.code, done.document["rejects_file"]) == (1, "to_share.rejects.csv")
     rejects = Path("to_share.rejects.csv")
+    assert rejects.stat().st_mode & 0o077 == 0
     rejects.write_text(rejects.read_text().replace("many", "7"))
     again = call("push", "to_share.rejects.csv", "--mapping", "m.toml")
     assert again.code == 0

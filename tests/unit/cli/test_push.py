@@ -263,6 +263,7 @@ def test_a_push_that_broke_off_goes_on_by_itself(
     done = call(*PUSH, "--json")
     assert done.document["skipped"] + done.document["sent"] == 3010
     assert done.document["reconciliation"]["rows_sent"] == "3010"
+    assert done.document["rejected"] == {"RECORD_CONFLICT": 3}
     # Those that the first process was told of, too.
     assert rejected_rows("rows.rejects.csv") == [102, 1502, 3007]
     assert beside(tmp_path) == ["m.toml", "rows.csv", "rows.rejects.csv"]
