@@ -38,7 +38,7 @@ from services.datashare.idempotency.domain import RequestKey, require_same
 from services.datashare.log.domain import Leaf, LeafKind, Sealer
 from services.datashare.participants.domain import Role, Standing, require_good_standing
 from services.datashare.summaries.domain import Found, SummaryQuery
-from services.datashare.uses.domain import Counted, Opened, counted
+from services.datashare.uses.domain import Counted, counted
 from services.kit.clock import Clock
 from services.kit.errors import (
     AlreadyExistsError,
@@ -405,7 +405,7 @@ class FetchSummaries:
             await work.uses.append(
                 counted(
                     (
-                        Opened(series.provider_id, series.record_type, items[index].fetch.purpose)
+                        (series.provider_id, series.record_type, items[index].fetch.purpose)
                         for index in scopes
                         if index in made
                         for answer in found[index]

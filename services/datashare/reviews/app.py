@@ -70,8 +70,13 @@ class Names(Protocol):
         """Return the subjects that have, or had, each of the names and numbers."""
         ...
 
-    async def alike(self, pairs: Sequence[str]) -> set[str]:
-        """Return subjects with a name that has one of the pairs of `names.blocks`."""
+    async def alike(self, name: str, pairs: Sequence[str]) -> set[str]:
+        """Return the subjects whose names are most like one, of those that share a pair with it.
+
+        Args:
+            name: that one.
+            pairs: of `names.blocks`.
+        """
         ...
 
     async def entries(self, subject_ids: Iterable[str]) -> Sequence[Entry]:
@@ -248,7 +253,7 @@ class Hints:
         unsure = {hint for hint in hints if hint.name and not self._certain(found[hint])}
         for hint in unsure:
             for pairs in searched(read(hint.name)):
-                meant[hint] |= await names.alike(pairs)
+                meant[hint] |= await names.alike(hint.name, pairs)
         return {**found, **await self._weigh(names, {hint: meant[hint] for hint in unsure})}
 
     def _certain(self, found: Sequence[Candidate]) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 import sqlalchemy as sa
+from rapidfuzz import fuzz, process
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from puhui.datashare.v1 import payloads_pb2
@@ -95,8 +96,10 @@ review = sa.Table(
     ),
 )
 
-MOST_ALIKE: Final = 200
-"""Subjects that are compared for each of the three pairs of a name."""
+MOST_ALIKE: Final = 1_000
+"""Names that are looked at for each of the three pairs of a name."""
+MOST_COMPARED: Final = 20
+"""Those most like it, which are then weighed with all that is known of their subjects."""
 _PAIRS: Final = (
     subject_name.c.first_second,
     subject_name.c.second_third,
@@ -244,17 +247,27 @@ class NameStore:
             found.setdefault(key, set()).add(subject_id)
         return found
 
-    async def alike(self, pairs: Sequence[str]) -> set[str]:
-        """Return subjects with a name that has one of the pairs of `names.blocks`."""
+    async def alike(self, name: str, pairs: Sequence[str]) -> set[str]:
+        """Return the subjects whose names are most like one, of those that share a pair with it.
+
+        Args:
+            name: that one.
+            pairs: of `names.blocks`.
+        """
         parts = [
-            sa.select(subject_name.c.subject_id).where(column == pair).limit(MOST_ALIKE).subquery()
+            sa.select(subject_name.c.subject_id, subject_name.c.text)
+            .where(column == pair)
+            .limit(MOST_ALIKE)
+            .subquery()
             for column, pair in zip(_PAIRS, pairs, strict=True)
             if pair.strip()
         ]
         if not parts:
             return set()
         rows = await self._conn.execute(sa.union(*(sa.select(part) for part in parts)))
-        return set(rows.scalars())
+        known: dict[tuple[str, str], str] = {(subject_id, text): text for subject_id, text in rows}
+        best = process.extract(name, known, scorer=fuzz.ratio, limit=MOST_COMPARED)
+        return {subject_id for _, _, (subject_id, _) in best}
 
     async def entries(self, subject_ids: Iterable[str]) -> list[Entry]:
         """Return all entries of subjects."""

@@ -39,18 +39,8 @@ class Counted(NamedTuple):
     use: Use
 
 
-class Opened(NamedTuple):
-    """A provider's series in a release.
-
-    Args:
-        provider_id: who supplied it.
-        record_type: its type.
-        purpose: of the release.
-    """
-
-    provider_id: str
-    record_type: str
-    purpose: str
+Opened = tuple[str, str, str]
+"""A provider's series in a release: who supplied it, its type, the release's purpose."""
 
 
 def day_in_china(at: datetime) -> int:

@@ -1,5 +1,6 @@
 """Rows that do not say whom they are about: matched, held, decided."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -240,6 +241,23 @@ class TestQueue:
         other = (await sent(town, hinted("b", name=NAME))).held
         assert other[0].review_id != first[0].review_id
         assert len(await town.waiting()) == 2
+
+    async def test_sent_many_times_at_once_it_waits_once(self, town: Town) -> None:
+        acks = await asyncio.gather(*(sent(town, hinted(name=NAME)) for _ in range(8)))
+        assert len({held.review_id for ack in acks for held in ack.held}) == 1
+        assert len(await town.waiting()) == 1
+
+    async def test_decided_by_two_at_once_it_comes_in_once(self, town: Town) -> None:
+        subject_id = await town.registered(0, NAME)
+        await sent(town, hinted(name="小桔科技"))
+        (review,) = await town.waiting()
+        decisions = await asyncio.gather(
+            *(town.decide(review, subject=subject_id) for _ in range(6)),
+            sent(town, hinted(name="小桔科技")),
+        )
+        accepted = [ack.accepted for _, ack in decisions[:6] if ack.accepted]
+        assert accepted == [(0,)]
+        assert len(await town.read("vat_invoice", uscc=USCCS[0])) == 1
 
     async def test_sent_again_it_may_have_become_certain(self, town: Town) -> None:
         (held,) = (await sent(town, hinted(name=NAME))).held

@@ -6,7 +6,7 @@ import pytest
 
 from services.datashare.consent.domain import Action
 from services.datashare.participants.domain import Participant
-from services.datashare.uses.domain import Counted, Opened, Use, counted, day_in_china
+from services.datashare.uses.domain import Counted, Use, counted, day_in_china
 from services.kit.errors import PuhuiError
 from tests.fakes.datashare_world import (
     BANK,
@@ -104,7 +104,7 @@ def test_the_day_is_that_of_china() -> None:
 
 
 def test_uses_are_summed_up_by_provider_type_and_purpose() -> None:
-    opened = [Opened("b", "grant", "x"), Opened("a", "grant", "x"), Opened("b", "grant", "x")]
+    opened = [("b", "grant", "x"), ("a", "grant", "x"), ("b", "grant", "x")]
     assert counted(opened, NOW) == [
         Counted("a", Use(TODAY, "grant", "x", 1)),
         Counted("b", Use(TODAY, "grant", "x", 2)),
