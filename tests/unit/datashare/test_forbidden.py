@@ -12,8 +12,11 @@ from services.datashare.subjects import uscc
 LOOK = screens()
 
 
-def declaration(name: str = "订单", value: str = "", pledge: str = "所填属实") -> pb.Declaration:
-    return pb.Declaration(fields=[pb.DeclaredField(name=name, value=value)], pledge=pledge)
+def declaration(
+    name: str = "订单", value: str = "", pledge: str = "所填属实", reference: str = ""
+) -> pb.Declaration:
+    item = pb.DeclaredField(name=name, value=value, person_consent_reference=reference)
+    return pb.Declaration(fields=[item], pledge=pledge)
 
 
 @pytest.mark.parametrize(
@@ -32,10 +35,17 @@ def declaration(name: str = "订单", value: str = "", pledge: str = "所填属�
         "ＤＮＡ",
         "religious belief",
         "medical history",
+        "宗\u200b教信\u00ad仰",
+        "finger\ufeffprint",
     ],
 )
 def test_what_may_never_be_collected_is_refused_in_every_text(text: str) -> None:
-    for payload in (declaration(name=text), declaration(value=text), declaration(pledge=text)):
+    for payload in (
+        declaration(name=text),
+        declaration(value=text),
+        declaration(pledge=text),
+        declaration(reference=text),
+    ):
         with pytest.raises(RowProblem) as refused:
             LOOK["declaration"](payload)
         assert refused.value.reason == "FORBIDDEN_CONTENT"
@@ -81,13 +91,35 @@ def test_a_courts_cause_is_looked_at() -> None:
     assert refused.value.field == "court_case.cause"
 
 
-@pytest.mark.parametrize("ending", ["", "-1", "/2026"])
-def test_a_record_id_names_nobody(ending: str) -> None:
-    for number in (uscc.make("91", "110108", "MA000001"), "11010519491231002X"):
-        with pytest.raises(RowProblem) as refused:
-            check_record_id(number + ending)
-        assert refused.value.field == "provider_record_id"
-        assert number not in refused.value.message
+@pytest.mark.parametrize(
+    "programme", ["指纹识别芯片研发", "遗传病基因检测结果解读平台", "血型试剂"]
+)
+def test_a_programme_may_be_about_what_is_not_collected(programme: str) -> None:
+    LOOK["grant"](pb.Grant(programme=programme))
+    with pytest.raises(RowProblem) as refused:
+        LOOK["grant"](pb.Grant(programme=f"实际控制人{programme}"))
+    assert refused.value.field == "grant.programme"
+
+
+@pytest.mark.parametrize("form", ["{}", "{}-1", "{}/2026", "{}202601", "inv{}", "a-{}-b"])
+def test_a_record_id_names_nobody(form: str) -> None:
+    for number in (
+        uscc.make("91", "110108", "MA000001"),
+        uscc.make("92", "110302", "10000013"),
+        "11010519491231002X",
+        "511102198001010012",
+    ):
+        for record_id in (form.format(number), form.format(number.lower())):
+            with pytest.raises(RowProblem) as refused:
+                check_record_id(record_id)
+            assert refused.value.field == "provider_record_id"
+            assert number not in refused.value.message.upper()
+
+
+@pytest.mark.parametrize("form", ["2026{:014}", "{:018}", "25112{:015}", "17{:017}"])
+def test_numbers_that_only_look_like_one_come_in(form: str) -> None:
+    for count in range(0, 50_000_000, 2_003):
+        check_record_id(form.format(count))
 
 
 @given(st.text("0123456789abcdefABCDEF-", max_size=17) | st.uuids().map(lambda id_: id_.hex))
