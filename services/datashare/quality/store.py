@@ -10,7 +10,14 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.datashare.bulk import copy_rows, insert_free, relation, stored_time, upsert_rows
+from services.datashare.bulk import (
+    copy_rows,
+    insert_free,
+    probe,
+    relation,
+    stored_time,
+    upsert_rows,
+)
 from services.datashare.quality.app import CATCH_UP, Arrival, Arrived, Due, Statement
 from services.datashare.quality.domain import (
     FILINGS,
@@ -153,15 +160,14 @@ class QualityStore:
             for key, times in sorted(spans.items())
         ]
         asked = relation(self._conn, "asked", _SPANS, rows_asked)
-        result = await self._conn.execute(
-            sa.select(*_ARRIVED).join(
-                asked,
-                sa.and_(
-                    *(record.c[name] == asked.c[name] for name in _SERIES),
-                    record.c.recorded_at.between(asked.c.since, asked.c.until),
-                ),
-            )
+        query = probe(
+            self._conn,
+            _ARRIVED,
+            asked,
+            *(record.c[name] == asked.c[name] for name in _SERIES),
+            record.c.recorded_at.between(asked.c.since, asked.c.until),
         )
+        result = await self._conn.execute(query)
         rows = result.all()
         keys = await self._seals.keys({row.subject_id for row in rows if row[-1]})
 

@@ -28,7 +28,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.datashare import underway
-from services.datashare.bulk import relation
+from services.datashare.bulk import probe, relation
 from services.datashare.sealing.domain import series_place
 from services.datashare.sealing.store import Seals
 from services.datashare.subjects.store import subject
@@ -337,12 +337,14 @@ class SummaryReader:
             return {}, set()
         pair = {name: KEY[name] for name in ("subject_id", "record_type")}
         wanted = relation(self._conn, "wanted", pair, sorted(pairs))
-        query = (
-            sa.select(series, *self._writers({subject_id for subject_id, _ in pairs}))
-            .join(wanted, sa.and_(*(series.c[name] == wanted.c[name] for name in pair)))
-            .order_by(*(series.c[name] for name in KEY))
+        query = probe(
+            self._conn,
+            [*series.c, *self._writers({subject_id for subject_id, _ in pairs})],
+            wanted,
+            *(series.c[name] == wanted.c[name] for name in pair),
+            lock=lock,
         )
-        result = await self._conn.execute(query.with_for_update(of=series) if lock else query)
+        result = await self._conn.execute(query)
         rows = result.all()
         series_rows = [_Stored(SeriesKey(*row[:3]), *row[3:_WIDTH]) for row in rows]
         keys = await self._seals.keys({row.key.subject_id for row in series_rows if row.sealed})
@@ -367,7 +369,10 @@ class SummaryReader:
             subject.c.subject_id == sa.any_(sa.literal(sorted(subject_ids), ARRAY(sa.String()))),
             holder.is_not(None),
         )
-        return underway.writer_of(series), sa.func.array(of_subjects.scalar_subquery())
+        return (
+            underway.writer_of(series).label("writer"),
+            sa.func.array(of_subjects.scalar_subquery()).label("writers"),
+        )
 
     async def _seen(self, rows: Sequence[Any], pairs: Collection[tuple[str, str]]) -> set[int]:
         """Return the transactions that `_writers` told."""
@@ -442,23 +447,25 @@ class SummaryReader:
             {"number": sa.Integer(), **KEY, "first": sa.Integer()},
             [[number, *row.key, first] for number, (row, first) in enumerate(wanted)],
         )
-        columns = counterparty.c
-        mine = (columns.subject_id == asked.c.subject_id) & (
-            columns.provider_id == asked.c.provider_id
-        )
-        query = (
-            sa.select(
-                asked.c.number,
-                series.c.revision,
-                columns.side,
-                columns.month,
-                columns.token,
-                columns.invoices,
-                columns.net,
+        same = [series.c[name] == asked.c[name] for name in KEY]
+        mine = [
+            counterparty.c.subject_id == asked.c.subject_id,
+            counterparty.c.provider_id == asked.c.provider_id,
+            counterparty.c.month >= asked.c.first,
+        ]
+        columns = [counterparty.c[name] for name in ("side", "month", "token", "invoices", "net")]
+        if self._conn.dialect.name == "sqlite":
+            query = (
+                sa.select(asked.c.number, series.c.revision, *columns)
+                .join(series, sa.and_(*same))
+                .join(counterparty, sa.and_(*mine), isouter=True)
             )
-            .join(series, sa.and_(*(series.c[name] == asked.c[name] for name in KEY)))
-            .join(counterparty, mine & (columns.month >= asked.c.first), isouter=True)
-        )
+        else:
+            # Looked up, as `probe` does; of a series without trades there is one row all the same.
+            now = sa.select(series.c.revision).where(*same).offset(0).lateral("now")
+            trades = sa.select(*columns).where(*mine).offset(0).lateral("trades")
+            tables = asked.join(now, sa.true()).join(trades, sa.true(), isouter=True)
+            query = sa.select(asked.c.number, *now.c, *trades.c).select_from(tables)
         found: list[_Sides] = [{} for _ in wanted]
         for number, revision, side, *trade in await self._conn.execute(query):
             if revision != wanted[number][0].revision:

@@ -105,7 +105,7 @@ class Explain(sa.Executable, sa.ClauseElement):
 
 @compiles(Explain)
 def _explain(element: Explain, compiler: Any, **options: Any) -> str:
-    return "EXPLAIN " + compiler.process(element.query, **options)
+    return f"EXPLAIN {compiler.process(element.query, **options)}"
 
 
 @pytest.mark.parametrize("of", [record, series], ids=["record", "series"])
