@@ -2,10 +2,13 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from puhui_client import values
 from services.cli.database import DatabaseError, Extract, read_url
 from services.cli.locks import locked
 from tests.fakes.platform import FakePlatform
@@ -188,6 +191,64 @@ def test_watermarks_of_every_kind(tmp_path: Path, kind: str) -> None:
     assert json.loads(state.read_text())["watermark"]["kind"] == kind
 
 
+POSTGRES_ROWS = """
+CREATE SCHEMA share;
+CREATE TABLE share.staff (
+    id bigint, uscc text, month date, changed_at {kind}, headcount integer, paid numeric(12, 2)
+);
+CREATE VIEW share.to_share AS SELECT * FROM share.staff;
+INSERT INTO share.staff VALUES
+    (1, '91110000MA00000077', '2024-05-01', '2024-06-01 08:00:00.000001+08', 7, 1234.50),
+    (2, '91110000MA00000077', '2024-06-01', '2024-07-01 08:00:00+08', NULL, 0.10);
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "zone"), [("timestamptz", ""), ("timestamp", "+08:00"), ("date", "+08:00")]
+)
+def test_postgresql(
+    call: Run,
+    platform: FakePlatform,
+    monkeypatch: pytest.MonkeyPatch,
+    fresh_postgres_url: str,
+    kind: str,
+    zone: str,
+) -> None:
+    import psycopg
+
+    url = fresh_postgres_url.replace("+asyncpg", "")
+    with psycopg.connect(url) as connection:
+        connection.execute(POSTGRES_ROWS.format(kind=kind))
+    monkeypatch.setenv("SOURCE_DB", fresh_postgres_url.replace("+asyncpg", "+psycopg"))
+    mapping = MAPPING.replace('period = "%Y%m"', 'period = "month"')
+    Path("m.toml").write_text(mapping.replace('zone = "+08:00"', f'zone = "{zone or "+00:00"}"'))
+    source = ("--from-db", "env:SOURCE_DB", "--view", "share.to_share", "--watermark", "changed_at")
+    first = call("push", *source, "--mapping", "m.toml", "--json")
+    assert (first.code, first.document["accepted"], first.document["not_sent"]) == (1, 1, 1)
+    (batch,) = next(iter(platform.records.requests.values()))
+    (record,) = batch.records
+    assert values.from_money(record.social_insurance.paid) == Decimal("1234.5")
+    assert record.period == values.to_period(*values.month(2024, 5))
+    obtained = values.from_timestamp(record.obtained_at)
+    assert (
+        obtained.replace(microsecond=0)
+        == {
+            "timestamptz": datetime(2024, 6, 1, 0, tzinfo=UTC),
+            "timestamp": datetime(2024, 6, 1, 0, tzinfo=UTC),
+            "date": datetime(2024, 5, 31, 16, tzinfo=UTC),
+        }[kind]
+    )
+    with psycopg.connect(url) as connection:
+        connection.execute("UPDATE share.staff SET headcount = 3 WHERE id = 2")
+        connection.execute(
+            "INSERT INTO share.staff "
+            "SELECT 3, uscc, month, '2024-08-01', 4, 1 FROM share.staff LIMIT 1"
+        )
+    second = call("push", *source, "--mapping", "m.toml", "--json")
+    assert (second.code, second.document["accepted"]) == (0, 2)
+    assert set(platform.records.stored) == {"1", "2", "3"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -228,7 +289,9 @@ def test_the_url_is_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             read_url(named)
 
 
-@pytest.mark.parametrize("url", ["nodialect://x", "postgresql://u:secret@h/d", "sqlite//x://"])
+@pytest.mark.parametrize(
+    "url", ["nodialect://x", "oracle+cx_oracle://u:secret@h/d", "sqlite//x://"]
+)
 def test_urls_that_lead_nowhere_are_told_without_them(tmp_path: Path, url: str) -> None:
     with pytest.raises(DatabaseError) as caught:
         Extract(url, "t", None, "w", tmp_path / "s.json")
