@@ -227,7 +227,7 @@ class Work:
         self.changes = ChangeStore(conn)
         self.wanted = WantedStore(conn)
         self.requests = RequestStore(conn)
-        self.deliveries = DeliveryStore(conn)
+        self.deliveries = DeliveryStore(conn, self.seals)
         self.records = RecordStore(conn, stores.readers, self.seals, stores.hidings)
         self.series = SeriesStore(conn, stores.layouts, self.seals)
         self.quality = QualityStore(conn, self.records, stores.layouts, self.seals)

@@ -1,7 +1,10 @@
 """The tables of deliveries: where each is, both ends' counts, refusals by day, and evidence.
 
-Invariants: whoever counts rows of a delivery holds its row, so counts and `last_sequence` belong
-together; evidence is only added.
+Invariants:
+
+- Whoever counts rows of a delivery holds its row, so counts and `last_sequence` belong together.
+- Evidence is only added, and sealed: rows are hashed and signed as they were sent, with the numbers
+  of firms in clear, and by a hash or a signature whoever knows the rest of a row finds its number.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,6 +31,9 @@ from services.datashare.deliveries.domain import (
 from services.datashare.records.domain import Ack
 from services.datashare.records.wire import ack_message, ack_of
 from services.datashare.schema import metadata
+from services.datashare.sealing.domain import Place as Sealed
+from services.datashare.sealing.domain import provider_owner
+from services.datashare.sealing.store import Seals
 from services.kit.db import UtcTime, insert_into
 
 delivery = sa.Table(
@@ -86,15 +92,17 @@ batch_evidence = sa.Table(
     "batch_evidence",
     metadata,
     sa.Column("provider_id", sa.String(64), primary_key=True),
+    # Of a single submission, which is named by a hash of what was signed, a token of that.
     sa.Column("delivery_id", sa.String(64), primary_key=True),
     sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("key_id", sa.String(64), nullable=False),
-    sa.Column("jws", sa.String(2048), nullable=False),
-    # 32 bytes for each record, in order. The canonical bytes follow from these and the place.
-    sa.Column("record_sha256s", sa.LargeBinary, nullable=False),
+    # The signature, NUL, then 32 bytes for each record, in order; sealed. The canonical bytes
+    # follow from these and the place.
+    sa.Column("content", sa.LargeBinary, nullable=False),
     sa.Column("recorded_at", UtcTime, nullable=False),
 )
 
+_EVIDENCE_KEY: Final = ("provider_id", "delivery_id", "sequence")
 _COUNTED: Final = ("rows_received", "accepted", "duplicates", "held", "rejected", "sum_received")
 _ADDED: Final = {name: f"delivery_total.{name} + excluded.{name}" for name in _COUNTED}
 _CLAIMED: Final = {name: f"excluded.{name}" for name in ("rows_sent", "sum_sent")}
@@ -132,10 +140,12 @@ class DeliveryStore:
 
     Args:
         conn: the transaction.
+        seals: seals evidence.
     """
 
-    def __init__(self, conn: AsyncConnection) -> None:
+    def __init__(self, conn: AsyncConnection, seals: Seals) -> None:
         self._conn = conn
+        self._seals = seals
 
     async def get(self, provider_id: str, delivery_id: str) -> Delivery | None:
         """Return a delivery."""
@@ -302,30 +312,56 @@ class DeliveryStore:
         return [(row.rank, _delivery(row)) for row in await self._conn.execute(query)]
 
     async def keep(self, evidence: Evidence) -> None:
-        """Keep evidence, unless the same is kept."""
+        """Keep evidence, unless the same is kept.
+
+        Raises:
+            UnavailableError: keys cannot be had now.
+        """
+        provider_id = evidence.provider_id
+        place = self._place(provider_id, evidence.delivery_id, evidence.sequence)
+        content = evidence.jws.encode() + b"\0" + evidence.record_sha256s
         await self._conn.execute(
             insert_into(self._conn, batch_evidence)
             .values(
-                provider_id=evidence.provider_id,
-                delivery_id=evidence.delivery_id,
-                sequence=evidence.sequence,
+                **dict(zip(_EVIDENCE_KEY, place[1:], strict=True)),
                 key_id=evidence.key_id,
-                jws=evidence.jws,
-                record_sha256s=evidence.record_sha256s,
+                content=await self._seals.seal(provider_owner(provider_id), place, content),
                 recorded_at=evidence.recorded_at,
             )
             .on_conflict_do_nothing()
         )
 
     async def evidence(self, provider_id: str, delivery_id: str, sequence: int) -> Evidence | None:
-        """Return the evidence of a batch."""
+        """Return the evidence of a batch.
+
+        Raises:
+            UnavailableError: keys cannot be had now.
+        """
+        place = self._place(provider_id, delivery_id, sequence)
         query = sa.select(batch_evidence).where(
-            batch_evidence.c.provider_id == provider_id,
-            batch_evidence.c.delivery_id == delivery_id,
-            batch_evidence.c.sequence == sequence,
+            *(
+                batch_evidence.c[name] == part
+                for name, part in zip(_EVIDENCE_KEY, place[1:], strict=True)
+            )
         )
         row = (await self._conn.execute(query)).one_or_none()
-        return None if row is None else Evidence(*row)
+        if row is None:
+            return None
+        content = await self._seals.open(provider_owner(provider_id), place, bytes(row.content))
+        jws, _, record_sha256s = (content or b"").partition(b"\0")
+        return Evidence(
+            provider_id=provider_id,
+            delivery_id=delivery_id,
+            sequence=sequence,
+            key_id=row.key_id,
+            jws=jws.decode(),
+            record_sha256s=record_sha256s,
+            recorded_at=row.recorded_at,
+        )
+
+    def _place(self, provider_id: str, delivery_id: str, sequence: int) -> Sealed:
+        named = delivery_id if sequence else self._seals.token(f"evidence {delivery_id}").hex()
+        return ("evidence", provider_id, named, sequence)
 
     async def _open(self, opened: Delivery, at: datetime, *, agrees: bool | None) -> None:
         await self._conn.execute(

@@ -162,7 +162,7 @@ class SubjectTokens:
 
 
 def provider_owner(provider_id: str) -> str:
-    """Return the owner of what a provider sent that has no subject yet; no subject has this id."""
+    """Return the owner of what a provider sent that is of no one subject; it is no subject's id."""
     return f"~{provider_id}"
 
 

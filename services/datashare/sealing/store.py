@@ -55,7 +55,7 @@ class Seals:
         """Return sealed bytes, for tables that are not of records or summaries.
 
         Args:
-            owner: a subject's id, or of what has none yet `domain.provider_owner`.
+            owner: a subject's id, or of what is not of one `domain.provider_owner`.
             place: a kind that nothing else has, then what names the row for ever.
             content: what is sealed.
 

@@ -28,7 +28,7 @@ from services.datashare.deliveries.domain import (
     Sum,
     day_number,
 )
-from services.datashare.deliveries.store import delivery, intake_reject
+from services.datashare.deliveries.store import batch_evidence, delivery, intake_reject
 from services.datashare.deliveries.wire import control_fields
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.domain import Sealer
@@ -171,6 +171,26 @@ class TestSignatures:
         name = hashlib.sha256(covered).hexdigest()
         kept = await datashare.reconciliations.evidence(OPERATOR, TAX, name, 0)
         assert kept.canonical == covered
+        key.public.verify(kept.jws, kept.canonical)
+
+    async def test_evidence_tells_nothing_without_the_keys(self, datashare: Datashare) -> None:
+        key = await registered(datashare)
+        row = invoice("a", counterparty="91110000MA00000077")
+        await datashare.push(TAX, header("d"), sent := signed(key, 1, row))
+        covered = canonical_batch("", 0, [row])
+        await datashare.submit(TAX, row, jws=key.sign(covered))
+        async with datashare.database.read() as conn:
+            stored = (await conn.execute(sa.select(batch_evidence))).all()
+        clear = repr(stored).encode() + b"".join(bytes(each.content) for each in stored)
+        # Whoever has all of a row but a firm's number finds that by any of these.
+        record = hashlib.sha256(row.SerializeToString(deterministic=True))
+        batch_jws = sent.batch.jws.encode()
+        single = hashlib.sha256(covered)
+        assert len(stored) == 2
+        for guess in (record.digest(), single.digest(), batch_jws, key.sign(covered).encode()):
+            assert guess not in clear
+            assert guess.hex().encode() not in clear
+        kept = await datashare.reconciliations.evidence(OPERATOR, TAX, single.hexdigest(), 0)
         key.public.verify(kept.jws, kept.canonical)
 
     async def test_an_unsigned_batch_is_refused_once_a_key_is_registered(

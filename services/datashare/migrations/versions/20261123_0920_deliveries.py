@@ -82,8 +82,7 @@ def upgrade() -> None:
         sa.Column("delivery_id", sa.String(length=64), nullable=False),
         sa.Column("sequence", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("key_id", sa.String(length=64), nullable=False),
-        sa.Column("jws", sa.String(length=2048), nullable=False),
-        sa.Column("record_sha256s", sa.LargeBinary(), nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
         sa.Column("recorded_at", UtcTime(), nullable=False),
         sa.PrimaryKeyConstraint(
             "provider_id", "delivery_id", "sequence", name=op.f("pk_batch_evidence")
