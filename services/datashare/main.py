@@ -294,7 +294,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     )
     counterparty_key, tokens = _counterparties(config.counterparty_key)
     intake = Intake(catalogue, tokens)
-    hints = Hints(load_weights(), clock, ids)
+    hints = Hints(load_weights(), catalogue.on_consent, clock, ids)
     take_in = TakeIn(
         transactions, retry_on_conflict, stores.layouts, catalogue.on_consent, hints, clock
     )

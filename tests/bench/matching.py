@@ -128,7 +128,7 @@ async def measure(url: str) -> dict[str, float]:
     rng = random.Random(7)
     weights = load()
     clock = SystemClock()
-    hints = Hints(weights, clock, RandomIds(clock))
+    hints = Hints(weights, (), clock, RandomIds(clock))
     asked = rng.sample(firms, min(HINTS, len(firms)))
 
     async def match(

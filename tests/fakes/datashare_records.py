@@ -162,7 +162,7 @@ class Datashare:
             retry_on_conflict,
             self.stores.layouts,
             self.catalogue.on_consent,
-            Hints(load_weights(), self.clock, RandomIds(self.clock)),
+            Hints(load_weights(), self.catalogue.on_consent, self.clock, RandomIds(self.clock)),
             self.clock,
         )
         self.intake = Intake(self.catalogue, CounterpartyTokens(b"counterparty-key"))

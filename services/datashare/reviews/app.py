@@ -2,10 +2,11 @@
 
 A row that is matched, at once or by a reviewer, is taken in as if it had come with its subject. The
 same row sent again while it waits is looked at anew: what was registered meanwhile may have made it
-certain; else it waits on under the same review. A row that was dismissed stays out.
+certain; else it waits on under the same review. A row that was dismissed stays out. What is shared
+on consent does not wait: it would be kept while nobody allowed it.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
@@ -168,7 +169,7 @@ class Settled(NamedTuple):
     Args:
         rows: all rows that have one now.
         held: those that wait.
-        rejections: those that were dismissed before.
+        rejections: those that were dismissed before, and those that may not wait.
     """
 
     rows: Sequence[Incoming]
@@ -181,12 +182,16 @@ class Hints:
 
     Args:
         weights: how much evidence says.
+        on_consent: the record types that are shared on consent.
         clock: the time.
         ids: makes review ids.
     """
 
-    def __init__(self, weights: Weights, clock: Clock, ids: Ids) -> None:
+    def __init__(
+        self, weights: Weights, on_consent: Collection[str], clock: Clock, ids: Ids
+    ) -> None:
         self._weights = weights
+        self._on_consent = on_consent
         self._clock = clock
         self._ids = ids
 
@@ -227,6 +232,13 @@ class Hints:
                     known[key] = await self._matched(work, review, subject_id)
             if subject_id:
                 named.append(row._replace(subject_id=subject_id, hint=None))
+                continue
+            if review is None and row.record_type in self._on_consent:
+                problem = (
+                    "a firm has to allow this, and which one is not certain: name it by the "
+                    "registration number that StreamWanted tells"
+                )
+                rejections.append(Rejection(row.row, "CONSENT_REQUIRED", "hint", problem))
                 continue
             if review is None:
                 review = known[key] = self._review(provider_id, row, found[row.hint])

@@ -94,6 +94,15 @@ def hinted(record_id: str = "a", **hint: str) -> records_pb2.Record:
     return row
 
 
+def hinted_bill() -> records_pb2.Record:
+    """Return an electricity bill that only hints at whom it is about."""
+    bill = payloads_pb2.UtilityBill(kind="electricity", meter="m", amount=money(100_00))
+    hint = records_pb2.SubjectHint(name=NAME)
+    row = record("bill", record_type="utility_bill", hint=hint, utility_bill=bill)
+    row.ClearField("subject")
+    return row
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def database(request: pytest.FixtureRequest) -> Database:
     """Each of the two databases."""
@@ -199,7 +208,7 @@ class TestMatching:
         await town.registered(0, NAME, record_id="2024", on="2024-01-15")
         async with town.transactions.read() as work:
             hint = Hint(name="北京小橘科技有限公司")
-            found = await Hints(load(), town.clock, town.ids).match(work.names, [hint])
+            found = await Hints(load(), (), town.clock, town.ids).match(work.names, [hint])
         (candidate,) = found[hint]
         assert candidate.evidence == (Evidence.FORMER_NAME,)
         assert candidate.name == NAME
@@ -336,19 +345,26 @@ class TestQueue:
         decided, ack = await town.decide(review, subject=subject_id)
         assert (decided.state, ack.accepted) == (ReviewState.MATCHED, (0,))
 
-    async def test_what_needs_a_consent_needs_it_when_it_is_decided(self, town: Town) -> None:
+    async def test_what_needs_a_consent_does_not_wait(self, town: Town) -> None:
         await town.register(provider("utility"))
-        row = record(
-            "bill",
-            record_type="utility_bill",
-            hint=records_pb2.SubjectHint(name=NAME),
-            utility_bill=payloads_pb2.UtilityBill(
-                kind="electricity", meter="m", amount=money(100_00)
-            ),
-        )
-        row.ClearField("subject")
-        ack = await town.submit("par_utility", row)
-        assert len(ack.held) == 1
+        ack = await town.submit("par_utility", hinted_bill())
+        (rejection,) = ack.rejections
+        assert (rejection.reason, rejection.field) == ("CONSENT_REQUIRED", "hint")
+        assert await town.waiting(OPERATOR) == []
+        # Of whom it is certain it is judged as any other.
+        await town.registered(0, NAME)
+        (rejection,) = (await town.submit("par_utility", hinted_bill())).rejections
+        assert (rejection.reason, rejection.field) == ("CONSENT_REQUIRED", "record_type")
+
+    async def test_what_has_come_to_need_a_consent_needs_it_when_it_is_decided(
+        self, town: Town
+    ) -> None:
+        await town.register(provider("utility"))
+        rows, _ = town.intake.read([hinted_bill()], 0, "utility", town.clock.now())
+        needing_none = Hints(load(), (), town.clock, town.ids)
+        async with town.transactions.begin() as work:
+            settled = await needing_none.settle(work, "par_utility", rows, historical=False)
+        assert len(settled.held) == 1
         subject_id = await town.registered(0, NAME)
         (review,) = await town.waiting(OPERATOR)
         decided, acked = await town.decide(review, subject=subject_id, who=OPERATOR)
