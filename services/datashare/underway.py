@@ -6,7 +6,7 @@ the same time finds. So a reader waits for the writers that already hold what it
 
 - A writer takes an advisory lock named by its transaction before it locks any row. The row it has
   locked or changed shows its transaction (`xmax`) to every reader, in the statement that reads it.
-  Nobody shares these rows, so it is one transaction.
+  Whoever locks these rows does so alone, inspection too: where two share one, it shows neither.
 - A reader that sees a transaction there which had not ended when its statement began waits for that
   lock, then reads again. Who comes later takes its time later, so waiting once is enough.
 

@@ -593,7 +593,10 @@ class QualityStore:
             )
 
     async def _hold(self, subject_ids: Iterable[str]) -> set[str]:
-        """Return those of the subjects that were not erased; none of them is until the end."""
+        """Return those of the subjects that were not erased; none of them is until the end.
+
+        Not shared with the first batch of a series: readers see one holder (`underway`).
+        """
         rows = await self._conn.execute(
             sa.select(subject.c.subject_id)
             .where(
@@ -601,7 +604,7 @@ class QualityStore:
                 sa.or_(subject.c.uscc_token.is_not(None), subject.c.uscc.is_not(None)),
             )
             .order_by(subject.c.subject_id)
-            .with_for_update(read=True, key_share=True)
+            .with_for_update(key_share=True)
         )
         return set(rows.scalars())
 

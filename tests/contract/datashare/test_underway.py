@@ -12,6 +12,7 @@ from puhui.datashare.v1 import records_pb2
 from services.datashare.changes.domain import Change
 from services.datashare.changes.store import ChangeStore
 from services.datashare.main import Work
+from services.datashare.quality.domain import Contradiction, Finding, Reconciled, Rule
 from services.datashare.retention.domain import china_day
 from services.datashare.subjects.uscc import make
 from services.datashare.summaries.domain import Found, SummaryQuery
@@ -91,6 +92,43 @@ async def test_a_read_waits_for_the_first_batch_of_a_series(race: Race) -> None:
 
 async def test_a_read_that_finds_nothing_yet_waits_too(race: Race) -> None:
     await race.read_beside(("tax_filing",), filing("f"))
+
+
+async def test_a_read_waits_though_inspection_holds_the_subject_too(race: Race) -> None:
+    """Where two share a row, it shows neither's transaction."""
+    batch = asyncio.create_task(race.writer.submit(TAX, filing("f")))
+    await race.reached.wait()
+    inspection = asyncio.create_task(_store_finding(race))
+    await asyncio.sleep(0.3)
+    race.reader.clock.advance(timedelta(seconds=1))
+    query = await race.query("tax_filing")
+    reading = asyncio.create_task(race.reader.find(query))
+    with suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(reading), 0.3)
+    race.go.set()
+    await asyncio.gather(batch, inspection)
+    assert _said(await reading) == _said(await race.reader.find(query))
+
+
+async def _store_finding(race: Race) -> None:
+    datashare = race.reader
+    contradiction = Contradiction(
+        rule=Rule.SALES_GAP,
+        subject_id=await datashare.subject_id(),
+        others=(),
+        key=(),
+        provider_ids=(TAX,),
+        record_types=("vat_invoice",),
+        first_month=202401,
+        last_month=202401,
+        figures={},
+        holds_until=None,
+    )
+    now = datashare.clock.now()
+    async with datashare.transactions.begin() as work:
+        found = Finding("fin_1", contradiction, now)
+        await work.quality.settle(Reconciled((), {}, (), ()), [found], china_day(now), now)
+        await race.go.wait()
 
 
 async def test_a_read_of_others_does_not_wait(race: Race) -> None:
