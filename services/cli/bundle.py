@@ -20,15 +20,17 @@ from services.cli.push import (
     MappingFile,
     RecordTypeName,
     agrees,
-    check_document,
-    check_parts,
     check_rows,
     own_policies,
     read_mapping_file,
     read_signing_key,
+    wrong_use,
+)
+from services.cli.reports import (
+    check_document,
+    check_parts,
     reconciliation_document,
     reconciliation_parts,
-    wrong_use,
 )
 
 if TYPE_CHECKING:

@@ -9,23 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.cli import output
+from services.cli import reports
 from services.cli.command import REFUSED, Session, remote, usage
 from services.cli.progress import bar
 from services.cli.settings import SettingsError
 
 if TYPE_CHECKING:
     from puhui.datashare.v1.catalogue_pb2 import RecordTypePolicy
-    from puhui.datashare.v1.records_pb2 import Reconciliation, TotalsOfBothEnds
     from puhui_client import PushReport
     from puhui_client.signing import SigningKey
     from services.cli.checks import CheckReport
     from services.cli.database import Extract
     from services.cli.mapping import ColumnMapping
-    from services.cli.rows import Reject, Source
-    from services.cli.sending import Journal
+    from services.cli.rows import Source
 
-_SHOWN = 20
 _DATABASE = "Database"
 _MAPPING = "How the file is read"
 _CHECK = "Before sending"
@@ -308,11 +305,12 @@ async def _push_file(session: Session, file: Path, options: _Options) -> bool:
             f"Not sent, as the mapping does not name them: {', '.join(source.unmapped)}"
         )
     if options.preview:
-        _show_preview(session, source, options.preview)
+        reports.preview(session.out, source, options.preview)
         return True
     if options.only_check:
         report = check_rows(source, await _policies_or_own(session))
-        session.out.show({"check": check_document(source, report)}, *check_parts(source, report))
+        document = {"check": reports.check_document(source, report)}
+        session.out.show(document, *reports.check_parts(source, report))
         return not report.bad
     from services.cli.locks import locked
 
@@ -327,7 +325,7 @@ async def _send(session: Session, file: Path, source: "Source", options: _Option
         policies = [policy async for policy in client.record_types()]
         checked = check_rows(source, policies) if options.check else None
         if checked is not None and checked.bad and not session.out.as_json:
-            session.out.show({}, *check_parts(source, checked))
+            session.out.show({}, *reports.check_parts(source, checked))
         bad = {} if checked is None else checked.bad
         mapped = "" if options.mapping is None else options.mapping.digest
         said = fingerprint(file, mapped, options.record_type, options.historical, *sorted(bad))
@@ -354,7 +352,7 @@ async def _send(session: Session, file: Path, source: "Source", options: _Option
         target = options.rejects or file.with_name(f"{file.stem}.rejects{source.suffix}")
         written = write_rejects(source, rejects, target, file)
     journal.remove()
-    _show(session, source, journal, report, checked, written)
+    reports.outcome(session.out, source, journal, report, checked, written)
     return not rejects and agrees(report)
 
 
@@ -380,12 +378,9 @@ async def own_policies() -> list["RecordTypePolicy"]:
     from services.datashare.catalogue.loader import load
     from services.datashare.catalogue.servicer import CatalogueServicer
 
-    class _Nobody:
-        """The context of a call that nobody made."""
-
     servicer: Any = CatalogueServicer(load())
     request = ListRecordTypesRequest(page_size=500)
-    return list((await servicer.ListRecordTypes(request, _Nobody())).types)
+    return list((await servicer.ListRecordTypes(request, context=None)).types)
 
 
 def check_rows(source: "Source", policies: list["RecordTypePolicy"]) -> "CheckReport":
@@ -395,203 +390,3 @@ def check_rows(source: "Source", policies: list["RecordTypePolicy"]) -> "CheckRe
     rules = Rules(policies, datetime.now(UTC))
     with bar("Checking", source.size, unit=source.unit) as advance:
         return check(source, rules, advance)
-
-
-def check_document(source: "Source", report: "CheckReport") -> dict[str, Any]:
-    """Return a report for programs."""
-    return {
-        "read_as": source.told,
-        "rows": report.rows,
-        "good": report.good,
-        "failed": len(report.bad),
-        "not_mapped": list(source.unmapped),
-        "columns": [
-            {
-                "column": column.column,
-                "field": column.field,
-                "filled": column.filled,
-                "empty": column.empty,
-                "converted": column.converted,
-                "failed": column.failed,
-                "examples": [{"row": row, "problem": text} for row, text in column.examples],
-            }
-            for column in report.columns
-        ],
-    }
-
-
-def check_parts(source: "Source", report: "CheckReport") -> Iterator[Any]:
-    """Return a report for people."""
-    failed = f", {len(report.bad):,} fail" if report.bad else ", all good"
-    yield output.table(
-        f"{source.told}: {output.count(report.rows, 'row')}{failed}",
-        ["column", "field", "filled>", "empty>", "converted>", "failed>", "the first problems"],
-        [
-            [
-                column.column,
-                column.field,
-                f"{column.filled:,}",
-                f"{column.empty:,}",
-                f"{column.converted:,}",
-                f"{column.failed:,}" if column.failed else "",
-                "\n".join(f"row {row}: {problem}" for row, problem in column.examples),
-            ]
-            for column in report.columns
-        ],
-    )
-
-
-def _show_preview(session: Session, source: "Source", count: int) -> None:
-    from services.cli.preview import flat
-
-    rows = [row for row, _ in zip(source.rows(), range(count), strict=False)]
-    values = [flat(row.record) for row in rows]
-    paths = list(dict.fromkeys(path for one in values for path in one))
-    problems = ["; ".join(f"{p.field}: {p.problem}" for p in row.problems) for row in rows]
-    session.out.show(
-        {
-            "read_as": source.told,
-            "not_mapped": list(source.unmapped),
-            "rows": [
-                {
-                    "row": row.number,
-                    "values": one,
-                    "problems": [
-                        {"column": p.column, "field": p.field, "problem": p.problem}
-                        for p in row.problems
-                    ],
-                }
-                for row, one in zip(rows, values, strict=True)
-            ],
-        },
-        output.table(
-            f"{source.told}: the first {output.count(len(rows), 'row')} as they would be sent",
-            ["row>", *paths, *(["cannot be read"] if any(problems) else [])],
-            [
-                [
-                    str(row.number),
-                    *(one.get(path, "") for path in paths),
-                    *([problem] if any(problems) else []),
-                ]
-                for row, one, problem in zip(rows, values, problems, strict=True)
-            ],
-        ),
-    )
-
-
-def _show(
-    session: Session,
-    source: "Source",
-    journal: "Journal",
-    report: "PushReport",
-    checked: "CheckReport | None",
-    written: Path | None,
-) -> None:
-    outcome = journal.outcome
-    rejected = dict(sorted(outcome.refused.items()))
-    document = {
-        "delivery_id": report.delivery_id,
-        "read_as": source.told,
-        "skipped": report.skipped,
-        "sent": report.sent,
-        "accepted": report.accepted,
-        "duplicate": report.duplicate,
-        "rejected": rejected,
-        "held": len(outcome.reviews),
-        "not_sent": outcome.not_sent,
-        "reconnects": report.reconnects,
-        "rejects_file": None if written is None else str(written),
-        "reviews": [
-            {"row": one.row, "record_id": one.record_id, "review_id": one.review_id}
-            for one in outcome.reviews
-        ],
-        "reconciliation": reconciliation_document(report.reconciliation),
-    }
-    if checked is not None:
-        document["check"] = check_document(source, checked)
-    session.out.show(
-        document,
-        output.pairs(
-            f"Delivery {report.delivery_id}",
-            [
-                ("read as", source.told),
-                ("delivered before", f"{report.skipped:,}" if report.skipped else ""),
-                ("sent", f"{report.sent:,}"),
-                ("accepted", f"{report.accepted:,}"),
-                ("duplicate", f"{report.duplicate:,}"),
-                *((f"rejected {reason}", f"{count:,}") for reason, count in rejected.items()),
-                ("held for a review", f"{len(outcome.reviews):,}" if outcome.reviews else ""),
-                ("failed here, not sent", f"{outcome.not_sent:,}" if outcome.not_sent else ""),
-                ("connections lost", f"{report.reconnects}" if report.reconnects else ""),
-                ("rows that are not in are in", str(written or "")),
-            ],
-        ),
-        *reconciliation_parts(report.reconciliation),
-        *_reject_table(outcome.rejects, outcome.first),
-        *_review_table(journal),
-    )
-
-
-def reconciliation_document(found: "Reconciliation | None") -> dict[str, Any] | None:
-    """Return both ends' totals for programs."""
-    return None if found is None else output.plain(found)
-
-
-def reconciliation_parts(found: "Reconciliation | None") -> Iterator[Any]:
-    """Return both ends' totals for people: whether they agree, and all groups that do not."""
-    if found is None:
-        return
-    if found.agrees:
-        yield f"Both ends counted the same: {output.count(found.rows_received, 'row')}."
-        return
-    yield output.table(
-        f"The ends do NOT agree: {found.rows_sent:,} rows sent, {found.rows_received:,} received",
-        ["type", "month>", "rows sent>", "received>", "sum sent>", "received>"],
-        [_totals_row(total) for total in found.totals if _differs(total)],
-    )
-
-
-def _differs(total: "TotalsOfBothEnds") -> bool:
-    return total.rows_sent != total.rows_received or total.sum_sent != total.sum_received
-
-
-def _totals_row(total: "TotalsOfBothEnds") -> list[str]:
-    return [
-        total.record_type,
-        str(total.month or "none"),
-        f"{total.rows_sent:,}",
-        f"{total.rows_received:,}",
-        f"{total.sum_sent / 100:,.2f}",
-        f"{total.sum_received / 100:,.2f}",
-    ]
-
-
-def _reject_table(rejects: dict[int, "Reject"], record_ids: dict[int, str]) -> Iterator[Any]:
-    if rejects:
-        first = sorted(rejects)[:_SHOWN]
-        yield output.table(
-            f"The first {len(first)} of {len(rejects):,} rows that are not in",
-            ["row>", "record", "reason", "field", "problem"],
-            [
-                [
-                    str(row),
-                    record_ids.get(row, ""),
-                    rejects[row].reason,
-                    rejects[row].field,
-                    rejects[row].problem,
-                ]
-                for row in first
-            ],
-        )
-
-
-def _review_table(journal: "Journal") -> Iterator[Any]:
-    reviews = journal.outcome.reviews
-    if reviews:
-        first = reviews[:_SHOWN]
-        yield output.table(
-            f"The first {len(first)} of {len(reviews):,} rows that wait until somebody says whom "
-            "they are about",
-            ["row>", "record", "review"],
-            [[str(one.row), one.record_id, one.review_id] for one in first],
-        )
