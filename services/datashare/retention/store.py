@@ -13,7 +13,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.datashare.bulk import relation, stored_time, upsert_rows
+from services.datashare.bulk import probe, relation, stored_time, upsert_rows
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.idempotency.store import request
 from services.datashare.records.hiding import Hiding
@@ -290,14 +290,18 @@ class HiddenStore:
     ) -> tuple[dict[SeriesKey, int], dict[SeriesKey, dict[Reason, tuple[int, int]]]]:
         """Return when the newest is of, and how much it is where the time alone is the reason."""
         asked = relation(self._conn, "asked", _NAMES, sorted(keys))
-        columns = [record.c[name] for name in _NAMES]
-        newest = sa.func.max(record.c.recorded_at, type_=UtcTime())
-        records = sa.func.count(record.c.provider_record_id.distinct())
+        due = probe(
+            self._conn,
+            [record.c[name] for name in (*_NAMES, "recorded_at", "provider_record_id")],
+            asked,
+            *(record.c[name] == asked.c[name] for name in _NAMES),
+            record.c.hidden_on <= day,
+        ).subquery("due")
+        columns = [due.c[name] for name in _NAMES]
+        newest = sa.func.max(due.c.recorded_at, type_=UtcTime())
+        records = sa.func.count(due.c.provider_record_id.distinct())
         rows: Any = await self._conn.execute(
-            sa.select(*columns, newest, records, sa.func.count())
-            .join(asked, sa.and_(*(record.c[name] == asked.c[name] for name in _NAMES)))
-            .where(record.c.hidden_on <= day)
-            .group_by(*columns)
+            sa.select(*columns, newest, records, sa.func.count()).group_by(*columns)
         )
         when = {}
         counts: dict[SeriesKey, dict[Reason, tuple[int, int]]] = {}
