@@ -20,6 +20,7 @@ from datetime import date, datetime, time, timedelta, timezone
 from typing import Final, NamedTuple
 
 from services.datashare.records.domain import Ack
+from services.datashare.records.forbidden import NAMES_SOMEBODY, names_somebody
 from services.kit.errors import (
     AlreadyExistsError,
     FailedPreconditionError,
@@ -132,7 +133,7 @@ def chained(before: bytes, sha256: bytes) -> bytes:
 
 
 def check_opened(delivery_id: str) -> None:
-    """Refuse the name of a day's single submissions, and one that would not fit a line.
+    """Refuse a name that says whom the rows are about, is a day's, or would not fit a line.
 
     Raises:
         InvalidArgumentError: FIELD_INVALID.
@@ -140,6 +141,10 @@ def check_opened(delivery_id: str) -> None:
     if not delivery_id.isprintable():
         problem = "has control characters, but is a line of what is signed: leave them out"
         raise invalid_field("FIELD_INVALID", "header.delivery_id", problem, said="delivery_id")
+    if names_somebody(delivery_id):
+        raise invalid_field(
+            "FIELD_INVALID", "header.delivery_id", NAMES_SOMEBODY, said="delivery_id"
+        )
     if submitted_on(delivery_id):
         problem = "is the name under which a day's single submissions are counted: use another one"
         raise invalid_field("FIELD_INVALID", "header.delivery_id", problem, said="delivery_id")

@@ -6,8 +6,8 @@ person only with that person's written consent after a notice of the consequence
 asks for any of it, so what is left to look at is free text; which, and for what, is data:
 `forbidden.toml`.
 
-Neither a registration number nor a resident's identity number may stand in a record's id: ids are
-shown where numbers are not.
+Neither a registration number nor a resident's identity number may stand in the id of a record or a
+delivery: ids are shown where numbers are not.
 """
 
 import re
@@ -24,6 +24,7 @@ from services.datashare.records.domain import RowProblem
 from services.datashare.reference.districts import district
 from services.datashare.subjects.uscc import ALPHABET, UsccError, check
 
+NAMES_SOMEBODY: Final = "has a registration or identity number in clear: use an id of your own"
 _NUMBER: Final = 18
 """Characters of a registration or identity number."""
 _RUNS: Final = re.compile(f"[0-9A-Z]{{{_NUMBER},}}")
@@ -86,18 +87,21 @@ def check_record_id(record_id: str) -> None:
     Raises:
         RowProblem: FIELD_INVALID.
     """
-    if len(record_id) < _NUMBER:
-        return
-    text = record_id if record_id.isascii() else unicodedata.normalize("NFKC", record_id)
-    for run in _RUNS.findall(text.upper()):
-        # Also with a month behind it or letters before; in the midst of more it is by chance.
-        for number in (run[:_NUMBER], run[-_NUMBER:]):
-            if _is_firm(number) or _is_resident(number):
-                raise RowProblem(
-                    "FIELD_INVALID",
-                    "provider_record_id",
-                    "has a registration or identity number in clear: use an id of your own",
-                )
+    if names_somebody(record_id):
+        raise RowProblem("FIELD_INVALID", "provider_record_id", NAMES_SOMEBODY)
+
+
+def names_somebody(id_: str) -> bool:
+    """Tell whether an id has a firm's or a resident's number in it."""
+    if len(id_) < _NUMBER:
+        return False
+    text = id_ if id_.isascii() else unicodedata.normalize("NFKC", id_)
+    # Also with a month behind it or letters before; in the midst of more it is by chance.
+    return any(
+        _is_firm(number) or _is_resident(number)
+        for run in _RUNS.findall(text.upper())
+        for number in (run[:_NUMBER], run[-_NUMBER:])
+    )
 
 
 def _is_firm(number: str) -> bool:

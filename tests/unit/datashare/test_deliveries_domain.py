@@ -88,7 +88,9 @@ def test_the_chain_of_a_delivery_that_was_begun_without_stays_unknown() -> None:
     assert begun.advanced(Ack(4), b"4").chain_sha256 == b""
 
 
-@pytest.mark.parametrize("delivery_id", ["submitted-2024-06-15", "d\n1", "d\x7f"])
+@pytest.mark.parametrize(
+    "delivery_id", ["submitted-2024-06-15", "d\n1", "d\x7f", "file-91110108MA0000015T-2026"]
+)
 def test_names_that_no_delivery_has(delivery_id: str) -> None:
     assert submissions(NOW) == "submitted-2024-06-15"
     with pytest.raises(InvalidArgumentError) as caught:
