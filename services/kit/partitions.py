@@ -70,10 +70,9 @@ def swap(tables: Sequence[str]) -> None:
     Raises:
         sqlalchemy.exc.DBAPIError: others held the tables all the time for a minute.
     """
-    connection = op.get_bind()
-    if connection.dialect.name != "postgresql":
+    if op.get_context().dialect.name != "postgresql":
         return
-    _lock(connection, tables)
+    lock(tables)
     for table in tables:
         op.execute(f"DROP TRIGGER {table}_moving ON {table}")
         op.execute(f"DROP FUNCTION {table}_moving()")
@@ -81,6 +80,35 @@ def swap(tables: Sequence[str]) -> None:
         op.execute(f"ALTER TABLE {table}_moving RENAME TO {table}")
         op.execute(f"ALTER TABLE {table} RENAME CONSTRAINT pk_{table}_moving TO pk_{table}")
         op.execute(f"ANALYZE {table}")
+
+
+def lock(tables: Sequence[str]) -> None:
+    """Take tables to alter them, letting others go first again and again.
+
+    Who waits for a table keeps everybody out who comes later; and a read may take minutes.
+
+    Args:
+        tables: in the order in which transactions write to them.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: others held the tables all the time for a minute.
+    """
+    connection = op.get_bind()
+    if connection.dialect.name != "postgresql":
+        return
+    names = ", ".join(tables)
+    for attempt in range(1, _LOCK_TRIES + 1):
+        try:
+            with connection.begin_nested():
+                connection.exec_driver_sql("SET LOCAL lock_timeout = '1s'")
+                connection.exec_driver_sql(f"LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE")
+                connection.exec_driver_sql("SET LOCAL lock_timeout = DEFAULT")
+        except sa.exc.DBAPIError:
+            if attempt == _LOCK_TRIES:
+                raise
+            _log.info("%s: in use, trying again", names)
+        else:
+            return
 
 
 def is_partition(connection: sa.Connection, table: str) -> bool:
@@ -141,23 +169,6 @@ def _copy(table: str, key: Sequence[str]) -> None:
         moved += connection.execute(rows, {"done": done, "upper": last}).rowcount
         _log.info("%s: %s rows moved", table, f"{moved:,}")
         done = last
-
-
-def _lock(connection: sa.Connection, tables: Sequence[str]) -> None:
-    """Take the tables, letting others go first again and again rather than holding them up."""
-    names = ", ".join(tables)
-    for attempt in range(1, _LOCK_TRIES + 1):
-        try:
-            with connection.begin_nested():
-                connection.exec_driver_sql("SET LOCAL lock_timeout = '1s'")
-                connection.exec_driver_sql(f"LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE")
-                connection.exec_driver_sql("SET LOCAL lock_timeout = DEFAULT")
-        except sa.exc.DBAPIError:
-            if attempt == _LOCK_TRIES:
-                raise
-            _log.info("%s: in use, trying again", names)
-        else:
-            return
 
 
 def _run(statement: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from services.datashare.main import MIGRATIONS
+from services.datashare.summaries.store import series
 from services.kit.db import Database
 from services.kit.migrations import current, differences, downgrade, head, upgrade
 from tests.contract.datashare import previous_version
@@ -54,6 +55,48 @@ async def test_the_version_before_writes_on_while_tables_move(fresh_postgres_url
     assert back.error is None
     assert current(fresh_postgres_url) == INITIAL
     await _everything_is_there(fresh_postgres_url, back.invoices)
+
+
+@pytest.mark.parametrize("version", ["55f04705aafe", "acef2c15bcd3"])
+async def test_a_long_read_holds_up_a_migration_and_nobody_else(
+    fresh_postgres_url: str, version: str
+) -> None:
+    upgrade(fresh_postgres_url, MIGRATIONS, version)
+    database = Database.open(fresh_postgres_url)
+    query = sa.text("SELECT 1 FROM summary_series")
+    async with database.read() as conn:
+        await conn.execute(query)
+        going = asyncio.create_task(asyncio.to_thread(upgrade, fresh_postgres_url, MIGRATIONS))
+        for _ in range(6):
+            await asyncio.sleep(0.5)
+            async with database.read() as other:
+                await asyncio.wait_for(other.execute(query), 5)
+        assert not going.done()
+    await going
+    assert current(fresh_postgres_url) == head(MIGRATIONS)
+    await database.close()
+
+
+async def test_summaries_are_marked_without_keeping_reads_out(fresh_postgres_url: str) -> None:
+    upgrade(fresh_postgres_url, MIGRATIONS, INITIAL)
+    await previous_version.fill(fresh_postgres_url.replace("+asyncpg", ""), 3)
+    upgrade(fresh_postgres_url, MIGRATIONS, "8e220124401d")
+    database = Database.open(fresh_postgres_url)
+    marks = sa.select(series.c.layout, series.c.layout_revision == series.c.revision)
+    async with database.begin() as conn:
+        await conn.execute(
+            sa.select(series).where(series.c.subject_id == "sub_1").with_for_update()
+        )
+        going = asyncio.create_task(asyncio.to_thread(upgrade, fresh_postgres_url, MIGRATIONS))
+        await asyncio.sleep(1)
+        async with database.read() as other:
+            read = (await asyncio.wait_for(other.execute(marks), 5)).all()
+        assert read == [(None, False)] * 3
+        assert not going.done()
+    await going
+    async with database.read() as conn:
+        assert (await conn.execute(marks)).all() == [("173e6750506e45a1", True)] * 3
+    await database.close()
 
 
 async def test_sqlite_keeps_its_rows_forward_and_back(tmp_path: Path) -> None:

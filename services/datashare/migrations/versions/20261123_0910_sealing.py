@@ -9,6 +9,7 @@ from alembic import op
 
 from services.datashare.sealing.trigger import install, remove
 from services.kit.db import UtcTime
+from services.kit.partitions import lock
 
 revision = "257d8188d398"
 down_revision = "55f04705aafe"
@@ -26,6 +27,7 @@ _UNSAMPLED = (
 
 def upgrade() -> None:
     """Add keys, tokens and sealed columns."""
+    lock(("subject", *_DATA))
     op.create_table(
         "subject_key",
         sa.Column("subject_id", sa.String(80), nullable=False),
@@ -67,6 +69,7 @@ def downgrade() -> None:
                 f"the version before cannot read what is sealed in {table}: stop datashare, run "
                 "`python -m services datashare unseal --apply`, then go back"
             )
+    lock(("subject", *_DATA))
     remove(connection)
     # Erased subjects: they name nobody, and the version before has none without a number.
     op.execute("DELETE FROM subject WHERE uscc IS NULL")

@@ -1,38 +1,29 @@
 """Hide what is due.
 
-What was stored before has no day yet on which it is hidden: `python -m services datashare rebuild`
-gives it one, by the policies of the version that runs.
+What was stored before has no day yet on which it is hidden: `python -m services datashare
+rebuild-summaries` gives it one, by the policies of the version that runs.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
 from services.kit.db import UtcTime
+from services.kit.partitions import lock
 
 revision = "8e220124401d"
 down_revision = "acef2c15bcd3"
 branch_labels = None
 depends_on = None
 
-# `Layout.mark` of the types that the version before had.
-MARKS = {
-    "court_case": "8a119823858f1fa8",
-    "credit_facility": "20d7fb598b44ccc5",
-    "grant": "5c3d0febf535890a",
-    "ip_right": "45469570e5ed8c72",
-    "registration": "1fbcf29ba127edc6",
-    "social_insurance": "d6817a323cac6393",
-    "tax_filing": "916ea7396fefbcac",
-    "tech_status": "aae95aabedf2722f",
-    "vat_invoice": "173e6750506e45a1",
-}
+# In the order in which a batch takes them.
+TABLES = ("summary_series", "record")
 SERIES_COLUMNS = ("layout", "layout_revision", "next_hidden_on", "due_on", "withheld")
 
 
 def upgrade() -> None:
-    """Add days, marks, and the tables of runs and of what was withheld."""
-    # Not in a batch: SQLite would write the whole table anew. In the order in which a batch of the
-    # version before takes the tables, so that the two cannot wait for each other.
+    """Add days, columns of marks, and the tables of runs and of what was withheld."""
+    lock(TABLES)
+    # Not in a batch: SQLite would write the whole table anew.
     for column in (
         sa.Column("layout", sa.String(16)),
         sa.Column("layout_revision", sa.BigInteger(), nullable=False, server_default="0"),
@@ -42,13 +33,6 @@ def upgrade() -> None:
     ):
         op.add_column("summary_series", column)
     op.add_column("record", sa.Column("hidden_on", sa.Integer()))
-    for record_type, mark in MARKS.items():
-        op.execute(
-            sa.text(
-                "UPDATE summary_series SET layout = :mark, layout_revision = revision "
-                "WHERE record_type = :record_type"
-            ).bindparams(mark=mark, record_type=record_type)
-        )
     op.create_table(
         "withheld",
         sa.Column("subject_id", sa.String(64), nullable=False),
@@ -98,6 +82,7 @@ def downgrade() -> None:
             "the version before would show what is hidden: run `puhui retention plan` and "
             "`puhui retention run`, then go back"
         )
+    lock(TABLES)
     op.drop_index(op.f("ix_retention_run_subject_id"), "retention_run")
     op.drop_table("retention_run")
     op.drop_table("withheld")
