@@ -1,24 +1,54 @@
 """Points of a 科技型中小企业, by 科技型中小企业评价办法 (国科发政〔2017〕115 号), articles 6 and 7.
 
-A firm with at most 500 staff, sales of at most 200 million yuan and assets of at most as much
-passes with 60 of 100 points, some of them for its scientific staff. What the article asks besides
-figures (residence, permitted products, no serious incident, not on the list of abnormal operations)
-is not judged here.
+A firm within the limits of staff, sales and assets passes with enough of 100 points, some of them
+for its scientific staff. What the article asks besides figures (residence, permitted products, no
+serious incident, not on the list of abnormal operations) is not judged here. Limits and points are
+data, in `tech_sme.toml`.
 """
 
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final, NamedTuple
+from functools import cache
+from importlib import resources
+from typing import NamedTuple
 
-MAX_STAFF: Final = 500
-MAX_YUAN: Final = Decimal(200_000_000)
-PASS: Final = 60
 
-# Floors as parts of a hundred, with their points; below the last there are none.
-_STAFF_SHARE: Final = ((30, 20), (25, 16), (20, 12), (15, 8), (10, 4))
-_RD_TO_SALES: Final = ((6, 50), (5, 40), (4, 30), (3, 20), (2, 10))
-_RD_TO_COSTS: Final = ((30, 50), (25, 40), (20, 30), (15, 20), (10, 10))
-_CLASS2: Final = ((4, 24), (3, 18), (2, 12), (1, 6))
-_CLASS1: Final = 30
+@dataclass(frozen=True)
+class Rule:
+    """Limits and points.
+
+    Args:
+        max_staff: persons.
+        max_yuan: of sales, and of assets.
+        enough: points with which a firm passes.
+        least_staff_points: of those for its scientific staff.
+        steps: by what is measured, floors with their points, the highest first.
+    """
+
+    max_staff: int
+    max_yuan: Decimal
+    enough: int
+    least_staff_points: int
+    steps: Mapping[str, Sequence[tuple[int, int]]]
+
+
+@cache
+def rule() -> Rule:
+    """Return limits and points."""
+    file = resources.files("services.datashare.reference").joinpath("tech_sme.toml")
+    said = tomllib.loads(file.read_text(encoding="utf-8"))
+    return Rule(
+        max_staff=said["max_staff"],
+        max_yuan=Decimal(said["max_yuan"]),
+        enough=said["pass"],
+        least_staff_points=said["least_staff_points"],
+        steps={
+            name: tuple((floor, value) for floor, value in steps)
+            for name, steps in said["steps"].items()
+        },
+    )
 
 
 class Points(NamedTuple):
@@ -44,7 +74,9 @@ class Points(NamedTuple):
     @property
     def passes(self) -> bool:
         """Whether the figures make it a 科技型中小企业."""
-        return self.small and self.total >= PASS and self.staff > 0
+        return (
+            self.small and self.total >= rule().enough and self.staff >= rule().least_staff_points
+        )
 
 
 def points(
@@ -79,17 +111,22 @@ def points(
     >>> points(research=Decimal(100_000), **firm).passes  # 38 points
     False
     """
-    intensity = max(_step(_RD_TO_SALES, research, sales), _step(_RD_TO_COSTS, research, costs))
-    few = next((value for floor, value in _CLASS2 if class2 >= floor), 0)
+    limits = rule()
+    steps = limits.steps
     return Points(
-        staff=_step(_STAFF_SHARE, Decimal(scientific_staff), Decimal(staff)),
-        research=intensity,
-        rights=_CLASS1 if class1 else few,
-        small=staff <= MAX_STAFF and sales <= MAX_YUAN and assets <= MAX_YUAN,
+        staff=_of(steps["staff_share"], Decimal(scientific_staff), Decimal(staff)),
+        research=max(
+            _of(steps["research_to_sales"], research, sales),
+            _of(steps["research_to_costs"], research, costs),
+        ),
+        rights=max(_step(steps["class1"], class1), _step(steps["class2"], class2)),
+        small=staff <= limits.max_staff and max(sales, assets) <= limits.max_yuan,
     )
 
 
-def _step(steps: tuple[tuple[int, int], ...], part: Decimal, whole: Decimal) -> int:
-    if whole <= 0:
-        return 0
-    return next((value for floor, value in steps if part * 100 >= whole * floor), 0)
+def _of(steps: Sequence[tuple[int, int]], part: Decimal, whole: Decimal) -> int:
+    return _step(steps, part * 100, whole) if whole > 0 else 0
+
+
+def _step(steps: Sequence[tuple[int, int]], value: Decimal | int, unit: Decimal | int = 1) -> int:
+    return next((points for floor, points in steps if value >= floor * unit), 0)
