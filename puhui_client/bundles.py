@@ -284,9 +284,13 @@ class Bundle:
             canonical = canonical_batch(manifest.delivery_id, entry.sequence, batch.records)
             try:
                 key.verify(batch.jws, canonical)
+                totals.add(batch.records)
             except SigningError as error:
                 raise BundleError(f"{entry.name}: {error}") from None
-            totals.add(batch.records)
+            except AttributeError:
+                raise BundleError(
+                    f"{_MANIFEST}: no amount has the name of a control field"
+                ) from None
             advance(entry.rows)
         if totals.close() != manifest.totals:
             raise BundleError(f"{_MANIFEST}: the control totals are not those of the rows")

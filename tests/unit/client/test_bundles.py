@@ -233,6 +233,36 @@ def test_a_batch_of_another_delivery_is_found_though_its_signature_is_genuine(
         read(tmp_path / "b")
 
 
+def test_a_control_field_that_is_none_is_told(tmp_path: Path) -> None:
+    # Made by another program, whose totals cannot be counted again; signed all the same.
+    make(tmp_path / "b")
+    signed = {"control_fields": {"social_insurance": "headcounts"}}
+
+    def change(members: Members) -> None:
+        of_manifest(**signed)(members)
+        members["manifest.jws"] = KEY.sign(b"puhui bundle v1\n" + members["manifest.json"]).encode()
+
+    rewrite(tmp_path / "b", change)
+    with pytest.raises(BundleError, match="name of a control field"):
+        read(tmp_path / "b")
+    signed["control_fields"] = {"social_insurance": "headcount"}
+    rewrite(tmp_path / "b", change)
+    with pytest.raises(BundleError, match="name of a control field"):
+        read(tmp_path / "b")
+
+
+def test_totals_that_are_not_those_of_the_rows_are_told(tmp_path: Path) -> None:
+    make(tmp_path / "b")
+
+    def change(members: Members) -> None:
+        of_manifest(rows=4)(members)
+        members["manifest.jws"] = KEY.sign(b"puhui bundle v1\n" + members["manifest.json"]).encode()
+
+    rewrite(tmp_path / "b", change)
+    with pytest.raises(BundleError, match="control totals are not those of the rows"):
+        read(tmp_path / "b")
+
+
 def test_a_bomb_is_not_opened(tmp_path: Path) -> None:
     make(tmp_path / "b")
     rewrite(
