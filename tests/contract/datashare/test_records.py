@@ -321,7 +321,7 @@ class UnpluggedDeliveries(DeliveryStore):
 async def test_a_batch_is_all_or_nothing(datashare: Datashare) -> None:
     def unplugged(conn: AsyncConnection) -> Work:
         work = datashare.stores(conn)
-        work.deliveries = UnpluggedDeliveries(conn)
+        work.deliveries = UnpluggedDeliveries(conn, work.seals)
         return work
 
     messages = (header("d"), batch(1, invoice("a"), filing("f", "A")))
