@@ -79,11 +79,11 @@ class Arrived(NamedTuple):
         subject_id: whose.
         record_type: its type.
         provider_id: its provider.
+        recorded_at: when it came in.
         provider_record_id: the provider's own id.
         version: from 1.
         month: yyyymm in whose summary it counts.
         occurred_to: last day of the occurrence, since 1970-01-01.
-        recorded_at: when it came in.
         retracted: it takes the record back.
         hidden_on: the day from which no read shows it; None is never.
         payload: serialised; None where it cannot be read any more.
@@ -92,11 +92,11 @@ class Arrived(NamedTuple):
     subject_id: str
     record_type: str
     provider_id: str
+    recorded_at: datetime
     provider_record_id: str
     version: int
     month: int
     occurred_to: int
-    recorded_at: datetime
     retracted: bool
     hidden_on: int | None
     payload: bytes | None

@@ -65,7 +65,9 @@ class PayloadExaminer:
     """
 
     def __init__(self, key: bytes, tokens: CounterpartyTokens, number_alone: int) -> None:
-        self._key = hmac.digest(key, b"puhui quality v1", "sha256")
+        own_key = hmac.digest(key, b"puhui quality v1", "sha256")
+        # Copied for each hash: the key is worked in once.
+        self._keyed = hashlib.blake2b(key=own_key, digest_size=HASH_BYTES)
         self._tokens = tokens
         self._number_alone = number_alone
         self._types = payload_types()
@@ -152,7 +154,9 @@ class PayloadExaminer:
         )
 
     def _hash(self, text: str) -> bytes:
-        return hashlib.blake2b(text.encode(), key=self._key, digest_size=HASH_BYTES).digest()
+        hashed = self._keyed.copy()
+        hashed.update(text.encode())
+        return hashed.digest()
 
     def views(
         self,

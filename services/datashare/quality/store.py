@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Protocol
 
+import asyncpg
 import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -150,19 +151,30 @@ class QualityStore:
 
     async def records(self, arrivals: Sequence[Arrival]) -> list[Arrived]:
         """Return the records of arrivals."""
-        wanted = {item[:4] for item in arrivals}
-        spans: dict[tuple[str, str, str], list[datetime]] = {}
-        for item in arrivals:
-            spans.setdefault(item[:3], []).append(item.recorded_at)
+        wanted = {
+            (*item[:3], stored_time(self._conn, item.recorded_at)): item.recorded_at
+            for item in arrivals
+        }
+        spans: dict[tuple[str, str, str], list[Any]] = {}
+        for *key, at in wanted:
+            spans.setdefault((key[0], key[1], key[2]), []).append(at)
         # One look at a series for all of its arrivals: its records have no index by time.
-        rows_asked = [
-            (*key, stored_time(self._conn, min(times)), stored_time(self._conn, max(times)))
-            for key, times in sorted(spans.items())
-        ]
+        rows_asked = [(*key, min(times), max(times)) for key, times in sorted(spans.items())]
         asked = relation(self._conn, "asked", _SPANS, rows_asked)
+        # As it is stored: a million times need no conversion to be compared.
+        recorded_at = sa.type_coerce(
+            record.c.recorded_at,
+            sa.BigInteger() if self._sqlite else sa.DateTime(timezone=True),
+        ).label("recorded_at")
         query = probe(
             self._conn,
-            _ARRIVED,
+            (
+                *(record.c[name] for name in _SERIES),
+                recorded_at,
+                *_ARRIVED,
+                record.c.payload,
+                record.c.sealed,
+            ),
             asked,
             *(record.c[name] == asked.c[name] for name in _SERIES),
             record.c.recorded_at.between(asked.c.since, asked.c.until),
@@ -174,9 +186,16 @@ class QualityStore:
         def arrived() -> list[Arrived]:
             # By place and not by name, which took ten times as long.
             return [
-                Arrived._make((*row[:_PAYLOAD], opened(row, keys) if row[-1] else row[_PAYLOAD]))
+                Arrived._make(
+                    (
+                        *row[:3],
+                        at,
+                        *row[4:-2],
+                        opened(row, keys) if row[-1] else row[-2],
+                    )
+                )
                 for row in rows
-                if (*row[:3], row[_RECORDED_AT]) in wanted
+                if (at := wanted.get(row[:4])) is not None
             ]
 
         return await asyncio.to_thread(arrived)
@@ -229,16 +248,20 @@ class QualityStore:
 
     async def _mark(self, table: sa.Table, marks: Sequence[tuple[Any, ...]]) -> None:
         """Store marks, but for those of which a newer version is stored."""
-        names = [c.name for c in table.columns if not c.primary_key]
-        newer = f"excluded.version > {table.name}.version"
-        update = {
-            name: f"CASE WHEN {newer} THEN excluded.{name} ELSE {table.name}.{name} END"
-            for name in names
-            if name != "shared"
-        }
-        await upsert_rows(
-            self._conn, table, sorted(marks, key=lambda mark: (mark[0], mark[1])), update
-        )
+        rows = sorted(marks, key=lambda mark: (mark[0], mark[1]))
+        try:
+            # Most records have one version: a COPY is three times as fast as an upsert.
+            async with self._conn.begin_nested():
+                await copy_rows(self._conn, table, rows)
+        except (sa.exc.IntegrityError, asyncpg.UniqueViolationError):
+            names = [c.name for c in table.columns if not c.primary_key]
+            newer = f"excluded.version > {table.name}.version"
+            update = {
+                name: f"CASE WHEN {newer} THEN excluded.{name} ELSE {table.name}.{name} END"
+                for name in names
+                if name != "shared"
+            }
+            await upsert_rows(self._conn, table, rows, update)
 
     async def _share(self, fingerprints: set[bytes]) -> set[str]:
         """Mark the invoices that several subjects have; return whose they are."""
@@ -701,9 +724,7 @@ _OPENED: Final = (
     record.c.sealed,
     record.c.payload,
 )
-_PAYLOAD: Final = Arrived._fields.index("payload")
-_RECORDED_AT: Final = Arrived._fields.index("recorded_at")
-_ARRIVED: Final = (*(record.c[name] for name in Arrived._fields), record.c.sealed)
+_ARRIVED: Final = tuple(record.c[name] for name in Arrived._fields[4:-1])
 _STATED: Final = (
     *_OPENED,
     record.c.occurred_from,
