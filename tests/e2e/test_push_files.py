@@ -160,6 +160,16 @@ def test_what_only_the_platform_knows_comes_back_to_be_mended(town: Town, puhui:
     assert (mended.code, mended.document["accepted"]) == (0, 1)
 
 
+@pytest.mark.parametrize("rows", [[], ["坏"]], ids=["none", "none good"])
+def test_a_file_without_rows_to_send(town: Town, puhui: Puhui, rows: list[str]) -> None:
+    tax = new_provider(town, "tax")
+    Path("m.toml").write_text(MAPPING, "utf-8")
+    Path("a.csv").write_text("\n".join([HEADER, *rows]) + "\n", "utf-8")
+    done = puhui(tax.api_key, "push", "a.csv", "--mapping", "m.toml", "--json")
+    assert (done.code, done.document["sent"]) == (len(rows), 0)
+    assert done.document["reconciliation"]["agrees"]
+
+
 def test_a_push_that_is_killed_goes_on_where_it_was(town: Town, puhui: Puhui) -> None:
     tax = new_provider(town, "tax")
     Path("m.toml").write_text(MAPPING, "utf-8")
