@@ -3,13 +3,19 @@
 import asyncio
 import json
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import httpx
 import pytest
 
 from puhui.common.v1.types_pb2 import SubjectRef
 from puhui.datashare.v1.consents_pb2 import Consent
-from puhui.datashare.v1.payloads_pb2 import Registration, UtilityBill
+from puhui.datashare.v1.payloads_pb2 import (
+    FieldVisit,
+    FinancialStatement,
+    Registration,
+    UtilityBill,
+)
 from puhui.datashare.v1.records_pb2 import Record, SubjectHint
 from puhui.datashare.v1.reviews_pb2 import REVIEW_STATE_MATCHED
 from puhui.datashare.v1.wanted_pb2 import WANTED_STATE_DUE, WANTED_STATE_ENDED
@@ -141,6 +147,72 @@ async def test_a_provider_sees_how_often_it_was_used_and_no_more(town: Town, gri
         assert foreign.value.reason == "NOT_YOURS"
     async with town.client("operator") as operator:
         assert [use.count async for use in operator.uses(grid)] == [3]
+
+
+async def test_a_bank_reads_what_a_firm_says_of_itself_and_its_own_visits_only(town: Town) -> None:
+    firm_id = town.people["firm"].participant_id
+    bank_id = town.people["bank"].participant_id
+    statement = Record(
+        provider_record_id="2024",
+        record_type="financial_statement",
+        subject=SubjectRef(uscc=USCC),
+        period=to_period(date(2024, 1, 1), date(2024, 12, 31)),
+        financial_statement=FinancialStatement(kind="annual", assets=to_money(1_000_000)),
+    )
+    visit = Record(
+        provider_record_id="v1",
+        record_type="field_visit",
+        subject=SubjectRef(uscc=USCC),
+        date=to_date(date(2025, 3, 3)),
+        field_visit=FieldVisit(
+            officer="Wang", visited_at=to_date(date(2025, 3, 3)), findings=["operating"]
+        ),
+    )
+    for record in (statement, visit):
+        record.obtained_at.CopyFrom(to_timestamp(datetime.now(UTC) - GONE))
+    async with (
+        town.client("firm") as firm,
+        town.client("bank") as bank,
+        town.client("other_bank") as other,
+    ):
+        assert list((await firm.submit([statement])).accepted) == [0]
+        refused = await bank.submit([visit])
+        assert [rejection.reason for rejection in refused.rejections] == ["CONSENT_REQUIRED"]
+        tax_id = town.people["tax"].participant_id
+        with pytest.raises(PuhuiError) as kept:
+            await town.consent(providers=[tax_id], record_types=["field_visit"])
+        assert [problem.field for problem in kept.value.fields] == ["terms.record_types[0]"]
+        consent = await town.consent(
+            providers=[firm_id, bank_id], record_types=["financial_statement", "field_visit"]
+        )
+        assert list((await bank.submit([visit])).accepted) == [0]
+        fetched = await bank.fetch_summary(
+            town.subject_id, consent.consent_id, purpose="credit_application"
+        )
+        found = {(series.record_type, series.provider_id) for series in fetched.summary.series}
+        assert {("financial_statement", firm_id), ("field_visit", bank_id)} <= found
+
+        terms: dict[str, Any] = {
+            "subject_id": town.subject_id,
+            "purpose": "credit_application",
+            "data_from": date(2023, 1, 1),
+            "data_to": date(2026, 12, 31),
+            "expires_at": datetime.now(UTC) + timedelta(days=30),
+        }
+        with pytest.raises(PuhuiError):
+            await other.request_consent(**terms, providers=[bank_id], record_types=["field_visit"])
+        own = await other.request_consent(
+            **terms,
+            providers=[firm_id, town.people["other_bank"].participant_id],
+            record_types=["financial_statement", "field_visit"],
+        )
+        granted_ = await firm.grant_consent(own)
+        fetched = await other.fetch_summary(
+            town.subject_id, granted_.consent_id, purpose="credit_application"
+        )
+        found = {(series.record_type, series.provider_id) for series in fetched.summary.series}
+        assert ("financial_statement", firm_id) in found
+        assert "field_visit" not in {record_type for record_type, _ in found}
 
 
 async def test_a_row_that_names_no_firm_waits_until_somebody_does(town: Town) -> None:
