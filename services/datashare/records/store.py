@@ -53,6 +53,8 @@ record = sa.Table(
 )
 
 _FAR: Final = date.max.toordinal()
+_FEW: Final = 200
+"""Payloads that take about a millisecond to read."""
 
 
 class RecordStore:
@@ -205,9 +207,9 @@ class RecordStore:
         rows = await self._conn.execute(query)
         found = rows.all()
         keys = await self._keys(found)
-        if as_of is None:
+        if len(found) <= _FEW:
             return self._by_series(found, keys)
-        # A past may be every record of a firm: in a thread, so that the calls of others go on.
+        # It may be every record of a firm: in a thread, so that the calls of others go on.
         return await asyncio.to_thread(self._by_series, found, keys)
 
     async def _keys(self, rows: Sequence[Any]) -> dict[str, DataKey]:

@@ -171,6 +171,6 @@ async def refold(
         state.next_hidden_on = days.get(key)
         state.laid_out = True
         if layout.derived:
-            trades[key] = trades_of(counting)
+            trades[key] = await asyncio.to_thread(trades_of, counting)
     await series.drop_trades(trades.keys())
     await series.add_trades(trades)

@@ -283,8 +283,11 @@ class SummaryReader:
                 due.setdefault(part.today, set()).add(part.row.key)
             if part.row.withheld:
                 deleted.add(part.row.key)
-        found = [await self._withheld.gaps(deleted)] if deleted else []
-        found += [await self._facts.hidden(keys, today) for today, keys in due.items()]
+        found = [await self._facts.hidden(keys, today) for today, keys in due.items()]
+        # Second, and of all: what was still there a moment ago may be deleted by now.
+        deleted.update(*due.values())
+        if deleted:
+            found.append(await self._withheld.gaps(deleted))
         for each in found:
             for key, missing in each.items():
                 gaps.setdefault(key, []).extend(missing)

@@ -1,6 +1,7 @@
 """What is hidden, the job that deletes it, and erasing subjects, on SQLite and PostgreSQL alike."""
 
 import asyncio
+import threading
 from collections.abc import Collection
 from datetime import date, timedelta
 from typing import Any
@@ -18,6 +19,7 @@ from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.store import leaf
 from services.datashare.main import Work
 from services.datashare.records.hiding import hidings
+from services.datashare.records.store import RecordStore
 from services.datashare.records.store import record as record_table
 from services.datashare.retention import app
 from services.datashare.retention.domain import Due, Reason, china_day
@@ -25,7 +27,8 @@ from services.datashare.retention.files import Files
 from services.datashare.retention.store import KEPT, HiddenStore
 from services.datashare.schema import metadata
 from services.datashare.subjects.uscc import make
-from services.datashare.summaries.domain import Found, SeriesKey, SummaryQuery
+from services.datashare.summaries.domain import Found, Gap, SeriesKey, SummaryQuery
+from services.datashare.summaries.reader import SummaryReader
 from services.datashare.summaries.store import series as series_table
 from services.kit.db import Database
 from services.kit.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError
@@ -162,6 +165,55 @@ async def test_the_job_makes_it_physical_and_no_read_can_tell(
     )
     # A repair was told when it came.
     assert await changes(datashare) == [(ChangeKind.RECORD_REPAIRED, "penalty")]
+
+
+class _Interrupted(RecordStore):
+    """Raw records; something happens between two looks at them."""
+
+    def __init__(self, work: Work, conn: AsyncConnection, made: Datashare) -> None:
+        super().__init__(conn, made.stores.readers, work.seals, made.stores.hidings)
+        self._made = made
+
+    async def hidden(self, keys: Collection[SeriesKey], today: int) -> dict[SeriesKey, list[Gap]]:
+        await run(self._made)
+        return await super().hidden(keys, today)
+
+
+async def test_a_run_in_the_middle_of_a_read_hides_nothing_unsaid(postgres: Database) -> None:
+    made = Datashare(postgres)
+
+    def interrupted(conn: AsyncConnection) -> Work:
+        work, stores = made.stores(conn), made.stores
+        facts = _Interrupted(work, conn, made)
+        work.summaries = SummaryReader(
+            conn, facts, work.withheld, stores.layouts, stores.cuts, work.seals
+        )
+        return work
+
+    await made.register(provider("department"))
+    await made.submit(DEPARTMENT, penalty(repaired="2024-06-15"), penalty("kept"))
+    reader = Datashare(postgres, interrupted)
+    found = await find(reader, "penalty")
+    assert len(found.series) == 1
+    assert found.withheld
+
+
+async def test_much_is_read_in_a_thread(database: Database) -> None:
+    """The calls of others go on."""
+    made = Datashare(database)
+    await made.register(provider("tax"))
+    threads = set()
+    read = made.stores.readers["vat_invoice"]
+
+    def recording(*arguments: Any) -> Any:
+        threads.add(threading.current_thread())
+        return read(*arguments)
+
+    await made.submit(TAX, *(invoice(f"i{number}") for number in range(300)))
+    made.stores.readers = {**made.stores.readers, "vat_invoice": recording}
+    await made.rebuild(lambda _: None)
+    assert threads
+    assert threading.current_thread() not in threads
 
 
 async def test_what_was_repaired_does_not_come_back_as_a_new_record(datashare: Datashare) -> None:
