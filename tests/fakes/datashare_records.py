@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from puhui.datashare.v1 import payloads_pb2, records_pb2, summaries_pb2
 from services.datashare.catalogue.loader import load
+from services.datashare.china import china_day
 from services.datashare.deliveries.app import CloseDelivery, Reconciliations
 from services.datashare.deliveries.wire import Reader, control_fields
 from services.datashare.log.domain import Sealer
@@ -21,7 +22,6 @@ from services.datashare.records.intake import Intake
 from services.datashare.records.servicer import RecordServicer
 from services.datashare.records.tokens import CounterpartyTokens
 from services.datashare.retention.app import EraseSubject, Rebuild, Retention
-from services.datashare.retention.domain import china_day
 from services.datashare.reviews.app import Hints
 from services.datashare.reviews.loader import load as load_weights
 from services.datashare.subjects.uscc import make

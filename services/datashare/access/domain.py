@@ -16,13 +16,13 @@ Invariants:
 from calendar import monthrange
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime
 from enum import StrEnum
 
 from services.datashare.catalogue.domain import Catalogue, ContentLevel, SharingMode
+from services.datashare.china import china_date, china_day
 from services.datashare.consent.domain import Consent, Period, Wanted, check, not_found
 from services.datashare.log.domain import Json, rfc3339
-from services.datashare.retention.domain import china_day
 from services.datashare.summaries.domain import StoredSeries, SummaryQuery
 from services.kit.errors import (
     FailedPreconditionError,
@@ -33,8 +33,6 @@ from services.kit.errors import (
 
 OPEN_MONTHS = 60
 """How far back a fetch reads that names neither a consent nor a period."""
-
-_CHINA = timezone(timedelta(hours=8))
 
 
 class Outcome(StrEnum):
@@ -390,7 +388,7 @@ def whole_months(period: Period) -> tuple[int, int]:
 
 def last_months(at: datetime, count: int) -> Period:
     """Return the days of the months up to that of a time in China, which is in whole."""
-    there = at.astimezone(_CHINA).date()
+    there = china_date(at)
     year, month = divmod(there.year * 12 + there.month - count, 12)
     last_day = monthrange(there.year, there.month)[1]
     return Period(date(year, month + 1, 1), there.replace(day=last_day))

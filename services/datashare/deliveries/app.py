@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Protocol
 
+from services.datashare.china import china_date, china_day
 from services.datashare.deliveries.domain import (
     Claim,
     Controls,
@@ -20,9 +21,7 @@ from services.datashare.deliveries.domain import (
     both_ends,
     canonical,
     check_reopened,
-    china_day,
     day_end,
-    day_number,
     evidence_place,
     refusals,
     submissions,
@@ -257,7 +256,7 @@ async def account(
         await deliveries.keep(evidence)
     await deliveries.count(provider_id, opened.delivery_id, tallied(sent.controls, ack))
     if ack.rejections:
-        day = day_number(china_day(now))
+        day = china_day(now)
         await deliveries.count_refusals(provider_id, day, refusals(sent.controls, ack))
 
 
@@ -349,7 +348,7 @@ class Reconciliations:
             if provider_id not in ("", caller.participant_id):
                 return (), None
             whose = caller.participant_id
-        on = day or china_day(self._clock.now())
+        on = day or china_date(self._clock.now())
         async with self._transactions.read() as work:
             found = await work.deliveries.page(on, whose, after, page_size + 1)
             page = [delivery for _, delivery in found[:page_size]]

@@ -16,9 +16,10 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import date, datetime, time, timedelta
 from typing import Final, NamedTuple
 
+from services.datashare.china import CHINA, china_date
 from services.datashare.records.domain import Ack
 from services.datashare.records.forbidden import NAMES_SOMEBODY, names_somebody
 from services.kit.errors import (
@@ -36,9 +37,6 @@ _SUBMITTED: Final = "submitted-"
 _IS_SUBMITTED: Final = re.compile(r"submitted-(\d{4}-\d{2}-\d{2})")
 _SHA256: Final = 32
 _LARGEST: Final = 2**63 - 1
-_EPOCH: Final = date(1970, 1, 1)
-# Reporting dates are in China Standard Time, which has no summer time.
-_CHINA: Final = timezone(timedelta(hours=8))
 
 
 @dataclass(frozen=True)
@@ -163,22 +161,12 @@ def check_reopened(delivery: Delivery, *, historical: bool) -> None:
 
 def submissions(at: datetime) -> str:
     """Return the delivery_id under which the single submissions of a day are counted."""
-    return f"{_SUBMITTED}{china_day(at)}"
-
-
-def china_day(at: datetime) -> date:
-    """Return the day of a time in China Standard Time."""
-    return at.astimezone(_CHINA).date()
-
-
-def day_number(day: date) -> int:
-    """Return a day as days since 1970-01-01."""
-    return (day - _EPOCH).days
+    return f"{_SUBMITTED}{china_date(at)}"
 
 
 def begins(day: date) -> datetime:
     """Return when a day of China Standard Time begins."""
-    return datetime.combine(day, time(), _CHINA)
+    return datetime.combine(day, time(), CHINA)
 
 
 def day_end(day: date) -> datetime:

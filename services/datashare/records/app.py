@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
 from services.datashare.changes.domain import Change, ChangeKind
+from services.datashare.china import china_day
 from services.datashare.deliveries.app import Deliveries, Sent, account, check_signature
 from services.datashare.deliveries.domain import Delivery, check_opened, check_reopened
 from services.datashare.participants.domain import Participant, SigningKey
@@ -24,7 +25,6 @@ from services.datashare.records.domain import (
 )
 from services.datashare.records.own import own_rows
 from services.datashare.records.sharing import Consents, uncovered
-from services.datashare.retention.domain import china_day
 from services.datashare.reviews.app import Hints, Names, Reviews
 from services.datashare.reviews.domain import NAMING_TYPE
 from services.datashare.summaries.app import Facts, Series, update_summaries

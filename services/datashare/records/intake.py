@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 
 from puhui.datashare.v1 import records_pb2
 from services.datashare.catalogue.domain import Catalogue, RecordType
+from services.datashare.china import china_day
 from services.datashare.records.domain import Incoming, Rejection, RowProblem
 from services.datashare.records.forbidden import check_record_id, screens
 from services.datashare.records.hiding import hidings
@@ -31,8 +32,6 @@ from services.kit.shape import sound
 
 CLOCK_SKEW: Final = timedelta(minutes=5)
 """How far a provider's clock may run ahead of ours."""
-CHINA: Final = timedelta(hours=8)
-"""Reporting dates are in China Standard Time, which has no summer time."""
 
 _RETRACTED: Final = records_pb2.RECORD_STATUS_RETRACTED
 _HASHED: Final = Struct(">Bii")
@@ -93,7 +92,7 @@ class Intake:
         """
         incoming = []
         rejections = []
-        today = ((now + CHINA).date() - date(1970, 1, 1)).days
+        today = china_day(now)
         latest = int((now + CLOCK_SKEW).timestamp() * 1_000_000)
         for row, record in enumerate(records, first_row):
             try:

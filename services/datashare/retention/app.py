@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol, TypeVar
 
 from services.datashare.changes.domain import Change, ChangeKind
+from services.datashare.china import china_day
 from services.datashare.idempotency.domain import RequestKey, require_same
 from services.datashare.log.domain import Leaf, LeafKind, Sealer
 from services.datashare.records.domain import RecordKey
@@ -27,7 +28,6 @@ from services.datashare.retention.domain import (
     PlanHash,
     Reason,
     Run,
-    china_day,
     total,
 )
 from services.datashare.summaries.app import Facts, Series, refold

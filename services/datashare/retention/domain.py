@@ -9,16 +9,12 @@ Invariants:
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
-from typing import Final
 
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.domain import Json, rfc3339
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_CHINA: Final = timedelta(hours=8)
 
 
 class Reason(StrEnum):
@@ -28,11 +24,6 @@ class Reason(StrEnum):
     PUBLISHED_UNTIL = "published_until"
     REPAIRED = "repaired"
     ERASED = "erased"
-
-
-def china_day(at: datetime) -> int:
-    """Return the day in China Standard Time, in days since 1970-01-01."""
-    return (at - _EPOCH + _CHINA).days
 
 
 @dataclass(frozen=True, order=True)

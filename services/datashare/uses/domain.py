@@ -9,11 +9,10 @@ Invariants:
 
 from collections import Counter
 from collections.abc import Iterable
-from datetime import date, datetime, timedelta, timezone
+from datetime import datetime
 from typing import NamedTuple
 
-_CHINA = timezone(timedelta(hours=8))
-_EPOCH = date(1970, 1, 1)
+from services.datashare.china import china_day
 
 
 class Use(NamedTuple):
@@ -43,11 +42,6 @@ Opened = tuple[str, str, str]
 """A provider's series in a release: who supplied it, its type, the release's purpose."""
 
 
-def day_in_china(at: datetime) -> int:
-    """Return the day of a time in China Standard Time, days since 1970-01-01."""
-    return (at.astimezone(_CHINA).date() - _EPOCH).days
-
-
 def counted(opened: Iterable[Opened], at: datetime) -> list[Counted]:
     """Return the uses that releases are.
 
@@ -55,7 +49,7 @@ def counted(opened: Iterable[Opened], at: datetime) -> list[Counted]:
         opened: of each release, each series once.
         at: when they happened.
     """
-    day = day_in_china(at)
+    day = china_day(at)
     counts = Counter(opened)
     return [
         Counted(provider_id, Use(day, record_type, purpose, count))

@@ -21,12 +21,12 @@ from puhui_client.canonical import canonical_batch
 from puhui_client.signing import SigningKey as PrivateKey
 from puhui_client.signing import new_key
 from puhui_client.totals import Totals
+from services.datashare.china import day_number
 from services.datashare.deliveries.domain import (
     SHOWN_DIFFERENCES,
     Group,
     Reconciliation,
     Sum,
-    day_number,
 )
 from services.datashare.deliveries.store import batch_evidence, delivery, intake_reject
 from services.datashare.deliveries.wire import control_fields

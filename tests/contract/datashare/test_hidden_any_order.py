@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from puhui.datashare.v1 import payloads_pb2, records_pb2, summaries_pb2
+from services.datashare.china import china_day
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.main import MIGRATIONS
 from services.datashare.records.domain import Incoming
-from services.datashare.retention.domain import china_day
 from services.datashare.subjects.uscc import make
 from services.datashare.summaries import derived
 from services.datashare.summaries.codec import encode

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from puhui.datashare.v1 import payloads_pb2, records_pb2, summaries_pb2
 from services.datashare.catalogue.loader import load
 from services.datashare.changes.domain import ChangeKind
+from services.datashare.china import china_day
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.store import leaf
 from services.datashare.main import Work
@@ -22,7 +23,7 @@ from services.datashare.records.hiding import hidings
 from services.datashare.records.store import RecordStore
 from services.datashare.records.store import record as record_table
 from services.datashare.retention import app
-from services.datashare.retention.domain import Due, Reason, china_day
+from services.datashare.retention.domain import Due, Reason
 from services.datashare.retention.files import Files
 from services.datashare.retention.store import KEPT, HiddenStore
 from services.datashare.schema import metadata

@@ -266,7 +266,7 @@ async def test_an_erased_subject_is_absent_everywhere(database: Database) -> Non
 async def _find(
     made: Datashare, subject_id: str, *types: str, before: timedelta = timedelta()
 ) -> int:
-    from services.datashare.retention.domain import china_day
+    from services.datashare.china import china_day
     from services.datashare.summaries.domain import SummaryQuery
 
     now = made.clock.now()

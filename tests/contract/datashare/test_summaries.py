@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from puhui.datashare.v1 import payloads_pb2, summaries_pb2
-from services.datashare.retention.domain import china_day
+from services.datashare.china import china_day
 from services.datashare.summaries.domain import SummaryQuery
 from services.datashare.summaries.store import series as series_table
 from services.kit.db import Database

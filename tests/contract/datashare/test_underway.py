@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from puhui.datashare.v1 import records_pb2
 from services.datashare.changes.domain import Change
 from services.datashare.changes.store import ChangeStore
+from services.datashare.china import china_day
 from services.datashare.main import Work
 from services.datashare.quality.domain import Contradiction, Finding, Reconciled, Rule
-from services.datashare.retention.domain import china_day
 from services.datashare.subjects.uscc import make
 from services.datashare.summaries.domain import Found, SummaryQuery
 from services.kit.db import Database

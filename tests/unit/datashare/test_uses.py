@@ -4,9 +4,10 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from services.datashare.china import china_day
 from services.datashare.consent.domain import Action
 from services.datashare.participants.domain import Participant
-from services.datashare.uses.domain import Counted, Use, counted, day_in_china
+from services.datashare.uses.domain import Counted, Use, counted
 from services.kit.errors import PuhuiError
 from tests.fakes.datashare_world import (
     BANK,
@@ -19,7 +20,7 @@ from tests.fakes.datashare_world import (
     caller,
 )
 
-TODAY = day_in_china(NOW)
+TODAY = china_day(NOW)
 
 
 @pytest.fixture
@@ -99,8 +100,8 @@ async def test_what_is_not_told(
 
 
 def test_the_day_is_that_of_china() -> None:
-    assert day_in_china(datetime(1970, 1, 1, 15, 59, tzinfo=UTC)) == 0
-    assert day_in_china(datetime(1970, 1, 1, 16, 0, tzinfo=UTC)) == 1
+    assert china_day(datetime(1970, 1, 1, 15, 59, tzinfo=UTC)) == 0
+    assert china_day(datetime(1970, 1, 1, 16, 0, tzinfo=UTC)) == 1
 
 
 def test_uses_are_summed_up_by_provider_type_and_purpose() -> None:
