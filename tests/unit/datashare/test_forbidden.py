@@ -1,15 +1,25 @@
 """Content that the law forbids is refused, wherever there is room for it."""
 
+import re
+import tomllib
+from collections.abc import Iterator
+from importlib import resources
+from typing import Any
+
 import pytest
+from google.protobuf.descriptor import FieldDescriptor
 from hypothesis import given
 from hypothesis import strategies as st
 
 from puhui.datashare.v1 import payloads_pb2 as pb
+from services.datashare.catalogue.loader import load
 from services.datashare.records.domain import RowProblem
 from services.datashare.records.forbidden import check_record_id, screens
+from services.datashare.records.payloads import hidden_fields, payload_types
 from services.datashare.subjects import uscc
 
 LOOK = screens()
+FORBIDDEN = resources.files("services.datashare.records").joinpath("forbidden.toml")
 
 
 def declaration(
@@ -82,6 +92,33 @@ def test_a_persons_means_need_that_persons_consent(name: str, value: str) -> Non
 )
 def test_what_a_firm_says_of_itself_comes_in(name: str, value: str) -> None:
     LOOK["declaration"](declaration(name, value))
+
+
+def test_no_free_text_is_forgotten() -> None:
+    """A text is a code, a number, another party that is hidden, public, or looked at."""
+    public = {"registration.name", "registration.former_names"}
+    numbers = re.compile(r"number|code|meter|chapter|district|industry|(facility|participant)_id")
+    hidden = hidden_fields()
+    looked_at = tomllib.loads(FORBIDDEN.read_text("utf-8"))
+    for name, policy in load().types.items():
+        known = {field for field, _ in hidden[name]} | policy.code_lists.keys()
+        texts = {
+            path
+            for path in _texts(payload_types()[name]().DESCRIPTOR)
+            if path not in known and not numbers.search(path) and f"{name}.{path}" not in public
+        }
+        if name == "enquiry":  # the platform's own: a product's and a purpose's code
+            texts -= {"product", "purpose"}
+        screened = looked_at["texts"].get(name, []) + looked_at["projects"].get(name, [])
+        assert texts == set(screened), name
+
+
+def _texts(message: Any) -> Iterator[str]:
+    for field in message.fields:
+        if field.type == FieldDescriptor.TYPE_STRING:
+            yield field.name
+        elif field.message_type and field.message_type.file is message.file:
+            yield from (f"{field.name}.{path}" for path in _texts(field.message_type))
 
 
 def test_a_courts_cause_is_looked_at() -> None:
