@@ -161,6 +161,14 @@ class Quality(Protocol):
         ...
 
 
+class Reviews(Protocol):
+    """Rows that wait, or waited, until somebody says whom they are about."""
+
+    async def forget(self, subject_id: str) -> None:
+        """Take a subject off those that the rows may be about."""
+        ...
+
+
 class Subjects(Protocol):
     """The mapping of registration numbers."""
 
@@ -215,6 +223,11 @@ class Work(Protocol):
     @property
     def quality(self) -> Quality:
         """What inspection keeps of records."""
+        ...
+
+    @property
+    def reviews(self) -> Reviews:
+        """Rows that wait until somebody says whom they are about."""
         ...
 
     @property
@@ -510,6 +523,7 @@ class EraseSubject:
             deleted = total(await work.erasing.held(subject_id))
             await work.quality.forget(subject_id)
             await work.erasing.erase(subject_id)
+            await work.reviews.forget(subject_id)
             run = Run(
                 self._ids.new("ret"), "", request, now, china_day(now), subject_id, note, deleted
             )

@@ -116,6 +116,7 @@ _ROW: Final[dict[str, sa.types.TypeEngine[Any]]] = {
 _PAYLOADS: Final = payload_types()
 _KEPT: Final = [name for name in Incoming._fields if name not in ("row", "fact", "hint")]
 _BYTES: Final = ("content_hash", "payload")
+_PAGE: Final = 500
 _FAR: Final = date.max.toordinal()
 
 
@@ -444,6 +445,34 @@ class ReviewStore:
         if provider_id:
             query = query.where(review.c.provider_id == provider_id)
         return [await self._review(row) for row in await self._conn.execute(query)]
+
+    async def forget(self, subject_id: str) -> None:
+        """Take a subject off the candidates of every review; those decided for it go otherwise."""
+        after = ""
+        while True:
+            query = sa.select(review).where(review.c.review_id > after)
+            rows = (await self._conn.execute(query.order_by(review.c.review_id).limit(_PAGE))).all()
+            if not rows:
+                return
+            keys = await self._seals.keys({provider_owner(row.provider_id) for row in rows})
+            for row in rows:
+                if subject_id.encode() in keys[provider_owner(row.provider_id)].open(
+                    _place(row.review_id), bytes(row.content)
+                ):
+                    await self._forget(row.review_id, subject_id)
+            after = rows[-1].review_id
+
+    async def _forget(self, review_id: str, subject_id: str) -> None:
+        mine = review.c.review_id == review_id
+        row = (await self._conn.execute(sa.select(review).where(mine).with_for_update())).one()
+        content = await self._opened(row.review_id, row.provider_id, row.content)
+        content["candidates"] = [
+            each for each in content["candidates"] if each["subject_id"] != subject_id
+        ]
+        sealed = await self._seals.seal(
+            provider_owner(row.provider_id), _place(review_id), orjson.dumps(content)
+        )
+        await self._conn.execute(sa.update(review).where(mine).values(content=sealed))
 
     async def _one(self, query: sa.Select[Any]) -> Review | None:
         row = (await self._conn.execute(query)).one_or_none()

@@ -392,6 +392,24 @@ class TestQueue:
         before = town.clock.now() - timedelta(days=1)
         assert len(await town.read("vat_invoice", uscc=USCCS[0], as_of=before)) == 1
 
+    async def test_no_review_names_who_was_erased(self, town: Town) -> None:
+        erased, other = [
+            await town.registered(firm, NAME, district=f"11010{firm}") for firm in (5, 6)
+        ]
+        await sent(town, hinted("a", name=NAME), hinted("b", name=NAME))
+        dismissed, waiting = await town.waiting()
+        assert erased in {each.subject_id for each in waiting.candidates}
+        await town.decide(dismissed, dismiss="nobody knows")
+        key = RequestKey(OPERATOR.participant_id, "erase", b"f" * 32)
+        await town.erase(key, erased, "asked for")
+        reviews = [*await town.waiting()]
+        reviews += (await town.list(TAX, ReviewState.DISMISSED, "", 10))[0]
+        assert len(reviews) == 2
+        for review in reviews:
+            assert [each.subject_id for each in review.candidates] == [other]
+        await town.decide(waiting, subject=other)
+        assert len(await town.read("vat_invoice", uscc=USCCS[6])) == 1
+
     async def test_nothing_of_it_stands_in_clear(self, town: Town) -> None:
         await sent(town, hinted(name=NAME))
         async with town.database.read() as conn:
