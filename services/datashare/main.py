@@ -168,6 +168,8 @@ class DatashareConfig:
 
     def __post_init__(self) -> None:
         check_settings(self.database_url, self.database_pool)
+        if self.inspection_interval <= timedelta():
+            raise ValueError("inspection_interval must be longer than nothing")
         if self.bootstrap_operator_key_id:
             digits = self.bootstrap_operator_key_sha256
             if len(digits) != _SHA256_HEX or not set(digits) <= set("0123456789abcdef"):

@@ -360,6 +360,14 @@ class TestFindings:
                 assert not (await conn.execute(sa.select(table))).all()
 
 
+async def test_what_is_sealed_is_looked_at_too(database: Database) -> None:
+    sealed = frozenset({"vat_invoice", "tax_filing", "guarantee"})
+    quality = Quality(await populate(database, sealed=sealed))
+    await contradicting(quality)
+    assert len(await quality.inspected()) == 3
+    assert (await quality.of(TAX, "vat_invoice")).missing == {"code": 1, "counterparty": 0}
+
+
 class TestInvoiceUnderTwoFirms:
     async def test_it_is_one_finding_for_two_firms(self, quality: Quality) -> None:
         push = quality.datashare.submit
