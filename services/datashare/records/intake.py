@@ -125,8 +125,9 @@ class Intake:
         check_record_id(provider_record_id)
         month = month_of(occurred_to)
         payload = self._empty[record_type] if field is None else getattr(record, field)
+        put = b""
         for name, token in self._hidden[record_type]:
-            self._hide(payload, record_type, name, token)
+            put = self._hide(payload, record_type, name, token)
         payload.DiscardUnknownFields()
         screen = self._screens.get(record_type)
         if screen is not None:
@@ -139,8 +140,10 @@ class Intake:
             hidden_on, why = self._hidings[record_type].of(payload, occurred_to)
         # As deterministic as can be: no payload has a map, and what is unknown is gone.
         content: bytes = payload.SerializeToString()
-        # Most messages have no such byte at all; a number may have one, only a text may not.
-        if b"\0" in content and (path := _path_of_nul(payload)):
+        # Most messages have no such byte at all but in a token; a number may have one, only a text
+        # may not.
+        nul = b"\0" in content and b"\0" in content.replace(put, b"")
+        if nul and (path := _path_of_nul(payload)):
             raise _no_text(f"{field}.{path}")
         values = (
             row,
@@ -165,15 +168,18 @@ class Intake:
         # Without the named tuple's own function, which takes twice as long.
         return tuple.__new__(Incoming, values)
 
-    def _hide(self, payload: Any, record_type: str, name: str, token: str) -> None:
+    def _hide(self, payload: Any, record_type: str, name: str, token: str) -> bytes:
+        """Put a party's token in the place of its name, and return it."""
         party = getattr(payload, name)
+        if not party:
+            payload.ClearField(token)
+            return b""
         if _NUL in party:
             raise _no_text(f"{record_type}.{name}")
-        if party:
-            setattr(payload, token, self._tokens.of(party))
-            payload.ClearField(name)
-        else:
-            payload.ClearField(token)
+        put: bytes = self._tokens.of(party)
+        setattr(payload, token, put)
+        payload.ClearField(name)
+        return put
 
 
 def _not_suppliable(types: Mapping[str, RecordType], name: str) -> RowProblem:
