@@ -226,7 +226,8 @@ class Maintenance:
             .where(keys.kek_id != self._vault.encryption.current, keys.destroyed_at.is_(None))
             .order_by(keys.subject_id)
             .limit(_BATCH)
-            .with_for_update()
+            # Beside those who seal under them, as the keys stay the same.
+            .with_for_update(key_share=True)
         )
         async with self._database.begin() as conn:
             rows = (await conn.execute(query)).all()

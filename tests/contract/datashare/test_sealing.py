@@ -298,6 +298,21 @@ async def test_an_erasure_waits_for_who_seals(postgres: Database) -> None:
             await work.seals.hold([mine])
 
 
+async def test_a_rotation_and_who_seals_do_not_wait_for_each_other(postgres: Database) -> None:
+    kms = FakeKms()
+    made = datashare(postgres, kms)
+    await made.register(REGULATOR)
+    await made.submit(BY, company())
+    mine = await made.subject_id()
+    kms.add("kms-2")
+    kms.current = "kms-2"
+    async with made.transactions.begin() as work:
+        await work.seals.hold([mine])
+        await asyncio.wait_for(maintenance(made).rotate(), 5)
+    assert (await maintenance(made).rotation()).left == 0
+    assert await capital(made)
+
+
 async def test_nothing_is_half_written_without_keys(database: Database) -> None:
     kms = FakeKms()
     made = datashare(database, kms)
