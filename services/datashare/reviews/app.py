@@ -414,7 +414,7 @@ class ListReviews:
         whose = "" if caller.role == Role.OPERATOR else caller.participant_id
         async with self._transactions.read() as work:
             found = await work.reviews.page(whose, state, after, page_size + 1)
-        page = found[:page_size]
+            page = await _present(work.subjects, found[:page_size])
         return page, page[-1].review_id if len(found) > page_size else ""
 
 
@@ -566,7 +566,9 @@ class DecideReview(Generic[W]):
 
         ack = await self._retry(decide)
         async with self._transactions.read() as work:
-            return _own(caller, await work.reviews.peek(review_id)), ack
+            review = _own(caller, await work.reviews.peek(review_id))
+            (present,) = await _present(work.subjects, [review])
+        return present, ack
 
     async def _decide(
         self,
@@ -604,6 +606,19 @@ class DecideReview(Generic[W]):
             )
             await work.reviews.decide(decided)
         return ack
+
+
+async def _present(subjects: Subjects, reviews: Sequence[Review]) -> list[Review]:
+    """Return reviews without candidates that were erased since."""
+    shown = {candidate.subject_id for review in reviews for candidate in review.candidates}
+    existing = await subjects.existing(shown) if shown else set()
+    return [
+        replace(
+            review,
+            candidates=tuple(each for each in review.candidates if each.subject_id in existing),
+        )
+        for review in reviews
+    ]
 
 
 def _own(caller: Caller, review: Review | None) -> Review:

@@ -410,6 +410,22 @@ class TestQueue:
         await town.decide(waiting, subject=other)
         assert len(await town.read("vat_invoice", uscc=USCCS[6])) == 1
 
+    async def test_a_firm_that_was_erased_is_no_candidate_any_more(self, town: Town) -> None:
+        subject_id = await town.registered(0, NAME)
+        await sent(town, hinted(name="小桔科技"))
+        (review,) = await town.waiting()
+        assert [candidate.subject_id for candidate in review.candidates] == [subject_id]
+        async with town.transactions.begin() as work:
+            await work.subjects.erase(subject_id, town.clock.now())
+            await work.erasing.erase(subject_id)
+        (review,) = await town.waiting()
+        assert review.candidates == ()
+        with pytest.raises(PuhuiError) as gone:
+            await town.decide(review, subject=subject_id)
+        assert gone.value.reason == "NOT_FOUND"
+        # Nor does anything find it by its name.
+        assert (await sent(town, hinted("b", name=NAME))).held
+
     async def test_nothing_of_it_stands_in_clear(self, town: Town) -> None:
         await sent(town, hinted(name=NAME))
         async with town.database.read() as conn:
