@@ -7,6 +7,9 @@ counts from 1 in a Parquet file. What is written beside a file has its format, e
 
 import codecs
 import csv
+import re
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -40,6 +43,13 @@ _NAMES: Final = {
     "gb18030": "GB18030",
 }
 ENCODINGS: Final = tuple(_NAMES)
+_MOST_EXCEL_BYTES: Final = 2 << 30
+_MOST_CELLS: Final = 50_000_000
+_BROKEN_ZIP: Final = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
+# Cells with something in them, from column AA on: without one no sheet has too many.
+_FAR_CELL: Final = re.compile(rb'<(?:\w+:)?c\s[^>]*?\br="([A-Z]{2,3})([0-9]+)"[^>]*(?<!/)>')
+_ROW: Final = re.compile(rb'<(?:\w+:)?row\s[^>]*?\br="([0-9]+)"[^>]*(?<!/)>')
+_LONGEST_TAG: Final = 1024
 # What a line takes in the file, without the mark that only its start has.
 _MEASURED: Final = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le"}
 
@@ -190,20 +200,25 @@ class _Csv:
 
     def _raw(self) -> Iterator[tuple[int, list[str], int]]:
         """Go through all rows: the line that each begins on, its cells and its bytes, about."""
-        read = 0
+        read, first, before, at_end = 0, 1, 0, False
         measured = _MEASURED.get(self._encoding, self._encoding)
 
         def lines(file: TextIO) -> Iterator[str]:
-            nonlocal read
+            nonlocal read, at_end
             for line in file:
                 read += len(line.encode(measured))
                 yield line
+            at_end = True
+            yield ""  # a row without cells, unless a quotation mark is open
 
         with self._path.open(encoding=self._encoding, newline="") as file:
             try:
                 reader = csv.reader(lines(file), delimiter=self._delimiter)
-                first, before = 1, 0
                 for cells in reader:
+                    if at_end and cells:
+                        raise csv.Error("a quotation mark is never closed")
+                    if at_end:
+                        return
                     yield first, cells, read - before
                     first, before = reader.line_num + 1, read
             except UnicodeError:
@@ -212,7 +227,10 @@ class _Csv:
                     "`encoding` in [file] of a mapping"
                 ) from None
             except csv.Error as error:
-                raise TableError(f"{self._path} is not CSV: {error}") from None
+                raise TableError(
+                    f"{self._path} is not CSV from row {first} on: {error}; look for a quotation "
+                    "mark there, close it, or double one that is part of a cell"
+                ) from None
 
     def rows(self) -> Iterator[TableRow]:
         width = self._header.width
@@ -253,6 +271,8 @@ class _Excel:
     def __init__(self, path: Path, layout: Layout) -> None:
         from python_calamine import CalamineError, CalamineWorkbook
 
+        if zipfile.is_zipfile(path):
+            _fits_in_memory(path)
         try:
             book = CalamineWorkbook.from_path(path)
             names = book.sheet_names
@@ -407,6 +427,49 @@ class _ParquetWriter:
         if self._rows:
             self._flush()
         self._writer.close()
+
+
+def _fits_in_memory(path: Path) -> None:
+    """Refuse an Excel file that could not be read into memory: its sheets are kept as rectangles.
+
+    Raises:
+        TableError: it is too large, or a cell stands far outside of its table.
+    """
+    try:
+        with zipfile.ZipFile(path) as book:
+            members = book.infolist()
+            if sum(member.file_size for member in members) > _MOST_EXCEL_BYTES:
+                raise TableError(f"{path} is too large for Excel: save it as CSV")
+            for member in members:
+                if member.filename.startswith("xl/worksheets/") and _is_too_wide(book, member):
+                    raise TableError(
+                        f"{path} has a cell far outside of its table: delete the rows and columns "
+                        "beside the table, or save it as CSV"
+                    )
+    except _BROKEN_ZIP as error:
+        raise TableError(f"{path} is not Excel: {error}; save it as .xlsx") from None
+
+
+def _is_too_wide(book: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
+    """Tell whether a sheet would be more than `_MOST_CELLS`."""
+    rows = columns = 0
+    kept = b""
+    with book.open(member) as sheet:
+        while block := sheet.read(_BLOCK):
+            text = kept + block
+            for letters, row in _FAR_CELL.findall(text):
+                columns = max(columns, _column_number(letters))
+                rows = max(rows, int(row))
+            rows = max(rows, max(map(int, _ROW.findall(text)), default=0))
+            kept = text[-_LONGEST_TAG:]
+    return rows * columns > _MOST_CELLS
+
+
+def _column_number(letters: bytes) -> int:
+    number = 0
+    for letter in letters:
+        number = number * 26 + letter - 64
+    return number
 
 
 _OPENERS: Final[dict[str, Callable[[Path, Layout], Table]]] = {

@@ -1,4 +1,5 @@
 import csv
+import zipfile
 from contextlib import closing
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -55,6 +56,46 @@ def cells(table: Table) -> list[tuple[int, list[Cell]]]:
 
 def opened(path: Path, **layout: Any) -> Table:
     return open_table(path, Layout(**layout))
+
+
+@pytest.mark.parametrize("rows", [2, 20_000])
+def test_an_open_quotation_mark_does_not_swallow_rows(tmp_path: Path, rows: int) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('a,b\n1,x\n2,"y\n' + "3,z ordinary\n" * rows)
+    with pytest.raises(TableError, match=r"from row 3 on: .* look for a quotation mark"):
+        cells(opened(path))
+
+
+def test_excel_with_a_cell_far_outside_is_refused_before_it_fills_memory(tmp_path: Path) -> None:
+    path = tmp_path / "far.xlsx"
+    with xlsxwriter.Workbook(path) as book:
+        sheet = book.add_worksheet()
+        sheet.write_row(0, 0, ["a", "b"])
+        sheet.write(1_048_575, 16_383, "stray")
+    with pytest.raises(TableError, match="far outside of its table"):
+        opened(path)
+
+
+def test_excel_whose_far_cells_are_empty_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "formatted.xlsx"
+    with xlsxwriter.Workbook(path) as book:
+        sheet = book.add_worksheet()
+        sheet.write_row(0, 0, ["a", "b"])
+        sheet.write_row(1, 0, ["1", "2"])
+        sheet.write_blank(1_048_575, 16_383, None, book.add_format({"bold": True}))
+    assert cells(opened(path)) == [(2, ["1", "2"])]
+
+
+def test_excel_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.xlsx"
+    with zipfile.ZipFile(path, "w") as book:
+        book.writestr("xl/sharedStrings.xml", b"")
+    content = bytearray(path.read_bytes())
+    size_at = content.rindex(b"PK\x01\x02") + 24  # what the member says it unpacks to
+    content[size_at : size_at + 4] = (0xFFFF_FFF0).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(TableError, match="too large for Excel"):
+        opened(path)
 
 
 @pytest.mark.parametrize(
