@@ -99,7 +99,7 @@ from services.datashare.wanted.servicer import WantedServicer
 from services.datashare.wanted.store import WantedStore
 from services.kit import migrations
 from services.kit.clock import Clock
-from services.kit.config import ConfigError
+from services.kit.config import ConfigError, check_least
 from services.kit.db import Database, Transactions, check_settings, retry_on_conflict
 from services.kit.errors import UnavailableError
 from services.kit.health import HealthConfig, HealthServer
@@ -168,6 +168,7 @@ class DatashareConfig:
 
     def __post_init__(self) -> None:
         check_settings(self.database_url, self.database_pool)
+        check_least(2, database_pool=self.database_pool)  # inspection writes while it reads
         if self.inspection_interval <= timedelta():
             raise ValueError("inspection_interval must be longer than nothing")
         if self.bootstrap_operator_key_id:

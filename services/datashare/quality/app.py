@@ -86,6 +86,7 @@ class Arrived(NamedTuple):
         occurred_to: last day of the occurrence, since 1970-01-01.
         retracted: it takes the record back.
         hidden_on: the day from which no read shows it; None is never.
+        imported: it was known long before it came in: of an import or a back-fill.
         payload: serialised; None where it cannot be read any more.
     """
 
@@ -99,6 +100,7 @@ class Arrived(NamedTuple):
     occurred_to: int
     retracted: bool
     hidden_on: int | None
+    imported: bool
     payload: bytes | None
 
 

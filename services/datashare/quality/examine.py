@@ -107,7 +107,7 @@ class PayloadExaminer:
         counted.accepted += 1
         if row.month > counted.last_month:
             counted.last_month = row.month
-        if row.version == 1:
+        if row.version == 1 and not row.imported:
             bucket = lateness_bucket(batch.day - row.occurred_to)
             counted.lateness[bucket] = counted.lateness.get(bucket, 0) + 1
         if row.retracted:

@@ -724,7 +724,10 @@ _OPENED: Final = (
     record.c.sealed,
     record.c.payload,
 )
-_ARRIVED: Final = tuple(record.c[name] for name in Arrived._fields[4:-1])
+_ARRIVED: Final = (
+    *(record.c[name] for name in Arrived._fields[4:-2]),
+    (record.c.known_at < record.c.recorded_at).label("imported"),
+)
 _STATED: Final = (
     *_OPENED,
     record.c.occurred_from,

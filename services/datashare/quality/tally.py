@@ -56,7 +56,7 @@ class DayTally:
         described: of them, those with a payload, in which fields may be missing.
         last_arrival: the newest, microseconds since 1970-01-01 UTC.
         last_month: of the newest occurrence.
-        lateness: counts of first versions by bucket.
+        lateness: counts of first versions by bucket, imports left out.
         missing: by field that may be left out, how many payloads leave it out.
     """
 

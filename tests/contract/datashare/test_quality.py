@@ -632,6 +632,13 @@ class TestReport:
         assert counts == [(1, 1, 25), (1, 0, 25)]
         assert (late[1].lateness, early[1].lateness) == (None, (181, 181))
 
+    async def test_imports_are_not_late(self, quality: Quality) -> None:
+        await quality.datashare.submit(TAX, invoice("a"), historical=True)
+        await quality.inspect()
+        found = await quality.of(TAX, "vat_invoice")
+        assert found.lateness is None
+        assert found.missing["code"] == 1
+
     async def test_findings_are_counted_by_type(self, quality: Quality) -> None:
         await quality.datashare.submit(TAX, invoice("a", 100_000_00), filing(60_000_00))
         await quality.inspect()

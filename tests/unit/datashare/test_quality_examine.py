@@ -37,6 +37,7 @@ def arrived(record_type: str = "grant", payload: Any = None, **fields: Any) -> A
         "occurred_to": TODAY,
         "retracted": False,
         "hidden_on": None,
+        "imported": False,
         "payload": payload.SerializeToString() if payload is not None else b"",
     }
     return Arrived(record_type=record_type, **(values | fields))
@@ -94,11 +95,12 @@ class TestDays:
             arrived(occurred_to=TODAY - 400, version=2),
             arrived(occurred_to=TODAY - 400, version=3, retracted=True),
             arrived(occurred_to=TODAY + 15),  # a period that is running
+            arrived(occurred_to=TODAY - 400, imported=True),
         ]
         ((_, tally),) = examiner().tally(rows).days.items()
         assert {LATENESS_BOUNDS[bucket]: n for bucket, n in tally.lateness.items()} == {3: 1, 0: 1}
-        assert (tally.accepted, tally.corrections, tally.retractions) == (4, 1, 1)
-        assert tally.described == 3
+        assert (tally.accepted, tally.corrections, tally.retractions) == (5, 1, 1)
+        assert tally.described == 4
 
     def test_what_cannot_be_read_any_more_is_counted_all_the_same(self) -> None:
         rows = [arrived(name)._replace(payload=None) for name in ("vat_invoice", "guarantee")]
