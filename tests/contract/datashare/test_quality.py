@@ -5,6 +5,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from puhui.common.v1 import types_pb2
 from puhui.datashare.v1 import payloads_pb2, records_pb2
 from services.datashare.idempotency.domain import RequestKey
-from services.datashare.main import Stores, Work
+from services.datashare.main import MIGRATIONS, Stores, Work
 from services.datashare.quality import tables
 from services.datashare.quality.app import OTHERS_GONE_AFTER, Inspect
 from services.datashare.quality.domain import Finding, Rule, Rules
@@ -33,6 +34,8 @@ from services.kit.db import Database
 from services.kit.errors import InvalidArgumentError, PermissionDeniedError
 from services.kit.identity import Caller
 from services.kit.ids import RandomIds
+from services.kit.migrations import upgrade
+from tests.contract.datashare import previous_version
 from tests.fakes.datashare_records import (
     NOW,
     USCC,
@@ -855,6 +858,22 @@ class TestUpgrade:
         await submit(TAX, invoice("later"))
         await quality.inspect()
         assert (await counted(database))[0] == 6
+
+    async def test_a_database_of_the_version_before_is_caught_up_with(self, tmp_path: Path) -> None:
+        path = tmp_path / "datashare.db"
+        url = f"sqlite:///{path}"
+        upgrade(url, MIGRATIONS, previous_version.INITIAL)
+        previous_version.populate_sqlite(str(path), firms=3)
+        upgrade(url, MIGRATIONS)
+        database = Database.open(url)
+        quality = Quality(Datashare(database))
+        quality.datashare.clock.at = datetime.now(UTC)
+        assert not await quality.inspect.step()
+        quality.datashare.clock.advance(OTHERS_GONE_AFTER + timedelta(minutes=1))
+        await quality.inspect()
+        assert (await counted(database))[0] == 30
+        assert (await quality.report()).inspected_until == quality.datashare.clock.now()
+        await database.close()
 
     async def test_new_thresholds_are_applied_to_what_is_there(self, quality: Quality) -> None:
         await quality.datashare.submit(TAX, invoice("a", 100_000_00), filing(60_000_00))
