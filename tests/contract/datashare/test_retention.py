@@ -217,6 +217,20 @@ async def test_much_is_read_in_a_thread(database: Database) -> None:
     assert threading.current_thread() not in threads
 
 
+async def test_a_month_is_withheld_since_the_first_that_is_deleted_of_it(
+    datashare: Datashare,
+) -> None:
+    await datashare.submit(DEPARTMENT, penalty("early", until="2024-06-16"))
+    between = datashare.clock.now() + timedelta(minutes=1)
+    datashare.clock.advance(timedelta(hours=1))
+    await datashare.submit(DEPARTMENT, penalty("late", until="2024-06-15"))
+    for number in range(2):
+        datashare.clock.advance(timedelta(days=1))
+        await run(datashare, f"r{number}")
+    assert await penalties(datashare, between) == (0, True)
+    assert await penalties(datashare, NOW - timedelta(minutes=1)) == (0, False)
+
+
 async def test_what_was_repaired_does_not_come_back_as_a_new_record(datashare: Datashare) -> None:
     await datashare.submit(DEPARTMENT, penalty())
     await datashare.submit(DEPARTMENT, penalty(repaired="2024-06-15", version=2))
