@@ -81,7 +81,7 @@ class Rules:
             return
         if not self._sound(record):
             for violation in self._validator.collect_violations(record):
-                yield Finding("FIELD_INVALID", _path(violation.proto), violation.proto.message)
+                yield Finding("FIELD_INVALID", _path(violation.proto), _problem(violation.proto))
         yield from self._subject(record)
         yield from self._dates(record)
         name = record.WhichOneof("payload")
@@ -181,6 +181,12 @@ def _texts(message: Any, path: Sequence[str]) -> Iterator[str]:
             yield from _texts(part, path[1:])
         elif isinstance(part, str):
             yield part
+
+
+def _problem(violation: Any) -> str:
+    if violation.rule_id == "required" or violation.message == "must be at least 1 characters":
+        return "missing: fill it in, or give it in [constants] of a mapping"
+    return str(violation.message)
 
 
 def _path(violation: Any) -> str:

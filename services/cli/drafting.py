@@ -32,7 +32,7 @@ _TIME_FORMS: Final = ("%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M"
 _NULLS: Final = ("-", "--", "—", "/", "无", "NULL", "null", "N/A")
 
 _OF_ANY_TYPE: Final[Mapping[str, tuple[str, ...]]] = {
-    "subject.uscc": ("统一社会信用代码", "社会信用代码", "纳税人识别号", "信用代码"),
+    "subject.uscc": ("统一社会信用代码", "社会信用代码", "纳税人识别号", "信用代码", "uscc"),
     "hint.name": ("企业名称", "纳税人名称", "单位名称", "公司名称", "参保单位名称"),
     "hint.registration_number": ("工商注册号", "注册号", "组织机构代码"),
     "provider_record_id": ("记录编号", "流水号", "主键", "唯一标识"),
@@ -56,7 +56,7 @@ _OF_A_TYPE: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Names beside those of the catalogue."""
 
-_DATED: Final = ("开票日期", "发生日期", "日期", "登记日期", "立案日期", "决定日期")
+_DATED: Final = ("date", "开票日期", "发生日期", "日期", "登记日期", "立案日期", "决定日期")
 """Columns of the day that a record is of."""
 
 
@@ -120,7 +120,7 @@ def _titles(policy: RecordTypePolicy) -> dict[str, tuple[str, str]]:
     """Field and title by what a column may be called."""
     found: dict[str, tuple[str, str]] = {}
     for path, names in _OF_ANY_TYPE.items():
-        for name in names:
+        for name in (path, *names):
             found[name] = (path, name)
     for item in policy.fields:
         if item.unit in {"token", "list"}:
@@ -297,7 +297,8 @@ def _document(
         yield "# Not sent, as nothing was guessed for them:"
         for name in left:
             yield f'# {_quoted(name)} = ""'
-    missing = [
+    missing = [] if "obtained_at" in paths else ["obtained_at"]
+    missing += [
         f"{item.name} ({item.title.zh})"
         for item in policy.fields
         if item.required and f"{policy.record_type}.{item.name}" not in paths

@@ -136,6 +136,14 @@ def test_whom_a_row_is_about() -> None:
     assert found(nobody) == []
 
 
+@pytest.mark.parametrize("path", ["obtained_at", "provider_record_id"])
+def test_what_is_missing_is_said_with_its_remedy(path: str) -> None:
+    record = invoice()
+    record.ClearField(path)
+    problem = "missing: fill it in, or give it in [constants] of a mapping"
+    assert list(RULES.findings(record)) == [Finding("FIELD_INVALID", path, problem)]
+
+
 def test_a_retraction_needs_no_payload() -> None:
     retraction = records.retraction(
         "vat_invoice",

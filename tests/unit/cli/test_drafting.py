@@ -52,6 +52,7 @@ def test_a_draft_guesses_and_says_so(run: Run, tmp_path: Path) -> None:
         'what is "红冲"?',
         '# "录入人" = ""',
         '# obtained_at = "',
+        "a record needs it: obtained_at",
     ):
         assert said in text
 
@@ -67,6 +68,22 @@ def test_a_draft_is_not_used_before_it_is_confirmed(run: Run, tmp_path: Path) ->
     shown = run(*preview).document["rows"]
     assert shown[0]["values"]["vat_invoice.net"] == "12300 CNY"
     assert shown[1]["values"]["provider_record_id"] == "011:0002"
+
+
+def test_a_draft_for_a_table_that_is_named_as_the_protocol_is(run: Run, tmp_path: Path) -> None:
+    names = "uscc,date,obtained_at,provider_record_id,net,number"
+    (tmp_path / "t.csv").write_text(f"{names}\n", "utf-8")
+    text, found = drafted(run, "t.csv", "--type", "vat_invoice")
+    assert {column: one if isinstance(one, str) else one["field"]
+            for column, one in found["columns"].items()} == {
+        "uscc": "subject.uscc",
+        "date": "date",
+        "obtained_at": "obtained_at",
+        "provider_record_id": "provider_record_id",
+        "net": "net",
+        "number": "number",
+    }  # fmt: skip
+    assert "Missing, and a record needs it: side" in text
 
 
 def test_a_draft_for_excel(run: Run, tmp_path: Path) -> None:
