@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Document = Mapping[str, Any]
 """What `--json` prints."""
 
-_WORD, _PADDING = 12, 2
+_WORD, _PADDING = 12, 3
 
 
 def plain(message: "Message") -> dict[str, Any]:
@@ -68,6 +68,8 @@ class _Rows:
     def __rich_console__(
         self, console: "Console", options: "ConsoleOptions"
     ) -> "Iterator[RenderableType]":
+        if not self._rows:
+            return
         if self._least_width() <= options.max_width:
             yield self._table()
             return
@@ -77,15 +79,17 @@ class _Rows:
             yield pairs(row[0], [(name.rstrip(">"), cell) for name, cell in named][1:])
 
     def _least_width(self) -> int:
-        """The first column whole, the others with words of up to `_WORD` letters whole."""
+        """The first column and all names whole, else words of up to `_WORD` letters."""
         from rich.cells import cell_len
 
-        width = len(self._columns) * _PADDING
+        width = 1 + len(self._columns) * _PADDING
         for index, name in enumerate(self._columns):
-            cells = [name, *(row[index] for row in self._rows)]
+            cells = [row[index] for row in self._rows]
             words = cells if index == 0 else [word for cell in cells for word in cell.split()]
             longest = max(map(cell_len, words), default=0)
-            width += longest if index == 0 else min(longest, _WORD)
+            if index > 0:
+                longest = min(longest, _WORD)
+            width += max(longest, _longest_word(name))
         return width
 
     def _table(self) -> "RenderableType":
@@ -97,10 +101,22 @@ class _Rows:
         for index, name in enumerate(self._columns):
             justify: Literal["left", "right"] = "right" if name.endswith(">") else "left"
             # The first column is what a reader copies: it stays whole.
-            made.add_column(name.rstrip(">"), justify=justify, overflow="fold", no_wrap=index == 0)
+            made.add_column(
+                name.rstrip(">"),
+                justify=justify,
+                overflow="fold",
+                no_wrap=index == 0,
+                min_width=_longest_word(name),
+            )
         for row in self._rows:
             made.add_row(*(Text(cell) for cell in row))
         return made
+
+
+def _longest_word(name: str) -> int:
+    from rich.cells import cell_len
+
+    return max(map(cell_len, name.rstrip(">").split()), default=0)
 
 
 def pairs(title: str, values: Iterable[tuple[str, str]]) -> "RenderableType":
