@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -300,9 +301,13 @@ def _write_rejects(path: Path, outcome: "Outcome") -> Path | None:
     from services.cli.sending import free_name
 
     target = free_name(path.with_name(f"{path.stem}.rejects.jsonl"))
-    with target.open("w", encoding="utf-8") as file, _opened(path) as bundle:
+    part = target.with_name(f"{target.name}.part")
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file, _opened(path) as bundle:
         for line in _rejected(bundle, outcome.rejects):
             file.write(line)
+    shutil.copymode(path, part)
+    part.rename(target)
     return target
 
 

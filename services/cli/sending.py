@@ -59,11 +59,13 @@ class Outcome:
     first: dict[int, str] = field(default_factory=dict)
     reviews: list[Review] = field(default_factory=list)
     last_ack: int | None = 0
+    _same: dict[Reject, Reject] = field(default_factory=dict)
 
     def add(self, entry: dict[str, Any]) -> None:
         """Add what became of a batch, as the journal has it."""
         for row, record_id, reason, path, problem in entry["rejected"]:
-            self.rejects[row] = Reject(reason, path, problem)
+            reject = Reject(reason, path, problem)
+            self.rejects[row] = self._same.setdefault(reject, reject)
             self.refused[reason] += 1
             if len(self.first) < _FIRST:
                 self.first[row] = record_id

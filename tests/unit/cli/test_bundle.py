@@ -116,10 +116,12 @@ def test_an_import_that_broke_off_goes_on_by_itself(
     known.records.suspends_after = 1, unacked
     assert call("bundle", "import", "b.puhui").code == 1
     known.records.suspended, known.records.suspends_after = False, None
+    made.chmod(0o600)
     done = call("bundle", "import", "b.puhui", "--json")
     assert (done.code, done.document["rejected"]) == (1, {"RECORD_CONFLICT": 3})
     assert [sequence for _, sequence, _ in known.records.batches] == [1, 2, 3]
     assert "" not in known.records.jws
+    assert Path("b.rejects.jsonl").stat().st_mode & 0o077 == 0
     rejects = Path("b.rejects.jsonl").read_text().splitlines()
     assert [json.loads(line)["puhui_row"] for line in rejects] == [6, 1006, 2002]
     assert json.loads(rejects[0])["provider_record_id"] == "r5"
