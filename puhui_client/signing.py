@@ -68,9 +68,10 @@ class SigningKey:
         Raises:
             SigningError: others can read it, or there is no such key in it.
         """
+        key = cls(_parse(path.read_bytes(), str(path)))
         if os.name == "posix" and path.stat().st_mode & 0o077:
             raise SigningError(f"others can read the key in {path}: chmod 600 {path}")
-        return cls(_parse(path.read_bytes(), str(path)))
+        return key
 
     @property
     def key_id(self) -> str:

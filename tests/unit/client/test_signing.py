@@ -137,6 +137,11 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
         SigningKey.read(private(tmp_path, new_key().pem, 0o640))
 
 
+def test_a_public_key_is_named_so_whoever_can_read_it(tmp_path: Path) -> None:
+    with pytest.raises(SigningError, match="this is a public key"):
+        SigningKey.read(private(tmp_path, new_key().public.jwk, 0o644))
+
+
 def test_the_client_does_without_the_packages_for_signing() -> None:
     code = """
 import sys
