@@ -4,12 +4,15 @@ import sqlalchemy as sa
 from alembic import op
 
 from services.kit.db import UtcTime
+from services.kit.partitions import lock
 
 revision = "f69b1725bd4a"
 down_revision = "257d8188d398"
 branch_labels = None
 depends_on = None
 
+# In the order in which a batch takes them.
+TABLES = ("participant", "delivery")
 NEW_OF_DELIVERY = (
     ("chain_sequence", sa.BigInteger()),
     ("chain_sha256", sa.LargeBinary(length=32)),
@@ -22,6 +25,7 @@ NEW_OF_DELIVERY = (
 
 def upgrade() -> None:
     """Add signing keys, both ends' counts, refusals by day and evidence."""
+    lock(TABLES)
     op.add_column(
         "participant",
         sa.Column("signs", sa.Boolean(), server_default=sa.false(), nullable=False),
@@ -92,6 +96,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Take them away, participants first: in the order in which batches lock what they need."""
+    lock(TABLES)
     op.drop_table("signing_key")
     with op.batch_alter_table("participant") as batch:
         batch.drop_column("signs")
