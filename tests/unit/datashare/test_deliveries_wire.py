@@ -3,7 +3,6 @@
 import hashlib
 import json
 from base64 import b64decode
-from pathlib import Path
 
 import pytest
 from google.type.date_pb2 import Date
@@ -21,10 +20,9 @@ from services.datashare.deliveries.signatures import named_key, verify
 from services.datashare.deliveries.wire import Reader, control_fields
 from services.datashare.participants.jwk import public_key
 from services.kit.errors import InvalidArgumentError
+from tests.golden.batch_signature import FILE
 
-GOLDEN = json.loads(
-    (Path(__file__).parents[2] / "golden" / "batch_signature.json").read_text(encoding="utf-8")
-)
+GOLDEN = json.loads(FILE.read_text(encoding="utf-8"))
 FIELDS = control_fields(load())
 READER = Reader(FIELDS)
 
