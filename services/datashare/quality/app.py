@@ -37,7 +37,7 @@ from services.datashare.quality.tally import Tally
 from services.kit.clock import Clock
 from services.kit.ids import Ids
 
-RECORDS_A_STEP: Final = 1_000
+RECORDS_A_STEP: Final = 500
 ARRIVALS_A_STEP: Final = 200
 SUBJECTS_A_STEP: Final = 50
 TALLIES_IN_A_ROW: Final = 20
