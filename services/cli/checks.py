@@ -185,7 +185,7 @@ def _texts(message: Any, path: Sequence[str]) -> Iterator[str]:
 
 def _problem(violation: Any) -> str:
     if violation.rule_id == "required" or violation.message == "must be at least 1 characters":
-        return "missing: fill it in, or give it in [constants] of a mapping"
+        return "missing: fill it in, or map it"
     return str(violation.message)
 
 

@@ -55,7 +55,8 @@ DataDir = Annotated[
     typer.Option(
         "--data-dir",
         metavar="DIR",
-        help="Folder of `puhui serve all`: its gateway and its operator's key.",
+        help="Folder of `puhui serve all`: its gateway and, where PUHUI_API_KEY is not set, its "
+        "operator's key.",
         rich_help_panel=_PANEL,
     ),
 ]

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, date, datetime, timedelta
+from typing import Literal
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -137,10 +138,12 @@ def test_whom_a_row_is_about() -> None:
 
 
 @pytest.mark.parametrize("path", ["obtained_at", "provider_record_id"])
-def test_what_is_missing_is_said_with_its_remedy(path: str) -> None:
+def test_what_is_missing_is_said_with_its_remedy(
+    path: Literal["obtained_at", "provider_record_id"],
+) -> None:
     record = invoice()
     record.ClearField(path)
-    problem = "missing: fill it in, or give it in [constants] of a mapping"
+    problem = "missing: fill it in, or map it"
     assert list(RULES.findings(record)) == [Finding("FIELD_INVALID", path, problem)]
 
 

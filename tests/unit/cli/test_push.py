@@ -454,7 +454,7 @@ def test_a_check_alone_sends_nothing(call: Run, platform: FakePlatform, tmp_path
         "failed": 3,
         "examples": [
             {"row": 3, "problem": "not a whole number"},
-            {"row": 4, "problem": "missing: fill it in, or give it in [constants] of a mapping"},
+            {"row": 4, "problem": "missing: fill it in, or map it"},
             {"row": 5, "problem": "must be greater than or equal to 0 and less than or equal to "
              "10000000"},
         ],
