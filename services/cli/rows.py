@@ -28,6 +28,7 @@ from services.cli.tables import ADDED, Table, TableError, is_table, open_table
 UNREADABLE: Final = "MALFORMED_MESSAGE"
 """Reason of a row that could not be read, and so was not sent; as the platform would name it."""
 _LINE: Final = "puhui_line"
+_LONGEST_LINE: Final = 4 << 20
 
 
 class SourceError(Exception):
@@ -206,8 +207,15 @@ class JsonLines:
             yield Row(number, len(line), record)
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
+        number = 0
         with self._path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
+            while line := file.readline(_LONGEST_LINE + 1):
+                number += 1
+                if len(line) > _LONGEST_LINE:
+                    raise SourceError(
+                        f"line {number} of {self._path} has more than {_LONGEST_LINE >> 20} MB: "
+                        "what is no .csv, .xlsx, .xls or .parquet has one record on each line"
+                    )
                 if line.strip():
                     yield number, line
 

@@ -196,3 +196,10 @@ def test_an_empty_file(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").touch()
     with pytest.raises(SourceError, match="is empty"):
         list(read(tmp_path / "rows.csv", "grant"))
+
+
+def test_a_line_without_end_is_refused_before_it_fills_memory(tmp_path: Path) -> None:
+    path = tmp_path / "all.json"
+    path.write_text("[" + '{"record_type": "vat_invoice"},\t' * 200_000, "utf-8")
+    with pytest.raises(SourceError, match=r"line 1 of .*all.json has more than 4 MB"):
+        list(open_source(path, "", None).rows())
