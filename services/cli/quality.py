@@ -133,7 +133,7 @@ async def findings(
                     item.rule,
                     _subjects(item),
                     _months(item),
-                    ", ".join(f"{name} {item.figures[name]:,}" for name in sorted(item.figures)),
+                    "\n".join(_figure(*figure) for figure in sorted(item.figures.items())),
                     ", ".join(item.provider_ids),
                     output.moment(item.found_at),
                     output.moment(item.cleared_at),
@@ -142,6 +142,15 @@ async def findings(
             ],
         ),
     )
+
+
+def _figure(name: str, value: int) -> str:
+    """A figure in the unit that people read; programs have it in the one of its name."""
+    if name.endswith("_fen"):
+        return f"{name.removesuffix('_fen')} {value / 100:,.2f} yuan"
+    if name.endswith("_ppm"):
+        return f"{name.removesuffix('_ppm')} {value / 10_000:,.1f} %"
+    return f"{name} {value:,}"
 
 
 def _cells(item: "TypeQuality") -> list[str]:

@@ -95,6 +95,7 @@ def test_findings_go_over_pages(call: Run, platform: FakePlatform) -> None:
         subject_id="sub_9",
         first_month=202405,
         last_month=202405,
+        figures={"gap_ppm": 764_346},
     )
     pages = (
         quality_pb2.ListFindingsResponse(findings=[CIRCLE], next_page_token="more"),
@@ -103,7 +104,15 @@ def test_findings_go_over_pages(call: Run, platform: FakePlatform) -> None:
     platform.answer("ListFindings", *pages, *pages)
     shown = " ".join(call("quality", "findings", "--cleared", "--rule", "x").out.split())
     # Cells are broken between words.
-    for part in ("2 findings", "sub_1 sub_2", "and 3", "2024-01 to", "700,000,000", "members 7"):
+    for part in (
+        "2 findings",
+        "sub_1 sub_2",
+        "and 3",
+        "2024-01 to",
+        "7,000,000.00 yuan",
+        "members 7",
+        "76.4 %",
+    ):
         assert part in shown
     assert "sub_5" not in shown
     first, second = platform.requests("ListFindings")
