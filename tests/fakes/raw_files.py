@@ -31,7 +31,10 @@ class Files:
         """
         found: set[bytes] = set()
         for file in await self._files(log=log):
-            content = await asyncio.to_thread(file.read_bytes)
+            try:
+                content = await asyncio.to_thread(file.read_bytes)
+            except FileNotFoundError:  # the server runs, and puts files in the place of others
+                continue
             found |= {each for each in wanted if each in content}
         return found
 

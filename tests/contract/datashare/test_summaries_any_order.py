@@ -16,6 +16,7 @@ from services.datashare.catalogue.domain import ContentLevel
 from services.datashare.consent.domain import Action, Core, Period, Terms, advance, request
 from services.datashare.main import MIGRATIONS
 from services.datashare.subjects.uscc import make
+from services.datashare.wanted.domain import due
 from services.kit.db import Database
 from services.kit.migrations import upgrade
 from tests.fakes.datashare_records import (
@@ -36,6 +37,7 @@ GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "summaries.json").re
 RECORDS = {case["type"]: case["records"] for case in GOLDEN}
 KINDS = {case["type"]: case["provider_kind"] for case in GOLDEN}
 BY_TYPE = {record_type: f"par_{kind}" for record_type, kind in KINDS.items()}
+SUPPLIERS = {f"par_{kind}": kind for kind in KINDS.values()}
 TYPES = sorted(BY_TYPE)
 # Few types in each, so that their records are corrected and taken back often.
 GROUPS = [("social_insurance", "tax_filing", "vat_invoice"), *(TYPES[n::7] for n in range(7))]
@@ -130,7 +132,9 @@ async def _consent(datashare: Datashare, *usccs: str) -> None:
                 expires_at=NOW + timedelta(days=90),
             )
             asked = request(Core(f"con_{uscc}", subject_id, "par_bank", terms), NOW)
-            await work.consents.add(advance(asked, Action.GRANT, NOW))
+            granted = advance(asked, Action.GRANT, NOW)
+            await work.consents.add(granted)
+            await work.wanted.append(due(granted, SUPPLIERS, datashare.catalogue))
 
 
 async def _compare(
