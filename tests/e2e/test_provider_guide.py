@@ -32,6 +32,7 @@ INSERT INTO invoices_to_share VALUES (
 """
 
 
+@pytest.mark.heavy
 def test_what_the_page_for_providers_says_runs(town: Town, checkout: Path, tmp_path: Path) -> None:
     async def register() -> tuple[str, str]:
         async with town.client("operator") as operator:

@@ -362,7 +362,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @settings(
-    max_examples=20,
+    max_examples=12,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
