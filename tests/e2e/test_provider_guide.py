@@ -13,6 +13,8 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.test_readme import END, blocks, missing, script, settled
 from tests.e2e.town import Town
 
