@@ -1,7 +1,6 @@
 """AccessService over gRPC."""
 
 from collections.abc import Sequence
-from datetime import date, timedelta
 from functools import lru_cache
 
 import grpc
@@ -12,6 +11,7 @@ from puhui.datashare.v1 import accesses_pb2 as pb
 from puhui.datashare.v1 import accesses_pb2_grpc, summaries_pb2
 from services.datashare.access.app import FetchSummaries, Item, ListAccesses
 from services.datashare.access.domain import Channel, CoverageState, Fetch, Recorded, Released
+from services.datashare.china import date_of_day
 from services.datashare.idempotency.servicer import fingerprint
 from services.datashare.participants.domain import Role
 from services.datashare.times import (
@@ -34,7 +34,6 @@ _COVERAGE = {
     state: summaries_pb2.CoverageState.Value(f"COVERAGE_STATE_{state}") for state in CoverageState
 }
 
-_EPOCH = date(1970, 1, 1)
 
 _Context = grpc.aio.ServicerContext[object, object]
 
@@ -127,7 +126,7 @@ class AccessServicer(accesses_pb2_grpc.AccessServiceServicer):
         return pb.ListUsesResponse(
             uses=[
                 pb.Use(
-                    day=date_message(_EPOCH + timedelta(days=use.day)),
+                    day=date_message(date_of_day(use.day)),
                     record_type=use.record_type,
                     purpose=use.purpose,
                     count=use.releases,

@@ -17,6 +17,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import date, datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
+from services.datashare.china import china_date, day_number
 from services.datashare.quality.domain import (
     OF_ONE_SUBJECT,
     Contradiction,
@@ -50,8 +51,6 @@ CATCH_UP: Final = "catch_up"
 
 _RESTS: Final = 4
 """How much longer than it worked inspection rests while there is more to do."""
-_EPOCH: Final = date(1970, 1, 1)
-CHINA: Final = timedelta(hours=8)
 
 
 class Arrival(NamedTuple):
@@ -351,7 +350,7 @@ class Inspect:
     async def step(self) -> bool:
         """Do a small part; False when nothing is left to do, or somebody else does it."""
         now = self._clock.now()
-        today = (now + CHINA).date()
+        today = china_date(now)
         async with self._transactions.read() as work:
             if not await work.quality.alone():
                 return False
@@ -487,8 +486,3 @@ def _first(arrivals: Sequence[Arrival], records: int) -> list[Arrival]:
             break
         taken.append(arrival)
     return taken
-
-
-def day_number(day: date) -> int:
-    """Return a day as days since 1970-01-01."""
-    return (day - _EPOCH).days

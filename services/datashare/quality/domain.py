@@ -15,9 +15,11 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Final, NamedTuple
+
+from services.datashare.china import month_of_day
 
 PPM: Final = 1_000_000
 SALES: Final = "vat_invoice"
@@ -723,20 +725,6 @@ def components(graph: Mapping[str, Iterable[str]]) -> list[list[str]]:
                         component.append(path.popitem()[0])
                     found.append(component)
     return found
-
-
-def date_of_day(day: int) -> date:
-    """Return the date of a day since 1970-01-01."""
-    return date.fromordinal(day + _EPOCH)
-
-
-def month_of_day(day: int) -> int:
-    """Return the month yyyymm of a day since 1970-01-01."""
-    on = date_of_day(day)
-    return on.year * 100 + on.month
-
-
-_EPOCH: Final = date(1970, 1, 1).toordinal()
 
 
 def earliest(days: Iterable[int | None]) -> int | None:

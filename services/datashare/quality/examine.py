@@ -7,13 +7,14 @@ invoice numbers can be enumerated, so a plain hash would hide nothing.
 import hashlib
 import hmac
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from google.protobuf.descriptor import FieldDescriptor
 
 from buf.validate import validate_pb2
-from services.datashare.quality.app import CHINA, Arrived, Statement
+from services.datashare.china import china_day, month_of_day
+from services.datashare.quality.app import Arrived, Statement
 from services.datashare.quality.domain import (
     FILINGS,
     GUARANTEE,
@@ -26,7 +27,6 @@ from services.datashare.quality.domain import (
     Summary,
     View,
     earliest,
-    month_of_day,
 )
 from services.datashare.quality.tally import (
     DayTally,
@@ -39,12 +39,11 @@ from services.datashare.quality.tally import (
 from services.datashare.records.payloads import payload_types
 from services.datashare.records.readers.kind import FAR, day_of
 from services.datashare.records.tokens import CounterpartyTokens
-from services.kit.db import EPOCH, to_microseconds
+from services.kit.db import to_microseconds
 
 HASH_BYTES: Final = 16
 
 _MARKED: Final = frozenset({SALES, GUARANTEE})
-_DAY: Final = timedelta(days=1)
 _FEN_NANOS: Final = 10_000_000
 _KEPT_AS: Final = "_token"
 _VAT: Final = "vat"
@@ -201,7 +200,7 @@ class _Batch:
     def __init__(
         self, tally: Tally, provider_id: str, record_type: str, recorded_at: datetime
     ) -> None:
-        self.day = _china_day(recorded_at)
+        self.day = china_day(recorded_at)
         place = Place(provider_id, record_type, self.day)
         self.counted = tally.days.setdefault(place, DayTally())
         self.counted.last_arrival = max(self.counted.last_arrival, to_microseconds(recorded_at))
@@ -250,12 +249,8 @@ def _registered(row: Statement, payload: Any) -> Registered:
     day = row.occurred_to
     if day <= day_of(payload.founded, "registration.founded", FAR):
         # A register that keeps the day of founding as the entry's day: it knew by this one.
-        day = _china_day(row.obtained_at)
+        day = china_day(row.obtained_at)
     return Registered(row.provider_id, day, payload.status in _ENDED)
-
-
-def _china_day(at: datetime) -> int:
-    return (at - EPOCH + CHINA) // _DAY
 
 
 def _fen(money: Any) -> int:

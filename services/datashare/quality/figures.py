@@ -7,9 +7,10 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.datashare.china import date_of_day
 from services.datashare.deliveries.domain import begins, day_end
 from services.datashare.deliveries.store import delivery, delivery_total, intake_reject
-from services.datashare.quality.domain import Rule, date_of_day
+from services.datashare.quality.domain import Rule
 from services.datashare.quality.report import Counts, Observed, Place
 from services.datashare.quality.tables import IS_OPEN, arrival, day, finding, finding_provider
 from services.kit.db import UtcTime

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
-from services.datashare.quality.app import CHINA, day_number
+from services.datashare.china import china_date, china_day, day_number
 from services.datashare.quality.domain import Finding, Rule
 from services.datashare.quality.tally import percentile
 from services.kit.clock import Clock
@@ -192,7 +192,7 @@ class ReportQuality:
         """
         provider_id = _own(caller, provider_id, "report")
         now = self._clock.now()
-        today = (now + CHINA).date()
+        today = china_date(now)
         last = last or today
         first = first or min(last, today) - timedelta(REPORTED_DAYS - 1)
         if first > last:
@@ -279,7 +279,7 @@ class ListFindings:
                 cleared=cleared,
                 before=before,
                 limit=page_size + 1,
-                today=day_number((self._clock.now() + CHINA).date()),
+                today=china_day(self._clock.now()),
             )
         page = found[:page_size]
         return page, page[-1].finding_id if len(found) > page_size else ""

@@ -17,12 +17,12 @@ from google.protobuf.message import Message
 
 from puhui.datashare.v1 import records_pb2
 from services.datashare.catalogue.domain import Catalogue, RecordType
-from services.datashare.china import china_day
+from services.datashare.china import china_day, month_of_day
 from services.datashare.records.domain import Incoming, Rejection, RowProblem
 from services.datashare.records.forbidden import check_record_id, screens
 from services.datashare.records.hiding import hidings
 from services.datashare.records.payloads import hidden_fields, payload_types, readers
-from services.datashare.records.readers.kind import EPOCH, day_of, month_of
+from services.datashare.records.readers.kind import EPOCH, day_of
 from services.datashare.records.tokens import CounterpartyTokens
 from services.datashare.retention.domain import Reason
 from services.datashare.reviews.domain import Hint, check_hint
@@ -123,7 +123,7 @@ class Intake:
         if _NUL in provider_record_id or _NUL in subject_id:
             raise _no_text("provider_record_id" if _NUL in provider_record_id else _SUBJECT_ID)
         check_record_id(provider_record_id)
-        month = month_of(occurred_to)
+        month = month_of_day(occurred_to)
         payload = self._empty[record_type] if field is None else getattr(record, field)
         put = b""
         for name, token in self._hidden[record_type]:

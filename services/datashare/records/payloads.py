@@ -11,9 +11,10 @@ from google.protobuf.message import Message
 
 from puhui.datashare.v1 import records_pb2
 from services.datashare.catalogue.domain import Catalogue
+from services.datashare.china import month_of_day
 from services.datashare.records.domain import RowProblem
 from services.datashare.records.readers import credit, firm, law, money, statements, technology
-from services.datashare.records.readers.kind import FAR, Kind, Order, Reader, day_of, month_of
+from services.datashare.records.readers.kind import FAR, Kind, Order, Reader, day_of
 from services.datashare.summaries.domain import Fact, Trade
 
 _VOID: Final = 2
@@ -178,7 +179,7 @@ def _ip_right(kind: Kind) -> Reader:
             (class1 if payload.ip_class == 1 else class2, 1),
             (pledged, int(payload.pledged)),
         )
-        return Fact(month if day is None else month_of(day), order, values)
+        return Fact(month if day is None else month_of_day(day), order, values)
 
     return read
 

@@ -5,16 +5,15 @@ consents that let rows in are held until the commit.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from typing import Protocol
 
+from services.datashare.china import date_of_day
 from services.datashare.consent.domain import Consent, Period
 from services.datashare.consent.supply import why_not
 from services.datashare.participants.domain import Participant, Role
 from services.datashare.records.domain import Incoming, Rejection
 from services.kit.clock import Clock
-
-_EPOCH = date(1970, 1, 1).toordinal()
 
 
 class Consents(Protocol):
@@ -82,8 +81,8 @@ async def uncovered(
         answers = []
         for subject_id, row in asking:
             occurred = Period(
-                date.fromordinal(row.occurred_from + _EPOCH),
-                date.fromordinal(row.occurred_to + _EPOCH),
+                date_of_day(row.occurred_from),
+                date_of_day(row.occurred_to),
             )
             known = found.get(subject_id, ())
             problem = why_not(known, provider_id, row.record_type, occurred, now)

@@ -16,12 +16,13 @@ from google.protobuf.message import Message
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.datashare.bulk import copy_packed, copy_rows, probe, relation
+from services.datashare.china import month_of_day
 from services.datashare.records import packing
 from services.datashare.records.app import NewRecord
 from services.datashare.records.domain import History, Incoming, RecordKey
 from services.datashare.records.hiding import Hiding
 from services.datashare.records.payloads import payload_types
-from services.datashare.records.readers.kind import Reader, month_of
+from services.datashare.records.readers.kind import Reader
 from services.datashare.schema import metadata
 from services.datashare.sealing.domain import DataKey, Place, record_place
 from services.datashare.sealing.store import Seals
@@ -235,7 +236,7 @@ class RecordStore:
         payload.ParseFromString(content)
         order = (row.occurred_to, to_microseconds(row.obtained_at), row.provider_record_id)
         # Its dates were checked against the day on which it came in.
-        return self._readers[row.record_type](payload, month_of(row.occurred_to), order, _FAR)
+        return self._readers[row.record_type](payload, month_of_day(row.occurred_to), order, _FAR)
 
     async def insert(
         self, provider_id: str, records: Sequence[NewRecord], recorded_at: datetime

@@ -21,9 +21,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from puhui.datashare.v1 import payloads_pb2
 from services.datashare.bulk import copy_rows, relation, stored_time, upsert_rows
+from services.datashare.china import month_of_day
 from services.datashare.records.domain import Incoming
 from services.datashare.records.payloads import payload_types
-from services.datashare.records.readers.kind import Reader, month_of
+from services.datashare.records.readers.kind import Reader
 from services.datashare.records.store import record
 from services.datashare.reviews.app import RowKey, Waiting
 from services.datashare.reviews.domain import (
@@ -413,7 +414,9 @@ class ReviewStore:
             payload.ParseFromString(row.payload)
             order = (row.occurred_to, row.obtained_at, row.provider_record_id)
             # Its dates were checked against the day on which it came in.
-            fact = self._readers[row.record_type](payload, month_of(row.occurred_to), order, _FAR)
+            fact = self._readers[row.record_type](
+                payload, month_of_day(row.occurred_to), order, _FAR
+            )
             row = row._replace(fact=fact)
         return Waiting(row, content["historical"])
 

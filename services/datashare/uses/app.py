@@ -5,12 +5,11 @@ from contextlib import AbstractAsyncContextManager
 from datetime import date
 from typing import Protocol
 
+from services.datashare.china import day_number
 from services.datashare.participants.domain import Participant, Role
 from services.datashare.uses.domain import Use
 from services.kit.errors import NotFoundError, PermissionDeniedError, invalid_field
 from services.kit.identity import Caller
-
-_EPOCH = date(1970, 1, 1).toordinal()
 
 Place = tuple[int, str, str]
 """Day, record type and purpose of a use in a list."""
@@ -118,8 +117,8 @@ class ListUses:
                 )
             found = await work.uses.page(
                 provider_id,
-                first=None if first is None else first.toordinal() - _EPOCH,
-                last=None if last is None else last.toordinal() - _EPOCH,
+                first=None if first is None else day_number(first),
+                last=None if last is None else day_number(last),
                 after=after,
                 limit=page_size + 1,
             )

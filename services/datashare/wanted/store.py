@@ -8,12 +8,12 @@ a later release needs its items added for the consents that stand.
 """
 
 from collections.abc import Sequence
-from datetime import date, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.datashare.china import date_of_day, day_number
 from services.datashare.consent.domain import Period
 from services.datashare.schema import metadata
 from services.datashare.wanted.domain import Entry, Item, WantedState
@@ -44,7 +44,6 @@ wanted = sa.Table(
 )
 
 _LOCK = sa.select(sa.func.pg_advisory_xact_lock(0x70756877))
-_EPOCH = date(1970, 1, 1)
 
 
 class WantedStore:
@@ -72,8 +71,8 @@ class WantedStore:
                     "record_type": item.record_type,
                     "consent_id": item.consent_id,
                     "state": item.state,
-                    "first_day": (item.period.first - _EPOCH).days,
-                    "last_day": (item.period.last - _EPOCH).days,
+                    "first_day": day_number(item.period.first),
+                    "last_day": day_number(item.period.last),
                     "until": item.until,
                     "since": item.since,
                 }
@@ -119,9 +118,7 @@ def _item(row: Any) -> Item:
         subject_id=row.subject_id,
         record_type=row.record_type,
         consent_id=row.consent_id,
-        period=Period(
-            _EPOCH + timedelta(days=row.first_day), _EPOCH + timedelta(days=row.last_day)
-        ),
+        period=Period(date_of_day(row.first_day), date_of_day(row.last_day)),
         until=row.until,
         since=row.since,
     )

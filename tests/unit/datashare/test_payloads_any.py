@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from puhui.common.v1 import errors_pb2
 from puhui.datashare.v1 import records_pb2
+from services.datashare.china import month_of_day
 from services.datashare.records.domain import Incoming, Rejection
 from services.datashare.records.intake import Intake
 from services.datashare.records.payloads import hidden_fields, payload_types, readers
-from services.datashare.records.readers.kind import FAR, Reader, month_of
+from services.datashare.records.readers.kind import FAR, Reader
 from services.datashare.records.tokens import CounterpartyTokens
 from services.datashare.summaries.domain import Fact, Table, fold, layouts_of
 from tests.fakes.arbitrary import CATALOGUE, TYPES, copy_of, likely, wild
@@ -66,7 +67,7 @@ def again(row: Incoming) -> Fact | None:
     payload.ParseFromString(row.payload)
     assert payload.SerializeToString(deterministic=True) == row.payload
     order = (row.occurred_to, row.obtained_at, row.provider_record_id)
-    return READERS[row.record_type](payload, month_of(row.occurred_to), order, FAR)
+    return READERS[row.record_type](payload, month_of_day(row.occurred_to), order, FAR)
 
 
 @pytest.mark.parametrize("record_type", TYPES)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
+from services.datashare.china import month_of_day
 from services.datashare.quality.domain import (
     Contradiction,
     Edge,
@@ -30,7 +31,6 @@ from services.datashare.quality.domain import (
     components,
     judge,
     median_of,
-    month_of_day,
     reconcile,
     shared_invoices,
 )

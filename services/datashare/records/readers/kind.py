@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from datetime import date
-from functools import lru_cache
 from typing import Any, Final
 
 from services.datashare.catalogue.domain import RecordType
@@ -47,13 +46,6 @@ def day_of(value: Any, field: str, last: int) -> int:
     if day > last:
         raise RowProblem("DATE_IN_FUTURE", field, "lies in the future")
     return day
-
-
-@lru_cache(1 << 14)
-def month_of(day: int) -> int:
-    """Return the month yyyymm of a day since 1970-01-01."""
-    found = date.fromordinal(day + EPOCH)
-    return found.year * 100 + found.month
 
 
 class Kind:
