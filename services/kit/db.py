@@ -379,6 +379,12 @@ def sqlite_engine(
         driver = cast("Any", connection.connection.dbapi_connection)
         driver.run_async(lambda raw: raw.execute(statement))
 
+    @sa.event.listens_for(engine.sync_engine, "handle_error")
+    def keep_when_cancelled(context: sa.ExceptionContext) -> None:
+        # Closed under a caller who is gone, it would not be rolled back; see `_give_back`.
+        if isinstance(context.original_exception, asyncio.CancelledError):
+            context.is_disconnect = False
+
     return engine
 
 
@@ -448,7 +454,7 @@ async def _transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
                 "UNAVAILABLE", "the database gives no connection: try again in a moment"
             ) from error
         raise
-    begun = False
+    begun = cancelled = False
     try:
         async with conn.begin():
             begun = True
@@ -465,6 +471,22 @@ async def _transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
                 "UNAVAILABLE", "the database broke off or is busy: try again in a moment"
             ) from error
         raise
+    except asyncio.CancelledError:
+        cancelled = True
+        raise
     finally:
         # Given back even when the caller is cancelled again meanwhile.
-        await asyncio.shield(asyncio.create_task(conn.close()))
+        await asyncio.shield(asyncio.create_task(_give_back(conn, cancelled)))
+
+
+async def _give_back(conn: AsyncConnection, cancelled: bool) -> None:
+    """Return a connection to its pool, or end it where a call of the driver was broken off.
+
+    SQLite's thread still works on such a call. The connection is rolled back after it and closed:
+    a cursor left half-read would keep its old snapshot, and its lock until it is collected.
+    """
+    if cancelled and conn.dialect.name == "sqlite" and not conn.invalidated:
+        driver: Any = (await conn.get_raw_connection()).driver_connection
+        await driver.rollback()
+        await conn.invalidate()
+    await conn.close()

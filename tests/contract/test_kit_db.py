@@ -1,6 +1,8 @@
 """The promises of `services.kit.db`, kept alike by SQLite and PostgreSQL."""
 
 import asyncio
+import gc
+import random
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -112,6 +114,37 @@ async def test_a_cancellation_at_any_moment_leaves_the_pool_whole(db: Database) 
         await asyncio.gather(*(write(100 + number) for number in range(8)))
         await asyncio.gather(*(read() for _ in range(8)))
     assert len([one for one in await ids(db) if one >= "100"]) == 8
+
+
+async def test_a_writer_cancelled_in_a_statement_frees_its_locks_by_itself(
+    db: Database,
+) -> None:
+    moments = random.Random(1)
+
+    async def write() -> None:
+        async with db.begin() as conn:
+            for _ in range(3):
+                await conn.execute(things.update().where(things.c.id == "0").values(number=1))
+                await conn.execute(things.insert(), [{"id": f"dropped-{i}"} for i in range(50)])
+                await conn.execute(things.delete().where(things.c.id != "0"))
+                (await conn.execute(sa.select(things))).all()
+
+    async with db.begin() as conn:
+        await conn.execute(things.insert().values(id="0"))
+    gc.disable()
+    try:
+        for _ in range(80):
+            task = asyncio.create_task(write())
+            await asyncio.sleep(moments.random() * 0.008)
+            for _ in range(moments.randint(1, 2)):
+                task.cancel()
+                await asyncio.sleep(moments.random() * 0.0005)
+            async with asyncio.timeout(5), db.begin() as conn:
+                await conn.execute(things.update().where(things.c.id == "0").values(number=2))
+            await asyncio.wait([task])
+    finally:
+        gc.enable()
+    assert await ids(db) == ["0"]
 
 
 async def test_read_is_one_snapshot(db: Database) -> None:
