@@ -71,12 +71,17 @@ def error_from_status(status: status_pb2.Status) -> PuhuiError:
 
 
 def error_from_rpc(error: grpc.aio.AioRpcError) -> PuhuiError:
-    """Return the error that a failed gRPC call tells about, also one that gRPC itself made."""
+    """Return the error that a failed gRPC call tells about, also one that gRPC itself made.
+
+    A service's own INTERNAL has details. One without is gRPC's, for a connection that was lost
+    while it wrote.
+    """
     code = error.code()
     details = next((v for k, v in error.trailing_metadata() or () if k == DETAILS_METADATA), None)
     if isinstance(details, bytes):
         return error_from_status(status_pb2.Status.FromString(details))
-    cls = _BY_CODE.get(code.name, errors.InternalError)
+    name = "UNAVAILABLE" if code is grpc.StatusCode.INTERNAL else code.name
+    cls = _BY_CODE.get(name, errors.InternalError)
     if cls is ResourceExhaustedError:
         return ResourceExhaustedError(
             "BATCH_TOO_LARGE" if "larger than max" in (error.details() or "") else "OVERLOADED",
@@ -88,5 +93,5 @@ def error_from_rpc(error: grpc.aio.AioRpcError) -> PuhuiError:
         "DEADLINE_EXCEEDED": "DEADLINE_EXCEEDED",
         "UNIMPLEMENTED": "UNKNOWN_METHOD",
         "UNAUTHENTICATED": "IDENTITY_INVALID",
-    }.get(code.name, "INTERNAL")
-    return cls(reason, f"{code.name.lower().replace('_', ' ')}: try again later")
+    }.get(name, "INTERNAL")
+    return cls(reason, f"{name.lower().replace('_', ' ')}: try again later")

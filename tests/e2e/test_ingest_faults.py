@@ -184,13 +184,22 @@ async def test_the_connection_between_gateway_and_datashare_is_cut(
                     )
                 )
                 for _ in range(3):
-                    await acked.wait()
-                    acked.clear()
+                    await _wait_for(acked, pushing)
                     await forward.cut(seconds=0.3)
                 report = await pushing
             assert report.reconnects >= 3
             assert (report.accepted, report.duplicate) == (20_000, 0)
     await check_database(url, rows=20_000)
+
+
+async def _wait_for(acked: asyncio.Event, pushing: asyncio.Task[Any]) -> None:
+    """Wait for the next acks that count, or tell why the push ended before them."""
+    waiting = asyncio.create_task(acked.wait())
+    await asyncio.wait({waiting, pushing}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    acked.clear()
+    if pushing.done():
+        raise AssertionError(f"the push ended too early: {await pushing}")
 
 
 async def test_postgresql_is_killed_in_mid_batch_and_started_again(tmp_path: Path) -> None:
@@ -212,8 +221,7 @@ async def test_postgresql_is_killed_in_mid_batch_and_started_again(tmp_path: Pat
                     )
                 )
                 for _ in range(2):
-                    await acked.wait()
-                    acked.clear()
+                    await _wait_for(acked, pushing)
                     _kill_group(server)
                     await asyncio.sleep(0.5)
                     await asyncio.to_thread(_start_again, server)

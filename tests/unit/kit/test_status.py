@@ -1,12 +1,13 @@
 from datetime import timedelta
 
+import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from puhui.common.v1 import errors_pb2
 from services.kit import errors
 from services.kit.errors import FieldProblem, PuhuiError, ResourceExhaustedError
-from services.kit.status import error_from_status, status_of
+from services.kit.status import DETAILS_METADATA, error_from_rpc, error_from_status, status_of
 
 CLASSES = [cls for cls in PuhuiError.__subclasses__() if cls is not ResourceExhaustedError]
 
@@ -59,3 +60,20 @@ def test_every_reason_named_in_the_code_is_documented(checkout: object) -> None:
     }
     assert used
     assert {reason: used[reason] for reason in used if reason not in known} == {}
+
+
+def test_an_internal_of_grpc_itself_is_a_lost_connection() -> None:
+    lost = grpc.aio.AioRpcError(
+        grpc.StatusCode.INTERNAL, grpc.aio.Metadata(), grpc.aio.Metadata(), "from core"
+    )
+    assert isinstance(error_from_rpc(lost), errors.UnavailableError)
+
+
+def test_an_internal_of_a_service_stays_one() -> None:
+    status = status_of(errors.InternalError("INTERNAL", "a fault of ours"))
+    told = grpc.aio.AioRpcError(
+        grpc.StatusCode.INTERNAL,
+        grpc.aio.Metadata(),
+        grpc.aio.Metadata((DETAILS_METADATA, status.SerializeToString())),
+    )
+    assert isinstance(error_from_rpc(told), errors.InternalError)
