@@ -93,3 +93,4 @@ def test_consent_reasons_are_the_block_of_the_protocol() -> None:
     }
     assert consent >= {"CONSENT_REQUIRED", "PURPOSE_NOT_CONSENTED", "CONSENT_REVOKED"}
     assert all("CONSENT" in reason or reason == "PURPOSE_UNKNOWN" for reason in consent)
+    assert not consent & {"CONSENT_SIGNATURE_INVALID", "NOT_A_SIGNER", "MANDATE_REQUIRED"}

@@ -157,6 +157,33 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The purpose is not in the table of purposes."""
     ERROR_REASON_CONSENT_REVOKED: _ErrorReason.ValueType  # 75
     """The consent was revoked by another party than the subject."""
+    ERROR_REASON_CONSENT_PAUSED: _ErrorReason.ValueType  # 76
+    """The consent is paused, by the subject or because the recipient is suspended."""
+    ERROR_REASON_CONSENT_CONSUMED: _ErrorReason.ValueType  # 77
+    """The consent was for one time, and was used."""
+    ERROR_REASON_CONSENT_SUPERSEDED: _ErrorReason.ValueType  # 78
+    """A later version of the consent is active."""
+    ERROR_REASON_QUOTA_EXHAUSTED: _ErrorReason.ValueType  # 95
+    """The consent's fetches of this period are used up; RetryInfo says when the next period begins."""
+    ERROR_REASON_USE_NOT_CONSENTED: _ErrorReason.ValueType  # 90
+    """The consent does not allow this use of the data: a score, or a decision by machine alone."""
+    ERROR_REASON_FIELD_NOT_CONSENTED: _ErrorReason.ValueType  # 91
+    """A field is not in the consent."""
+    ERROR_REASON_OFFICER_REQUIRED: _ErrorReason.ValueType  # 92
+    """An institution's call names no officer and file reference."""
+    ERROR_REASON_CONSENT_SIGNATURE_INVALID: _ErrorReason.ValueType  # 93
+    """The signature is not one by a registered key of a signer over the consent's bytes."""
+    ERROR_REASON_NOT_A_SIGNER: _ErrorReason.ValueType  # 94
+    """The caller is not among the consent's signers, or has signed already."""
+    ERROR_REASON_MANDATE_REQUIRED: _ErrorReason.ValueType  # 100
+    """Mandates and disputes (FAILED_PRECONDITION, PERMISSION_DENIED).
+
+    The account has no mandate of the firm for this act, or the mandate is suspended.
+    """
+    ERROR_REASON_PROOF_INVALID: _ErrorReason.ValueType  # 101
+    """The identity port did not accept the proof."""
+    ERROR_REASON_DISPUTE_STATE: _ErrorReason.ValueType  # 102
+    """The record is in dispute over this field already, or the dispute's state does not allow this."""
     ERROR_REASON_MODEL_NOT_FOUND: _ErrorReason.ValueType  # 80
     """Scoring (FAILED_PRECONDITION, NOT_FOUND).
 
@@ -300,6 +327,33 @@ ERROR_REASON_PURPOSE_UNKNOWN: ErrorReason.ValueType  # 74
 """The purpose is not in the table of purposes."""
 ERROR_REASON_CONSENT_REVOKED: ErrorReason.ValueType  # 75
 """The consent was revoked by another party than the subject."""
+ERROR_REASON_CONSENT_PAUSED: ErrorReason.ValueType  # 76
+"""The consent is paused, by the subject or because the recipient is suspended."""
+ERROR_REASON_CONSENT_CONSUMED: ErrorReason.ValueType  # 77
+"""The consent was for one time, and was used."""
+ERROR_REASON_CONSENT_SUPERSEDED: ErrorReason.ValueType  # 78
+"""A later version of the consent is active."""
+ERROR_REASON_QUOTA_EXHAUSTED: ErrorReason.ValueType  # 95
+"""The consent's fetches of this period are used up; RetryInfo says when the next period begins."""
+ERROR_REASON_USE_NOT_CONSENTED: ErrorReason.ValueType  # 90
+"""The consent does not allow this use of the data: a score, or a decision by machine alone."""
+ERROR_REASON_FIELD_NOT_CONSENTED: ErrorReason.ValueType  # 91
+"""A field is not in the consent."""
+ERROR_REASON_OFFICER_REQUIRED: ErrorReason.ValueType  # 92
+"""An institution's call names no officer and file reference."""
+ERROR_REASON_CONSENT_SIGNATURE_INVALID: ErrorReason.ValueType  # 93
+"""The signature is not one by a registered key of a signer over the consent's bytes."""
+ERROR_REASON_NOT_A_SIGNER: ErrorReason.ValueType  # 94
+"""The caller is not among the consent's signers, or has signed already."""
+ERROR_REASON_MANDATE_REQUIRED: ErrorReason.ValueType  # 100
+"""Mandates and disputes (FAILED_PRECONDITION, PERMISSION_DENIED).
+
+The account has no mandate of the firm for this act, or the mandate is suspended.
+"""
+ERROR_REASON_PROOF_INVALID: ErrorReason.ValueType  # 101
+"""The identity port did not accept the proof."""
+ERROR_REASON_DISPUTE_STATE: ErrorReason.ValueType  # 102
+"""The record is in dispute over this field already, or the dispute's state does not allow this."""
 ERROR_REASON_MODEL_NOT_FOUND: ErrorReason.ValueType  # 80
 """Scoring (FAILED_PRECONDITION, NOT_FOUND).
 

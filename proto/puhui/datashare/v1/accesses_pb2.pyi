@@ -14,6 +14,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
 from google.type import date_pb2 as _date_pb2
 from puhui.common.v1 import types_pb2 as _types_pb2
+from puhui.datashare.v1 import consents_pb2 as _consents_pb2
 from puhui.datashare.v1 import summaries_pb2 as _summaries_pb2
 import builtins as _builtins
 import sys
@@ -25,6 +26,33 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Completeness:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CompletenessEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Completeness.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COMPLETENESS_UNSPECIFIED: _Completeness.ValueType  # 0
+    COMPLETENESS_COMPLETE: _Completeness.ValueType  # 1
+    """All that the provider supplied for the period."""
+    COMPLETENESS_PARTIAL: _Completeness.ValueType  # 2
+    """Something is withheld, in dispute, waited for, or was narrowed by the consent's fields."""
+    COMPLETENESS_ABSENT: _Completeness.ValueType  # 3
+    """The provider supplied nothing of it."""
+    COMPLETENESS_NOT_CONSENTED: _Completeness.ValueType  # 4
+
+class Completeness(_Completeness, metaclass=_CompletenessEnumTypeWrapper): ...
+
+COMPLETENESS_UNSPECIFIED: Completeness.ValueType  # 0
+COMPLETENESS_COMPLETE: Completeness.ValueType  # 1
+"""All that the provider supplied for the period."""
+COMPLETENESS_PARTIAL: Completeness.ValueType  # 2
+"""Something is withheld, in dispute, waited for, or was narrowed by the consent's fields."""
+COMPLETENESS_ABSENT: Completeness.ValueType  # 3
+"""The provider supplied nothing of it."""
+COMPLETENESS_NOT_CONSENTED: Completeness.ValueType  # 4
+Global___Completeness: _TypeAlias = Completeness  # noqa: Y015
 
 class _AccessOutcome:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -55,6 +83,7 @@ class SummaryFetch(_message.Message):
     PERIOD_FIELD_NUMBER: _builtins.int
     AS_OF_FIELD_NUMBER: _builtins.int
     OFFICER_FIELD_NUMBER: _builtins.int
+    DERIVED_USE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Unique per caller. A replay is checked against the consent again and makes no new access."""
     subject_id: _builtins.str
@@ -76,6 +105,10 @@ class SummaryFetch(_message.Message):
 
     @_builtins.property
     def officer(self) -> _types_pb2.Officer: ...
+    @_builtins.property
+    def derived_use(self) -> _consents_pb2.DerivedUse:
+        """What is made of the data; must be within the consent's derived use."""
+
     def __init__(
         self,
         *,
@@ -87,10 +120,11 @@ class SummaryFetch(_message.Message):
         period: _types_pb2.DatePeriod | None = ...,
         as_of: _timestamp_pb2.Timestamp | None = ...,
         officer: _types_pb2.Officer | None = ...,
+        derived_use: _consents_pb2.DerivedUse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "officer", b"officer", "period", b"period"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "derived_use", b"derived_use", "officer", b"officer", "period", b"period"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "consent_id", b"consent_id", "officer", b"officer", "period", b"period", "purpose", b"purpose", "record_types", b"record_types", "request_id", b"request_id", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "consent_id", b"consent_id", "derived_use", b"derived_use", "officer", b"officer", "period", b"period", "purpose", b"purpose", "record_types", b"record_types", "request_id", b"request_id", "subject_id", b"subject_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -122,22 +156,92 @@ class FetchSummaryResponse(_message.Message):
 
     ACCESS_ID_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    MANIFEST_FIELD_NUMBER: _builtins.int
     access_id: _builtins.str
     @_builtins.property
     def summary(self) -> _summaries_pb2.SubjectSummary: ...
+    @_builtins.property
+    def receipt(self) -> Global___ReleaseReceipt: ...
+    @_builtins.property
+    def manifest(self) -> _containers.RepeatedCompositeFieldContainer[Global___ManifestEntry]:
+        """Of each provider and type that the fetch reached for, whether all of it is here."""
+
     def __init__(
         self,
         *,
         access_id: _builtins.str = ...,
         summary: _summaries_pb2.SubjectSummary | None = ...,
+        receipt: Global___ReleaseReceipt | None = ...,
+        manifest: _abc.Iterable[Global___ManifestEntry] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_id", b"access_id", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_id", b"access_id", "manifest", b"manifest", "receipt", b"receipt", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FetchSummaryResponse: _TypeAlias = FetchSummaryResponse  # noqa: Y015
+
+@_typing.final
+class ReleaseReceipt(_message.Message):
+    """Proof that the release is in the log, or will be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEAF_HASH_FIELD_NUMBER: _builtins.int
+    SALT_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    PROMISE_FIELD_NUMBER: _builtins.int
+    leaf_hash: _builtins.bytes
+    """SHA-256 of 0x00, `salt` and `content`: the leaf."""
+    salt: _builtins.bytes
+    content: _builtins.bytes
+    """RFC 8785 canonical JSON of what the leaf attests."""
+    promise: _builtins.str
+    """The platform's promise to put the leaf into the log: compact JWS; its payload names the leaf's
+    hash and the time by which it is in.
+    """
+    def __init__(
+        self,
+        *,
+        leaf_hash: _builtins.bytes = ...,
+        salt: _builtins.bytes = ...,
+        content: _builtins.bytes = ...,
+        promise: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "leaf_hash", b"leaf_hash", "promise", b"promise", "salt", b"salt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseReceipt: _TypeAlias = ReleaseReceipt  # noqa: Y015
+
+@_typing.final
+class ManifestEntry(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROVIDER_ID_FIELD_NUMBER: _builtins.int
+    RECORD_TYPE_FIELD_NUMBER: _builtins.int
+    COMPLETENESS_FIELD_NUMBER: _builtins.int
+    provider_id: _builtins.str
+    record_type: _builtins.str
+    completeness: Global___Completeness.ValueType
+    def __init__(
+        self,
+        *,
+        provider_id: _builtins.str = ...,
+        record_type: _builtins.str = ...,
+        completeness: Global___Completeness.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completeness", b"completeness", "provider_id", b"provider_id", "record_type", b"record_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ManifestEntry: _TypeAlias = ManifestEntry  # noqa: Y015
 
 @_typing.final
 class BatchFetchSummariesRequest(_message.Message):
@@ -310,6 +414,8 @@ class Access(_message.Message):
     REFUSAL_REASON_FIELD_NUMBER: _builtins.int
     CHANNEL_FIELD_NUMBER: _builtins.int
     LEAF_HASH_FIELD_NUMBER: _builtins.int
+    FIRST_MONTH_FIELD_NUMBER: _builtins.int
+    LAST_MONTH_FIELD_NUMBER: _builtins.int
     access_id: _builtins.str
     subject_id: _builtins.str
     recipient_id: _builtins.str
@@ -327,6 +433,9 @@ class Access(_message.Message):
     """The service through which the data was used, "datashare" or "scoring"."""
     leaf_hash: _builtins.bytes
     """SHA-256 of the access's leaf in the log."""
+    first_month: _builtins.int
+    """First and last month that was opened, yyyymm; 0 of a refusal."""
+    last_month: _builtins.int
     @_builtins.property
     def accessed_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -351,10 +460,12 @@ class Access(_message.Message):
         refusal_reason: _builtins.str = ...,
         channel: _builtins.str = ...,
         leaf_hash: _builtins.bytes = ...,
+        first_month: _builtins.int = ...,
+        last_month: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["accessed_at", b"accessed_at", "officer", b"officer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_id", b"access_id", "accessed_at", b"accessed_at", "channel", b"channel", "consent_id", b"consent_id", "consent_revision", b"consent_revision", "content_level", b"content_level", "leaf_hash", b"leaf_hash", "officer", b"officer", "outcome", b"outcome", "purpose", b"purpose", "recipient_id", b"recipient_id", "recipient_name", b"recipient_name", "record_types", b"record_types", "refusal_reason", b"refusal_reason", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_id", b"access_id", "accessed_at", b"accessed_at", "channel", b"channel", "consent_id", b"consent_id", "consent_revision", b"consent_revision", "content_level", b"content_level", "first_month", b"first_month", "last_month", b"last_month", "leaf_hash", b"leaf_hash", "officer", b"officer", "outcome", b"outcome", "purpose", b"purpose", "recipient_id", b"recipient_id", "recipient_name", b"recipient_name", "record_types", b"record_types", "refusal_reason", b"refusal_reason", "subject_id", b"subject_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

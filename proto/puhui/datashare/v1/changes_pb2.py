@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from puhui.common.v1 import access_pb2 as puhui_dot_common_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n puhui/datashare/v1/changes.proto\x12\x12puhui.datashare.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpuhui/common/v1/access.proto\"L\n\x12ListChangesRequest\x12\x17\n\x06\x63ursor\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\"W\n\x13ListChangesResponse\x12+\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1a.puhui.datashare.v1.Change\x12\x13\n\x0bnext_cursor\x18\x02 \x01(\t\"\xcb\x01\n\x06\x43hange\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.puhui.datashare.v1.ChangeKind\x12.\n\nchanged_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsubject_id\x18\x03 \x01(\t\x12\x12\n\nconsent_id\x18\x04 \x01(\t\x12\x16\n\x0eparticipant_id\x18\x05 \x01(\t\x12\x0e\n\x06key_id\x18\x06 \x01(\t\x12\x13\n\x0brecord_type\x18\x07 \x01(\t*\x83\x04\n\nChangeKind\x12\x1b\n\x17\x43HANGE_KIND_UNSPECIFIED\x10\x00\x12!\n\x1d\x43HANGE_KIND_CONSENT_REQUESTED\x10\x01\x12\x1f\n\x1b\x43HANGE_KIND_CONSENT_GRANTED\x10\x02\x12 \n\x1c\x43HANGE_KIND_CONSENT_REJECTED\x10\x03\x12!\n\x1d\x43HANGE_KIND_CONSENT_WITHDRAWN\x10\x04\x12\x1f\n\x1b\x43HANGE_KIND_CONSENT_REVOKED\x10\x05\x12 \n\x1c\x43HANGE_KIND_RECORD_CORRECTED\x10\x06\x12 \n\x1c\x43HANGE_KIND_RECORD_RETRACTED\x10\x07\x12\x1b\n\x17\x43HANGE_KIND_KEY_REVOKED\x10\x08\x12%\n!CHANGE_KIND_PARTICIPANT_SUSPENDED\x10\t\x12&\n\"CHANGE_KIND_PARTICIPANT_REINSTATED\x10\n\x12\x1e\n\x1a\x43HANGE_KIND_DISPUTE_OPENED\x10\x0b\x12\x1e\n\x1a\x43HANGE_KIND_DISPUTE_CLOSED\x10\x0c\x12\x1f\n\x1b\x43HANGE_KIND_RECORD_REPAIRED\x10\r\x12\x1d\n\x19\x43HANGE_KIND_RECORD_ERASED\x10\x0e\x32y\n\rChangeService\x12h\n\x0bListChanges\x12&.puhui.datashare.v1.ListChangesRequest\x1a\'.puhui.datashare.v1.ListChangesResponse\"\x08\xca\xf3\x18\x04\n\x02\x06\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n puhui/datashare/v1/changes.proto\x12\x12puhui.datashare.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpuhui/common/v1/access.proto\"L\n\x12ListChangesRequest\x12\x17\n\x06\x63ursor\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\"W\n\x13ListChangesResponse\x12+\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1a.puhui.datashare.v1.Change\x12\x13\n\x0bnext_cursor\x18\x02 \x01(\t\"\xdf\x01\n\x06\x43hange\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.puhui.datashare.v1.ChangeKind\x12.\n\nchanged_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsubject_id\x18\x03 \x01(\t\x12\x12\n\nconsent_id\x18\x04 \x01(\t\x12\x16\n\x0eparticipant_id\x18\x05 \x01(\t\x12\x0e\n\x06key_id\x18\x06 \x01(\t\x12\x13\n\x0brecord_type\x18\x07 \x01(\t\x12\x12\n\ndispute_id\x18\x08 \x01(\t*\xcd\x05\n\nChangeKind\x12\x1b\n\x17\x43HANGE_KIND_UNSPECIFIED\x10\x00\x12!\n\x1d\x43HANGE_KIND_CONSENT_REQUESTED\x10\x01\x12\x1f\n\x1b\x43HANGE_KIND_CONSENT_GRANTED\x10\x02\x12 \n\x1c\x43HANGE_KIND_CONSENT_REJECTED\x10\x03\x12!\n\x1d\x43HANGE_KIND_CONSENT_WITHDRAWN\x10\x04\x12\x1f\n\x1b\x43HANGE_KIND_CONSENT_REVOKED\x10\x05\x12 \n\x1c\x43HANGE_KIND_RECORD_CORRECTED\x10\x06\x12 \n\x1c\x43HANGE_KIND_RECORD_RETRACTED\x10\x07\x12\x1b\n\x17\x43HANGE_KIND_KEY_REVOKED\x10\x08\x12%\n!CHANGE_KIND_PARTICIPANT_SUSPENDED\x10\t\x12&\n\"CHANGE_KIND_PARTICIPANT_REINSTATED\x10\n\x12\x1e\n\x1a\x43HANGE_KIND_DISPUTE_OPENED\x10\x0b\x12\x1e\n\x1a\x43HANGE_KIND_DISPUTE_CLOSED\x10\x0c\x12\x1f\n\x1b\x43HANGE_KIND_RECORD_REPAIRED\x10\r\x12\x1d\n\x19\x43HANGE_KIND_RECORD_ERASED\x10\x0e\x12 \n\x1c\x43HANGE_KIND_CONSENT_APPROVED\x10\x0f\x12\x1e\n\x1a\x43HANGE_KIND_CONSENT_PAUSED\x10\x10\x12\x1f\n\x1b\x43HANGE_KIND_CONSENT_RESUMED\x10\x11\x12 \n\x1c\x43HANGE_KIND_CONSENT_CONSUMED\x10\x12\x12\"\n\x1e\x43HANGE_KIND_CONSENT_SUPERSEDED\x10\x13\x12\x1f\n\x1b\x43HANGE_KIND_MANDATE_CHANGED\x10\x14\x32y\n\rChangeService\x12h\n\x0bListChanges\x12&.puhui.datashare.v1.ListChangesRequest\x1a\'.puhui.datashare.v1.ListChangesResponse\"\x08\xca\xf3\x18\x04\n\x02\x06\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,14 +40,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCHANGESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
   _globals['_CHANGESERVICE'].methods_by_name['ListChanges']._loaded_options = None
   _globals['_CHANGESERVICE'].methods_by_name['ListChanges']._serialized_options = b'\312\363\030\004\n\002\006\007'
-  _globals['_CHANGEKIND']._serialized_start=522
-  _globals['_CHANGEKIND']._serialized_end=1037
+  _globals['_CHANGEKIND']._serialized_start=542
+  _globals['_CHANGEKIND']._serialized_end=1259
   _globals['_LISTCHANGESREQUEST']._serialized_start=148
   _globals['_LISTCHANGESREQUEST']._serialized_end=224
   _globals['_LISTCHANGESRESPONSE']._serialized_start=226
   _globals['_LISTCHANGESRESPONSE']._serialized_end=313
   _globals['_CHANGE']._serialized_start=316
-  _globals['_CHANGE']._serialized_end=519
-  _globals['_CHANGESERVICE']._serialized_start=1039
-  _globals['_CHANGESERVICE']._serialized_end=1160
+  _globals['_CHANGE']._serialized_end=539
+  _globals['_CHANGESERVICE']._serialized_start=1261
+  _globals['_CHANGESERVICE']._serialized_end=1382
 # @@protoc_insertion_point(module_scope)

@@ -45,6 +45,12 @@ class _ChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChangeKind
     """Records of this type were deleted because their time had run out, which hid them before; without
     a type, everything about the subject was erased.
     """
+    CHANGE_KIND_CONSENT_APPROVED: _ChangeKind.ValueType  # 15
+    CHANGE_KIND_CONSENT_PAUSED: _ChangeKind.ValueType  # 16
+    CHANGE_KIND_CONSENT_RESUMED: _ChangeKind.ValueType  # 17
+    CHANGE_KIND_CONSENT_CONSUMED: _ChangeKind.ValueType  # 18
+    CHANGE_KIND_CONSENT_SUPERSEDED: _ChangeKind.ValueType  # 19
+    CHANGE_KIND_MANDATE_CHANGED: _ChangeKind.ValueType  # 20
 
 class ChangeKind(_ChangeKind, metaclass=_ChangeKindEnumTypeWrapper): ...
 
@@ -67,6 +73,12 @@ CHANGE_KIND_RECORD_ERASED: ChangeKind.ValueType  # 14
 """Records of this type were deleted because their time had run out, which hid them before; without
 a type, everything about the subject was erased.
 """
+CHANGE_KIND_CONSENT_APPROVED: ChangeKind.ValueType  # 15
+CHANGE_KIND_CONSENT_PAUSED: ChangeKind.ValueType  # 16
+CHANGE_KIND_CONSENT_RESUMED: ChangeKind.ValueType  # 17
+CHANGE_KIND_CONSENT_CONSUMED: ChangeKind.ValueType  # 18
+CHANGE_KIND_CONSENT_SUPERSEDED: ChangeKind.ValueType  # 19
+CHANGE_KIND_MANDATE_CHANGED: ChangeKind.ValueType  # 20
 Global___ChangeKind: _TypeAlias = ChangeKind  # noqa: Y015
 
 @_typing.final
@@ -127,6 +139,7 @@ class Change(_message.Message):
     PARTICIPANT_ID_FIELD_NUMBER: _builtins.int
     KEY_ID_FIELD_NUMBER: _builtins.int
     RECORD_TYPE_FIELD_NUMBER: _builtins.int
+    DISPUTE_ID_FIELD_NUMBER: _builtins.int
     kind: Global___ChangeKind.ValueType
     subject_id: _builtins.str
     """Which of these are set depends on the kind."""
@@ -134,6 +147,7 @@ class Change(_message.Message):
     participant_id: _builtins.str
     key_id: _builtins.str
     record_type: _builtins.str
+    dispute_id: _builtins.str
     @_builtins.property
     def changed_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -146,10 +160,11 @@ class Change(_message.Message):
         participant_id: _builtins.str = ...,
         key_id: _builtins.str = ...,
         record_type: _builtins.str = ...,
+        dispute_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["changed_at", b"changed_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_at", b"changed_at", "consent_id", b"consent_id", "key_id", b"key_id", "kind", b"kind", "participant_id", b"participant_id", "record_type", b"record_type", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_at", b"changed_at", "consent_id", b"consent_id", "dispute_id", b"dispute_id", "key_id", b"key_id", "kind", b"kind", "participant_id", b"participant_id", "record_type", b"record_type", "subject_id", b"subject_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -21,6 +21,47 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ConsentMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ConsentModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ConsentMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONSENT_MODE_UNSPECIFIED: _ConsentMode.ValueType  # 0
+    CONSENT_MODE_VIEW: _ConsentMode.ValueType  # 1
+    """To be read; kept no longer than the decision needs it."""
+    CONSENT_MODE_STORE: _ConsentMode.ValueType  # 2
+    """May be stored for `data_life_days` after the end."""
+
+class ConsentMode(_ConsentMode, metaclass=_ConsentModeEnumTypeWrapper): ...
+
+CONSENT_MODE_UNSPECIFIED: ConsentMode.ValueType  # 0
+CONSENT_MODE_VIEW: ConsentMode.ValueType  # 1
+"""To be read; kept no longer than the decision needs it."""
+CONSENT_MODE_STORE: ConsentMode.ValueType  # 2
+"""May be stored for `data_life_days` after the end."""
+Global___ConsentMode: _TypeAlias = ConsentMode  # noqa: Y015
+
+class _FrequencyUnit:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FrequencyUnitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FrequencyUnit.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FREQUENCY_UNIT_UNSPECIFIED: _FrequencyUnit.ValueType  # 0
+    FREQUENCY_UNIT_DAY: _FrequencyUnit.ValueType  # 1
+    FREQUENCY_UNIT_MONTH: _FrequencyUnit.ValueType  # 2
+    FREQUENCY_UNIT_YEAR: _FrequencyUnit.ValueType  # 3
+
+class FrequencyUnit(_FrequencyUnit, metaclass=_FrequencyUnitEnumTypeWrapper):
+    """Calendar units in China Standard Time."""
+
+FREQUENCY_UNIT_UNSPECIFIED: FrequencyUnit.ValueType  # 0
+FREQUENCY_UNIT_DAY: FrequencyUnit.ValueType  # 1
+FREQUENCY_UNIT_MONTH: FrequencyUnit.ValueType  # 2
+FREQUENCY_UNIT_YEAR: FrequencyUnit.ValueType  # 3
+Global___FrequencyUnit: _TypeAlias = FrequencyUnit  # noqa: Y015
+
 class _ConsentState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -37,6 +78,16 @@ class _ConsentStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ConsentS
     """By another party."""
     CONSENT_STATE_EXPIRED: _ConsentState.ValueType  # 6
     """Computed from the time."""
+    CONSENT_STATE_PARTIALLY_APPROVED: _ConsentState.ValueType  # 7
+    """Some of the required signers agreed."""
+    CONSENT_STATE_PAUSED: _ConsentState.ValueType  # 8
+    """By the subject, or because the recipient is suspended."""
+    CONSENT_STATE_LAPSED: _ConsentState.ValueType  # 9
+    """Not answered in time. Computed from the time."""
+    CONSENT_STATE_CONSUMED: _ConsentState.ValueType  # 10
+    """One-time, and used."""
+    CONSENT_STATE_SUPERSEDED: _ConsentState.ValueType  # 11
+    """A later version is active."""
 
 class ConsentState(_ConsentState, metaclass=_ConsentStateEnumTypeWrapper): ...
 
@@ -50,6 +101,16 @@ CONSENT_STATE_REVOKED: ConsentState.ValueType  # 5
 """By another party."""
 CONSENT_STATE_EXPIRED: ConsentState.ValueType  # 6
 """Computed from the time."""
+CONSENT_STATE_PARTIALLY_APPROVED: ConsentState.ValueType  # 7
+"""Some of the required signers agreed."""
+CONSENT_STATE_PAUSED: ConsentState.ValueType  # 8
+"""By the subject, or because the recipient is suspended."""
+CONSENT_STATE_LAPSED: ConsentState.ValueType  # 9
+"""Not answered in time. Computed from the time."""
+CONSENT_STATE_CONSUMED: ConsentState.ValueType  # 10
+"""One-time, and used."""
+CONSENT_STATE_SUPERSEDED: ConsentState.ValueType  # 11
+"""A later version is active."""
 Global___ConsentState: _TypeAlias = ConsentState  # noqa: Y015
 
 @_typing.final
@@ -65,9 +126,22 @@ class ConsentTerms(_message.Message):
     DATA_PERIOD_FIELD_NUMBER: _builtins.int
     NOT_BEFORE_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    FETCH_LIMIT_FIELD_NUMBER: _builtins.int
+    DATA_LIFE_DAYS_FIELD_NUMBER: _builtins.int
+    DERIVED_USE_FIELD_NUMBER: _builtins.int
+    ONWARD_RECIPIENT_IDS_FIELD_NUMBER: _builtins.int
+    NOTICE_LANGUAGE_FIELD_NUMBER: _builtins.int
     purpose: _builtins.str
     """Code of the table of purposes."""
     content_level: _types_pb2.ContentLevel.ValueType
+    mode: Global___ConsentMode.ValueType
+    """Unset is VIEW."""
+    data_life_days: _builtins.int
+    """Days that the recipient may keep what it stored after the consent ends; 0 unless the mode is STORE."""
+    notice_language: _builtins.str
+    """Language of the notice that the firm is shown: zh or en; empty is zh."""
     @_builtins.property
     def provider_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Participants whose records may be used."""
@@ -84,6 +158,22 @@ class ConsentTerms(_message.Message):
 
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldSelection]:
+        """Payload fields or measures that are opened; a type that is not named here is opened whole."""
+
+    @_builtins.property
+    def fetch_limit(self) -> Global___FetchLimit:
+        """Unset: periodic, as often as the purpose's ceiling allows."""
+
+    @_builtins.property
+    def derived_use(self) -> Global___DerivedUse:
+        """Unset: a score may be made, no decision by machine alone."""
+
+    @_builtins.property
+    def onward_recipient_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Participants to which the recipient may pass it on; nobody unless named."""
+
     def __init__(
         self,
         *,
@@ -94,14 +184,137 @@ class ConsentTerms(_message.Message):
         data_period: _types_pb2.DatePeriod | None = ...,
         not_before: _timestamp_pb2.Timestamp | None = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
+        fields: _abc.Iterable[Global___FieldSelection] | None = ...,
+        mode: Global___ConsentMode.ValueType = ...,
+        fetch_limit: Global___FetchLimit | None = ...,
+        data_life_days: _builtins.int = ...,
+        derived_use: Global___DerivedUse | None = ...,
+        onward_recipient_ids: _abc.Iterable[_builtins.str] | None = ...,
+        notice_language: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["data_period", b"data_period", "expires_at", b"expires_at", "not_before", b"not_before"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data_period", b"data_period", "derived_use", b"derived_use", "expires_at", b"expires_at", "fetch_limit", b"fetch_limit", "not_before", b"not_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_level", b"content_level", "data_period", b"data_period", "expires_at", b"expires_at", "not_before", b"not_before", "provider_ids", b"provider_ids", "purpose", b"purpose", "record_types", b"record_types"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_level", b"content_level", "data_life_days", b"data_life_days", "data_period", b"data_period", "derived_use", b"derived_use", "expires_at", b"expires_at", "fetch_limit", b"fetch_limit", "fields", b"fields", "mode", b"mode", "not_before", b"not_before", "notice_language", b"notice_language", "onward_recipient_ids", b"onward_recipient_ids", "provider_ids", b"provider_ids", "purpose", b"purpose", "record_types", b"record_types"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ConsentTerms: _TypeAlias = ConsentTerms  # noqa: Y015
+
+@_typing.final
+class FieldSelection(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORD_TYPE_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
+    record_type: _builtins.str
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of TRANSACTIONS the payload's fields, of SUMMARY the measures."""
+
+    def __init__(
+        self,
+        *,
+        record_type: _builtins.str = ...,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names", "record_type", b"record_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FieldSelection: _TypeAlias = FieldSelection  # noqa: Y015
+
+@_typing.final
+class FetchLimit(_message.Message):
+    """How often a recipient may fetch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ONE_TIME_FIELD_NUMBER: _builtins.int
+    PERIODIC_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def one_time(self) -> Global___OneTime:
+        """Once; the consent is CONSUMED by it."""
+
+    @_builtins.property
+    def periodic(self) -> Global___Frequency: ...
+    def __init__(
+        self,
+        *,
+        one_time: Global___OneTime | None = ...,
+        periodic: Global___Frequency | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "one_time", b"one_time", "periodic", b"periodic"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "one_time", b"one_time", "periodic", b"periodic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_limit: _TypeAlias = _typing.Literal["one_time", "periodic"]  # noqa: Y015
+    _WhichOneofArgType_limit: _TypeAlias = _typing.Literal["limit", b"limit"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_limit) -> _WhichOneofReturnType_limit | None: ...
+
+Global___FetchLimit: _TypeAlias = FetchLimit  # noqa: Y015
+
+@_typing.final
+class OneTime(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OneTime: _TypeAlias = OneTime  # noqa: Y015
+
+@_typing.final
+class Frequency(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIMES_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    times: _builtins.int
+    unit: Global___FrequencyUnit.ValueType
+    def __init__(
+        self,
+        *,
+        times: _builtins.int = ...,
+        unit: Global___FrequencyUnit.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["times", b"times", "unit", b"unit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Frequency: _TypeAlias = Frequency  # noqa: Y015
+
+@_typing.final
+class DerivedUse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCORE_FIELD_NUMBER: _builtins.int
+    AUTOMATED_DECISION_FIELD_NUMBER: _builtins.int
+    score: _builtins.bool
+    """A score may be made of it."""
+    automated_decision: _builtins.bool
+    """A decision may be made by machine alone (个人信息保护法 第二十四条)."""
+    def __init__(
+        self,
+        *,
+        score: _builtins.bool = ...,
+        automated_decision: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["automated_decision", b"automated_decision", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DerivedUse: _TypeAlias = DerivedUse  # noqa: Y015
 
 @_typing.final
 class Consent(_message.Message):
@@ -119,6 +332,16 @@ class Consent(_message.Message):
     REQUESTED_AT_FIELD_NUMBER: _builtins.int
     CHANGED_AT_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    SIGNER_IDS_FIELD_NUMBER: _builtins.int
+    SIGNERS_REQUIRED_FIELD_NUMBER: _builtins.int
+    PLATFORM_JWS_FIELD_NUMBER: _builtins.int
+    NOTICE_FIELD_NUMBER: _builtins.int
+    SUPERSEDES_CONSENT_ID_FIELD_NUMBER: _builtins.int
+    SUPERSEDED_BY_CONSENT_ID_FIELD_NUMBER: _builtins.int
+    ANSWER_BY_FIELD_NUMBER: _builtins.int
+    FETCHES_USED_FIELD_NUMBER: _builtins.int
+    FETCHES_ALLOWED_FIELD_NUMBER: _builtins.int
+    TERMINATION_FIELD_NUMBER: _builtins.int
     consent_id: _builtins.str
     subject_id: _builtins.str
     recipient_id: _builtins.str
@@ -132,6 +355,19 @@ class Consent(_message.Message):
     """SHA-256 of `canonical`."""
     note: _builtins.str
     """Why it was rejected, withdrawn or revoked, in the words of who did it."""
+    signers_required: _builtins.int
+    platform_jws: _builtins.str
+    """The platform's signature over `canonical` (compact JWS, detached payload); its header names the
+    suite and the key.
+    """
+    notice: _builtins.str
+    """The notice that the firm is shown, whose hash is in `canonical`."""
+    supersedes_consent_id: _builtins.str
+    """The version before it, and the one after it."""
+    superseded_by_consent_id: _builtins.str
+    fetches_used: _builtins.int
+    """Fetches in the running period, and how many that period allows; 0 is without limit."""
+    fetches_allowed: _builtins.int
     @_builtins.property
     def terms(self) -> Global___ConsentTerms: ...
     @_builtins.property
@@ -143,6 +379,18 @@ class Consent(_message.Message):
     @_builtins.property
     def changed_at(self) -> _timestamp_pb2.Timestamp:
         """When the state last changed."""
+
+    @_builtins.property
+    def signer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Participants of the firm that may sign, and how many of them must."""
+
+    @_builtins.property
+    def answer_by(self) -> _timestamp_pb2.Timestamp:
+        """A request that is not answered by then lapses."""
+
+    @_builtins.property
+    def termination(self) -> Global___TerminationReceipt:
+        """Set once it ended by an act: signed by the platform, told to subject and recipient."""
 
     def __init__(
         self,
@@ -159,14 +407,99 @@ class Consent(_message.Message):
         requested_at: _timestamp_pb2.Timestamp | None = ...,
         changed_at: _timestamp_pb2.Timestamp | None = ...,
         note: _builtins.str = ...,
+        signer_ids: _abc.Iterable[_builtins.str] | None = ...,
+        signers_required: _builtins.int = ...,
+        platform_jws: _builtins.str = ...,
+        notice: _builtins.str = ...,
+        supersedes_consent_id: _builtins.str = ...,
+        superseded_by_consent_id: _builtins.str = ...,
+        answer_by: _timestamp_pb2.Timestamp | None = ...,
+        fetches_used: _builtins.int = ...,
+        fetches_allowed: _builtins.int = ...,
+        termination: Global___TerminationReceipt | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["changed_at", b"changed_at", "requested_at", b"requested_at", "terms", b"terms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer_by", b"answer_by", "changed_at", b"changed_at", "requested_at", b"requested_at", "termination", b"termination", "terms", b"terms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["canonical", b"canonical", "canonical_sha256", b"canonical_sha256", "changed_at", b"changed_at", "consent_id", b"consent_id", "note", b"note", "recipient_id", b"recipient_id", "requested_at", b"requested_at", "revision", b"revision", "signatures", b"signatures", "state", b"state", "subject_id", b"subject_id", "terms", b"terms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_by", b"answer_by", "canonical", b"canonical", "canonical_sha256", b"canonical_sha256", "changed_at", b"changed_at", "consent_id", b"consent_id", "fetches_allowed", b"fetches_allowed", "fetches_used", b"fetches_used", "note", b"note", "notice", b"notice", "platform_jws", b"platform_jws", "recipient_id", b"recipient_id", "requested_at", b"requested_at", "revision", b"revision", "signatures", b"signatures", "signer_ids", b"signer_ids", "signers_required", b"signers_required", "state", b"state", "subject_id", b"subject_id", "superseded_by_consent_id", b"superseded_by_consent_id", "supersedes_consent_id", b"supersedes_consent_id", "termination", b"termination", "terms", b"terms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Consent: _TypeAlias = Consent  # noqa: Y015
+
+@_typing.final
+class TerminationReceipt(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CANONICAL_FIELD_NUMBER: _builtins.int
+    JWS_FIELD_NUMBER: _builtins.int
+    canonical: _builtins.bytes
+    """RFC 8785 canonical JSON: consent, its hash, state, who ended it, when, and the erasure due."""
+    jws: _builtins.str
+    """Compact JWS with detached payload by the platform."""
+    def __init__(
+        self,
+        *,
+        canonical: _builtins.bytes = ...,
+        jws: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canonical", b"canonical", "jws", b"jws"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TerminationReceipt: _TypeAlias = TerminationReceipt  # noqa: Y015
+
+@_typing.final
+class ErasureDuty(_message.Message):
+    """What a recipient must erase and by when."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSENT_ID_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    RECIPIENT_ID_FIELD_NUMBER: _builtins.int
+    ENDED_AT_FIELD_NUMBER: _builtins.int
+    DUE_AT_FIELD_NUMBER: _builtins.int
+    ATTESTED_AT_FIELD_NUMBER: _builtins.int
+    ATTESTED_BY_FIELD_NUMBER: _builtins.int
+    STATEMENT_FIELD_NUMBER: _builtins.int
+    consent_id: _builtins.str
+    subject_id: _builtins.str
+    recipient_id: _builtins.str
+    statement: _builtins.str
+    """What was done, in the recipient's words, e.g. kept under a retention duty and locked."""
+    @_builtins.property
+    def ended_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def due_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def attested_at(self) -> _timestamp_pb2.Timestamp:
+        """Unset until attested."""
+
+    @_builtins.property
+    def attested_by(self) -> _types_pb2.Officer:
+        """The recipient's officer and file."""
+
+    def __init__(
+        self,
+        *,
+        consent_id: _builtins.str = ...,
+        subject_id: _builtins.str = ...,
+        recipient_id: _builtins.str = ...,
+        ended_at: _timestamp_pb2.Timestamp | None = ...,
+        due_at: _timestamp_pb2.Timestamp | None = ...,
+        attested_at: _timestamp_pb2.Timestamp | None = ...,
+        attested_by: _types_pb2.Officer | None = ...,
+        statement: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attested_at", b"attested_at", "attested_by", b"attested_by", "due_at", b"due_at", "ended_at", b"ended_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attested_at", b"attested_at", "attested_by", b"attested_by", "consent_id", b"consent_id", "due_at", b"due_at", "ended_at", b"ended_at", "recipient_id", b"recipient_id", "statement", b"statement", "subject_id", b"subject_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ErasureDuty: _TypeAlias = ErasureDuty  # noqa: Y015
 
 @_typing.final
 class ConsentSignature(_message.Message):
@@ -198,21 +531,29 @@ class RequestConsentRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SUBJECT_FIELD_NUMBER: _builtins.int
     TERMS_FIELD_NUMBER: _builtins.int
+    SUPERSEDES_CONSENT_ID_FIELD_NUMBER: _builtins.int
+    OFFICER_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
+    supersedes_consent_id: _builtins.str
+    """The consent that these terms are to replace once granted: of the same subject and recipient."""
     @_builtins.property
     def subject(self) -> _types_pb2.SubjectRef: ...
     @_builtins.property
     def terms(self) -> Global___ConsentTerms: ...
+    @_builtins.property
+    def officer(self) -> _types_pb2.Officer: ...
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         subject: _types_pb2.SubjectRef | None = ...,
         terms: Global___ConsentTerms | None = ...,
+        supersedes_consent_id: _builtins.str = ...,
+        officer: _types_pb2.Officer | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject", "terms", b"terms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["officer", b"officer", "subject", b"subject", "terms", b"terms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "subject", b"subject", "terms", b"terms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["officer", b"officer", "request_id", b"request_id", "subject", b"subject", "supersedes_consent_id", b"supersedes_consent_id", "terms", b"terms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -422,6 +763,192 @@ class RevokeConsentResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevokeConsentResponse: _TypeAlias = RevokeConsentResponse  # noqa: Y015
+
+@_typing.final
+class PauseConsentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CONSENT_ID_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    consent_id: _builtins.str
+    note: _builtins.str
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        consent_id: _builtins.str = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent_id", b"consent_id", "note", b"note", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseConsentRequest: _TypeAlias = PauseConsentRequest  # noqa: Y015
+
+@_typing.final
+class PauseConsentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def consent(self) -> Global___Consent: ...
+    def __init__(
+        self,
+        *,
+        consent: Global___Consent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseConsentResponse: _TypeAlias = PauseConsentResponse  # noqa: Y015
+
+@_typing.final
+class ResumeConsentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CONSENT_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    consent_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        consent_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent_id", b"consent_id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeConsentRequest: _TypeAlias = ResumeConsentRequest  # noqa: Y015
+
+@_typing.final
+class ResumeConsentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def consent(self) -> Global___Consent: ...
+    def __init__(
+        self,
+        *,
+        consent: Global___Consent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeConsentResponse: _TypeAlias = ResumeConsentResponse  # noqa: Y015
+
+@_typing.final
+class ListErasureDutiesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OVERDUE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    overdue: _builtins.bool
+    """Only those that are due and not attested."""
+    page_size: _builtins.int
+    """At most 500; 0 is 50."""
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        overdue: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["overdue", b"overdue", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListErasureDutiesRequest: _TypeAlias = ListErasureDutiesRequest  # noqa: Y015
+
+@_typing.final
+class ListErasureDutiesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DUTIES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def duties(self) -> _containers.RepeatedCompositeFieldContainer[Global___ErasureDuty]: ...
+    def __init__(
+        self,
+        *,
+        duties: _abc.Iterable[Global___ErasureDuty] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duties", b"duties", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListErasureDutiesResponse: _TypeAlias = ListErasureDutiesResponse  # noqa: Y015
+
+@_typing.final
+class AttestErasureRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CONSENT_ID_FIELD_NUMBER: _builtins.int
+    OFFICER_FIELD_NUMBER: _builtins.int
+    STATEMENT_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    consent_id: _builtins.str
+    statement: _builtins.str
+    @_builtins.property
+    def officer(self) -> _types_pb2.Officer: ...
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        consent_id: _builtins.str = ...,
+        officer: _types_pb2.Officer | None = ...,
+        statement: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["officer", b"officer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent_id", b"consent_id", "officer", b"officer", "request_id", b"request_id", "statement", b"statement"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttestErasureRequest: _TypeAlias = AttestErasureRequest  # noqa: Y015
+
+@_typing.final
+class AttestErasureResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DUTY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def duty(self) -> Global___ErasureDuty: ...
+    def __init__(
+        self,
+        *,
+        duty: Global___ErasureDuty | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duty", b"duty"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duty", b"duty"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttestErasureResponse: _TypeAlias = AttestErasureResponse  # noqa: Y015
 
 @_typing.final
 class GetConsentRequest(_message.Message):

@@ -26,9 +26,8 @@ if _version_not_supported:
 
 
 class ConsentServiceStub:
-    """REQUESTED -> ACTIVE | REJECTED; REQUESTED | ACTIVE -> WITHDRAWN (by the subject) | REVOKED (by
-    another party). EXPIRED is computed from the time. A transition that does not exist fails with
-    CONSENT_STATE.
+    """docs/consent.md prints every transition from the table in the code; one that does not exist fails
+    with CONSENT_STATE. EXPIRED and LAPSED are computed from the time, CONSUMED from the use.
     """
 
     def __init__(self, channel):
@@ -62,6 +61,26 @@ class ConsentServiceStub:
                 request_serializer=puhui_dot_datashare_dot_v1_dot_consents__pb2.RevokeConsentRequest.SerializeToString,
                 response_deserializer=puhui_dot_datashare_dot_v1_dot_consents__pb2.RevokeConsentResponse.FromString,
                 _registered_method=True)
+        self.PauseConsent = channel.unary_unary(
+                '/puhui.datashare.v1.ConsentService/PauseConsent',
+                request_serializer=puhui_dot_datashare_dot_v1_dot_consents__pb2.PauseConsentRequest.SerializeToString,
+                response_deserializer=puhui_dot_datashare_dot_v1_dot_consents__pb2.PauseConsentResponse.FromString,
+                _registered_method=True)
+        self.ResumeConsent = channel.unary_unary(
+                '/puhui.datashare.v1.ConsentService/ResumeConsent',
+                request_serializer=puhui_dot_datashare_dot_v1_dot_consents__pb2.ResumeConsentRequest.SerializeToString,
+                response_deserializer=puhui_dot_datashare_dot_v1_dot_consents__pb2.ResumeConsentResponse.FromString,
+                _registered_method=True)
+        self.ListErasureDuties = channel.unary_unary(
+                '/puhui.datashare.v1.ConsentService/ListErasureDuties',
+                request_serializer=puhui_dot_datashare_dot_v1_dot_consents__pb2.ListErasureDutiesRequest.SerializeToString,
+                response_deserializer=puhui_dot_datashare_dot_v1_dot_consents__pb2.ListErasureDutiesResponse.FromString,
+                _registered_method=True)
+        self.AttestErasure = channel.unary_unary(
+                '/puhui.datashare.v1.ConsentService/AttestErasure',
+                request_serializer=puhui_dot_datashare_dot_v1_dot_consents__pb2.AttestErasureRequest.SerializeToString,
+                response_deserializer=puhui_dot_datashare_dot_v1_dot_consents__pb2.AttestErasureResponse.FromString,
+                _registered_method=True)
         self.GetConsent = channel.unary_unary(
                 '/puhui.datashare.v1.ConsentService/GetConsent',
                 request_serializer=puhui_dot_datashare_dot_v1_dot_consents__pb2.GetConsentRequest.SerializeToString,
@@ -75,9 +94,8 @@ class ConsentServiceStub:
 
 
 class ConsentServiceServicer:
-    """REQUESTED -> ACTIVE | REJECTED; REQUESTED | ACTIVE -> WITHDRAWN (by the subject) | REVOKED (by
-    another party). EXPIRED is computed from the time. A transition that does not exist fails with
-    CONSENT_STATE.
+    """docs/consent.md prints every transition from the table in the code; one that does not exist fails
+    with CONSENT_STATE. EXPIRED and LAPSED are computed from the time, CONSUMED from the use.
     """
 
     def RequestConsent(self, request, context):
@@ -88,7 +106,8 @@ class ConsentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GrantConsent(self, request, context):
-        """The firm agrees to the terms whose hash it names.
+        """The firm agrees to the terms whose hash it names. Until all required signers have, the consent is
+        PARTIALLY_APPROVED and opens nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,6 +129,34 @@ class ConsentServiceServicer:
 
     def RevokeConsent(self, request, context):
         """Another party than the subject ends it: the recipient gives it back, or the operator stops it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseConsent(self, request, context):
+        """The firm stops its consent for a time; ResumeConsent lets it go on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeConsent(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListErasureDuties(self, request, context):
+        """What a bank must erase because a STORE consent ended, soonest due first. A bank sees its own, a
+        firm those about itself, the operator all.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AttestErasure(self, request, context):
+        """A bank declares that what it stored under an ended consent is erased.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,6 +203,26 @@ def add_ConsentServiceServicer_to_server(servicer, server):
                     request_deserializer=puhui_dot_datashare_dot_v1_dot_consents__pb2.RevokeConsentRequest.FromString,
                     response_serializer=puhui_dot_datashare_dot_v1_dot_consents__pb2.RevokeConsentResponse.SerializeToString,
             ),
+            'PauseConsent': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseConsent,
+                    request_deserializer=puhui_dot_datashare_dot_v1_dot_consents__pb2.PauseConsentRequest.FromString,
+                    response_serializer=puhui_dot_datashare_dot_v1_dot_consents__pb2.PauseConsentResponse.SerializeToString,
+            ),
+            'ResumeConsent': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeConsent,
+                    request_deserializer=puhui_dot_datashare_dot_v1_dot_consents__pb2.ResumeConsentRequest.FromString,
+                    response_serializer=puhui_dot_datashare_dot_v1_dot_consents__pb2.ResumeConsentResponse.SerializeToString,
+            ),
+            'ListErasureDuties': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListErasureDuties,
+                    request_deserializer=puhui_dot_datashare_dot_v1_dot_consents__pb2.ListErasureDutiesRequest.FromString,
+                    response_serializer=puhui_dot_datashare_dot_v1_dot_consents__pb2.ListErasureDutiesResponse.SerializeToString,
+            ),
+            'AttestErasure': grpc.unary_unary_rpc_method_handler(
+                    servicer.AttestErasure,
+                    request_deserializer=puhui_dot_datashare_dot_v1_dot_consents__pb2.AttestErasureRequest.FromString,
+                    response_serializer=puhui_dot_datashare_dot_v1_dot_consents__pb2.AttestErasureResponse.SerializeToString,
+            ),
             'GetConsent': grpc.unary_unary_rpc_method_handler(
                     servicer.GetConsent,
                     request_deserializer=puhui_dot_datashare_dot_v1_dot_consents__pb2.GetConsentRequest.FromString,
@@ -175,9 +242,8 @@ def add_ConsentServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ConsentService:
-    """REQUESTED -> ACTIVE | REJECTED; REQUESTED | ACTIVE -> WITHDRAWN (by the subject) | REVOKED (by
-    another party). EXPIRED is computed from the time. A transition that does not exist fails with
-    CONSENT_STATE.
+    """docs/consent.md prints every transition from the table in the code; one that does not exist fails
+    with CONSENT_STATE. EXPIRED and LAPSED are computed from the time, CONSUMED from the use.
     """
 
     @staticmethod
@@ -305,6 +371,114 @@ class ConsentService:
             '/puhui.datashare.v1.ConsentService/RevokeConsent',
             puhui_dot_datashare_dot_v1_dot_consents__pb2.RevokeConsentRequest.SerializeToString,
             puhui_dot_datashare_dot_v1_dot_consents__pb2.RevokeConsentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseConsent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/puhui.datashare.v1.ConsentService/PauseConsent',
+            puhui_dot_datashare_dot_v1_dot_consents__pb2.PauseConsentRequest.SerializeToString,
+            puhui_dot_datashare_dot_v1_dot_consents__pb2.PauseConsentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeConsent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/puhui.datashare.v1.ConsentService/ResumeConsent',
+            puhui_dot_datashare_dot_v1_dot_consents__pb2.ResumeConsentRequest.SerializeToString,
+            puhui_dot_datashare_dot_v1_dot_consents__pb2.ResumeConsentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListErasureDuties(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/puhui.datashare.v1.ConsentService/ListErasureDuties',
+            puhui_dot_datashare_dot_v1_dot_consents__pb2.ListErasureDutiesRequest.SerializeToString,
+            puhui_dot_datashare_dot_v1_dot_consents__pb2.ListErasureDutiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AttestErasure(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/puhui.datashare.v1.ConsentService/AttestErasure',
+            puhui_dot_datashare_dot_v1_dot_consents__pb2.AttestErasureRequest.SerializeToString,
+            puhui_dot_datashare_dot_v1_dot_consents__pb2.AttestErasureResponse.FromString,
             options,
             channel_credentials,
             insecure,

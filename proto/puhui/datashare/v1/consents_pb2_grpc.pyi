@@ -27,9 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ConsentServiceStub:
-    """REQUESTED -> ACTIVE | REJECTED; REQUESTED | ACTIVE -> WITHDRAWN (by the subject) | REVOKED (by
-    another party). EXPIRED is computed from the time. A transition that does not exist fails with
-    CONSENT_STATE.
+    """docs/consent.md prints every transition from the table in the code; one that does not exist fails
+    with CONSENT_STATE. EXPIRED and LAPSED are computed from the time, CONSUMED from the use.
     """
 
     @_typing.overload
@@ -39,43 +38,63 @@ class ConsentServiceStub:
     RequestConsent: _grpc.UnaryUnaryMultiCallable[_consents_pb2.RequestConsentRequest, _consents_pb2.RequestConsentResponse]
     """A bank asks a firm. The terms become immutable canonical bytes; nothing is open yet."""
     GrantConsent: _grpc.UnaryUnaryMultiCallable[_consents_pb2.GrantConsentRequest, _consents_pb2.GrantConsentResponse]
-    """The firm agrees to the terms whose hash it names."""
+    """The firm agrees to the terms whose hash it names. Until all required signers have, the consent is
+    PARTIALLY_APPROVED and opens nothing.
+    """
     RejectConsent: _grpc.UnaryUnaryMultiCallable[_consents_pb2.RejectConsentRequest, _consents_pb2.RejectConsentResponse]
     """The firm says no to a request."""
     WithdrawConsent: _grpc.UnaryUnaryMultiCallable[_consents_pb2.WithdrawConsentRequest, _consents_pb2.WithdrawConsentResponse]
     """The firm ends its consent. A call begun after this is acknowledged is refused."""
     RevokeConsent: _grpc.UnaryUnaryMultiCallable[_consents_pb2.RevokeConsentRequest, _consents_pb2.RevokeConsentResponse]
     """Another party than the subject ends it: the recipient gives it back, or the operator stops it."""
+    PauseConsent: _grpc.UnaryUnaryMultiCallable[_consents_pb2.PauseConsentRequest, _consents_pb2.PauseConsentResponse]
+    """The firm stops its consent for a time; ResumeConsent lets it go on."""
+    ResumeConsent: _grpc.UnaryUnaryMultiCallable[_consents_pb2.ResumeConsentRequest, _consents_pb2.ResumeConsentResponse]
+    ListErasureDuties: _grpc.UnaryUnaryMultiCallable[_consents_pb2.ListErasureDutiesRequest, _consents_pb2.ListErasureDutiesResponse]
+    """What a bank must erase because a STORE consent ended, soonest due first. A bank sees its own, a
+    firm those about itself, the operator all.
+    """
+    AttestErasure: _grpc.UnaryUnaryMultiCallable[_consents_pb2.AttestErasureRequest, _consents_pb2.AttestErasureResponse]
+    """A bank declares that what it stored under an ended consent is erased."""
     GetConsent: _grpc.UnaryUnaryMultiCallable[_consents_pb2.GetConsentRequest, _consents_pb2.GetConsentResponse]
     ListConsents: _grpc.UnaryUnaryMultiCallable[_consents_pb2.ListConsentsRequest, _consents_pb2.ListConsentsResponse]
     """A firm sees the consents about itself, a bank those given to it; newest first."""
 
 @_typing.type_check_only
 class ConsentServiceAsyncStub(ConsentServiceStub):
-    """REQUESTED -> ACTIVE | REJECTED; REQUESTED | ACTIVE -> WITHDRAWN (by the subject) | REVOKED (by
-    another party). EXPIRED is computed from the time. A transition that does not exist fails with
-    CONSENT_STATE.
+    """docs/consent.md prints every transition from the table in the code; one that does not exist fails
+    with CONSENT_STATE. EXPIRED and LAPSED are computed from the time, CONSUMED from the use.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RequestConsent: _aio.UnaryUnaryMultiCallable[_consents_pb2.RequestConsentRequest, _consents_pb2.RequestConsentResponse]  # type: ignore[assignment]
     """A bank asks a firm. The terms become immutable canonical bytes; nothing is open yet."""
     GrantConsent: _aio.UnaryUnaryMultiCallable[_consents_pb2.GrantConsentRequest, _consents_pb2.GrantConsentResponse]  # type: ignore[assignment]
-    """The firm agrees to the terms whose hash it names."""
+    """The firm agrees to the terms whose hash it names. Until all required signers have, the consent is
+    PARTIALLY_APPROVED and opens nothing.
+    """
     RejectConsent: _aio.UnaryUnaryMultiCallable[_consents_pb2.RejectConsentRequest, _consents_pb2.RejectConsentResponse]  # type: ignore[assignment]
     """The firm says no to a request."""
     WithdrawConsent: _aio.UnaryUnaryMultiCallable[_consents_pb2.WithdrawConsentRequest, _consents_pb2.WithdrawConsentResponse]  # type: ignore[assignment]
     """The firm ends its consent. A call begun after this is acknowledged is refused."""
     RevokeConsent: _aio.UnaryUnaryMultiCallable[_consents_pb2.RevokeConsentRequest, _consents_pb2.RevokeConsentResponse]  # type: ignore[assignment]
     """Another party than the subject ends it: the recipient gives it back, or the operator stops it."""
+    PauseConsent: _aio.UnaryUnaryMultiCallable[_consents_pb2.PauseConsentRequest, _consents_pb2.PauseConsentResponse]  # type: ignore[assignment]
+    """The firm stops its consent for a time; ResumeConsent lets it go on."""
+    ResumeConsent: _aio.UnaryUnaryMultiCallable[_consents_pb2.ResumeConsentRequest, _consents_pb2.ResumeConsentResponse]  # type: ignore[assignment]
+    ListErasureDuties: _aio.UnaryUnaryMultiCallable[_consents_pb2.ListErasureDutiesRequest, _consents_pb2.ListErasureDutiesResponse]  # type: ignore[assignment]
+    """What a bank must erase because a STORE consent ended, soonest due first. A bank sees its own, a
+    firm those about itself, the operator all.
+    """
+    AttestErasure: _aio.UnaryUnaryMultiCallable[_consents_pb2.AttestErasureRequest, _consents_pb2.AttestErasureResponse]  # type: ignore[assignment]
+    """A bank declares that what it stored under an ended consent is erased."""
     GetConsent: _aio.UnaryUnaryMultiCallable[_consents_pb2.GetConsentRequest, _consents_pb2.GetConsentResponse]  # type: ignore[assignment]
     ListConsents: _aio.UnaryUnaryMultiCallable[_consents_pb2.ListConsentsRequest, _consents_pb2.ListConsentsResponse]  # type: ignore[assignment]
     """A firm sees the consents about itself, a bank those given to it; newest first."""
 
 class ConsentServiceServicer(metaclass=_abc_1.ABCMeta):
-    """REQUESTED -> ACTIVE | REJECTED; REQUESTED | ACTIVE -> WITHDRAWN (by the subject) | REVOKED (by
-    another party). EXPIRED is computed from the time. A transition that does not exist fails with
-    CONSENT_STATE.
+    """docs/consent.md prints every transition from the table in the code; one that does not exist fails
+    with CONSENT_STATE. EXPIRED and LAPSED are computed from the time, CONSUMED from the use.
     """
 
     @_abc_1.abstractmethod
@@ -92,7 +111,9 @@ class ConsentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _consents_pb2.GrantConsentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_consents_pb2.GrantConsentResponse, _abc.Awaitable[_consents_pb2.GrantConsentResponse]]:
-        """The firm agrees to the terms whose hash it names."""
+        """The firm agrees to the terms whose hash it names. Until all required signers have, the consent is
+        PARTIALLY_APPROVED and opens nothing.
+        """
 
     @_abc_1.abstractmethod
     def RejectConsent(
@@ -117,6 +138,39 @@ class ConsentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_consents_pb2.RevokeConsentResponse, _abc.Awaitable[_consents_pb2.RevokeConsentResponse]]:
         """Another party than the subject ends it: the recipient gives it back, or the operator stops it."""
+
+    @_abc_1.abstractmethod
+    def PauseConsent(
+        self,
+        request: _consents_pb2.PauseConsentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_consents_pb2.PauseConsentResponse, _abc.Awaitable[_consents_pb2.PauseConsentResponse]]:
+        """The firm stops its consent for a time; ResumeConsent lets it go on."""
+
+    @_abc_1.abstractmethod
+    def ResumeConsent(
+        self,
+        request: _consents_pb2.ResumeConsentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_consents_pb2.ResumeConsentResponse, _abc.Awaitable[_consents_pb2.ResumeConsentResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListErasureDuties(
+        self,
+        request: _consents_pb2.ListErasureDutiesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_consents_pb2.ListErasureDutiesResponse, _abc.Awaitable[_consents_pb2.ListErasureDutiesResponse]]:
+        """What a bank must erase because a STORE consent ended, soonest due first. A bank sees its own, a
+        firm those about itself, the operator all.
+        """
+
+    @_abc_1.abstractmethod
+    def AttestErasure(
+        self,
+        request: _consents_pb2.AttestErasureRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_consents_pb2.AttestErasureResponse, _abc.Awaitable[_consents_pb2.AttestErasureResponse]]:
+        """A bank declares that what it stored under an ended consent is erased."""
 
     @_abc_1.abstractmethod
     def GetConsent(

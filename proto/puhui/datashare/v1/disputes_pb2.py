@@ -22,18 +22,103 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from puhui.common.v1 import access_pb2 as puhui_dot_common_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!puhui/datashare/v1/disputes.proto\x12\x12puhui.datashare.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xeb\x02\n\x07\x44ispute\x12\x12\n\ndispute_id\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x13\n\x0brecord_type\x18\x03 \x01(\t\x12\x13\n\x0bprovider_id\x18\x04 \x01(\t\x12\x1a\n\x12provider_record_id\x18\x05 \x01(\t\x12\r\n\x05\x66ield\x18\x06 \x01(\t\x12\x11\n\tstatement\x18\x07 \x01(\t\x12/\n\x05state\x18\x08 \x01(\x0e\x32 .puhui.datashare.v1.DisputeState\x12-\n\topened_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\ranswer_due_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x61nswer\x18\x0b \x01(\t\x12-\n\tclosed_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x9c\x01\n\x0c\x44isputeState\x12\x1d\n\x19\x44ISPUTE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44ISPUTE_STATE_OPEN\x10\x01\x12\x1b\n\x17\x44ISPUTE_STATE_CORRECTED\x10\x02\x12\x18\n\x14\x44ISPUTE_STATE_UPHELD\x10\x03\x12\x1e\n\x1a\x44ISPUTE_STATE_UNVERIFIABLE\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!puhui/datashare/v1/disputes.proto\x12\x12puhui.datashare.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpuhui/common/v1/access.proto\"\xa7\x04\n\x07\x44ispute\x12\x12\n\ndispute_id\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x13\n\x0brecord_type\x18\x03 \x01(\t\x12\x13\n\x0bprovider_id\x18\x04 \x01(\t\x12\x1a\n\x12provider_record_id\x18\x05 \x01(\t\x12\r\n\x05\x66ield\x18\x06 \x01(\t\x12\x11\n\tstatement\x18\x07 \x01(\t\x12/\n\x05state\x18\x08 \x01(\x0e\x32 .puhui.datashare.v1.DisputeState\x12-\n\topened_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\ranswer_due_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x61nswer\x18\x0b \x01(\t\x12-\n\tclosed_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x06reason\x18\r \x01(\x0e\x32!.puhui.datashare.v1.DisputeReason\x12\x0f\n\x07version\x18\x0e \x01(\r\x12\x10\n\x08\x65vidence\x18\x0f \x01(\t\x12\x1c\n\x14\x64\x65\x61\x64line_provisional\x18\x10 \x01(\x08\x12\x35\n\x11\x63orrection_due_at\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07overdue\x18\x12 \x01(\x08\"\x91\x02\n\x12OpenDisputeRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1e\n\x0bprovider_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1e\n\x0brecord_type\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12&\n\x12provider_record_id\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x16\n\x05\x66ield\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12=\n\x06reason\x18\x06 \x01(\x0e\x32!.puhui.datashare.v1.DisputeReasonB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1d\n\tstatement\x18\x07 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xe8\x07\"C\n\x13OpenDisputeResponse\x12,\n\x07\x64ispute\x18\x01 \x01(\x0b\x32\x1b.puhui.datashare.v1.Dispute\"\xcd\x01\n\x14\x41nswerDisputeRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1d\n\ndispute_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12?\n\x05state\x18\x03 \x01(\x0e\x32 .puhui.datashare.v1.DisputeStateB\x0e\xbaH\x0b\x82\x01\x08\x10\x01 \x00 \x01 \x05\x12\x1a\n\x06\x61nswer\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xe8\x07\x12\x1a\n\x08\x65vidence\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"E\n\x15\x41nswerDisputeResponse\x12,\n\x07\x64ispute\x18\x01 \x01(\x0b\x32\x1b.puhui.datashare.v1.Dispute\"S\n\x13\x43loseDisputeRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1d\n\ndispute_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"D\n\x14\x43loseDisputeResponse\x12,\n\x07\x64ispute\x18\x01 \x01(\x0b\x32\x1b.puhui.datashare.v1.Dispute\"p\n\x13SetStatementRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1d\n\ndispute_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1b\n\tstatement\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"D\n\x14SetStatementResponse\x12,\n\x07\x64ispute\x18\x01 \x01(\x0b\x32\x1b.puhui.datashare.v1.Dispute\"2\n\x11GetDisputeRequest\x12\x1d\n\ndispute_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"B\n\x12GetDisputeResponse\x12,\n\x07\x64ispute\x18\x01 \x01(\x0b\x32\x1b.puhui.datashare.v1.Dispute\"\x9e\x01\n\x13ListDisputesRequest\x12\x39\n\x05state\x18\x01 \x01(\x0e\x32 .puhui.datashare.v1.DisputeStateB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x0f\n\x07overdue\x18\x02 \x01(\x08\x12\x1d\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"^\n\x14ListDisputesResponse\x12-\n\x08\x64isputes\x18\x01 \x03(\x0b\x32\x1b.puhui.datashare.v1.Dispute\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xb6\x01\n\x0c\x44isputeState\x12\x1d\n\x19\x44ISPUTE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44ISPUTE_STATE_OPEN\x10\x01\x12\x1b\n\x17\x44ISPUTE_STATE_CORRECTED\x10\x02\x12\x18\n\x14\x44ISPUTE_STATE_UPHELD\x10\x03\x12\x1e\n\x1a\x44ISPUTE_STATE_UNVERIFIABLE\x10\x04\x12\x18\n\x14\x44ISPUTE_STATE_CLOSED\x10\x05*\xc3\x01\n\rDisputeReason\x12\x1e\n\x1a\x44ISPUTE_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44ISPUTE_REASON_WRONG_VALUE\x10\x01\x12\x1b\n\x17\x44ISPUTE_REASON_NOT_OURS\x10\x02\x12\x1b\n\x17\x44ISPUTE_REASON_OUTDATED\x10\x03\x12\x1c\n\x18\x44ISPUTE_REASON_DUPLICATE\x10\x04\x12\x1a\n\x16\x44ISPUTE_REASON_SETTLED\x10\x05\x32\xed\x06\n\x0e\x44isputeService\x12~\n\x0bOpenDispute\x12&.puhui.datashare.v1.OpenDisputeRequest\x1a\'.puhui.datashare.v1.OpenDisputeResponse\"\x1e\xca\xf3\x18\x03\n\x01\x02\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/disputes:\x01*\x12\x98\x01\n\rAnswerDispute\x12(.puhui.datashare.v1.AnswerDisputeRequest\x1a).puhui.datashare.v1.AnswerDisputeResponse\"2\xca\xf3\x18\x03\n\x01\x01\x82\xd3\xe4\x93\x02%\" /v1/disputes/{dispute_id}:answer:\x01*\x12\x94\x01\n\x0c\x43loseDispute\x12\'.puhui.datashare.v1.CloseDisputeRequest\x1a(.puhui.datashare.v1.CloseDisputeResponse\"1\xca\xf3\x18\x03\n\x01\x02\x82\xd3\xe4\x93\x02$\"\x1f/v1/disputes/{dispute_id}:close:\x01*\x12\x9b\x01\n\x0cSetStatement\x12\'.puhui.datashare.v1.SetStatementRequest\x1a(.puhui.datashare.v1.SetStatementResponse\"8\xca\xf3\x18\x03\n\x01\x02\x82\xd3\xe4\x93\x02+\"&/v1/disputes/{dispute_id}:setStatement:\x01*\x12\x87\x01\n\nGetDispute\x12%.puhui.datashare.v1.GetDisputeRequest\x1a&.puhui.datashare.v1.GetDisputeResponse\"*\xca\xf3\x18\x05\n\x03\x02\x01\x05\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/disputes/{dispute_id}\x12\x80\x01\n\x0cListDisputes\x12\'.puhui.datashare.v1.ListDisputesRequest\x1a(.puhui.datashare.v1.ListDisputesResponse\"\x1d\xca\xf3\x18\x05\n\x03\x02\x01\x05\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/disputesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'puhui.datashare.v1.disputes_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DISPUTESTATE']._serialized_start=457
-  _globals['_DISPUTESTATE']._serialized_end=613
-  _globals['_DISPUTE']._serialized_start=91
-  _globals['_DISPUTE']._serialized_end=454
+  _globals['_OPENDISPUTEREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_OPENDISPUTEREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\006r\004\020\001\030@'
+  _globals['_OPENDISPUTEREQUEST'].fields_by_name['provider_id']._loaded_options = None
+  _globals['_OPENDISPUTEREQUEST'].fields_by_name['provider_id']._serialized_options = b'\272H\006r\004\020\001\030@'
+  _globals['_OPENDISPUTEREQUEST'].fields_by_name['record_type']._loaded_options = None
+  _globals['_OPENDISPUTEREQUEST'].fields_by_name['record_type']._serialized_options = b'\272H\006r\004\020\001\030@'
+  _globals['_OPENDISPUTEREQUEST'].fields_by_name['provider_record_id']._loaded_options = None
+  _globals['_OPENDISPUTEREQUEST'].fields_by_name['provider_record_id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
+  _globals['_OPENDISPUTEREQUEST'].fields_by_name['field']._loaded_options = None
+  _globals['_OPENDISPUTEREQUEST'].fields_by_name['field']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_OPENDISPUTEREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_OPENDISPUTEREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\007\202\001\004\020\001 \000'
+  _globals['_OPENDISPUTEREQUEST'].fields_by_name['statement']._loaded_options = None
+  _globals['_OPENDISPUTEREQUEST'].fields_by_name['statement']._serialized_options = b'\272H\007r\005\020\001\030\350\007'
+  _globals['_ANSWERDISPUTEREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_ANSWERDISPUTEREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\006r\004\020\001\030@'
+  _globals['_ANSWERDISPUTEREQUEST'].fields_by_name['dispute_id']._loaded_options = None
+  _globals['_ANSWERDISPUTEREQUEST'].fields_by_name['dispute_id']._serialized_options = b'\272H\006r\004\020\001\030@'
+  _globals['_ANSWERDISPUTEREQUEST'].fields_by_name['state']._loaded_options = None
+  _globals['_ANSWERDISPUTEREQUEST'].fields_by_name['state']._serialized_options = b'\272H\013\202\001\010\020\001 \000 \001 \005'
+  _globals['_ANSWERDISPUTEREQUEST'].fields_by_name['answer']._loaded_options = None
+  _globals['_ANSWERDISPUTEREQUEST'].fields_by_name['answer']._serialized_options = b'\272H\007r\005\020\001\030\350\007'
+  _globals['_ANSWERDISPUTEREQUEST'].fields_by_name['evidence']._loaded_options = None
+  _globals['_ANSWERDISPUTEREQUEST'].fields_by_name['evidence']._serialized_options = b'\272H\005r\003\030\350\007'
+  _globals['_CLOSEDISPUTEREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CLOSEDISPUTEREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\006r\004\020\001\030@'
+  _globals['_CLOSEDISPUTEREQUEST'].fields_by_name['dispute_id']._loaded_options = None
+  _globals['_CLOSEDISPUTEREQUEST'].fields_by_name['dispute_id']._serialized_options = b'\272H\006r\004\020\001\030@'
+  _globals['_SETSTATEMENTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_SETSTATEMENTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\006r\004\020\001\030@'
+  _globals['_SETSTATEMENTREQUEST'].fields_by_name['dispute_id']._loaded_options = None
+  _globals['_SETSTATEMENTREQUEST'].fields_by_name['dispute_id']._serialized_options = b'\272H\006r\004\020\001\030@'
+  _globals['_SETSTATEMENTREQUEST'].fields_by_name['statement']._loaded_options = None
+  _globals['_SETSTATEMENTREQUEST'].fields_by_name['statement']._serialized_options = b'\272H\005r\003\030\350\007'
+  _globals['_GETDISPUTEREQUEST'].fields_by_name['dispute_id']._loaded_options = None
+  _globals['_GETDISPUTEREQUEST'].fields_by_name['dispute_id']._serialized_options = b'\272H\006r\004\020\001\030@'
+  _globals['_LISTDISPUTESREQUEST'].fields_by_name['state']._loaded_options = None
+  _globals['_LISTDISPUTESREQUEST'].fields_by_name['state']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_LISTDISPUTESREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTDISPUTESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\364\003(\000'
+  _globals['_LISTDISPUTESREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTDISPUTESREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_DISPUTESERVICE'].methods_by_name['OpenDispute']._loaded_options = None
+  _globals['_DISPUTESERVICE'].methods_by_name['OpenDispute']._serialized_options = b'\312\363\030\003\n\001\002\202\323\344\223\002\021\"\014/v1/disputes:\001*'
+  _globals['_DISPUTESERVICE'].methods_by_name['AnswerDispute']._loaded_options = None
+  _globals['_DISPUTESERVICE'].methods_by_name['AnswerDispute']._serialized_options = b'\312\363\030\003\n\001\001\202\323\344\223\002%\" /v1/disputes/{dispute_id}:answer:\001*'
+  _globals['_DISPUTESERVICE'].methods_by_name['CloseDispute']._loaded_options = None
+  _globals['_DISPUTESERVICE'].methods_by_name['CloseDispute']._serialized_options = b'\312\363\030\003\n\001\002\202\323\344\223\002$\"\037/v1/disputes/{dispute_id}:close:\001*'
+  _globals['_DISPUTESERVICE'].methods_by_name['SetStatement']._loaded_options = None
+  _globals['_DISPUTESERVICE'].methods_by_name['SetStatement']._serialized_options = b'\312\363\030\003\n\001\002\202\323\344\223\002+\"&/v1/disputes/{dispute_id}:setStatement:\001*'
+  _globals['_DISPUTESERVICE'].methods_by_name['GetDispute']._loaded_options = None
+  _globals['_DISPUTESERVICE'].methods_by_name['GetDispute']._serialized_options = b'\312\363\030\005\n\003\002\001\005\202\323\344\223\002\033\022\031/v1/disputes/{dispute_id}'
+  _globals['_DISPUTESERVICE'].methods_by_name['ListDisputes']._loaded_options = None
+  _globals['_DISPUTESERVICE'].methods_by_name['ListDisputes']._serialized_options = b'\312\363\030\005\n\003\002\001\005\202\323\344\223\002\016\022\014/v1/disputes'
+  _globals['_DISPUTESTATE']._serialized_start=2074
+  _globals['_DISPUTESTATE']._serialized_end=2256
+  _globals['_DISPUTEREASON']._serialized_start=2259
+  _globals['_DISPUTEREASON']._serialized_end=2454
+  _globals['_DISPUTE']._serialized_start=180
+  _globals['_DISPUTE']._serialized_end=731
+  _globals['_OPENDISPUTEREQUEST']._serialized_start=734
+  _globals['_OPENDISPUTEREQUEST']._serialized_end=1007
+  _globals['_OPENDISPUTERESPONSE']._serialized_start=1009
+  _globals['_OPENDISPUTERESPONSE']._serialized_end=1076
+  _globals['_ANSWERDISPUTEREQUEST']._serialized_start=1079
+  _globals['_ANSWERDISPUTEREQUEST']._serialized_end=1284
+  _globals['_ANSWERDISPUTERESPONSE']._serialized_start=1286
+  _globals['_ANSWERDISPUTERESPONSE']._serialized_end=1355
+  _globals['_CLOSEDISPUTEREQUEST']._serialized_start=1357
+  _globals['_CLOSEDISPUTEREQUEST']._serialized_end=1440
+  _globals['_CLOSEDISPUTERESPONSE']._serialized_start=1442
+  _globals['_CLOSEDISPUTERESPONSE']._serialized_end=1510
+  _globals['_SETSTATEMENTREQUEST']._serialized_start=1512
+  _globals['_SETSTATEMENTREQUEST']._serialized_end=1624
+  _globals['_SETSTATEMENTRESPONSE']._serialized_start=1626
+  _globals['_SETSTATEMENTRESPONSE']._serialized_end=1694
+  _globals['_GETDISPUTEREQUEST']._serialized_start=1696
+  _globals['_GETDISPUTEREQUEST']._serialized_end=1746
+  _globals['_GETDISPUTERESPONSE']._serialized_start=1748
+  _globals['_GETDISPUTERESPONSE']._serialized_end=1814
+  _globals['_LISTDISPUTESREQUEST']._serialized_start=1817
+  _globals['_LISTDISPUTESREQUEST']._serialized_end=1975
+  _globals['_LISTDISPUTESRESPONSE']._serialized_start=1977
+  _globals['_LISTDISPUTESRESPONSE']._serialized_end=2071
+  _globals['_DISPUTESERVICE']._serialized_start=2457
+  _globals['_DISPUTESERVICE']._serialized_end=3334
 # @@protoc_insertion_point(module_scope)

@@ -24,25 +24,28 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from puhui.common.v1 import types_pb2 as puhui_dot_common_dot_v1_dot_types__pb2
+from puhui.datashare.v1 import disputes_pb2 as puhui_dot_datashare_dot_v1_dot_disputes__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"puhui/datashare/v1/summaries.proto\x12\x12puhui.datashare.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bpuhui/common/v1/types.proto\"\xfd\x01\n\x0eSubjectSummary\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06series\x18\x03 \x03(\x0b\x32\x1a.puhui.datashare.v1.Series\x12.\n\x08\x63overage\x18\x04 \x03(\x0b\x32\x1c.puhui.datashare.v1.Coverage\x12\x10\n\x08withheld\x18\x05 \x01(\x08\x12+\n\x06period\x18\x07 \x01(\x0b\x32\x1b.puhui.common.v1.DatePeriod\x12\x11\n\tsimulated\x18\x08 \x01(\x08\"\xb9\x01\n\x06Series\x12\x13\n\x0brecord_type\x18\x01 \x01(\t\x12\x13\n\x0bprovider_id\x18\x02 \x01(\t\x12\x0e\n\x06months\x18\x03 \x03(\x05\x12+\n\x07\x63olumns\x18\x04 \x03(\x0b\x32\x1a.puhui.datashare.v1.Column\x12\x31\n\nattributes\x18\x05 \x03(\x0b\x32\x1d.puhui.datashare.v1.Attribute\x12\x15\n\rrecord_counts\x18\x06 \x03(\r\"&\n\x06\x43olumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\x12\"(\n\tAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"Q\n\x08\x43overage\x12\x13\n\x0brecord_type\x18\x01 \x01(\t\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32!.puhui.datashare.v1.CoverageState*\xaf\x01\n\rCoverageState\x12\x1e\n\x1a\x43OVERAGE_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43OVERAGE_STATE_SUPPLIED\x10\x01\x12 \n\x1c\x43OVERAGE_STATE_NOT_CONSENTED\x10\x02\x12\x1f\n\x1b\x43OVERAGE_STATE_NOT_SUPPLIED\x10\x03\x12\x1e\n\x1a\x43OVERAGE_STATE_NONE_EXISTS\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"puhui/datashare/v1/summaries.proto\x12\x12puhui.datashare.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bpuhui/common/v1/types.proto\x1a!puhui/datashare/v1/disputes.proto\"\xb0\x02\n\x0eSubjectSummary\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06series\x18\x03 \x03(\x0b\x32\x1a.puhui.datashare.v1.Series\x12.\n\x08\x63overage\x18\x04 \x03(\x0b\x32\x1c.puhui.datashare.v1.Coverage\x12\x10\n\x08withheld\x18\x05 \x01(\x08\x12+\n\x06period\x18\x07 \x01(\x0b\x32\x1b.puhui.common.v1.DatePeriod\x12\x11\n\tsimulated\x18\x08 \x01(\x08\x12\x31\n\x08\x64isputes\x18\t \x03(\x0b\x32\x1f.puhui.datashare.v1.DisputeMark\"\xad\x01\n\x0b\x44isputeMark\x12\x12\n\ndispute_id\x18\x01 \x01(\t\x12\x13\n\x0brecord_type\x18\x02 \x01(\t\x12\x13\n\x0bprovider_id\x18\x03 \x01(\t\x12\r\n\x05month\x18\x04 \x01(\x05\x12\r\n\x05\x66ield\x18\x05 \x01(\t\x12/\n\x05state\x18\x06 \x01(\x0e\x32 .puhui.datashare.v1.DisputeState\x12\x11\n\tstatement\x18\x07 \x01(\t\"\xb9\x01\n\x06Series\x12\x13\n\x0brecord_type\x18\x01 \x01(\t\x12\x13\n\x0bprovider_id\x18\x02 \x01(\t\x12\x0e\n\x06months\x18\x03 \x03(\x05\x12+\n\x07\x63olumns\x18\x04 \x03(\x0b\x32\x1a.puhui.datashare.v1.Column\x12\x31\n\nattributes\x18\x05 \x03(\x0b\x32\x1d.puhui.datashare.v1.Attribute\x12\x15\n\rrecord_counts\x18\x06 \x03(\r\"&\n\x06\x43olumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\x12\"(\n\tAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"Q\n\x08\x43overage\x12\x13\n\x0brecord_type\x18\x01 \x01(\t\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32!.puhui.datashare.v1.CoverageState*\xaf\x01\n\rCoverageState\x12\x1e\n\x1a\x43OVERAGE_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43OVERAGE_STATE_SUPPLIED\x10\x01\x12 \n\x1c\x43OVERAGE_STATE_NOT_CONSENTED\x10\x02\x12\x1f\n\x1b\x43OVERAGE_STATE_NOT_SUPPLIED\x10\x03\x12\x1e\n\x1a\x43OVERAGE_STATE_NONE_EXISTS\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'puhui.datashare.v1.summaries_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_COVERAGESTATE']._serialized_start=730
-  _globals['_COVERAGESTATE']._serialized_end=905
-  _globals['_SUBJECTSUMMARY']._serialized_start=121
-  _globals['_SUBJECTSUMMARY']._serialized_end=374
-  _globals['_SERIES']._serialized_start=377
-  _globals['_SERIES']._serialized_end=562
-  _globals['_COLUMN']._serialized_start=564
-  _globals['_COLUMN']._serialized_end=602
-  _globals['_ATTRIBUTE']._serialized_start=604
-  _globals['_ATTRIBUTE']._serialized_end=644
-  _globals['_COVERAGE']._serialized_start=646
-  _globals['_COVERAGE']._serialized_end=727
+  _globals['_COVERAGESTATE']._serialized_start=992
+  _globals['_COVERAGESTATE']._serialized_end=1167
+  _globals['_SUBJECTSUMMARY']._serialized_start=156
+  _globals['_SUBJECTSUMMARY']._serialized_end=460
+  _globals['_DISPUTEMARK']._serialized_start=463
+  _globals['_DISPUTEMARK']._serialized_end=636
+  _globals['_SERIES']._serialized_start=639
+  _globals['_SERIES']._serialized_end=824
+  _globals['_COLUMN']._serialized_start=826
+  _globals['_COLUMN']._serialized_end=864
+  _globals['_ATTRIBUTE']._serialized_start=866
+  _globals['_ATTRIBUTE']._serialized_end=906
+  _globals['_COVERAGE']._serialized_start=908
+  _globals['_COVERAGE']._serialized_end=989
 # @@protoc_insertion_point(module_scope)

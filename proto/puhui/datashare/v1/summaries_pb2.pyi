@@ -12,6 +12,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from puhui.common.v1 import types_pb2 as _types_pb2
+from puhui.datashare.v1 import disputes_pb2 as _disputes_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -65,6 +66,7 @@ class SubjectSummary(_message.Message):
     WITHHELD_FIELD_NUMBER: _builtins.int
     PERIOD_FIELD_NUMBER: _builtins.int
     SIMULATED_FIELD_NUMBER: _builtins.int
+    DISPUTES_FIELD_NUMBER: _builtins.int
     subject_id: _builtins.str
     withheld: _builtins.bool
     """Something known at `as_of` was withheld by repair, erasure or retention."""
@@ -87,6 +89,10 @@ class SubjectSummary(_message.Message):
         not limited by its first day.
         """
 
+    @_builtins.property
+    def disputes(self) -> _containers.RepeatedCompositeFieldContainer[Global___DisputeMark]:
+        """Records that count in it and are in dispute, or whose dispute ended without proof."""
+
     def __init__(
         self,
         *,
@@ -97,14 +103,58 @@ class SubjectSummary(_message.Message):
         withheld: _builtins.bool = ...,
         period: _types_pb2.DatePeriod | None = ...,
         simulated: _builtins.bool = ...,
+        disputes: _abc.Iterable[Global___DisputeMark] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "period", b"period"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "coverage", b"coverage", "period", b"period", "series", b"series", "simulated", b"simulated", "subject_id", b"subject_id", "withheld", b"withheld"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "coverage", b"coverage", "disputes", b"disputes", "period", b"period", "series", b"series", "simulated", b"simulated", "subject_id", b"subject_id", "withheld", b"withheld"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SubjectSummary: _TypeAlias = SubjectSummary  # noqa: Y015
+
+@_typing.final
+class DisputeMark(_message.Message):
+    """What a reader must know of a dispute about a record that counts in what it reads."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISPUTE_ID_FIELD_NUMBER: _builtins.int
+    RECORD_TYPE_FIELD_NUMBER: _builtins.int
+    PROVIDER_ID_FIELD_NUMBER: _builtins.int
+    MONTH_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    STATEMENT_FIELD_NUMBER: _builtins.int
+    dispute_id: _builtins.str
+    record_type: _builtins.str
+    provider_id: _builtins.str
+    month: _builtins.int
+    """yyyymm of the record."""
+    field: _builtins.str
+    """Path of the field in the record."""
+    state: _disputes_pb2.DisputeState.ValueType
+    """OPEN or UNVERIFIABLE, or UPHELD where the subject added a statement."""
+    statement: _builtins.str
+    """The subject's statement."""
+    def __init__(
+        self,
+        *,
+        dispute_id: _builtins.str = ...,
+        record_type: _builtins.str = ...,
+        provider_id: _builtins.str = ...,
+        month: _builtins.int = ...,
+        field: _builtins.str = ...,
+        state: _disputes_pb2.DisputeState.ValueType = ...,
+        statement: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dispute_id", b"dispute_id", "field", b"field", "month", b"month", "provider_id", b"provider_id", "record_type", b"record_type", "state", b"state", "statement", b"statement"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DisputeMark: _TypeAlias = DisputeMark  # noqa: Y015
 
 @_typing.final
 class Series(_message.Message):

@@ -39,6 +39,11 @@ class DecisionServiceStub:
                 request_serializer=puhui_dot_scoring_dot_v1_dot_decisions__pb2.GetDecisionRequest.SerializeToString,
                 response_deserializer=puhui_dot_scoring_dot_v1_dot_decisions__pb2.GetDecisionResponse.FromString,
                 _registered_method=True)
+        self.ListReevaluations = channel.unary_unary(
+                '/puhui.scoring.v1.DecisionService/ListReevaluations',
+                request_serializer=puhui_dot_scoring_dot_v1_dot_decisions__pb2.ListReevaluationsRequest.SerializeToString,
+                response_deserializer=puhui_dot_scoring_dot_v1_dot_decisions__pb2.ListReevaluationsResponse.FromString,
+                _registered_method=True)
         self.ListDecisions = channel.unary_unary(
                 '/puhui.scoring.v1.DecisionService/ListDecisions',
                 request_serializer=puhui_dot_scoring_dot_v1_dot_decisions__pb2.ListDecisionsRequest.SerializeToString,
@@ -53,6 +58,14 @@ class DecisionServiceServicer:
         """A decision, computed again from its stored features and compared with what was answered. For the
         bank that took it and the firm that it is about, also after withdrawal, because both must be able
         to explain and dispute it; and for a regulator, for supervision alone. Each reading is recorded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListReevaluations(self, request, context):
+        """A bank's decisions to be made again, because a record that counted in them was disputed and
+        corrected since, or was repaired; oldest first. A newer decision about the subject takes them off.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,6 +86,11 @@ def add_DecisionServiceServicer_to_server(servicer, server):
                     servicer.GetDecision,
                     request_deserializer=puhui_dot_scoring_dot_v1_dot_decisions__pb2.GetDecisionRequest.FromString,
                     response_serializer=puhui_dot_scoring_dot_v1_dot_decisions__pb2.GetDecisionResponse.SerializeToString,
+            ),
+            'ListReevaluations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListReevaluations,
+                    request_deserializer=puhui_dot_scoring_dot_v1_dot_decisions__pb2.ListReevaluationsRequest.FromString,
+                    response_serializer=puhui_dot_scoring_dot_v1_dot_decisions__pb2.ListReevaluationsResponse.SerializeToString,
             ),
             'ListDecisions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDecisions,
@@ -107,6 +125,33 @@ class DecisionService:
             '/puhui.scoring.v1.DecisionService/GetDecision',
             puhui_dot_scoring_dot_v1_dot_decisions__pb2.GetDecisionRequest.SerializeToString,
             puhui_dot_scoring_dot_v1_dot_decisions__pb2.GetDecisionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReevaluations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/puhui.scoring.v1.DecisionService/ListReevaluations',
+            puhui_dot_scoring_dot_v1_dot_decisions__pb2.ListReevaluationsRequest.SerializeToString,
+            puhui_dot_scoring_dot_v1_dot_decisions__pb2.ListReevaluationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

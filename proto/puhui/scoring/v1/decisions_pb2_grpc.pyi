@@ -36,6 +36,10 @@ class DecisionServiceStub:
     bank that took it and the firm that it is about, also after withdrawal, because both must be able
     to explain and dispute it; and for a regulator, for supervision alone. Each reading is recorded.
     """
+    ListReevaluations: _grpc.UnaryUnaryMultiCallable[_decisions_pb2.ListReevaluationsRequest, _decisions_pb2.ListReevaluationsResponse]
+    """A bank's decisions to be made again, because a record that counted in them was disputed and
+    corrected since, or was repaired; oldest first. A newer decision about the subject takes them off.
+    """
     ListDecisions: _grpc.UnaryUnaryMultiCallable[_decisions_pb2.ListDecisionsRequest, _decisions_pb2.ListDecisionsResponse]
     """A bank's own decisions, or those about a firm; newest first. Without reasons, features and
     coverage, which GetDecision gives.
@@ -48,6 +52,10 @@ class DecisionServiceAsyncStub(DecisionServiceStub):
     """A decision, computed again from its stored features and compared with what was answered. For the
     bank that took it and the firm that it is about, also after withdrawal, because both must be able
     to explain and dispute it; and for a regulator, for supervision alone. Each reading is recorded.
+    """
+    ListReevaluations: _aio.UnaryUnaryMultiCallable[_decisions_pb2.ListReevaluationsRequest, _decisions_pb2.ListReevaluationsResponse]  # type: ignore[assignment]
+    """A bank's decisions to be made again, because a record that counted in them was disputed and
+    corrected since, or was repaired; oldest first. A newer decision about the subject takes them off.
     """
     ListDecisions: _aio.UnaryUnaryMultiCallable[_decisions_pb2.ListDecisionsRequest, _decisions_pb2.ListDecisionsResponse]  # type: ignore[assignment]
     """A bank's own decisions, or those about a firm; newest first. Without reasons, features and
@@ -64,6 +72,16 @@ class DecisionServiceServicer(metaclass=_abc_1.ABCMeta):
         """A decision, computed again from its stored features and compared with what was answered. For the
         bank that took it and the firm that it is about, also after withdrawal, because both must be able
         to explain and dispute it; and for a regulator, for supervision alone. Each reading is recorded.
+        """
+
+    @_abc_1.abstractmethod
+    def ListReevaluations(
+        self,
+        request: _decisions_pb2.ListReevaluationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_decisions_pb2.ListReevaluationsResponse, _abc.Awaitable[_decisions_pb2.ListReevaluationsResponse]]:
+        """A bank's decisions to be made again, because a record that counted in them was disputed and
+        corrected since, or was repaired; oldest first. A newer decision about the subject takes them off.
         """
 
     @_abc_1.abstractmethod
