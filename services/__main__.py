@@ -26,11 +26,15 @@ SERVICES = ("datashare", "scoring", "gateway")
 ACTIONS = {
     "datashare": (
         *("serve", "migrate", "config"),
-        *("seal", "unseal", "rotate-keys", "shred", "rebuild-summaries"),
+        *("seal", "unseal", "rotate-keys", "rotate-counterparty-key", "shred"),
+        "rebuild-summaries",
     ),
     "scoring": ("serve", "migrate", "config"),
     "gateway": ("serve", "config"),
-    "all": ("serve", "seal", "unseal", "rotate-keys", "shred", "rebuild-summaries"),
+    "all": (
+        *("serve", "seal", "unseal", "rotate-keys", "rotate-counterparty-key", "shred"),
+        "rebuild-summaries",
+    ),
 }
 
 
@@ -82,9 +86,10 @@ def _parser() -> argparse.ArgumentParser:
         help="serve (the default), migrate the database and exit, or config, which lists the "
         "configuration. Of datashare and all also, each only told without --apply: seal what an "
         "existing database holds in plain text, unseal it for the version before, rotate-keys "
-        "(wrap data keys by the current key-encryption key), shred (take what was deleted out of "
-        "the files), rebuild-summaries (fold them anew by this version's catalogue, and give every "
-        "record its day of retention)",
+        "(wrap data keys by the current key-encryption key), rotate-counterparty-key (carry "
+        "counterparties' tokens to a new key, while datashare is stopped), shred (take what was "
+        "deleted out of the files), rebuild-summaries (fold them anew by this version's catalogue, "
+        "and give every record its day of retention)",
     )
     parser.add_argument("--apply", action="store_true", help="do what would only be told")
     parser.add_argument("--config", type=Path, help="TOML file with a table per service")

@@ -37,6 +37,11 @@ from services.datashare.changes.store import ChangeStore
 from services.datashare.consent.app import Consents
 from services.datashare.consent.servicer import ConsentCodec, ConsentServicer
 from services.datashare.consent.store import ConsentStore
+from services.datashare.counterparties.check import COMMAND as ROTATE_COUNTERPARTY_KEY
+from services.datashare.counterparties.check import check as check_counterparty_keys
+from services.datashare.counterparties.commands import rotate_counterparty_key
+from services.datashare.counterparties.keyfile import KeyFile
+from services.datashare.counterparties.rotation import Rotation
 from services.datashare.deliveries.app import CloseDelivery, Reconciliations
 from services.datashare.deliveries.servicer import DeliveryServicer
 from services.datashare.deliveries.store import DeliveryStore
@@ -64,7 +69,6 @@ from services.datashare.records.intake import Intake
 from services.datashare.records.payloads import readers
 from services.datashare.records.servicer import RecordServicer
 from services.datashare.records.store import RecordStore
-from services.datashare.records.tokens import CounterpartyTokens
 from services.datashare.retention.app import EraseSubject, Rebuild, Retention
 from services.datashare.retention.commands import rebuild_summaries
 from services.datashare.retention.files import Files
@@ -121,8 +125,8 @@ class DatashareConfig:
     Args:
         identity_gateway_public_key: PEM file; proves who calls through the gateway.
         identity_scoring_public_key: PEM file; proves that scoring calls.
-        counterparty_key: file with at least 16 bytes in hexadecimal; names of counterparties are
-            kept as HMACs under it.
+        counterparty_key: file with keys of at least 16 bytes in hexadecimal
+            (`counterparties.keyfile`); names of counterparties are kept as HMACs under them.
         kek_file: a key ring (`sealing.keyring`): key-encryption keys, one of which wraps.
         subject_token_key: file with 32 bytes in hexadecimal or base64url; registration numbers are
             found by HMACs under it.
@@ -295,7 +299,8 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     accesses = AccessServicer(
         fetch, ListAccesses(transactions), ListUses(transactions), behind_scoring
     )
-    counterparty_key, tokens = _counterparties(config.counterparty_key)
+    counterparty_keys = KeyFile(config.counterparty_key)
+    tokens = counterparty_keys.read()
     intake = Intake(catalogue, tokens)
     hints = Hints(load_weights(), catalogue.on_consent, clock, ids)
     take_in = TakeIn(
@@ -304,7 +309,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     decide = DecideReview(transactions, retry_on_conflict, take_in.row, AckCodec(), clock)
     rules = load_rules()
     number_alone = rules.invoice_under_two_firms.number_alone
-    examiner = PayloadExaminer(counterparty_key, tokens, number_alone)
+    examiner = PayloadExaminer(tokens, number_alone)
     inspect = Inspect(transactions, examiner, rules, clock, ids)
     close = CloseDelivery(transactions, retry_on_conflict, clock)
     sent = Reader(control_fields(catalogue))
@@ -371,7 +376,10 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     return Service(
         server,
         HealthServer(config.health, telemetry.render_metrics),
-        prepare=[lambda: _prepare(config, database, stores.vault)],
+        prepare=[
+            lambda: check_counterparty_keys(database, counterparty_keys, tokens, clock),
+            lambda: _prepare(config, database, stores.vault),
+        ],
         background=[
             lambda: inspect.run(config.inspection_interval),
             NameEarlier(transactions, asyncio.sleep).run,
@@ -400,11 +408,11 @@ def vault(config: DatashareConfig, catalogue: Catalogue, clock: Clock) -> Vault:
 async def maintain(
     config: DatashareConfig, action: str, clock: Clock, tell: Callable[[str], None], *, apply: bool
 ) -> None:
-    """Do an operator's work on the keys and what they seal, or fold summaries anew.
+    """Do an operator's work on the keys and what they protect, or fold summaries anew.
 
     Args:
         config: the service's.
-        action: one of `MAINTENANCE`, or `rebuild-summaries`.
+        action: one of `MAINTENANCE`, `rebuild-summaries` or `rotate-counterparty-key`.
         clock: the time.
         tell: takes lines of text.
         apply: do it; else only say what would be done.
@@ -426,6 +434,20 @@ async def maintain(
             transactions = Transactions(database, Stores(catalogue, RandomIds(clock), keys))
             rebuild = Rebuild(transactions, retry_on_conflict, layouts_of(catalogue), clock)
             await rebuild_summaries(rebuild, tell, bar, apply=apply)
+            return
+        if action == ROTATE_COUNTERPARTY_KEY:
+            files = KeyFile(config.counterparty_key)
+            rotation = Rotation(
+                database=database,
+                url=config.database_url,
+                vault=keys,
+                catalogue=catalogue,
+                files=files,
+                clock=clock,
+                random_bytes=secrets.token_bytes,
+                progress=bar,
+            )
+            await rotate_counterparty_key(rotation, files, tell, bar.end, apply=apply)
             return
         commands = Commands(work, config.database_url, tell, bar.end)
         await MAINTENANCE[action](commands, apply=apply)
@@ -477,15 +499,3 @@ async def _check_keys(work: Maintenance) -> None:
 def migrate(config: DatashareConfig) -> None:
     """Bring the database to the newest schema."""
     migrations.upgrade(config.database_url, MIGRATIONS)
-
-
-def _counterparties(path: Path) -> tuple[bytes, CounterpartyTokens]:
-    try:
-        key = bytes.fromhex(path.read_text())
-        return key, CounterpartyTokens(key)
-    except OSError as error:
-        problem = f"datashare.counterparty_key: {path} cannot be read ({error.strerror}), check it"
-        raise ConfigError([problem]) from None
-    except ValueError:
-        problem = f"datashare.counterparty_key: {path} must hold 16 or more bytes in hexadecimal"
-        raise ConfigError([problem]) from None

@@ -1,7 +1,8 @@
 """What payloads say to inspection.
 
-Fingerprints and record hashes are keyed (BLAKE2b under a key derived from the counterparties' one):
-invoice numbers can be enumerated, so a plain hash would hide nothing.
+Fingerprints and record hashes are keyed (BLAKE2b under keys derived from the counterparties' ones):
+invoice numbers can be enumerated, so a plain hash would hide nothing. They are chained as the
+counterparties' tokens are (`records.tokens`), so that they are carried to a new key as well.
 """
 
 import hashlib
@@ -54,19 +55,41 @@ _BACKWARDS: Final = "counter"
 _GUARANTOR: Final = "guarantor"
 
 
+class Fingerprints:
+    """Makes keyed hashes.
+
+    Args:
+        keys: of counterparties, oldest first.
+    """
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        # Copied for each hash: the keys are worked in once.
+        self._links = [
+            hashlib.blake2b(
+                key=hmac.digest(key, b"puhui quality v1", "sha256"), digest_size=HASH_BYTES
+            )
+            for key in keys
+        ]
+
+    def of(self, content: bytes) -> bytes:
+        """Return the hash of a text, or of the hash that earlier keys made of it."""
+        for link in self._links:
+            hashed = link.copy()
+            hashed.update(content)
+            content = hashed.digest()
+        return content
+
+
 class PayloadExaminer:
     """Reads payloads.
 
     Args:
-        key: of counterparties.
-        tokens: made with the same key.
+        tokens: of counterparties.
         number_alone: characters from which on an invoice number without code names one invoice.
     """
 
-    def __init__(self, key: bytes, tokens: CounterpartyTokens, number_alone: int) -> None:
-        own_key = hmac.digest(key, b"puhui quality v1", "sha256")
-        # Copied for each hash: the key is worked in once.
-        self._keyed = hashlib.blake2b(key=own_key, digest_size=HASH_BYTES)
+    def __init__(self, tokens: CounterpartyTokens, number_alone: int) -> None:
+        self._fingerprints = Fingerprints(tokens.keys)
         self._tokens = tokens
         self._number_alone = number_alone
         self._types = payload_types()
@@ -153,9 +176,7 @@ class PayloadExaminer:
         )
 
     def _hash(self, text: str) -> bytes:
-        hashed = self._keyed.copy()
-        hashed.update(text.encode())
-        return hashed.digest()
+        return self._fingerprints.of(text.encode())
 
     def views(
         self,

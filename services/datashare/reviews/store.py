@@ -9,7 +9,7 @@ Invariants:
 - What a review says about a firm is sealed; its row is gone once it is decided.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import date
 from typing import Any, Final, NamedTuple
@@ -372,10 +372,7 @@ class ReviewStore:
 
     async def add(self, added: Review, waiting: Waiting) -> None:
         """Add a review with its row."""
-        kept = {name: getattr(waiting.row, name) for name in _KEPT}
-        for name in _BYTES:
-            kept[name] = kept[name].hex()
-        content = _said(added) | {"row": kept, "historical": waiting.historical}
+        content = _said(added) | {"row": _kept(waiting.row), "historical": waiting.historical}
         await self._conn.execute(
             sa.insert(review).values(
                 review_id=added.review_id,
@@ -405,10 +402,7 @@ class ReviewStore:
             await self._conn.execute(sa.select(review).where(review.c.review_id == review_id))
         ).one()
         content = await self._opened(found.review_id, found.provider_id, found.content)
-        kept = content["row"]
-        for name in _BYTES:
-            kept[name] = bytes.fromhex(kept[name])
-        row = Incoming(row=0, fact=None, **kept)
+        row = _row(content["row"])
         if not row.retracted:
             payload = _PAYLOADS[row.record_type]()
             payload.ParseFromString(row.payload)
@@ -448,6 +442,64 @@ class ReviewStore:
         if provider_id:
             query = query.where(review.c.provider_id == provider_id)
         return [await self._review(row) for row in await self._conn.execute(query)]
+
+    async def change_rows(self, change: Callable[[Incoming], Incoming]) -> int:
+        """Change what the rows that wait say, as what is stored of the same kind was changed.
+
+        Returns:
+            How many wait.
+        """
+        waiting = sa.select(review).where(review.c.state == ReviewState.WAITING)
+        rows = (await self._conn.execute(waiting.order_by(review.c.review_id))).all()
+        for row in rows:
+            content = await self._opened(row.review_id, row.provider_id, row.content)
+            changed = change(_row(content["row"]))
+            content["row"] = _kept(changed)
+            sealed = await self._seals.seal(
+                provider_owner(row.provider_id), _place(row.review_id), orjson.dumps(content)
+            )
+            await self._conn.execute(
+                sa.update(review)
+                .where(review.c.review_id == row.review_id)
+                .values(content=sealed, content_token=self._token(changed.content_hash))
+            )
+        return len(rows)
+
+    async def matched(self, record_types: Collection[str]) -> set[tuple[str, str, str, str, int]]:
+        """Return subject, type, provider, record id and version of the rows that were matched."""
+        columns = (
+            review.c.subject_id,
+            review.c.record_type,
+            review.c.provider_id,
+            review.c.provider_record_id,
+            review.c.version,
+        )
+        rows: Any = await self._conn.execute(
+            sa.select(*columns).where(
+                review.c.state == ReviewState.MATCHED,
+                review.c.record_type.in_(sorted(record_types)),
+            )
+        )
+        return {tuple(row) for row in rows}
+
+    async def follow(self, key: RowKey, provider_id: str, content_hash: bytes) -> None:
+        """Know a decided row by another hash of what it says.
+
+        Args:
+            key: the row, by the hash of before.
+            provider_id: whose.
+            content_hash: the hash from now on.
+        """
+        *named, before = key
+        await self._conn.execute(
+            sa.update(review)
+            .where(
+                review.c.provider_id == provider_id,
+                *(review.c[name] == value for name, value in zip(_ROW, named, strict=True)),
+                review.c.content_token == self._token(before),
+            )
+            .values(content_token=self._token(content_hash))
+        )
 
     async def forget(self, subject_id: str) -> None:
         """Take a subject off the candidates of every review; those decided for it go otherwise."""
@@ -515,6 +567,16 @@ class ReviewStore:
         content = await self._seals.open(owner, _place(review_id), bytes(sealed))
         opened: dict[str, Any] = orjson.loads(content or b"{}")
         return opened
+
+
+def _kept(row: Incoming) -> dict[str, Any]:
+    kept = {name: getattr(row, name) for name in _KEPT}
+    return kept | {name: kept[name].hex() for name in _BYTES}
+
+
+def _row(kept: Mapping[str, Any]) -> Incoming:
+    read = {name: bytes.fromhex(kept[name]) for name in _BYTES}
+    return Incoming(row=0, fact=None, **{**kept, **read})
 
 
 def _place(review_id: str) -> Place:

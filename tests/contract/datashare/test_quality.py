@@ -65,7 +65,7 @@ class Quality:
         number_alone = rules.invoice_under_two_firms.number_alone
         self.inspect = Inspect(
             datashare.transactions,
-            PayloadExaminer(KEY, CounterpartyTokens(KEY), number_alone),
+            PayloadExaminer(CounterpartyTokens(KEY), number_alone),
             rules,
             datashare.clock,
             RandomIds(datashare.clock),

@@ -23,7 +23,7 @@ TODAY = 19_889
 
 
 def examiner(key: bytes = KEY) -> PayloadExaminer:
-    return PayloadExaminer(key, CounterpartyTokens(key), 20)
+    return PayloadExaminer(CounterpartyTokens(key), 20)
 
 
 def arrived(record_type: str = "grant", payload: Any = None, **fields: Any) -> Arrived:
