@@ -49,6 +49,8 @@ from services.datashare.deliveries.wire import Reader, control_fields
 from services.datashare.idempotency.store import RequestStore
 from services.datashare.log.domain import Sealer
 from services.datashare.log.store import LeafStore
+from services.datashare.mandates.store import MandateStore
+from services.datashare.notices.store import NoticeStore
 from services.datashare.participants.app import BootstrapKey, ParticipantDirectory
 from services.datashare.participants.servicer import (
     ParticipantCodec,
@@ -232,7 +234,9 @@ class Work:
         self.uses = UseStore(conn, stores.ids)
         self.leaves = LeafStore(conn)
         self.changes = ChangeStore(conn)
+        self.mandates = MandateStore(conn)
         self.wanted = WantedStore(conn)
+        self.notices = NoticeStore(conn, stores.ids)
         self.requests = RequestStore(conn)
         self.deliveries = DeliveryStore(conn, self.seals)
         self.records = RecordStore(conn, stores.readers, self.seals, stores.hidings)
@@ -245,6 +249,10 @@ class Work:
         self.summaries = SummaryReader(
             conn, self.records, self.withheld, stores.layouts, stores.cuts, self.seals
         )
+
+    async def finish(self) -> None:
+        """Write what has to be written last."""
+        await self.notices.finish()
 
 
 def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:

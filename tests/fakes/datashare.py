@@ -11,6 +11,9 @@ from services.datashare.changes.domain import Change, Entry
 from services.datashare.consent.domain import Consent, State, state_at
 from services.datashare.idempotency.domain import RequestKey, StoredRequest
 from services.datashare.log.domain import Leaf
+from services.datashare.mandates.domain import Mandate, SigningRule
+from services.datashare.notices.domain import Entry as NoticeEntry
+from services.datashare.notices.domain import Notice
 from services.datashare.participants.domain import ApiKey, Participant, Role, SigningKey, Standing
 from services.datashare.summaries.domain import Found, StoredSeries, SummaryQuery
 from services.datashare.uses.app import Place
@@ -18,6 +21,7 @@ from services.datashare.uses.domain import Counted, Use
 from services.datashare.wanted.domain import Entry as WantedEntry
 from services.datashare.wanted.domain import Item, WantedState
 from services.kit.db import EPOCH
+from tests.fakes.mandates import FakeMandates
 
 
 @dataclass
@@ -42,6 +46,11 @@ class Memory:
     # By provider, day, type and purpose.
     uses: dict[tuple[str, int, str, str], int] = field(default_factory=dict)
     wanted: dict[int, Item] = field(default_factory=dict)
+    mandates: dict[str, Mandate] = field(default_factory=dict)
+    signing_rules: dict[str, SigningRule] = field(default_factory=dict)
+    proofs: dict[str, datetime] = field(default_factory=dict)
+    notices: dict[int, Notice] = field(default_factory=dict)
+    acknowledged: dict[str, int] = field(default_factory=dict)
 
     def copy(self) -> "Memory":
         return Memory(*(dict(getattr(self, table.name)) for table in fields(self)))
@@ -83,6 +92,8 @@ class FakeWork:
         self.erasures = FakeErasures(memory)
         self.uses = FakeUses(memory)
         self.wanted = FakeWanted(memory)
+        self.mandates = FakeMandates(memory.mandates, memory.signing_rules, memory.proofs)
+        self.notices = FakeNotices(memory)
 
 
 class FakeParticipants:
@@ -335,6 +346,32 @@ class FakeWanted:
             for at, item in self._rows.items()
             if at > position and item.provider_id == provider_id
         ][:limit]
+
+
+class FakeNotices:
+    def __init__(self, memory: Memory) -> None:
+        self._rows = memory.notices
+        self._acknowledged = memory.acknowledged
+        self._added: set[Notice] = set()
+
+    async def append(self, notices: Sequence[Notice]) -> None:
+        for notice in dict.fromkeys(notices):
+            if notice not in self._added:
+                self._added.add(notice)
+                self._rows[len(self._rows) + 1] = notice
+
+    async def after(self, party_id: str, position: int, limit: int) -> Sequence[NoticeEntry]:
+        return [
+            NoticeEntry(at, f"ntc_{at:04}", notice)
+            for at, notice in self._rows.items()
+            if at > position and notice.party_id == party_id
+        ][:limit]
+
+    async def acknowledged(self, party_id: str) -> int:
+        return self._acknowledged.get(party_id, 0)
+
+    async def acknowledge(self, party_id: str, position: int) -> None:
+        self._acknowledged[party_id] = max(position, self._acknowledged.get(party_id, 0))
 
 
 def _due(item: Item) -> tuple[str, str, str, str]:

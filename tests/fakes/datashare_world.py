@@ -23,6 +23,7 @@ from services.kit.errors import PuhuiError
 from services.kit.identity import Caller
 from services.kit.ids import SequentialIds
 from tests.fakes.datashare import FakeTransactions
+from tests.fakes.mandates import representative
 
 NOW = datetime(2026, 5, 1, 8, 30, tzinfo=UTC)
 USCC = "91110108MA01234537"
@@ -86,6 +87,8 @@ class World:
         memory = self.transactions.memory
         for person in (TAX, COURT, BANK, OTHER, FIRM, RIVAL):
             memory.participants[person.participant_id] = person
+        for firm in (FIRM, RIVAL):
+            memory.mandates[f"man_{firm.participant_id}"] = representative(firm)
         memory.subjects.update({USCC: "sub_0001", "other": "sub_0002"})
         self.supply("sub_0001", "vat_invoice", "par_tax")
         self.supply("sub_0002", "court_case", "par_court")
@@ -137,6 +140,8 @@ class World:
             subject_id="sub_0001",
             consent_id=consent.core.consent_id if consent else "",
             purpose="credit_application",
+            officer="王",
+            file_reference="F-1",
         )
         return Item(caller(BANK), replace(fetch, **changes))
 

@@ -23,6 +23,7 @@ class ChangeKind(StrEnum):
     KEY_REVOKED = "KEY_REVOKED"
     PARTICIPANT_SUSPENDED = "PARTICIPANT_SUSPENDED"
     PARTICIPANT_REINSTATED = "PARTICIPANT_REINSTATED"
+    MANDATE_CHANGED = "MANDATE_CHANGED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,8 @@ class Change:
         changed_at: by the clock of the transaction.
         subject_id: whose consent or record it is.
         consent_id: of a consent's change.
-        participant_id: of a consent its recipient, of a record its provider, else who changed.
+        participant_id: of a consent its recipient, of a record its provider, of a mandate
+            the account, else who changed.
         key_id: of a key's change.
         record_type: of a record's change.
     """

@@ -7,6 +7,7 @@ import services.datashare.counterparties.store
 import services.datashare.deliveries.store
 import services.datashare.idempotency.store
 import services.datashare.log.store
+import services.datashare.mandates.store
 import services.datashare.participants.store
 import services.datashare.quality.tables
 import services.datashare.records.store

@@ -1,0 +1,112 @@
+"""A fake of the port of mandates, on tables in memory."""
+
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from services.datashare.mandates.domain import (
+    ALL_POWERS,
+    Mandate,
+    MandateKind,
+    SigningRule,
+    ended_at,
+)
+from services.datashare.participants.domain import Participant
+from services.kit.errors import UnavailableError
+
+
+class FakeMandates:
+    def __init__(
+        self,
+        rows: MutableMapping[str, Mandate],
+        rules: MutableMapping[str, SigningRule],
+        proofs: MutableMapping[str, datetime],
+    ) -> None:
+        self._rows = rows
+        self._rules = rules
+        self._proofs = proofs
+
+    async def add(self, added: Mandate) -> None:
+        for row in self._rows.values():
+            if row.ended_at is None and (
+                row.participant_id == added.participant_id
+                or (
+                    row.subject_id == added.subject_id
+                    and row.is_representative
+                    and added.is_representative
+                )
+            ):
+                raise UnavailableError("UNAVAILABLE", "lost a race: try again")
+        self._rows[added.mandate_id] = added
+
+    async def get(self, participant_id: str) -> Mandate | None:
+        found = [row for row in self._rows.values() if row.participant_id == participant_id]
+        return next((row for row in found if row.ended_at is None), None)
+
+    hold = get
+
+    async def lock_subject(self, subject_id: str) -> Sequence[Mandate]:
+        return [
+            row
+            for _, row in sorted(self._rows.items())
+            if row.subject_id == subject_id and row.ended_at is None
+        ]
+
+    of_subject = lock_subject
+
+    async def spoken_for(self, subject_ids: Collection[str]) -> set[str]:
+        return {
+            row.subject_id
+            for row in self._rows.values()
+            if row.subject_id in subject_ids and row.ended_at is None and row.suspended_at is None
+        }
+
+    async def firms_of(self, participant_ids: Collection[str], now: datetime) -> Mapping[str, str]:
+        return {
+            row.participant_id: row.subject_id
+            for row in self._rows.values()
+            if row.participant_id in participant_ids
+            and row.suspended_at is None
+            and ended_at(row, now) is None
+        }
+
+    async def end(self, mandates: Collection[Mandate]) -> None:
+        for each in mandates:
+            row = self._rows[each.mandate_id]
+            self._rows[each.mandate_id] = replace(row, ended_at=each.ended_at)
+
+    async def suspend(self, mandates: Collection[Mandate], at: datetime) -> None:
+        for each in mandates:
+            self._rows[each.mandate_id] = replace(self._rows[each.mandate_id], suspended_at=at)
+
+    async def page(self, subject_id: str, before: str, limit: int) -> Sequence[Mandate]:
+        return [
+            row
+            for mandate_id, row in sorted(self._rows.items(), reverse=True)
+            if row.subject_id == subject_id and (not before or mandate_id < before)
+        ][:limit]
+
+    async def rule(self, subject_id: str) -> SigningRule | None:
+        return self._rules.get(subject_id)
+
+    async def set_rule(self, subject_id: str, rule: SigningRule | None) -> None:
+        self._rules.pop(subject_id, None)
+        if rule is not None:
+            self._rules[subject_id] = rule
+
+    async def use_proof(self, proof_id: str, at: datetime) -> bool:
+        return self._proofs.setdefault(proof_id, at) is at
+
+
+def representative(firm: Participant) -> Mandate:
+    """Return the mandate of a firm that the operator registered."""
+    assert firm.subject_id
+    return Mandate(
+        mandate_id=f"man_{firm.participant_id}",
+        subject_id=firm.subject_id,
+        participant_id=firm.participant_id,
+        kind=MandateKind.REPRESENTATIVE,
+        powers=ALL_POWERS,
+        since=firm.registered_at,
+        proved_by="operator",
+    )
