@@ -68,11 +68,11 @@ def score_order(
     subject_id: str,
     consent_id: str = "",
     *,
+    officer: str,
+    file_reference: str,
     purpose: str = "credit_application",
     as_of: datetime | None = None,
     model_version: str = "",
-    officer: str = "",
-    file_reference: str = "",
     request_id: str | None = None,
 ) -> ScoreOrder:
     """Return an order for `batch_score`.
@@ -80,11 +80,11 @@ def score_order(
     Args:
         subject_id: the firm.
         consent_id: the consent it is scored under.
+        officer: who at the bank asks, as the bank knows them; the firm sees it.
+        file_reference: the bank's file that it is for, e.g. a loan application's number; likewise.
         purpose: code of the table of purposes; the consent's.
         as_of: data known by then, aware; None is now. Consent is always checked now.
         model_version: empty is the model in service.
-        officer: on whose behalf, as the bank knows them.
-        file_reference: the bank's file, e.g. a loan application's number.
         request_id: None makes one; sent again, the same id returns the same decision.
     """
     return ScoreOrder(
@@ -94,7 +94,7 @@ def score_order(
         purpose=purpose,
         as_of=None if as_of is None else to_timestamp(as_of),
         model_version=model_version,
-        officer=_officer(officer, file_reference),
+        officer=Officer(name=officer, file_reference=file_reference),
     )
 
 
@@ -122,11 +122,11 @@ class BankMethods(Methods):
         subject_id: str,
         consent_id: str = "",
         *,
+        officer: str,
+        file_reference: str,
         purpose: str = "credit_application",
         as_of: datetime | None = None,
         model_version: str = "",
-        officer: str = "",
-        file_reference: str = "",
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Decision:
@@ -135,26 +135,27 @@ class BankMethods(Methods):
         Args:
             subject_id: the firm.
             consent_id: the consent it is scored under.
+            officer: who at the bank asks, as the bank knows them; the firm sees it.
+            file_reference: the bank's file that it is for, e.g. a loan application's number.
             purpose: code of the table of purposes; the consent's.
             as_of: data known by then, aware; None is now. Consent is always checked now.
             model_version: empty is the model in service.
-            officer: on whose behalf, as the bank knows them.
-            file_reference: the bank's file, e.g. a loan application's number.
             request_id: None makes one; sent again, the same id returns the same decision.
             timeout: seconds; None is the client's.
 
         Raises:
             ConsentError: the consent does not allow it; `reason` says why.
+            InvalidArgumentError: OFFICER_REQUIRED, officer or file_reference is empty.
             FailedPreconditionError: DATA_INSUFFICIENT.
         """
         order = score_order(
             subject_id,
             consent_id,
+            officer=officer,
+            file_reference=file_reference,
             purpose=purpose,
             as_of=as_of,
             model_version=model_version,
-            officer=officer,
-            file_reference=file_reference,
             request_id=request_id,
         )
         request = ScoreRequest(order=order)
@@ -234,12 +235,12 @@ class BankMethods(Methods):
         subject_id: str,
         consent_id: str = "",
         *,
+        officer: str,
+        file_reference: str,
         purpose: str,
         record_types: Sequence[str] = (),
         period: tuple[date, date] | None = None,
         as_of: datetime | None = None,
-        officer: str = "",
-        file_reference: str = "",
         request_id: str | None = None,
     ) -> FetchSummaryResponse:
         """Fetch a firm's monthly aggregates under its consent.
@@ -247,17 +248,18 @@ class BankMethods(Methods):
         Args:
             subject_id: the firm.
             consent_id: may be left out for types that are open by law.
+            officer: who at the bank asks, as the bank knows them; the firm sees it.
+            file_reference: the bank's file that it is for, e.g. a loan application's number.
             purpose: code of the table of purposes; the consent's.
             record_types: empty is those of the consent and those open by law. One outside the
                 consent is refused, never trimmed.
             period: first and last day; None is the consent's.
             as_of: data known by then, aware; None is now.
-            officer: on whose behalf, as the bank knows them.
-            file_reference: the bank's file.
             request_id: None makes one.
 
         Raises:
             ConsentError: the consent does not allow it; `reason` says why.
+            InvalidArgumentError: OFFICER_REQUIRED, officer or file_reference is empty.
         """
         fetch = SummaryFetch(
             request_id=request_id or new_request_id(),
@@ -267,7 +269,7 @@ class BankMethods(Methods):
             record_types=record_types,
             period=None if period is None else to_period(*period),
             as_of=None if as_of is None else to_timestamp(as_of),
-            officer=_officer(officer, file_reference),
+            officer=Officer(name=officer, file_reference=file_reference),
         )
         request = FetchSummaryRequest(fetch=fetch)
         return await self._transport.unary(self._accesses.FetchSummary, request)
@@ -301,9 +303,3 @@ class BankMethods(Methods):
         """
         request = GetModelRequest(version=version)
         return (await self._transport.unary(self._models.GetModel, request)).model
-
-
-def _officer(name: str, file_reference: str) -> Officer | None:
-    if not name and not file_reference:
-        return None
-    return Officer(name=name, file_reference=file_reference)

@@ -57,7 +57,9 @@ class Client(
         >>> async def main(api_key: str, subject_id: str, consent_id: str) -> None:
         ...     async with Client("127.0.0.1:7443", api_key) as bank:
         ...         try:
-        ...             decision = await bank.score(subject_id, consent_id)
+        ...             decision = await bank.score(
+        ...                 subject_id, consent_id, officer="Wang 王", file_reference="A-17"
+        ...             )
         ...         except ConsentError as refused:
         ...             print(refused.reason)
         ...         else:

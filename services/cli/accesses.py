@@ -37,11 +37,13 @@ async def accesses(
         {"accesses": [output.plain(access) for access in found]},
         output.table(
             output.count(len(found), "access", "accesses"),
-            ["when", "who", "purpose", "types", "outcome", "consent"],
+            ["when", "who", "officer", "file", "purpose", "types", "outcome", "consent"],
             [
                 [
                     output.moment(access.accessed_at),
                     access.recipient_name or access.recipient_id,
+                    access.officer.name,
+                    access.officer.file_reference,
                     access.purpose,
                     _types(access.record_types),
                     access.refusal_reason

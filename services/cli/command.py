@@ -86,6 +86,16 @@ Timeout = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Officer = Annotated[
+    str,
+    typer.Option("--officer", envvar="PUHUI_OFFICER", help="Who asks, as you know them; needed."),
+]
+FileReference = Annotated[
+    str,
+    typer.Option(
+        "--file-ref", help="Your file that it is for, e.g. the application's number; needed."
+    ),
+]
 
 _CONNECTION: dict[str, Any] = {
     "gateway": Gateway,
@@ -222,6 +232,18 @@ class _WrongUse(typer.BadParameter):
 
     def format_message(self) -> str:
         return self.message
+
+
+def require_officer(officer: str, file_reference: str, where: str = "") -> None:
+    """Refuse a command that fetches or scores without saying who asks and for which file.
+
+    Raises:
+        typer.BadParameter: one of the two is missing.
+    """
+    remedies = {"--officer or PUHUI_OFFICER": officer, "--file-ref": file_reference}
+    missing = [remedy for remedy, value in remedies.items() if not value.strip()]
+    if missing:
+        raise usage(f"{where}the firm is told who asks and for what: give {' and '.join(missing)}")
 
 
 def usage(message: str) -> typer.BadParameter:

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from services.cli import output
-from services.cli.command import REFUSED, Session, remote, usage
+from services.cli.command import (
+    REFUSED,
+    FileReference,
+    Officer,
+    Session,
+    remote,
+    require_officer,
+    usage,
+)
 from services.cli.inputs import lower
 from services.cli.progress import bar
 
@@ -84,7 +92,11 @@ async def show(
     )
 
 
-@remote(app, example="puhui model train --labels labels.csv --out .puhui/models/bank-1 --serve")
+@remote(
+    app,
+    example="puhui model train --labels labels.csv --out .puhui/models/bank-1 --officer Wang "
+    "--file-ref M-3 --serve",
+)
 async def train(
     session: Session,
     labels: Annotated[
@@ -110,6 +122,8 @@ async def train(
     folds: Annotated[int, typer.Option("--folds", min=2, help="Of the evaluation.")] = 5,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Of the folds.")] = 10,
     seed: Annotated[int, typer.Option("--seed", help="Of all randomness.")] = 20,
+    officer: Officer = "",
+    file_reference: FileReference = "",
     serve: Annotated[
         bool,
         typer.Option("--serve", help="Put it in service in the folder of models that DIR is in."),
@@ -123,6 +137,7 @@ async def train(
     from services.scoring.models.served import put_in_service
     from services.scoring.training.domain import Spec, TrainingError
 
+    require_officer(officer, file_reference)
     if out.exists():
         raise usage(f"{out} exists: a model's version never changes, take another name")
     try:
@@ -131,7 +146,9 @@ async def train(
         raise usage(str(error)) from None
     async with session.client() as client:
         with bar("Fetching summaries", len(rows)) as advance:
-            table = await training.fetch_table(client, rows, advance)
+            table = await training.fetch_table(
+                client, rows, advance, officer=officer, file_reference=file_reference
+            )
     days = sorted({row.as_of.date().isoformat() for row in rows})
     spec = Spec(
         outcome=outcome,

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from services.cli import output
-from services.cli.command import Session, remote, usage
+from services.cli.command import (
+    FileReference,
+    Officer,
+    Session,
+    remote,
+    require_officer,
+    usage,
+)
 from services.cli.inputs import NOT_UTF8, is_uscc, lower, parse_moment
 from services.cli.progress import bar
 
@@ -30,7 +37,7 @@ _REASONS = 6
 
 def register(app: typer.Typer) -> None:
     """Add the command to the main group."""
-    remote(app, example="puhui score sub_1 --consent con_1")(score)
+    remote(app, example="puhui score sub_1 --consent con_1 --officer Wang --file-ref A-17")(score)
 
 
 async def score(
@@ -68,10 +75,8 @@ async def score(
     model: Annotated[
         str, typer.Option("--model", metavar="VERSION", help="Else the model in service.")
     ] = "",
-    officer: Annotated[str, typer.Option("--officer", help="On whose behalf.")] = "",
-    file_reference: Annotated[
-        str, typer.Option("--file-reference", help="Your file, e.g. the application's number.")
-    ] = "",
+    officer: Officer = "",
+    file_reference: FileReference = "",
     request_id: Annotated[
         str | None,
         typer.Option("--request-id", help="Sent again, the same id gives the same decision."),
@@ -92,6 +97,7 @@ async def score(
         async with session.client() as client:
             await _portfolio(session, client, orders)
         return
+    require_officer(officer, file_reference)
     subject_id = subject or ""
     by_number = is_uscc(subject_id)
     async with session.client() as client:
@@ -201,7 +207,9 @@ def _orders(path: Path, chosen: dict[str, Any]) -> "Iterator[ScoreOrder]":
                 given["as_of"] = parse_moment(given["as_of"])
         except ValueError as error:
             raise usage(f"{path}, line {number}: as_of: {error}") from None
-        yield score_order(**chosen | {"request_id": uuid.uuid4().hex} | given)
+        order = chosen | {"request_id": uuid.uuid4().hex} | given
+        require_officer(order["officer"], order["file_reference"], f"{path}, line {number}: ")
+        yield score_order(**order)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

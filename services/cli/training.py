@@ -102,7 +102,12 @@ def _label(path: Path, line: int, row: dict[str, str]) -> Label:
 
 
 async def fetch_table(
-    client: Client, labels: Sequence[Label], advance: Callable[[int], None]
+    client: Client,
+    labels: Sequence[Label],
+    advance: Callable[[int], None],
+    *,
+    officer: str,
+    file_reference: str,
 ) -> Table:
     """Fetch every firm's summary as of its date and make features of it.
 
@@ -110,6 +115,8 @@ async def fetch_table(
         client: of the bank.
         labels: the rows; one that is refused is left out and counted.
         advance: told of rows that are done.
+        officer: who at the bank trains; each firm sees it.
+        file_reference: the bank's file of the training; likewise.
 
     Raises:
         PuhuiError: the platform as a whole does not answer.
@@ -121,7 +128,12 @@ async def fetch_table(
         async with limit:
             try:
                 answer = await client.fetch_summary(
-                    label.subject_id, label.consent_id, purpose=PURPOSE, as_of=label.as_of
+                    label.subject_id,
+                    label.consent_id,
+                    officer=officer,
+                    file_reference=file_reference,
+                    purpose=PURPOSE,
+                    as_of=label.as_of,
                 )
             except PuhuiError as error:
                 if error.code not in {"FAILED_PRECONDITION", "PERMISSION_DENIED", "NOT_FOUND"}:

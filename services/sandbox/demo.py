@@ -321,6 +321,7 @@ class _Show:
             "subject_id": case.member.subject_id,
             "consent_id": case.order.consent_id,
             "purpose": PURPOSE,
+            "officer": {"name": "officer-7", "file_reference": "loan-try"},
         }
         body = json.dumps({"order": order})
         header = f"authorization: Bearer {self._bank.api_key}"

@@ -12,6 +12,7 @@ from services.scoring.models.served import put_in_service
 from services.scoring.training.domain import Spec
 
 NOTICE_SECONDS = 10.0
+OFFICER = "modeller-1"
 _POLL_SECONDS = 0.1
 
 
@@ -31,7 +32,9 @@ async def learn(
         TimeoutError: scoring does not take the model.
     """
     with stages.stage("fetch", "Fetching monthly summaries", len(labels)) as advance:
-        table = await fetch_table(bank, labels, advance)
+        table = await fetch_table(
+            bank, labels, advance, officer=OFFICER, file_reference=folder.name
+        )
     with stages.stage("train", "Training", spec.repeats * spec.folds) as advance:
         manifest = await asyncio.to_thread(fit, table, spec, folder, lambda done, of: advance(1))
         put_in_service(folder.parent, folder.name)

@@ -29,7 +29,7 @@ from services.cli.training import Label
 from services.sandbox import cumcm2020c
 from services.sandbox.delivery import Delivery
 from services.sandbox.embedded import Embedded, embedded, end_on_sigterm, peak_memory_mb
-from services.sandbox.learning import learn
+from services.sandbox.learning import OFFICER, learn
 from services.sandbox.members import Ask, Member, Members, Pushed
 from services.sandbox.months import end_of_day
 from services.sandbox.stages import Stages
@@ -118,7 +118,12 @@ async def _play(
         consents = await members.consents(bank, firms, _ask(tax, "credit_application"), advance)
     orders = [
         score_order(
-            consent.subject_id, consent.consent_id, purpose=consent.terms.purpose, as_of=as_of
+            consent.subject_id,
+            consent.consent_id,
+            officer=OFFICER,
+            file_reference=VERSION,
+            purpose=consent.terms.purpose,
+            as_of=as_of,
         )
         for consent in consents
     ]

@@ -114,7 +114,13 @@ class Preparation:
         with stage("try", "Scoring each once", FIRMS * BANKS) as advance:
             for number, (bank, consents) in enumerate(zip(banks, agreed, strict=True)):
                 orders = [
-                    score_order(consent.subject_id, consent.consent_id, purpose=PURPOSE)
+                    score_order(
+                        consent.subject_id,
+                        consent.consent_id,
+                        officer="officer-7",
+                        file_reference="bench",
+                        purpose=PURPOSE,
+                    )
                     for consent in consents
                 ]
                 results = await members.scores(bank, orders, advance)
@@ -176,7 +182,14 @@ class Preparation:
 
 
 def _template(consent: Consent) -> bytes:
-    order = score_order(consent.subject_id, consent.consent_id, purpose=PURPOSE, request_id=PLACE)
+    order = score_order(
+        consent.subject_id,
+        consent.consent_id,
+        officer="officer-7",
+        file_reference="bench",
+        purpose=PURPOSE,
+        request_id=PLACE,
+    )
     return ScoreRequest(order=order).SerializeToString()
 
 

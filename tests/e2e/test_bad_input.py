@@ -238,6 +238,7 @@ def fetch(consent: str = "active", **changes: Any) -> tuple[str, Ordered]:
             "subjectId": town.subject_id,
             "consentId": getattr(consents, consent).consent_id,
             "purpose": "credit_application",
+            "officer": {"name": "王", "fileReference": "F-1"},
         }
         return {"fetch": asked | changes}
 
@@ -287,6 +288,8 @@ BAD_CALLS: list[tuple[str, str, tuple[str, Ordered], str, str, str]] = [
     ("a score for another bank", "other_bank", score(), "NOT_FOUND", "CONSENT_NOT_FOUND", ""),
     ("a score by a model that is not there", "bank", score(modelVersion="none-1"), "NOT_FOUND", "MODEL_NOT_FOUND", ""),
     ("a score without a request_id", "bank", score(requestId=""), INVALID, "FIELD_INVALID", "order.request_id"),
+    ("a score for no file", "bank", score(officer={"name": "王"}), INVALID, "OFFICER_REQUIRED", "order.officer.file_reference"),
+    ("a fetch by nobody", "bank", fetch(officer={}), INVALID, "OFFICER_REQUIRED", "fetch.officer.name fetch.officer.file_reference"),
     ("a firm that scores", "firm", score(), DENIED, "ROLE_NOT_ALLOWED", ""),
     ("a provider that reads", "tax", fetch(), DENIED, "ROLE_NOT_ALLOWED", ""),
     ("a malformed USCC", "bank", ask(subject={"uscc": OTHER_USCC[:-1] + "0"}), INVALID, "USCC_MALFORMED", "subject.uscc"),
@@ -318,7 +321,7 @@ async def test_a_bad_call_is_refused(
 ) -> None:
     rpc, body = what
     answer = await transport(town, rpc, body(town, consents), bearer(town.key(who)))
-    assert answer == refusal(transport, code, reason, *([field] if field else []))
+    assert answer == refusal(transport, code, reason, *field.split())
 
 
 async def test_a_replayed_score_is_refused_after_the_withdrawal(

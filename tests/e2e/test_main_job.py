@@ -26,7 +26,9 @@ async def refused(
     client: Client, town: Town, consent_id: str, request_id: str | None = None
 ) -> str:
     with pytest.raises(PuhuiError) as refusal:
-        await client.score(town.subject_id, consent_id, request_id=request_id)
+        await client.score(
+            town.subject_id, consent_id, officer="王", file_reference="F-1", request_id=request_id
+        )
     return refusal.value.reason
 
 
@@ -52,9 +54,21 @@ async def test_a_bank_scores_under_consent_with_reasons_in_both_languages(town: 
 async def test_after_withdrawal_the_next_call_and_a_replay_are_refused(town: Town) -> None:
     consent = await town.consent()
     async with town.client("bank") as bank, town.client("firm") as firm:
-        first = await bank.score(town.subject_id, consent.consent_id, request_id="w-1")
+        first = await bank.score(
+            town.subject_id,
+            consent.consent_id,
+            officer="王",
+            file_reference="F-1",
+            request_id="w-1",
+        )
         assert (
-            await bank.score(town.subject_id, consent.consent_id, request_id="w-1")
+            await bank.score(
+                town.subject_id,
+                consent.consent_id,
+                officer="王",
+                file_reference="F-1",
+                request_id="w-1",
+            )
         ).decision_id == first.decision_id
         await firm.withdraw_consent(consent.consent_id)
         assert await refused(bank, town, consent.consent_id) == "CONSENT_WITHDRAWN"
@@ -65,7 +79,13 @@ async def test_the_firm_sees_every_access_refusals_included(town: Town) -> None:
     consent = await town.consent()
     async with town.client("bank") as bank, town.client("firm") as firm:
         await bank.score(town.subject_id, consent.consent_id, officer="王", file_reference="F-9")
-        await bank.fetch_summary(town.subject_id, consent.consent_id, purpose="credit_application")
+        await bank.fetch_summary(
+            town.subject_id,
+            consent.consent_id,
+            officer="王",
+            file_reference="F-1",
+            purpose="credit_application",
+        )
         await firm.withdraw_consent(consent.consent_id)
         await refused(bank, town, consent.consent_id)
     seen = await accesses(town, consent.consent_id)
@@ -84,7 +104,9 @@ async def test_the_firm_sees_every_access_refusals_included(town: Town) -> None:
 async def test_a_decision_reproduces_also_after_withdrawal(town: Town) -> None:
     consent = await town.consent()
     async with town.client("bank") as bank, town.client("firm") as firm:
-        decision = await bank.score(town.subject_id, consent.consent_id)
+        decision = await bank.score(
+            town.subject_id, consent.consent_id, officer="王", file_reference="F-1"
+        )
         await firm.withdraw_consent(consent.consent_id)
         for reader in (bank, firm):
             answer = await reader.get_decision(decision.decision_id)
@@ -109,9 +131,11 @@ async def over_http(town: Town, verb: str, path: str, body: dict[str, Any] | Non
 
 async def test_every_answer_of_a_simulated_model_says_so(town: Town) -> None:
     consent = await town.consent()
-    order = score_order(town.subject_id, consent.consent_id)
+    order = score_order(town.subject_id, consent.consent_id, officer="王", file_reference="F-1")
     async with town.client("bank") as bank:
-        scored = await bank.score(town.subject_id, consent.consent_id)
+        scored = await bank.score(
+            town.subject_id, consent.consent_id, officer="王", file_reference="F-1"
+        )
         (result,) = [result async for result in bank.batch_score([order])]
         assert result.decision is not None
         read = await bank.get_decision(scored.decision_id)
@@ -149,7 +173,9 @@ async def test_a_regulator_reads_any_decision_for_supervision(town: Town) -> Non
         town.client("bank") as bank,
         Client(town.platform.gateway, key.api_key, timeout=20) as regulator,
     ):
-        decision = await bank.score(town.subject_id, consent.consent_id)
+        decision = await bank.score(
+            town.subject_id, consent.consent_id, officer="王", file_reference="F-1"
+        )
         answer = await regulator.get_decision(decision.decision_id, use="SUPERVISION")
         assert answer.decision == decision
         wrong: list[tuple[Client, Use]] = [(regulator, "DISPUTE"), (bank, "SUPERVISION")]
@@ -162,7 +188,9 @@ async def test_a_regulator_reads_any_decision_for_supervision(town: Town) -> Non
 async def test_a_list_of_decisions_tells_no_inputs(town: Town) -> None:
     consent = await town.consent()
     async with town.client("bank") as bank:
-        decision = await bank.score(town.subject_id, consent.consent_id)
+        decision = await bank.score(
+            town.subject_id, consent.consent_id, officer="王", file_reference="F-1"
+        )
         listed = await anext(bank.decisions())
     assert (listed.decision_id, listed.score) == (decision.decision_id, decision.score)
     assert decision.reasons
@@ -176,7 +204,8 @@ async def test_a_portfolio_is_scored_with_a_result_per_firm(town: Town) -> None:
     async with town.client("bank") as bank, town.client("firm") as firm:
         await firm.withdraw_consent(gone.consent_id)
         orders = [
-            score_order(town.subject_id, consent.consent_id) for consent in (good, gone, good)
+            score_order(town.subject_id, consent.consent_id, officer="王", file_reference="F-1")
+            for consent in (good, gone, good)
         ]
         results = [result async for result in bank.batch_score(orders)]
     assert [result.index for result in results] == [0, 1, 2]

@@ -65,7 +65,12 @@ def penalty(version: int = 1, repaired: date | None = None) -> Record:
 
 async def fetched(bank: Client, subject_id: str, as_of: datetime | None = None) -> SubjectSummary:
     answer = await bank.fetch_summary(
-        subject_id, purpose="credit_application", record_types=["penalty"], as_of=as_of
+        subject_id,
+        officer="王",
+        file_reference="F-1",
+        purpose="credit_application",
+        record_types=["penalty"],
+        as_of=as_of,
     )
     return answer.summary
 

@@ -63,7 +63,10 @@ async def scored(
         entrance(scoring=f"127.0.0.1:{server.port}") as front,
         Client(f"127.0.0.1:{front.gateway.port}", front.key("BANK"), timeout=20) as bank,
     ):
-        orders = [score_order(subject, "con_1") for subject in subjects]
+        orders = [
+            score_order(subject, "con_1", officer="王", file_reference="F-1")
+            for subject in subjects
+        ]
         return [result async for result in bank.batch_score(orders)], work
 
 

@@ -12,6 +12,7 @@ from opentelemetry.proto.collector.logs.v1 import logs_service_pb2, logs_service
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
+from puhui.common.v1 import types_pb2
 from puhui.scoring.v1 import scoring_pb2
 from services.embedded import Embedded, Folder
 from services.sandbox.embedded import ANY_PORT
@@ -20,6 +21,7 @@ from services.scoring.models.served import put_in_service
 from tests.e2e.town import USCC, a_model, invoices, settle
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+OFFICER, FILE = "Ouyang 欧阳", "loan-20261123-77"
 
 
 @dataclass
@@ -109,9 +111,18 @@ async def test_one_trace_goes_through_all_services(
             subject_id=town.subject_id,
             consent_id=consent.consent_id,
             purpose="credit_application",
+            officer=types_pb2.Officer(name=OFFICER, file_reference=FILE),
         )
+        unnamed = scoring_pb2.ScoreOrder()
+        unnamed.CopyFrom(order)
+        unnamed.request_id, unnamed.officer.file_reference = "unnamed", ""
         async with grpc.aio.insecure_channel(town.platform.gateway) as channel:
             call: Any = channel.unary_unary("/puhui.scoring.v1.ScoringService/Score")
+            with pytest.raises(grpc.aio.AioRpcError):
+                await call(
+                    scoring_pb2.ScoreRequest(order=unnamed).SerializeToString(),
+                    metadata=(("authorization", f"Bearer {town.key('bank')}"),),
+                )
             await call(
                 scoring_pb2.ScoreRequest(order=order).SerializeToString(),
                 metadata=(
@@ -130,5 +141,6 @@ async def test_one_trace_goes_through_all_services(
     assert "rpc_server_call_duration" in metrics
     captured = capfd.readouterr()
     everything = "".join(map(str, kept.requests)) + captured.out + captured.err + metrics
-    for secret in (USCC, invoices(1)[0].vat_invoice.counterparty, town.key("bank"), operator_key):
+    counterparty = invoices(1)[0].vat_invoice.counterparty
+    for secret in (USCC, counterparty, town.key("bank"), operator_key, OFFICER, FILE):
         assert secret not in everything

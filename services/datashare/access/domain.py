@@ -5,6 +5,7 @@ Invariants:
 - Types that are open by law need no consent, but a purpose; every other type needs a consent that
   covers the fetch now. A consent that is named must hold, whatever is asked for.
 - A fetch is allowed as it stands or refused, never trimmed.
+- Every fetch names the officer and the file it is made for; one that does not is refused.
 - A provider that the consent leaves out shows as a type that is not consented, though not what its
   records say: leaving it out must not look like having no records there.
 - What is kept to its supplier is read by nobody else, and nobody else learns that it is there.
@@ -26,6 +27,7 @@ from services.datashare.log.domain import Json, rfc3339
 from services.datashare.summaries.domain import StoredSeries, SummaryQuery
 from services.kit.errors import (
     FailedPreconditionError,
+    FieldProblem,
     InvalidArgumentError,
     PuhuiError,
     invalid_field,
@@ -252,8 +254,9 @@ class Rules:
     ) -> Scope | PuhuiError:
         """Return what a fetch reads, or why it is refused.
 
-        The first reason that applies, in this order: PURPOSE_UNKNOWN, TYPE_UNKNOWN,
-        DATE_IN_FUTURE, CONSENT_REQUIRED, CONSENT_NOT_FOUND, then those of `consent.domain.check`.
+        The first reason that applies, in this order: OFFICER_REQUIRED, PURPOSE_UNKNOWN,
+        TYPE_UNKNOWN, DATE_IN_FUTURE, CONSENT_REQUIRED, CONSENT_NOT_FOUND, then those of
+        `consent.domain.check`.
 
         Args:
             fetch: what is asked.
@@ -326,6 +329,8 @@ class Rules:
         return tuple(states)
 
     def _problem(self, fetch: Fetch, now: datetime) -> PuhuiError | None:
+        if not fetch.officer.strip() or not fetch.file_reference.strip():
+            return _officer_required(fetch)
         if fetch.purpose not in self._purposes:
             return _invalid("PURPOSE_UNKNOWN", "purpose", "is not in the table of purposes")
         for index, name in enumerate(fetch.record_types):
@@ -417,6 +422,23 @@ def content(access: Access) -> dict[str, Json]:
         "officer": access.officer,
         "file_reference": access.file_reference,
     }
+
+
+def _officer_required(fetch: Fetch) -> InvalidArgumentError:
+    said = "name who asks and for which of your files, the firm sees both"
+    fields = tuple(
+        FieldProblem(f"fetch.officer.{field}", problem)
+        for field, value, problem in (
+            ("name", fetch.officer, "must name the officer who asks"),
+            ("file_reference", fetch.file_reference, "must name the file that this is for"),
+        )
+        if not value.strip()
+    )
+    return InvalidArgumentError(
+        "OFFICER_REQUIRED",
+        f"officer.name and officer.file_reference are both needed: {said}",
+        fields=fields,
+    )
 
 
 def _yyyymm(months: int) -> int:

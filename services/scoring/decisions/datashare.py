@@ -5,6 +5,7 @@ Every item carries its own caller's identity, deadline and trace; datashare chec
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, timedelta
 
 import structlog
@@ -67,7 +68,7 @@ class DatashareSummaries:
 
 def _answer(result: accesses_pb2.BatchFetchResult) -> Released | PuhuiError:
     if not result.HasField("released"):
-        return error_from_status(result.refused)
+        return _as_ordered(error_from_status(result.refused))
     released = result.released
     try:
         summary = read_summary(released.summary)
@@ -75,6 +76,15 @@ def _answer(result: accesses_pb2.BatchFetchResult) -> Released | PuhuiError:
         _log.error("summary cannot be read", access_id=released.access_id, problem=str(error))
         return InternalError("INTERNAL", "a fault of ours: report the trace id")
     return Released(released.access_id, released.summary.as_of.ToDatetime(tzinfo=UTC), summary)
+
+
+def _as_ordered(error: PuhuiError) -> PuhuiError:
+    """Name the fields as whoever sent the order knows them."""
+    error.fields = tuple(
+        replace(problem, field=f"order.{problem.field.removeprefix('fetch.')}")
+        for problem in error.fields
+    )
+    return error
 
 
 def _fetch(call: OrderCall) -> accesses_pb2.SummaryFetch:

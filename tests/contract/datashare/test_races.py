@@ -124,6 +124,8 @@ class Replica:
             subject_id=consent.core.subject_id,
             consent_id=consent.core.consent_id,
             purpose="credit_application",
+            officer="王",
+            file_reference="F-1",
         )
         return Item(BANK, fetch)
 

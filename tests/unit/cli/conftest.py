@@ -76,4 +76,5 @@ def call(run: Run, platform: FakePlatform, monkeypatch: pytest.MonkeyPatch) -> R
     """Runs a command that knows the platform and has a key."""
     monkeypatch.setenv("PUHUI_GATEWAY", platform.address)
     monkeypatch.setenv("PUHUI_API_KEY", "key_1.secret")
+    monkeypatch.setenv("PUHUI_OFFICER", "Wang 王")
     return run

@@ -203,13 +203,13 @@ def test_a_refusal_names_reason_field_and_remedy(call: Run, platform: FakePlatfo
     )
     platform.answer("Score", status)
     refused(
-        call("score", "sub_1"),
+        call("score", "--file-ref", "A-17", "sub_1"),
         1,
         "FIELD_INVALID fields break their rules, correct them",
         "terms.purpose: value is required",
         "trace ",
     )
-    error = call("score", "sub_1", "--json")
+    error = call("score", "--file-ref", "A-17", "sub_1", "--json")
     assert error.code == 1
     told = error.document["error"]
     assert len(told.pop("trace_id")) == 32
@@ -225,8 +225,13 @@ def test_an_overload_says_when_to_try_again(call: Run, platform: FakePlatform) -
     platform.answer(
         "Score", refusal("RESOURCE_EXHAUSTED", "OVERLOADED", retry_after=timedelta(minutes=2))
     )
-    refused(call("score", "sub_1"), 1, "OVERLOADED", "try again in 120 s")
-    assert call("score", "sub_1", "--json").document["error"]["retry_after_seconds"] == 120
+    refused(call("score", "--file-ref", "A-17", "sub_1"), 1, "OVERLOADED", "try again in 120 s")
+    assert (
+        call("score", "--file-ref", "A-17", "sub_1", "--json").document["error"][
+            "retry_after_seconds"
+        ]
+        == 120
+    )
 
 
 def test_nobody_answers(call: Run, platform: FakePlatform) -> None:
@@ -343,7 +348,7 @@ def test_a_provider_by_name(call: Run, platform: FakePlatform) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        ("score", "{}"),
+        ("score", "{}", "--file-ref", "A-17"),
         ("consent", "request", "{}", "--type", "grant", "--provider", "par_1"),
         ("participant", "register", "firm", "Firm", "--subject", "{}"),
     ],
@@ -389,7 +394,16 @@ def test_consents_are_shown_and_listed(call: Run, platform: FakePlatform) -> Non
 
 def test_score(call: Run, platform: FakePlatform) -> None:
     platform.answer("Score", scoring_pb2.ScoreResponse(decision=DECISION))
-    shown = call("score", "sub_1", "--consent", "con_1", "--as-of", "2024-05-31T18:00:00+08:00")
+    shown = call(
+        "score",
+        "--file-ref",
+        "A-17",
+        "sub_1",
+        "--consent",
+        "con_1",
+        "--as-of",
+        "2024-05-31T18:00:00+08:00",
+    )
     assert shown.code == 0
     for part in ("Score 642", "Grade BBB", "PD 3.12%", "-12.3", "销售下降", "Sales shrink"):
         assert part in shown.out
@@ -402,7 +416,9 @@ def test_score(call: Run, platform: FakePlatform) -> None:
 
 def test_score_as_json(call: Run, platform: FakePlatform) -> None:
     platform.answer("Score", scoring_pb2.ScoreResponse(decision=DECISION))
-    assert call("score", "sub_1", "--consent", "con_1", "--json").document == {
+    assert call(
+        "score", "--file-ref", "A-17", "sub_1", "--consent", "con_1", "--json"
+    ).document == {
         "decision": {
             "decision_id": "dec_1",
             "subject_id": "sub_1",
@@ -435,7 +451,7 @@ def test_score_as_json(call: Run, platform: FakePlatform) -> None:
 def test_score_by_registration_number(call: Run, platform: FakePlatform) -> None:
     platform.answer("ResolveSubject", subjects_pb2.ResolveSubjectResponse(subject_id="sub_7"))
     platform.answer("Score", scoring_pb2.ScoreResponse(decision=DECISION))
-    assert call("score", USCC, "--consent", "con_1").code == 0
+    assert call("score", "--file-ref", "A-17", USCC, "--consent", "con_1").code == 0
     assert platform.requests("ResolveSubject")[0].uscc == USCC
     assert platform.requests("Score")[0].order.subject_id == "sub_7"
 
@@ -465,7 +481,9 @@ def test_score_a_portfolio(
 ) -> None:
     (tmp_path / name).write_text(text)
     platform.answer("BatchScore", portfolio)
-    document = call("score", "--batch", name, "--purpose", "portfolio_review", "--json").document
+    document = call(
+        "score", "--file-ref", "A-17", "--batch", name, "--purpose", "portfolio_review", "--json"
+    ).document
     assert (document["scored"], document["refused"]) == (1, 1)
     first, second = document["results"]
     assert (first["index"], first["decision"]["score"]) == (0, 642)
@@ -475,7 +493,7 @@ def test_score_a_portfolio(
     assert one.request_id != two.request_id
     assert not one.HasField("as_of")
     assert two.HasField("as_of")
-    assert "CONSENT_EXPIRED" in call("score", "--batch", name).out
+    assert "CONSENT_EXPIRED" in call("score", "--file-ref", "A-17", "--batch", name).out
 
 
 @pytest.mark.parametrize(
@@ -498,7 +516,23 @@ def test_a_portfolio_that_cannot_be_read(
     call: Run, tmp_path: Path, name: str, text: str, message: str
 ) -> None:
     (tmp_path / name).write_bytes(text.encode("utf-8", "surrogateescape"))
-    refused(call("score", "--batch", name), 2, message)
+    refused(call("score", "--file-ref", "A-17", "--batch", name), 2, message)
+
+
+def test_who_asks_and_for_which_file_is_needed(
+    call: Run, platform: FakePlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform.answer("Score", scoring_pb2.ScoreResponse(decision=DECISION))
+    refused(call("score", "sub_1"), 2, "give --file-ref")
+    assert call("score", "sub_1", "--file-ref", "A-17").code == 0
+    officer = platform.requests("Score")[0].order.officer
+    assert (officer.name, officer.file_reference) == ("Wang 王", "A-17")
+    monkeypatch.delenv("PUHUI_OFFICER")
+    refused(call("score", "sub_1"), 2, "give --officer or PUHUI_OFFICER and --file-ref")
+    (tmp_path / "p.csv").write_text("subject_id,officer,file_reference\nsub_1,Li,A\nsub_2,Li,\n")
+    refused(call("score", "--batch", "p.csv"), 2, "p.csv, line 3: the firm is told")
+    train = ("model", "train", "--labels", "p.csv", "--out", "m")
+    refused(call(*train, "--officer", "Li"), 2, "give --file-ref")
 
 
 def test_score_needs_one_or_many(call: Run) -> None:

@@ -63,7 +63,17 @@ def test_train_writes_a_folder_that_can_be_shown_and_served(
     platform.answer("FetchSummary", summary)
     write_labels(tmp_path / "labels.csv", range(FIRMS + 3))
     done = call(
-        *("model", "train", "--labels", "labels.csv", "--out", "models/bank-1", "--serve"),
+        *(
+            "model",
+            "train",
+            "--file-ref",
+            "M-1",
+            "--labels",
+            "labels.csv",
+            "--out",
+            "models/bank-1",
+            "--serve",
+        ),
         *("--folds", "3", "--repeats", "1", "--json"),
     )
     assert done.code == 0, done.err
@@ -83,7 +93,9 @@ def test_train_writes_a_folder_that_can_be_shown_and_served(
     shown = call("model", "show", "models/bank-1", "--json").document
     assert shown["manifest"]["version"] == "bank-1"
     assert "bank-1" in call("model", "show", "models/bank-1").out
-    again = call("model", "train", "--labels", "labels.csv", "--out", "models/bank-1")
+    again = call(
+        "model", "train", "--file-ref", "M-1", "--labels", "labels.csv", "--out", "models/bank-1"
+    )
     assert again.code == 2
     assert "a model's version never changes" in " ".join(again.err.split())
 
@@ -93,7 +105,18 @@ def test_data_of_real_sources_make_no_simulated_model(
 ) -> None:
     platform.answer("FetchSummary", real)
     write_labels(tmp_path / "labels.csv", range(FIRMS))
-    train = ("model", "train", "--labels", "labels.csv", "--folds", "3", "--repeats", "1")
+    train = (
+        "model",
+        "train",
+        "--file-ref",
+        "M-1",
+        "--labels",
+        "labels.csv",
+        "--folds",
+        "3",
+        "--repeats",
+        "1",
+    )
     done = call(*train, "--out", "bank-1")
     assert done.code == 0, done.err
     assert read_folder(tmp_path / "bank-1").manifest.model_class == "UNVALIDATED"
@@ -102,17 +125,22 @@ def test_data_of_real_sources_make_no_simulated_model(
 def test_too_few_outcomes_make_no_model(call: Run, platform: FakePlatform, tmp_path: Path) -> None:
     platform.answer("FetchSummary", summary)
     write_labels(tmp_path / "labels.csv", range(6))
-    done = call("model", "train", "--labels", "labels.csv", "--out", "m", "--json")
+    done = call(
+        "model", "train", "--file-ref", "M-1", "--labels", "labels.csv", "--out", "m", "--json"
+    )
     assert done.code == 1
     assert json.loads(done.out)["error"]["reason"] == "TRAINING_REFUSED"
-    assert "gather more" in call("model", "train", "--labels", "labels.csv", "--out", "m").err
+    assert (
+        "gather more"
+        in call("model", "train", "--file-ref", "M-1", "--labels", "labels.csv", "--out", "m").err
+    )
     assert not (tmp_path / "m").exists()
 
 
 def test_a_role_that_may_not_is_told(call: Run, platform: FakePlatform, tmp_path: Path) -> None:
     platform.answer("FetchSummary", refusal("UNAUTHENTICATED", "CREDENTIALS_INVALID"))
     write_labels(tmp_path / "labels.csv", range(6))
-    done = call("model", "train", "--labels", "labels.csv", "--out", "m")
+    done = call("model", "train", "--file-ref", "M-1", "--labels", "labels.csv", "--out", "m")
     assert done.code == 1
     assert "CREDENTIALS_INVALID" in done.err
 
@@ -134,7 +162,7 @@ def test_a_role_that_may_not_is_told(call: Run, platform: FakePlatform, tmp_path
 )
 def test_labels_that_cannot_be_read(call: Run, tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "labels.csv").write_bytes(text.encode("utf-8", "surrogateescape"))
-    done = call("model", "train", "--labels", "labels.csv", "--out", "m")
+    done = call("model", "train", "--file-ref", "M-1", "--labels", "labels.csv", "--out", "m")
     assert done.code == 2
     assert message in " ".join(done.err.split())
 

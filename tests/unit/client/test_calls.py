@@ -151,7 +151,7 @@ async def test_a_score(client: Client, platform: FakePlatform) -> None:
 async def test_a_refused_score_says_why(client: Client, platform: FakePlatform) -> None:
     platform.answer("Score", refusal("FAILED_PRECONDITION", "CONSENT_WITHDRAWN", "ask again"))
     with pytest.raises(ConsentError) as caught:
-        await client.score("sub_1", "con_1")
+        await client.score("sub_1", "con_1", officer="007", file_reference="loan 4")
     assert caught.value.reason == "CONSENT_WITHDRAWN"
     assert str(caught.value) == "CONSENT_WITHDRAWN: ask again"
     assert caught.value.trace_id in str(platform.calls[0].metadata["traceparent"])
@@ -162,7 +162,7 @@ async def test_writes_are_repeated_with_the_same_request_id(
     client: Client, platform: FakePlatform
 ) -> None:
     platform.answer("Score", UNAVAILABLE, UNAVAILABLE, DECISION)
-    await client.score("sub_1", "con_1")
+    await client.score("sub_1", "con_1", officer="007", file_reference="loan 4")
     ids = {request.order.request_id for request in platform.requests("Score")}
     assert len(platform.calls) == 3
     assert len(ids) == 1
@@ -171,7 +171,7 @@ async def test_writes_are_repeated_with_the_same_request_id(
 async def test_an_overload_is_waited_out(client: Client, platform: FakePlatform) -> None:
     overload = refusal("RESOURCE_EXHAUSTED", "OVERLOADED", retry_after=timedelta(milliseconds=50))
     platform.answer("Score", overload, DECISION)
-    await client.score("sub_1", "con_1")
+    await client.score("sub_1", "con_1", officer="007", file_reference="loan 4")
     assert len(platform.calls) == 2
 
 
@@ -182,7 +182,7 @@ async def test_an_overload_beyond_the_deadline_is_told(
         "Score", refusal("RESOURCE_EXHAUSTED", "OVERLOADED", retry_after=timedelta(minutes=1))
     )
     with pytest.raises(PuhuiError) as caught:
-        await client.score("sub_1", "con_1")
+        await client.score("sub_1", "con_1", officer="007", file_reference="loan 4")
     assert caught.value.retry_after == timedelta(minutes=1)
 
 
@@ -222,7 +222,10 @@ async def test_a_portfolio(client: Client, platform: FakePlatform) -> None:
         ]
 
     platform.answer("BatchScore", results)
-    orders = [score_order("sub_0", "con_0"), score_order("sub_1", "con_1")]
+    orders = [
+        score_order("sub_0", "con_0", officer="007", file_reference="loan 4"),
+        score_order("sub_1", "con_1", officer="007", file_reference="loan 4"),
+    ]
     refused, scored = await collect(client.batch_score(orders))
     assert (scored.index, scored.order, scored.error) == (0, orders[0], None)
     assert scored.decision.score == 600
@@ -231,7 +234,9 @@ async def test_a_portfolio(client: Client, platform: FakePlatform) -> None:
 
 
 async def test_a_portfolio_goes_on_after_a_drop(client: Client, platform: FakePlatform) -> None:
-    orders = [score_order(f"sub_{n}", "con") for n in range(6)]
+    orders = [
+        score_order(f"sub_{n}", "con", officer="007", file_reference="loan 4") for n in range(6)
+    ]
 
     def answers(count: int) -> Callable[[scoring_pb2.BatchScoreRequest], list[Any]]:
         def some(request: scoring_pb2.BatchScoreRequest) -> list[Any]:
@@ -257,7 +262,9 @@ async def test_a_portfolio_that_is_refused_as_a_whole(
 ) -> None:
     platform.answer("BatchScore", lambda _: [refusal("PERMISSION_DENIED", "ROLE_NOT_ALLOWED")])
     with pytest.raises(PuhuiError, match="ROLE_NOT_ALLOWED"):
-        await collect(client.batch_score([score_order("sub", "con")]))
+        await collect(
+            client.batch_score([score_order("sub", "con", officer="007", file_reference="loan 4")])
+        )
 
 
 async def test_summaries_decisions_and_accesses(client: Client, platform: FakePlatform) -> None:
@@ -275,6 +282,8 @@ async def test_summaries_decisions_and_accesses(client: Client, platform: FakePl
     fetched = await client.fetch_summary(
         "sub_1",
         "con_1",
+        officer="007",
+        file_reference="loan 4",
         purpose="portfolio_review",
         record_types=["registration"],
         period=(date(2024, 1, 1), date(2024, 1, 31)),
@@ -283,7 +292,7 @@ async def test_summaries_decisions_and_accesses(client: Client, platform: FakePl
     fetch = platform.requests("FetchSummary")[0].fetch
     assert (fetch.purpose, list(fetch.record_types)) == ("portfolio_review", ["registration"])
     assert fetch.period.to.day == 31
-    assert not fetch.HasField("officer")
+    assert (fetch.officer.name, fetch.officer.file_reference) == ("007", "loan 4")
     assert [a.access_id for a in await collect(client.accesses(subject_id="sub_1"))] == ["acc_1"]
     assert (await client.get_decision("dec_1", use="DISPUTE")).reproduced
     assert platform.requests("GetDecision")[0].use == decisions_pb2.DECISION_USE_DISPUTE

@@ -63,6 +63,16 @@ class TestRelease:
             file_reference="F-1",
         )
 
+    async def test_without_an_officer_it_is_refused_and_the_refusal_recorded(
+        self, world: World
+    ) -> None:
+        item = world.item(await world.granted(), officer="", file_reference="F-1")
+        assert reasons(await world.fetched(item)) == ["OFFICER_REQUIRED"]
+        (access,) = world.recorded()
+        assert (access.outcome, access.refusal_reason) == (Outcome.REFUSED, "OFFICER_REQUIRED")
+        (listed,), _ = await world.accesses(caller(FIRM), "", "", 10)
+        assert listed.access.file_reference == "F-1"
+
     async def test_its_leaf_can_be_checked_from_what_is_listed(self, world: World) -> None:
         await released(world, world.item(await world.granted()))
         (access,) = world.recorded()

@@ -42,7 +42,15 @@ OPEN = {
 }
 NEEDING_CONSENT = set(load().types) - OPEN
 CONSENT = advance(request(Core("con_1", "sub_1", "par_bank", TERMS), NOW), Action.GRANT, NOW)
-FETCH = Fetch("r1", b"f" * 32, "sub_1", "con_1", "credit_application")
+FETCH = Fetch(
+    "r1",
+    b"f" * 32,
+    "sub_1",
+    "con_1",
+    "credit_application",
+    officer="王",
+    file_reference="F-1",
+)
 ALL_MONTHS = [year * 100 + month for year in range(2022, 2026) for month in range(1, 13)]
 BARE = replace(FETCH, consent_id="")
 
@@ -93,6 +101,27 @@ class TestMonths:
         assert last_months(datetime(2024, 2, 29, tzinfo=UTC), 14) == Period(
             date(2023, 1, 1), date(2024, 2, 29)
         )
+
+
+class TestOfficer:
+    @pytest.mark.parametrize(
+        ("officer", "file_reference", "fields"),
+        [
+            ("", "", ["fetch.officer.name", "fetch.officer.file_reference"]),
+            (" \t", "F-1", ["fetch.officer.name"]),
+            ("王", "", ["fetch.officer.file_reference"]),
+        ],
+    )
+    def test_a_fetch_that_does_not_name_both_is_refused(
+        self, officer: str, file_reference: str, fields: list[str]
+    ) -> None:
+        unnamed = replace(FETCH, officer=officer, file_reference=file_reference)
+        for asked in (unnamed, replace(unnamed, consent_id="", record_types=("registration",))):
+            refused = decide(asked)
+            assert isinstance(refused, PuhuiError)
+            assert (refused.code, refused.reason) == ("INVALID_ARGUMENT", "OFFICER_REQUIRED")
+            assert [problem.field for problem in refused.fields] == fields
+            assert all(name in refused.message for name in ("officer.name", "file_reference"))
 
 
 class TestDecide:
