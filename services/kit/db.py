@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, Generic, Literal, TypeVar, cast
+from typing import Any, Final, Generic, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 import asyncpg
 import sqlalchemy as sa
@@ -185,6 +185,15 @@ class Database:
         await self._reader.dispose()
 
 
+@runtime_checkable
+class Finishing(Protocol):
+    """Stores that have something to write last."""
+
+    async def finish(self) -> None:
+        """Write it, right before the commit."""
+        ...
+
+
 class Transactions(Generic[T]):
     """The unit of work that a use case sees: what the factory makes of a transaction.
 
@@ -201,7 +210,10 @@ class Transactions(Generic[T]):
     async def begin(self) -> AsyncIterator[T]:
         """Give the stores in a write transaction; see `Database.begin`."""
         async with self._db.begin() as conn:
-            yield self._factory(conn)
+            work = self._factory(conn)
+            yield work
+            if isinstance(work, Finishing):
+                await work.finish()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[T]:

@@ -1,0 +1,1 @@
+"""What each party is told, and how it is delivered."""

@@ -1,0 +1,158 @@
+"""The tables of notices.
+
+Notices are written right before the commit (`NoticeStore.finish`), all of a transaction at once. On
+PostgreSQL their writer then takes an advisory lock for each party, in the order of their numbers,
+before it draws positions, and holds them to the end: a party's positions are committed in their
+order, and a reader behind a cursor never sees one appear before it. Two transactions wait for each
+other only when they tell the same party something, for the time of one insert and a commit; taken
+once, in order and last, these locks cannot deadlock. SQLite has one writer.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.datashare.notices.domain import Entry, Notice, NoticeKind
+from services.datashare.schema import metadata
+from services.kit.db import UtcTime, insert_into
+from services.kit.ids import Ids
+
+notice = sa.Table(
+    "notice",
+    metadata,
+    sa.Column(
+        "position",
+        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+        primary_key=True,
+        autoincrement=True,
+    ),
+    sa.Column("notice_id", sa.String(64), nullable=False),
+    sa.Column("party_id", sa.String(64), nullable=False),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("occurred_at", UtcTime, nullable=False),
+    sa.Column("subject_id", sa.String(64), nullable=False),
+    sa.Column("consent_id", sa.String(64), nullable=False),
+    sa.Column("dispute_id", sa.String(64), nullable=False),
+    sa.Column("record_type", sa.String(64), nullable=False),
+    sa.Column("participant_id", sa.String(64), nullable=False),
+    sa.Column("mandate_id", sa.String(64), nullable=False),
+    sa.Column("due_at", UtcTime),
+    sa.Index(None, "party_id", "position"),
+    sqlite_autoincrement=True,  # a position is never used again
+)
+
+acknowledgement = sa.Table(
+    "notice_acknowledgement",
+    metadata,
+    sa.Column("party_id", sa.String(64), primary_key=True),
+    # Up to which notices were dealt with.
+    sa.Column("position", sa.BigInteger, nullable=False),
+)
+
+# Locks with two numbers are apart from those with one; the first says what the second counts.
+_LOCK = sa.text("SELECT pg_advisory_xact_lock(28776, n) FROM unnest(:numbers) AS n").bindparams(
+    sa.bindparam("numbers", type_=ARRAY(sa.Integer))
+)
+
+
+class NoticeStore:
+    """Notices in one transaction.
+
+    Args:
+        conn: the transaction.
+        ids: makes ids of notices.
+    """
+
+    def __init__(self, conn: AsyncConnection, ids: Ids) -> None:
+        self._conn = conn
+        self._ids = ids
+        self._added: dict[Notice, None] = {}
+
+    async def append(self, notices: Sequence[Notice]) -> None:
+        """Add notices, which are written when the transaction ends well; equal ones once."""
+        self._added |= dict.fromkeys(notices)
+
+    async def finish(self) -> None:
+        """Write what was added, as the last thing before the commit."""
+        if not self._added:
+            return
+        rows = [
+            {
+                "notice_id": self._ids.new("ntc"),
+                "party_id": added.party_id,
+                "kind": added.kind,
+                "occurred_at": added.occurred_at,
+                "subject_id": added.subject_id,
+                "consent_id": added.consent_id,
+                "dispute_id": added.dispute_id,
+                "record_type": added.record_type,
+                "participant_id": added.participant_id,
+                "mandate_id": added.mandate_id,
+                "due_at": added.due_at,
+            }
+            for added in self._added
+        ]
+        if self._conn.dialect.name == "postgresql":
+            numbers = _numbers(added.party_id for added in self._added)
+            await self._conn.execute(_LOCK, {"numbers": numbers})
+        self._added = {}
+        await self._conn.execute(sa.insert(notice), rows)
+
+    async def after(self, party_id: str, position: int, limit: int) -> Sequence[Entry]:
+        """Return the first `limit` notices of a party behind a position, in their order."""
+        rows = await self._conn.execute(
+            sa.select(notice)
+            .where(notice.c.party_id == party_id, notice.c.position > position)
+            .order_by(notice.c.position)
+            .limit(limit)
+        )
+        return [_entry(row) for row in rows]
+
+    async def acknowledged(self, party_id: str) -> int:
+        """Return the position up to which a party has dealt with its notices; 0 is none."""
+        found = await self._conn.scalar(
+            sa.select(acknowledgement.c.position).where(acknowledgement.c.party_id == party_id)
+        )
+        return found or 0
+
+    async def acknowledge(self, party_id: str, position: int) -> None:
+        """Say that a party has dealt with its notices up to a position; it never goes back."""
+        insert = insert_into(self._conn, acknowledgement).values(
+            party_id=party_id, position=position
+        )
+        await self._conn.execute(
+            insert.on_conflict_do_update(
+                index_elements=["party_id"],
+                set_={"position": insert.excluded.position},
+                where=acknowledgement.c.position < insert.excluded.position,
+            )
+        )
+
+
+def _numbers(party_ids: Iterable[str]) -> list[int]:
+    """Return the numbers of parties' locks in their order; parties may share one."""
+    digests = (hashlib.sha256(party_id.encode()).digest() for party_id in party_ids)
+    return sorted({int.from_bytes(digest[:4], "big", signed=True) for digest in digests})
+
+
+def _entry(row: Any) -> Entry:
+    return Entry(
+        row.position,
+        row.notice_id,
+        Notice(
+            party_id=row.party_id,
+            kind=NoticeKind(row.kind),
+            occurred_at=row.occurred_at,
+            subject_id=row.subject_id,
+            consent_id=row.consent_id,
+            dispute_id=row.dispute_id,
+            record_type=row.record_type,
+            participant_id=row.participant_id,
+            mandate_id=row.mandate_id,
+            due_at=row.due_at,
+        ),
+    )
