@@ -9,6 +9,7 @@ from puhui.datashare.v1.consents_pb2_grpc import ConsentServiceStub
 from puhui.datashare.v1.deliveries_pb2_grpc import DeliveryServiceStub
 from puhui.datashare.v1.participants_pb2_grpc import ParticipantServiceStub
 from puhui.datashare.v1.quality_pb2_grpc import QualityServiceStub
+from puhui.datashare.v1.receipts_pb2_grpc import ReceiptServiceStub
 from puhui.datashare.v1.records_pb2_grpc import RecordServiceStub
 from puhui.datashare.v1.retention_pb2_grpc import RetentionServiceStub
 from puhui.datashare.v1.reviews_pb2_grpc import ReviewServiceStub
@@ -80,6 +81,7 @@ class Client(
         self._models = ModelServiceStub(channel)
         self._participants = ParticipantServiceStub(channel)
         self._quality = QualityServiceStub(channel)
+        self._receipts = ReceiptServiceStub(channel)
         self._records = RecordServiceStub(channel)
         self._retention = RetentionServiceStub(channel)
         self._reviews = ReviewServiceStub(channel)

@@ -26,6 +26,7 @@ from puhui.datashare.v1.participants_pb2 import (
     SigningKey,
     Standing,
 )
+from puhui.datashare.v1.receipts_pb2 import ListPlatformKeysRequest, PlatformKey
 from puhui.gateway.v1.gateway_pb2 import WhoAmIRequest, WhoAmIResponse
 from puhui_client.base import PAGE, Methods, new_request_id
 from puhui_client.values import from_timestamp, subject_ref
@@ -33,6 +34,7 @@ from puhui_client.values import from_timestamp, subject_ref
 if TYPE_CHECKING:
     from puhui.datashare.v1.catalogue_pb2_grpc import CatalogueServiceAsyncStub
     from puhui.datashare.v1.participants_pb2_grpc import ParticipantServiceAsyncStub
+    from puhui.datashare.v1.receipts_pb2_grpc import ReceiptServiceAsyncStub
     from puhui.gateway.v1.gateway_pb2_grpc import GatewayServiceAsyncStub
 
 RoleName = Literal["PROVIDER", "FIRM", "BANK", "REGULATOR", "OPERATOR"]
@@ -45,10 +47,40 @@ class PlatformMethods(Methods):
     _catalogue: "CatalogueServiceAsyncStub"
     _gateway: "GatewayServiceAsyncStub"
     _participants: "ParticipantServiceAsyncStub"
+    _receipts: "ReceiptServiceAsyncStub"
 
     async def whoami(self) -> WhoAmIResponse:
         """Return who the caller is to the platform, and what it may call."""
         return await self._transport.unary(self._gateway.WhoAmI, WhoAmIRequest())
+
+    async def platform_keys(self) -> list[PlatformKey]:
+        """Return the public keys under which the platform signs and has signed, oldest first."""
+        request = ListPlatformKeysRequest()
+        return list((await self._transport.unary(self._receipts.ListPlatformKeys, request)).keys)
+
+    async def verify_platform_signature(self, jws: str, content: bytes) -> PlatformKey:
+        """Check a signature of the platform, as of a consent's `canonical` or `termination`.
+
+        Needs the extra `puhui[signing]`.
+
+        Args:
+            jws: detached.
+            content: what it has to cover.
+
+        Returns:
+            The key that signed.
+
+        Raises:
+            SigningError: of `puhui_client.signing`, it is none by a key of the platform over this.
+        """
+        from puhui_client.signing import PublicKey, SigningError, key_id_of  # noqa: PLC0415 - an extra
+
+        named = key_id_of(jws)
+        for key in await self.platform_keys():
+            if key.key_id == named:
+                PublicKey.parse(key.public_jwk).verify(jws, content)
+                return key
+        raise SigningError("it names no key of the platform: it was signed by somebody else")
 
     async def record_types(self) -> AsyncIterator[RecordTypePolicy]:
         """Go through the catalogue's record types."""

@@ -1,9 +1,9 @@
 """All services in one process, on one event loop, with keys and databases in one folder.
 
 For a laptop, the demo and tests. What a deployment is given as Secrets is made here at the first
-start and kept: identity keys, the keys of counterparties, subjects and data keys, the operator's
-API key. Whatever the environment or the file configures (a PostgreSQL database, a port) wins over
-what is implied here.
+start and kept: identity keys, the keys of counterparties, subjects and data keys, the platform's
+signing key, the operator's API key. Whatever the environment or the file configures (a PostgreSQL
+database, a port) wins over what is implied here.
 
 The gateway is at 127.0.0.1:7443 and, over HTTP, 127.0.0.1:7480; the rest takes any free port. Once
 everything serves, `endpoints.json` in the folder names the addresses. Only the owner of the process
@@ -25,6 +25,8 @@ from typing import Any
 import structlog
 
 from services.datashare import main as datashare
+from services.datashare.receipts.domain import Suite
+from services.datashare.receipts.keyfile import new_key
 from services.gateway import main as gateway
 from services.kit import config as configuration
 from services.kit.clock import SystemClock
@@ -73,6 +75,8 @@ class Folder:
         if not self.key("keks.toml").exists():
             ring = f'current = "1"\n\n[keys]\n1 = "{secrets.token_hex(32)}"\n'
             write_secret(self.key("keks.toml"), ring)
+        if not self.key("signing.pem").exists():
+            write_secret(self.key("signing.pem"), new_key(Suite.EDDSA))
         if not (self.path / OPERATOR_KEY).exists():
             api_key = f"key_operator.{secrets.token_urlsafe(32)}"
             write_secret(self.path / OPERATOR_KEY, api_key)
@@ -213,6 +217,7 @@ class Embedded:
             "counterparty_key": folder.key("counterparty.key"),
             "kek_file": folder.key("keks.toml"),
             "subject_token_key": folder.key("subject-token.key"),
+            "signing_key": folder.key("signing.pem"),
             "bootstrap_operator_key_id": key_id,
             "bootstrap_operator_key_sha256": key_sha256,
         }

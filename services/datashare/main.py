@@ -18,6 +18,7 @@ from puhui.datashare.v1 import (
     deliveries_pb2_grpc,
     participants_pb2_grpc,
     quality_pb2_grpc,
+    receipts_pb2_grpc,
     records_pb2_grpc,
     retention_pb2_grpc,
     reviews_pb2_grpc,
@@ -65,6 +66,11 @@ from services.datashare.quality.loader import load as load_rules
 from services.datashare.quality.report import ListFindings, ReportQuality
 from services.datashare.quality.servicer import QualityServicer
 from services.datashare.quality.store import QualityStore
+from services.datashare.receipts.app import PlatformKeys
+from services.datashare.receipts.domain import Suite
+from services.datashare.receipts.keyfile import read_signer
+from services.datashare.receipts.servicer import ReceiptServicer
+from services.datashare.receipts.store import PlatformKeyStore
 from services.datashare.records.app import TakeIn
 from services.datashare.records.hiding import hidings
 from services.datashare.records.intake import Intake
@@ -132,6 +138,8 @@ class DatashareConfig:
         kek_file: a key ring (`sealing.keyring`): key-encryption keys, one of which wraps.
         subject_token_key: file with 32 bytes in hexadecimal or base64url; registration numbers are
             found by HMACs under it.
+        signing_key: PEM file with the private key by which it signs consents and receipts.
+        signing_suite: what that key signs by, a name of `Suite`.
         database_url: its own database.
         database_pool: most connections to it.
         inspection_interval: how often quality is looked at, when nothing is waiting.
@@ -152,6 +160,13 @@ class DatashareConfig:
     )
     subject_token_key: Path = field(
         metadata={"help": "file with 32 bytes in hexadecimal, by which subjects are found"}
+    )
+    signing_key: Path = field(
+        metadata={"help": "PEM file with the private key that signs consents and receipts"}
+    )
+    signing_suite: str = field(
+        default=Suite.EDDSA,
+        metadata={"help": "by what that key signs: EdDSA (Ed25519) or ES256 (P-256)"},
     )
     database_url: str = field(
         default="sqlite:///.puhui/datashare.db",
@@ -175,6 +190,8 @@ class DatashareConfig:
     def __post_init__(self) -> None:
         check_settings(self.database_url, self.database_pool)
         check_least(2, database_pool=self.database_pool)  # inspection writes while it reads
+        if self.signing_suite not in list(Suite):
+            raise ValueError(f"signing_suite must be one of {', '.join(Suite)}")
         if self.inspection_interval <= timedelta():
             raise ValueError("inspection_interval must be longer than nothing")
         if self.bootstrap_operator_key_id:
@@ -225,6 +242,7 @@ class Work:
 
     def __init__(self, conn: AsyncConnection, stores: Stores) -> None:
         self.participants = ParticipantStore(conn)
+        self.platform_keys = PlatformKeyStore(conn)
         self.seals = Seals(conn, stores.vault)
         self.subjects = SubjectStore(conn, stores.ids, self.seals)
         self.consents = ConsentStore(conn)
@@ -276,6 +294,10 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     database = Database.open(config.database_url, pool_size=config.database_pool)
     transactions = Transactions(database, stores)
     sealer = Sealer(ids, secrets.token_bytes)
+    signer = read_signer(config.signing_key, Suite(config.signing_suite))
+    platform_keys = PlatformKeys(
+        transactions=transactions, clock=clock, sealer=sealer, signer=signer
+    )
     directory = ParticipantDirectory(
         transactions=transactions,
         clock=clock,
@@ -377,6 +399,9 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         ReviewServicer(ListReviews(transactions), decide),
     )
     server.add(consents_pb2_grpc.add_ConsentServiceServicer_to_server, ConsentServicer(consents))
+    server.add(
+        receipts_pb2_grpc.add_ReceiptServiceServicer_to_server, ReceiptServicer(platform_keys)
+    )
     server.add(accesses_pb2_grpc.add_AccessServiceServicer_to_server, accesses)
     server.add(
         changes_pb2_grpc.add_ChangeServiceServicer_to_server, ChangeServicer(Feed(transactions))
@@ -387,6 +412,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         prepare=[
             lambda: check_counterparty_keys(database, counterparty_keys, tokens, clock),
             lambda: _prepare(config, database, stores.vault),
+            lambda: _tell_key(platform_keys),
         ],
         background=[
             lambda: inspect.run(config.inspection_interval),
@@ -488,6 +514,16 @@ async def _prepare(config: DatashareConfig, database: Database, data_keys: Vault
     except UnavailableError as error:
         # As every call will say while it lasts; a key that is missing is told as ConfigError.
         structlog.get_logger().warning("the keys could not be tried", problem=error.message)
+
+
+async def _tell_key(platform_keys: PlatformKeys) -> None:
+    """Write down the key that signs now; where that cannot be, the first question for keys does."""
+    try:
+        await platform_keys.register()
+    except UnavailableError as error:
+        structlog.get_logger().warning(
+            "the signing key could not be written down", problem=error.message
+        )
 
 
 async def _check_keys(work: Maintenance) -> None:

@@ -518,6 +518,7 @@ def test_a_bootstrap_key_needs_its_hash() -> None:
         "PUHUI_DATASHARE_COUNTERPARTY_KEY": "c",
         "PUHUI_DATASHARE_KEK_FILE": "d",
         "PUHUI_DATASHARE_SUBJECT_TOKEN_KEY": "e",
+        "PUHUI_DATASHARE_SIGNING_KEY": "f",
         "PUHUI_DATASHARE_BOOTSTRAP_OPERATOR_KEY_ID": "key_first",
         "PUHUI_DATASHARE_BOOTSTRAP_OPERATOR_KEY_SHA256": "not a hash",
     }

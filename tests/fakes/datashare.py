@@ -15,6 +15,7 @@ from services.datashare.mandates.domain import Mandate, SigningRule
 from services.datashare.notices.domain import Entry as NoticeEntry
 from services.datashare.notices.domain import Notice
 from services.datashare.participants.domain import ApiKey, Participant, Role, SigningKey, Standing
+from services.datashare.receipts.domain import PlatformKey
 from services.datashare.summaries.domain import Found, StoredSeries, SummaryQuery
 from services.datashare.uses.app import Place
 from services.datashare.uses.domain import Counted, Use
@@ -51,6 +52,7 @@ class Memory:
     proofs: dict[str, datetime] = field(default_factory=dict)
     notices: dict[int, Notice] = field(default_factory=dict)
     acknowledged: dict[str, int] = field(default_factory=dict)
+    platform_keys: dict[str, PlatformKey] = field(default_factory=dict)
 
     def copy(self) -> "Memory":
         return Memory(*(dict(getattr(self, table.name)) for table in fields(self)))
@@ -94,6 +96,7 @@ class FakeWork:
         self.wanted = FakeWanted(memory)
         self.mandates = FakeMandates(memory.mandates, memory.signing_rules, memory.proofs)
         self.notices = FakeNotices(memory)
+        self.platform_keys = FakePlatformKeys(memory)
 
 
 class FakeParticipants:
@@ -372,6 +375,17 @@ class FakeNotices:
 
     async def acknowledge(self, party_id: str, position: int) -> None:
         self._acknowledged[party_id] = max(position, self._acknowledged.get(party_id, 0))
+
+
+class FakePlatformKeys:
+    def __init__(self, memory: Memory) -> None:
+        self._rows = memory.platform_keys
+
+    async def add(self, key: PlatformKey) -> bool:
+        return self._rows.setdefault(key.key.key_id, key) is key
+
+    async def all(self) -> Sequence[PlatformKey]:
+        return sorted(self._rows.values(), key=lambda key: (key.since, key.key.key_id))
 
 
 def _due(item: Item) -> tuple[str, str, str, str]:

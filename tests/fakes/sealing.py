@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from services.datashare.catalogue.domain import Catalogue
+from services.datashare.receipts.domain import Suite
+from services.datashare.receipts.keyfile import new_key
 from services.datashare.sealing.app import Vault
 from services.datashare.sealing.domain import (
     SEALED_FROM,
@@ -95,9 +97,14 @@ def vault(
 
 def key_files(folder: Path) -> dict[str, Any]:
     """Write the key files that datashare's configuration names; returns them by setting."""
-    files = {"kek_file": folder / "keks.toml", "subject_token_key": folder / "subject-token.key"}
+    files = {
+        "kek_file": folder / "keks.toml",
+        "subject_token_key": folder / "subject-token.key",
+        "signing_key": folder / "signing.pem",
+    }
     files["kek_file"].write_text(f'current = "1"\n[keys]\n1 = "{secrets.token_hex(32)}"\n')
     files["subject_token_key"].write_text(secrets.token_hex(32))
+    files["signing_key"].write_text(new_key(Suite.EDDSA))
     for path in files.values():
         path.chmod(0o600)
     return files

@@ -10,6 +10,7 @@ import services.datashare.log.store
 import services.datashare.mandates.store
 import services.datashare.participants.store
 import services.datashare.quality.tables
+import services.datashare.receipts.store
 import services.datashare.records.store
 import services.datashare.retention.store
 import services.datashare.reviews.store

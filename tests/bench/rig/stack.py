@@ -113,6 +113,7 @@ def stack(folder: Path, database: Callable[[str], str] | None = None) -> Iterato
             "counterparty_key": home.key("counterparty.key"),
             "kek_file": home.key("keks.toml"),
             "subject_token_key": home.key("subject-token.key"),
+            "signing_key": home.key("signing.pem"),
             "database_url": database("datashare"),
             "bootstrap_operator_key_id": key_id,
             "bootstrap_operator_key_sha256": key_sha256,

@@ -1,0 +1,1 @@
+"""What the platform signs, and the keys to check it."""
