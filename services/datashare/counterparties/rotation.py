@@ -251,6 +251,8 @@ class Rotation:
         for look in range(_LOOKS):
             if look:
                 await asyncio.sleep(_LOOK_S)  # one that was closed just now may still be there
+            # A transaction sees connections as they were at its first look.
+            await conn.execute(sa.text("SELECT pg_stat_clear_snapshot()"))
             others = await conn.scalar(sa.text(_OTHERS)) or 0
             if not others:
                 return
@@ -348,7 +350,8 @@ class Rotation:
         whose = table.c.subject_id
         counted = sa.select(whose, sa.func.count()).group_by(whose).order_by(whose)
         done = 0
-        for first, last in _spans((await conn.execute(counted)).tuples().all()):
+        subjects: Any = (await conn.execute(counted)).all()
+        for first, last in _spans(subjects):
             mine = whose.between(first, last)
             rows = (await conn.execute(sa.select(table).where(mine))).all()
             await conn.execute(sa.delete(table).where(mine))

@@ -147,6 +147,27 @@ def test_keys_of_another_database_are_told(
     assert problem in told
 
 
+def test_the_key_of_counterparties_is_rotated_and_the_old_file_refused(
+    config: DatashareConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asyncio.run(start(config))
+    old = config.counterparty_key.read_text()
+    assert main(["datashare", "rotate-counterparty-key"]) == 0
+    assert "nothing was changed" in capsys.readouterr().out
+    assert config.counterparty_key.read_text() == old
+    assert main(["datashare", "rotate-counterparty-key", "--apply"]) == 0
+    told = capsys.readouterr()
+    new = config.counterparty_key.read_text()
+    assert old in new.splitlines()
+    assert not any(key in told.out + told.err for key in new.splitlines()[1:])
+    asyncio.run(start(config))
+    config.counterparty_key.write_text(old)
+    with pytest.raises(ConfigError, match="counterparty_key: .* does not hold the keys"):
+        asyncio.run(start(config))
+    assert main(["datashare", "rotate-counterparty-key", "--apply"]) == 2
+    assert "with 2 keys" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", [["datashare", "serve"], ["datashare", "migrate"]])
 def test_what_changes_nothing_by_default_is_applied_alone(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
