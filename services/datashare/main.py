@@ -16,6 +16,9 @@ from puhui.datashare.v1 import (
     changes_pb2_grpc,
     consents_pb2_grpc,
     deliveries_pb2_grpc,
+    disputes_pb2_grpc,
+    mandates_pb2_grpc,
+    notices_pb2_grpc,
     participants_pb2_grpc,
     quality_pb2_grpc,
     receipts_pb2_grpc,
@@ -47,11 +50,22 @@ from services.datashare.deliveries.app import CloseDelivery, Reconciliations
 from services.datashare.deliveries.servicer import DeliveryServicer
 from services.datashare.deliveries.store import DeliveryStore
 from services.datashare.deliveries.wire import Reader, control_fields
+from services.datashare.disputes.app import Disputes, Remind
+from services.datashare.disputes.domain import PROFILES
+from services.datashare.disputes.servicer import DisputeServicer
+from services.datashare.disputes.store import DisputeStore
+from services.datashare.disputes.working_days import ChinaCalendar
 from services.datashare.idempotency.store import RequestStore
 from services.datashare.log.domain import Sealer
 from services.datashare.log.store import LeafStore
+from services.datashare.mandates.app import Mandates
+from services.datashare.mandates.proofs import Proofs, read_issuers
+from services.datashare.mandates.servicer import MandateCodec, MandateServicer, RuleCodec
 from services.datashare.mandates.store import MandateStore
+from services.datashare.notices.app import TellNotices
+from services.datashare.notices.servicer import NoticeServicer
 from services.datashare.notices.store import NoticeStore
+from services.datashare.notices.texts import load as load_texts
 from services.datashare.participants.app import BootstrapKey, ParticipantDirectory
 from services.datashare.participants.servicer import (
     ParticipantCodec,
@@ -66,6 +80,7 @@ from services.datashare.quality.loader import load as load_rules
 from services.datashare.quality.report import ListFindings, ReportQuality
 from services.datashare.quality.servicer import QualityServicer
 from services.datashare.quality.store import QualityStore
+from services.datashare.quota.store import QuotaStore
 from services.datashare.receipts.app import PlatformKeys
 from services.datashare.receipts.domain import Suite
 from services.datashare.receipts.keyfile import read_signer
@@ -74,7 +89,7 @@ from services.datashare.receipts.store import PlatformKeyStore
 from services.datashare.records.app import TakeIn
 from services.datashare.records.hiding import hidings
 from services.datashare.records.intake import Intake
-from services.datashare.records.payloads import readers
+from services.datashare.records.payloads import payload_fields, readers
 from services.datashare.records.servicer import RecordServicer
 from services.datashare.records.store import RecordStore
 from services.datashare.retention.app import EraseSubject, Rebuild, Retention
@@ -143,6 +158,13 @@ class DatashareConfig:
         database_url: its own database.
         database_pool: most connections to it.
         inspection_interval: how often quality is looked at, when nothing is waiting.
+        dispute_profile: how much time providers have to answer disputes, a name of `PROFILES`.
+        dispute_interval: how often it is looked for disputes that nobody answered.
+        proof_issuers: file (`mandates.proofs`) of those who verify firms' representatives, such as
+            by electronic business licence; None is nobody.
+        sandbox: this deployment is a sandbox: firms may be claimed by simulated codes.
+        sandbox_proof_key: of a sandbox, file with 32 bytes in hexadecimal or base64url, from which
+            those codes are made.
         bootstrap_operator_key_id: the public part of the first operator's API key; empty is none.
         bootstrap_operator_key_sha256: SHA-256 of its secret part's characters, in hexadecimal.
         server: where it listens.
@@ -177,6 +199,25 @@ class DatashareConfig:
         default=timedelta(seconds=5),
         metadata={"help": "how often records that came in are looked at for their quality"},
     )
+    proof_issuers: Path | None = field(
+        default=None,
+        metadata={"help": "TOML file of those who verify firms' representatives; none: nobody"},
+    )
+    sandbox: bool = field(
+        default=False, metadata={"help": "whether firms may be claimed by simulated codes"}
+    )
+    sandbox_proof_key: Path | None = field(
+        default=None,
+        metadata={"help": "file with 32 bytes in hexadecimal, of a sandbox, for those codes"},
+    )
+    dispute_profile: str = field(
+        default="standard",
+        metadata={"help": "time to answer a dispute: standard (20 days) or strict (working days)"},
+    )
+    dispute_interval: timedelta = field(
+        default=timedelta(seconds=30),
+        metadata={"help": "how often providers are reminded of disputes that are due"},
+    )
     bootstrap_operator_key_id: str = field(
         default="", metadata={"help": "public part of the first operator's API key; empty: none"}
     )
@@ -194,6 +235,12 @@ class DatashareConfig:
             raise ValueError(f"signing_suite must be one of {', '.join(Suite)}")
         if self.inspection_interval <= timedelta():
             raise ValueError("inspection_interval must be longer than nothing")
+        if self.dispute_profile not in PROFILES:
+            raise ValueError(f"dispute_profile must be one of {', '.join(PROFILES)}")
+        if self.dispute_interval <= timedelta():
+            raise ValueError("dispute_interval must be longer than nothing")
+        if self.sandbox and self.sandbox_proof_key is None:
+            raise ValueError("sandbox needs sandbox_proof_key: name its file, or unset sandbox")
         if self.bootstrap_operator_key_id:
             digits = self.bootstrap_operator_key_sha256
             if len(digits) != _SHA256_HEX or not set(digits) <= set("0123456789abcdef"):
@@ -247,6 +294,7 @@ class Work:
         self.subjects = SubjectStore(conn, stores.ids, self.seals)
         self.consents = ConsentStore(conn)
         self.accesses = AccessStore(conn)
+        self.quotas = QuotaStore(conn)
         self.names = NameStore(conn, self.seals)
         self.reviews = ReviewStore(conn, self.seals, stores.readers)
         self.uses = UseStore(conn, stores.ids)
@@ -264,8 +312,15 @@ class Work:
         self.runs = self.erasures = RunStore(conn)
         self.hidden = HiddenStore(conn, self.records, stores.hidings)
         self.erasing = ErasingStore(conn)
+        self.disputes = DisputeStore(conn, self.seals)
         self.summaries = SummaryReader(
-            conn, self.records, self.withheld, stores.layouts, stores.cuts, self.seals
+            conn,
+            self.records,
+            self.withheld,
+            self.disputes,
+            stores.layouts,
+            stores.cuts,
+            self.seals,
         )
 
     async def finish(self) -> None:
@@ -309,6 +364,16 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         signing_key_codec=SigningKeyCodec(),
         provider_kinds=catalogue.provider_kinds,
         bootstrap=config.bootstrap,
+    )
+    mandates = Mandates(
+        transactions=transactions,
+        retry=retry_on_conflict,
+        clock=clock,
+        ids=ids,
+        sealer=sealer,
+        proof=_proofs(config),
+        mandate_codec=MandateCodec(),
+        rule_codec=RuleCodec(),
     )
     consents = Consents(
         transactions=transactions,
@@ -362,10 +427,26 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         clean=Files(config.database_url),
     )
 
+    profile, calendar = PROFILES[config.dispute_profile], ChinaCalendar()
+    disputes = Disputes(
+        transactions=transactions,
+        retry=retry_on_conflict,
+        clock=clock,
+        ids=ids,
+        sealer=sealer,
+        profile=profile,
+        calendar=calendar,
+        fields=payload_fields(),
+    )
+    remind = Remind(transactions, clock, profile, calendar)
+
     server = Server(config.server, by_assertion(verifier), telemetry, clock)
     server.add(
         participants_pb2_grpc.add_ParticipantServiceServicer_to_server,
         ParticipantServicer(directory),
+    )
+    server.add(
+        mandates_pb2_grpc.add_MandateServiceServicer_to_server, MandateServicer(mandates, clock)
     )
     server.add(
         subjects_pb2_grpc.add_SubjectServiceServicer_to_server,
@@ -391,6 +472,12 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         WantedServicer(TellWanted(transactions, clock, asyncio.sleep)),
     )
     server.add(
+        notices_pb2_grpc.add_NoticeServiceServicer_to_server,
+        NoticeServicer(
+            TellNotices(transactions, load_texts(catalogue), clock, asyncio.sleep),
+        ),
+    )
+    server.add(
         retention_pb2_grpc.add_RetentionServiceServicer_to_server,
         RetentionServicer(retention, erase),
     )
@@ -402,6 +489,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     server.add(
         receipts_pb2_grpc.add_ReceiptServiceServicer_to_server, ReceiptServicer(platform_keys)
     )
+    server.add(disputes_pb2_grpc.add_DisputeServiceServicer_to_server, DisputeServicer(disputes))
     server.add(accesses_pb2_grpc.add_AccessServiceServicer_to_server, accesses)
     server.add(
         changes_pb2_grpc.add_ChangeServiceServicer_to_server, ChangeServicer(Feed(transactions))
@@ -416,9 +504,23 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         ],
         background=[
             lambda: inspect.run(config.inspection_interval),
+            lambda: remind.run(config.dispute_interval),
             NameEarlier(transactions, asyncio.sleep).run,
         ],
         close=[database.close, telemetry.close],
+    )
+
+
+def _proofs(config: DatashareConfig) -> Proofs:
+    """Return what proofs of a firm's representative this deployment takes.
+
+    Raises:
+        ConfigError: a file cannot be used.
+    """
+    issuers, key = config.proof_issuers, config.sandbox_proof_key
+    return Proofs(
+        read_issuers("datashare.proof_issuers", issuers) if issuers else None,
+        read_key("datashare.sandbox_proof_key", key) if config.sandbox and key else None,
     )
 
 
