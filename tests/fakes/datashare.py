@@ -15,6 +15,7 @@ from services.datashare.mandates.domain import Mandate, SigningRule
 from services.datashare.notices.domain import Entry as NoticeEntry
 from services.datashare.notices.domain import Notice
 from services.datashare.participants.domain import ApiKey, Participant, Role, SigningKey, Standing
+from services.datashare.quota.domain import Key
 from services.datashare.receipts.domain import PlatformKey
 from services.datashare.summaries.domain import Found, StoredSeries, SummaryQuery
 from services.datashare.uses.app import Place
@@ -46,6 +47,7 @@ class Memory:
     withheld: dict[str, bool] = field(default_factory=dict)
     # By provider, day, type and purpose.
     uses: dict[tuple[str, int, str, str], int] = field(default_factory=dict)
+    quotas: dict[Key, int] = field(default_factory=dict)
     wanted: dict[int, Item] = field(default_factory=dict)
     mandates: dict[str, Mandate] = field(default_factory=dict)
     signing_rules: dict[str, SigningRule] = field(default_factory=dict)
@@ -93,6 +95,7 @@ class FakeWork:
         self.summaries = FakeSummaries(memory)
         self.erasures = FakeErasures(memory)
         self.uses = FakeUses(memory)
+        self.quotas = FakeQuotas(memory)
         self.wanted = FakeWanted(memory)
         self.mandates = FakeMandates(memory.mandates, memory.signing_rules, memory.proofs)
         self.notices = FakeNotices(memory)
@@ -324,6 +327,19 @@ class FakeUses:
             ),
             key=lambda use: order(use[:3]),
         )[:limit]
+
+
+class FakeQuotas:
+    def __init__(self, memory: Memory) -> None:
+        self._rows = memory.quotas
+
+    async def add(self, counts: Sequence[tuple[Key, int]]) -> Mapping[Key, int]:
+        for key, count in counts:
+            self._rows[key] = self._rows.get(key, 0) + count
+        return {key: self._rows[key] for key, _ in counts}
+
+    async def used(self, keys: Sequence[Key]) -> Mapping[Key, int]:
+        return {key: self._rows[key] for key in keys if key in self._rows}
 
 
 class FakeWanted:

@@ -77,6 +77,20 @@ async def add_people(stored: Stored) -> None:
             assert await work.participants.add(person)
 
 
+class TestQuotas:
+    async def test_uses_add_up_by_consent_and_period(self, stored: Stored) -> None:
+        first, second, other = ("sub_1", "con_1", 20_000), ("sub_1", "con_1", 20_001), ("s", "c", 0)
+        async with stored.begin() as work:
+            assert await work.quotas.add([(other, 1), (first, 2)]) == {other: 1, first: 2}
+            assert await work.quotas.add([]) == {}
+        async with stored.begin() as work:
+            assert await work.quotas.add([(first, 3), (second, 1)]) == {first: 5, second: 1}
+            assert await work.quotas.add([(first, -1)]) == {first: 4}
+        async with stored.read() as work:
+            used = await work.quotas.used([first, second, ("sub_1", "con_1", 0)])
+            assert used == {first: 4, second: 1}
+
+
 class TestTransactions:
     async def test_what_raises_leaves_nothing(self, stored: Stored) -> None:
         async def fail() -> None:
