@@ -162,7 +162,7 @@ def test_the_key_of_counterparties_is_rotated_and_the_old_file_refused(
     assert not any(key in told.out + told.err for key in new.splitlines()[1:])
     asyncio.run(start(config))
     config.counterparty_key.write_text(old)
-    with pytest.raises(ConfigError, match="counterparty_key: .* does not hold the keys"):
+    with pytest.raises(ConfigError, match=r"counterparty_key: .* does not hold the keys"):
         asyncio.run(start(config))
     assert main(["datashare", "rotate-counterparty-key", "--apply"]) == 2
     assert "with 2 keys" in capsys.readouterr().err
