@@ -90,7 +90,7 @@ class QuotaStore:
         """Return the counts of those of the keys under which something was used."""
         asked = relation(self._conn, "asked", _KEY, keys)
         rows = await self._conn.execute(
-            sa.select(consent_use).join(
+            sa.select(*consent_use.c).join(
                 asked, sa.and_(*(consent_use.c[name] == asked.c[name] for name in _KEY))
             )
         )
