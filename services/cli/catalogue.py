@@ -45,13 +45,22 @@ async def list_catalogue(session: Session) -> None:
         ),
         output.table(
             "Purposes",
-            ["purpose", "", "days at most>", "level at most"],
+            [
+                "purpose",
+                "",
+                "days at most>",
+                "data days at most>",
+                "level at most",
+                "fetches at most",
+            ],
             [
                 [
                     purpose.code,
                     f"{purpose.title.zh} {purpose.title.en}",
                     str(purpose.max_days),
+                    str(purpose.max_data_days),
                     lower(ContentLevel.Name(purpose.max_content_level), "CONTENT_LEVEL_"),  # type: ignore[arg-type]  # an int32 field that holds this enum
+                    f"{purpose.max_fetches} a {purpose.max_fetches_per}",
                 ]
                 for purpose in purposes
             ],

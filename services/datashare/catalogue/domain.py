@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Final
 
+from services.datashare.quota.domain import Limit
 from services.kit.errors import invalid_field
 
 OCCURRED: Final = "occurred"
@@ -191,14 +192,20 @@ class Purpose:
     Args:
         code: as in consents and fetches.
         title: its name.
+        consequences: what follows for the firm from a consent for it, and from none.
         max_days: longest time that a consent for it may run.
+        max_data_days: longest range of the data that a consent for it may open.
         max_content_level: highest level that a consent for it may open.
+        max_fetches: most often that a consent for it may be fetched under.
     """
 
     code: str
     title: Text
+    consequences: Text
     max_days: int
+    max_data_days: int
     max_content_level: ContentLevel
+    max_fetches: Limit
 
 
 @dataclass(frozen=True)
@@ -209,11 +216,13 @@ class Catalogue:
         types: by name.
         purposes: by code.
         kinds: titles of the kinds of supplier that the types name.
+        purposes_version: of the table of purposes; it grows with every change.
     """
 
     types: Mapping[str, RecordType]
     purposes: Mapping[str, Purpose]
     kinds: Mapping[str, Text]
+    purposes_version: int = 1
 
     @property
     def on_consent(self) -> frozenset[str]:

@@ -29,11 +29,14 @@ from services.datashare.catalogue.domain import (
     Text,
     Unit,
 )
+from services.datashare.quota.domain import Limit
+from services.datashare.quota.domain import Unit as FetchUnit
 
 _E = TypeVar("_E", bound=Enum)
 _T = TypeVar("_T")
 
 _MOST_DAYS: Final = 36_500
+_MOST_FETCHES: Final = 10_000
 _SENSITIVE: Final = 4
 _SEVERITY: Final = "severity"
 
@@ -229,11 +232,29 @@ def _purpose(code: str, section: _Section) -> Purpose:
     purpose = Purpose(
         code=code,
         title=section.text(),
-        max_days=section.number("max_days", 1, 100_000),
+        consequences=_text(section, "consequences"),
+        max_days=section.number("max_days", 1, _MOST_DAYS),
+        max_data_days=section.number("max_data_days", 1, _MOST_DAYS),
         max_content_level=section.member("max_content_level", ContentLevel),
+        max_fetches=_limit(
+            _Section(f"{section.where}: max_fetches", section.take("max_fetches", dict))
+        ),
     )
     section.end()
     return purpose
+
+
+def _text(section: _Section, key: str) -> Text:
+    part = _Section(f"{section.where}: {key}", section.take(key, dict))
+    text = part.text()
+    part.end()
+    return text
+
+
+def _limit(section: _Section) -> Limit:
+    limit = Limit(section.number("times", 1, _MOST_FETCHES), section.member("per", FetchUnit))
+    section.end()
+    return limit
 
 
 def load(folder: Traversable | None = None) -> Catalogue:
@@ -253,7 +274,9 @@ def load(folder: Traversable | None = None) -> Catalogue:
         if dot and ending == "toml":
             types[name] = _record_type(name, _parse(file))
     kinds = _kinds(folder.joinpath("kinds.toml"), types)
-    purposes = _Section("purposes.toml", {"purposes": _parse(folder.joinpath("purposes.toml"))})
+    table = _parse(folder.joinpath("purposes.toml"))
+    head = _Section("purposes.toml", {"version": table.pop("version", None)})
+    purposes = _Section("purposes.toml", {"purposes": table})
     return Catalogue(
         types=MappingProxyType(types),
         purposes=MappingProxyType(
@@ -263,6 +286,7 @@ def load(folder: Traversable | None = None) -> Catalogue:
             }
         ),
         kinds=kinds,
+        purposes_version=head.number("version", 1, 1_000_000),
     )
 
 

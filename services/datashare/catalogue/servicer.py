@@ -56,7 +56,9 @@ class CatalogueServicer(catalogue_pb2_grpc.CatalogueServiceServicer):
             "purposes", self._catalogue.purposes, page_size(request.page_size), request.page_token
         )
         return pb.ListPurposesResponse(
-            purposes=[_purpose(item) for item in purposes], next_page_token=token
+            purposes=[_purpose(item) for item in purposes],
+            next_page_token=token,
+            version=self._catalogue.purposes_version,
         )
 
 
@@ -149,4 +151,8 @@ def _purpose(item: Purpose) -> pb.Purpose:
         title=_text(item.title),
         max_days=item.max_days,
         max_content_level=item.max_content_level,
+        max_data_days=item.max_data_days,
+        max_fetches=item.max_fetches.times,
+        max_fetches_per=str(item.max_fetches.unit).lower(),
+        consequences=_text(item.consequences),
     )

@@ -342,13 +342,28 @@ class Purpose(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     MAX_DAYS_FIELD_NUMBER: _builtins.int
     MAX_CONTENT_LEVEL_FIELD_NUMBER: _builtins.int
+    MAX_DATA_DAYS_FIELD_NUMBER: _builtins.int
+    MAX_FETCHES_FIELD_NUMBER: _builtins.int
+    MAX_FETCHES_PER_FIELD_NUMBER: _builtins.int
+    CONSEQUENCES_FIELD_NUMBER: _builtins.int
     code: _builtins.str
     max_days: _builtins.int
     """Longest time that a consent for it may run, days."""
     max_content_level: _builtins.int
     """Highest content level, a puhui.common.v1.ContentLevel."""
+    max_data_days: _builtins.int
+    """Longest range of the data that a consent for it may open, days."""
+    max_fetches: _builtins.int
+    """Most often that a consent for it may be fetched under, in each of `max_fetches_per`: a calendar
+    day, month or year of China Standard Time.
+    """
+    max_fetches_per: _builtins.str
     @_builtins.property
     def title(self) -> Global___Text: ...
+    @_builtins.property
+    def consequences(self) -> Global___Text:
+        """What follows for the firm from a consent for it, and from none."""
+
     def __init__(
         self,
         *,
@@ -356,10 +371,14 @@ class Purpose(_message.Message):
         title: Global___Text | None = ...,
         max_days: _builtins.int = ...,
         max_content_level: _builtins.int = ...,
+        max_data_days: _builtins.int = ...,
+        max_fetches: _builtins.int = ...,
+        max_fetches_per: _builtins.str = ...,
+        consequences: Global___Text | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["title", b"title"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consequences", b"consequences", "title", b"title"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "max_content_level", b"max_content_level", "max_days", b"max_days", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "consequences", b"consequences", "max_content_level", b"max_content_level", "max_data_days", b"max_data_days", "max_days", b"max_days", "max_fetches", b"max_fetches", "max_fetches_per", b"max_fetches_per", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -479,7 +498,10 @@ class ListPurposesResponse(_message.Message):
 
     PURPOSES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
+    version: _builtins.int
+    """Of the table of purposes; it grows with every change, and a consent names it."""
     @_builtins.property
     def purposes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Purpose]: ...
     def __init__(
@@ -487,10 +509,11 @@ class ListPurposesResponse(_message.Message):
         *,
         purposes: _abc.Iterable[Global___Purpose] | None = ...,
         next_page_token: _builtins.str = ...,
+        version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "purposes", b"purposes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "purposes", b"purposes", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
