@@ -72,6 +72,8 @@ class Folder:
             write_secret(self.key("counterparty.key"), secrets.token_hex(32))
         if not self.key("subject-token.key").exists():
             write_secret(self.key("subject-token.key"), secrets.token_hex(32))
+        if not self.key("sandbox-proof.key").exists():
+            write_secret(self.key("sandbox-proof.key"), secrets.token_hex(32))
         if not self.key("keks.toml").exists():
             ring = f'current = "1"\n\n[keys]\n1 = "{secrets.token_hex(32)}"\n'
             write_secret(self.key("keks.toml"), ring)
@@ -217,6 +219,8 @@ class Embedded:
             "counterparty_key": folder.key("counterparty.key"),
             "kek_file": folder.key("keks.toml"),
             "subject_token_key": folder.key("subject-token.key"),
+            "sandbox": "true",
+            "sandbox_proof_key": folder.key("sandbox-proof.key"),
             "signing_key": folder.key("signing.pem"),
             "bootstrap_operator_key_id": key_id,
             "bootstrap_operator_key_sha256": key_sha256,

@@ -63,6 +63,7 @@ from services.datashare.mandates.proofs import Proofs, read_issuers
 from services.datashare.mandates.servicer import MandateCodec, MandateServicer, RuleCodec
 from services.datashare.mandates.store import MandateStore
 from services.datashare.notices.app import TellNotices
+from services.datashare.notices.recipients import RecipientStore
 from services.datashare.notices.servicer import NoticeServicer
 from services.datashare.notices.store import NoticeStore
 from services.datashare.notices.texts import load as load_texts
@@ -272,6 +273,9 @@ class Stores:
         self.layouts = layouts_of(catalogue)
         self.readers = readers(catalogue)
         self.hidings = hidings(catalogue)
+        self.kept = frozenset(
+            name for name, policy in catalogue.types.items() if policy.kept_to_provider
+        )
         self.cuts = Cuts()
 
     def __call__(self, conn: AsyncConnection) -> "Work":
@@ -303,6 +307,7 @@ class Work:
         self.mandates = MandateStore(conn)
         self.wanted = WantedStore(conn)
         self.notices = NoticeStore(conn, stores.ids)
+        self.recipients = RecipientStore(conn, stores.kept)
         self.requests = RequestStore(conn)
         self.deliveries = DeliveryStore(conn, self.seals)
         self.records = RecordStore(conn, stores.readers, self.seals, stores.hidings)

@@ -226,6 +226,7 @@ class Revocations:
                 case (
                     changes_pb2.CHANGE_KIND_PARTICIPANT_SUSPENDED
                     | changes_pb2.CHANGE_KIND_PARTICIPANT_REINSTATED
+                    | changes_pb2.CHANGE_KIND_MANDATE_CHANGED
                 ):
                     self._tokens.forget_participant(change.participant_id)
         return more

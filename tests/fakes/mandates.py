@@ -4,13 +4,7 @@ from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from services.datashare.mandates.domain import (
-    ALL_POWERS,
-    Mandate,
-    MandateKind,
-    SigningRule,
-    ended_at,
-)
+from services.datashare.mandates.domain import Mandate, SigningRule, ended_at, registered
 from services.datashare.participants.domain import Participant
 from services.kit.errors import UnavailableError
 
@@ -101,12 +95,5 @@ class FakeMandates:
 def representative(firm: Participant) -> Mandate:
     """Return the mandate of a firm that the operator registered."""
     assert firm.subject_id
-    return Mandate(
-        mandate_id=f"man_{firm.participant_id}",
-        subject_id=firm.subject_id,
-        participant_id=firm.participant_id,
-        kind=MandateKind.REPRESENTATIVE,
-        powers=ALL_POWERS,
-        since=firm.registered_at,
-        proved_by="operator",
-    )
+    mandate_id = f"man_{firm.participant_id}"
+    return registered(mandate_id, firm.subject_id, firm.participant_id, firm.registered_at)

@@ -20,6 +20,8 @@ class ChangeKind(StrEnum):
     RECORD_RETRACTED = "RECORD_RETRACTED"
     RECORD_REPAIRED = "RECORD_REPAIRED"
     RECORD_ERASED = "RECORD_ERASED"
+    DISPUTE_OPENED = "DISPUTE_OPENED"
+    DISPUTE_CLOSED = "DISPUTE_CLOSED"
     KEY_REVOKED = "KEY_REVOKED"
     PARTICIPANT_SUSPENDED = "PARTICIPANT_SUSPENDED"
     PARTICIPANT_REINSTATED = "PARTICIPANT_REINSTATED"
@@ -38,7 +40,8 @@ class Change:
         participant_id: of a consent its recipient, of a record its provider, of a mandate
             the account, else who changed.
         key_id: of a key's change.
-        record_type: of a record's change.
+        record_type: of a record's change, or a dispute's.
+        dispute_id: of a dispute's change; closed is answered or taken back.
     """
 
     kind: ChangeKind
@@ -48,6 +51,7 @@ class Change:
     participant_id: str = ""
     key_id: str = ""
     record_type: str = ""
+    dispute_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

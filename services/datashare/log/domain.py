@@ -29,6 +29,7 @@ class LeafKind(StrEnum):
 
     ACCESS = "access"
     CONSENT = "consent"
+    DISPUTE = "dispute"
     MANDATE = "mandate"
     RETENTION = "retention"
     SIGNING_KEY = "signing_key"

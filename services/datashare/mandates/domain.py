@@ -35,6 +35,7 @@ class Power(StrEnum):
 
 
 ALL_POWERS: Final = frozenset(Power)
+BY_OPERATOR: Final = "operator"
 
 
 class MandateKind(StrEnum):
@@ -112,6 +113,19 @@ class SigningRule:
 
 
 ANY_ONE: Final = SigningRule()
+
+
+def registered(mandate_id: str, subject_id: str, participant_id: str, at: datetime) -> Mandate:
+    """Return the mandate of the account with which the operator registers a firm."""
+    return Mandate(
+        mandate_id=mandate_id,
+        subject_id=subject_id,
+        participant_id=participant_id,
+        kind=MandateKind.REPRESENTATIVE,
+        powers=ALL_POWERS,
+        since=at,
+        proved_by=BY_OPERATOR,
+    )
 
 
 def state_at(mandate: Mandate, now: datetime) -> MandateState:

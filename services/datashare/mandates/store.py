@@ -105,7 +105,7 @@ class MandateStore:
         return await self._one(_of(participant_id).with_for_update(read=True))
 
     async def lock_subject(self, subject_id: str) -> Sequence[Mandate]:
-        """Return the mandates of a firm that nobody ended, and under which nobody acts meanwhile."""
+        """Return a firm's mandates that nobody ended; nobody acts under them until the end."""
         rows = await self._conn.execute(
             sa.select(mandate)
             .where(mandate.c.subject_id == subject_id, _STANDS)

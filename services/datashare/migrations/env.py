@@ -5,6 +5,7 @@ import services.datashare.changes.store
 import services.datashare.consent.store
 import services.datashare.counterparties.store
 import services.datashare.deliveries.store
+import services.datashare.disputes.store
 import services.datashare.idempotency.store
 import services.datashare.log.store
 import services.datashare.mandates.store

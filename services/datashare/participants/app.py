@@ -9,7 +9,9 @@ from typing import Protocol
 from services.datashare.changes.domain import Change, ChangeKind
 from services.datashare.idempotency.app import Codec, Requests, once
 from services.datashare.idempotency.domain import RequestKey, require_same
-from services.datashare.log.domain import Leaf, LeafKind, Sealer, rfc3339
+from services.datashare.log.domain import LeafKind, Sealer, rfc3339
+from services.datashare.mandates import recording
+from services.datashare.mandates.domain import Mandate, MandateState, Power, registered, state_at
 from services.datashare.participants.domain import (
     OPERATOR_ID,
     SECRET_BYTES,
@@ -111,23 +113,23 @@ class Subjects(Protocol):
         ...
 
 
-class Changes(Protocol):
-    """The outbox."""
+class Mandates(Protocol):
+    """Who speaks for firms."""
 
-    async def append(self, changes: Sequence[Change]) -> None:
-        """Add changes."""
+    async def add(self, added: Mandate) -> None:
+        """Add a mandate."""
+        ...
+
+    async def get(self, participant_id: str) -> Mandate | None:
+        """Return the mandate of an account that nobody ended."""
+        ...
+
+    async def lock_subject(self, subject_id: str) -> Sequence[Mandate]:
+        """Return a firm's mandates that nobody ended; nobody acts under them until the end."""
         ...
 
 
-class Leaves(Protocol):
-    """The log."""
-
-    async def append(self, leaves: Sequence[Leaf]) -> None:
-        """Add leaves, not yet sequenced."""
-        ...
-
-
-class Work(Protocol):
+class Work(recording.Work, Protocol):
     """What these use cases need in a transaction."""
 
     @property
@@ -141,13 +143,8 @@ class Work(Protocol):
         ...
 
     @property
-    def changes(self) -> Changes:
-        """The outbox."""
-        ...
-
-    @property
-    def leaves(self) -> Leaves:
-        """The log."""
+    def mandates(self) -> Mandates:
+        """Who speaks for firms."""
         ...
 
     @property
@@ -271,6 +268,7 @@ class ParticipantDirectory:
                     raise AlreadyExistsError(
                         "ALREADY_EXISTS", "this firm is registered: list the participants for it"
                     )
+                await self._let_speak(work, participant, key.caller_id, now)
                 return participant
 
             return await once(work.requests, key, now, self._participant_codec, add)
@@ -493,7 +491,30 @@ class ParticipantDirectory:
             found = await work.participants.get_key(key_id)
             # Asks also when there is no such key, so that the time taken does not tell.
             participant = await work.participants.get(found.participant_id if found else "")
-        return accept(found, participant, secret_sha256)
+            mandate = await work.mandates.get(found.participant_id if found else "")
+        accepted = accept(found, participant, secret_sha256)
+        if accepted.role is not Role.FIRM:
+            return accepted
+        # What others believe of this, they use to show what is held; acts ask the mandate itself.
+        return replace(accepted, subject_id=_read_by(mandate, self._clock.now()))
+
+    async def _let_speak(
+        self, work: Work, participant: Participant, operator_id: str, now: datetime
+    ) -> None:
+        """Make a firm's account its representative: the operator answers for who it is."""
+        if participant.subject_id is None:
+            return
+        if await work.mandates.lock_subject(participant.subject_id):
+            raise AlreadyExistsError(
+                "ALREADY_EXISTS",
+                "somebody speaks for this firm: register the account without the firm, and have "
+                "its representative appoint it",
+            )
+        mandate = registered(
+            self._ids.new("man"), participant.subject_id, participant.participant_id, now
+        )
+        await work.mandates.add(mandate)
+        await recording.record(work, self._sealer, [mandate], "claimed", operator_id, now)
 
     async def _log(self, work: Work, action: str, key: SigningKey, at: datetime) -> None:
         content = {
@@ -516,6 +537,13 @@ class ParticipantDirectory:
             standing=Standing.ACTIVE,
             registered_at=self._started_at,
         )
+
+
+def _read_by(mandate: Mandate | None, now: datetime) -> str | None:
+    """Return the firm about which an account may read."""
+    if mandate is None or state_at(mandate, now) is not MandateState.ACTIVE:
+        return None
+    return mandate.subject_id if Power.READ in mandate.powers else None
 
 
 async def _subject_id(work: Work, subject: SubjectName | None) -> str | None:

@@ -3,7 +3,8 @@
 Invariants:
 
 - An API key is `<key_id>.<secret>`; only the SHA-256 of the secret's characters is kept.
-- Only a provider has a provider kind; only a firm has a subject, and always has one.
+- Only a provider has a provider kind; only a firm's account may have a subject. For whom such an
+  account speaks, its mandate says: it need not be the firm that it was registered with.
 - A suspended participant may do nothing, at once.
 - Who has registered a signing key once signs every batch from then on; a revoked key stays revoked,
   and with the last one revoked nothing is accepted until the next one is registered.
@@ -60,7 +61,7 @@ class Participant:
         role: what it is.
         name: as registered.
         provider_kind: of a provider, e.g. "tax"; else empty.
-        subject_id: of a firm, itself as a subject; else None.
+        subject_id: of a firm, itself as a subject, where the operator registered it with one.
         historical_source: of a provider: it may say of a delivery that its records count as known
             when they were obtained.
         standing: whether it may act.
@@ -173,8 +174,6 @@ def check_registration(
             problems.append(FieldProblem("historical_source", "is for providers only: unset it"))
         if simulated_source:
             problems.append(FieldProblem("simulated_source", "is for providers only: unset it"))
-    if role is Role.FIRM and not has_subject:
-        problems.append(FieldProblem("subject", "is required for a firm: name its USCC"))
     if role is not Role.FIRM and has_subject:
         problems.append(FieldProblem("subject", "is for firms only: leave it out"))
     if problems:

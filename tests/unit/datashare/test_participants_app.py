@@ -11,6 +11,7 @@ from puhui_client.signing import new_key
 from services.datashare.changes.domain import ChangeKind
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.domain import LeafKind, Sealer
+from services.datashare.mandates.domain import Power, registered
 from services.datashare.participants.app import BootstrapKey, ParticipantDirectory, Registration
 from services.datashare.participants.domain import Role, SigningKey, Standing, SubjectName
 from services.datashare.participants.jwk import public_key
@@ -45,6 +46,7 @@ def world() -> World:
     empty = World()
     empty.transactions.memory.participants.clear()
     empty.transactions.memory.subjects.clear()
+    empty.transactions.memory.mandates.clear()
     return empty
 
 
@@ -108,6 +110,49 @@ class TestRegister:
             await directory.register(key("r9"), A_FIRM)
         assert caught.value.reason == "ALREADY_EXISTS"
         assert ("operator", "r9") not in world.transactions.memory.requests
+
+    async def test_it_is_its_own_representative_and_its_key_says_so(
+        self, directory: ParticipantDirectory, world: World, key: Key
+    ) -> None:
+        firm = await directory.register(key(), A_FIRM)
+        (mandate,) = world.transactions.memory.mandates.values()
+        assert (mandate.subject_id, mandate.participant_id) == (
+            firm.subject_id,
+            firm.participant_id,
+        )
+        assert mandate.is_representative
+        assert mandate.proved_by == "operator"
+        assert world.change_kinds() == [ChangeKind.MANDATE_CHANGED]
+        (leaf,) = world.transactions.memory.leaves.values()
+        assert leaf.kind is LeafKind.MANDATE
+        api_key, secret = (await directory.issue_key(key(), firm.participant_id))[1].split(".")
+        sha256 = hashlib.sha256(secret.encode()).digest()
+        assert (await directory.verify_key(api_key, sha256)).subject_id == firm.subject_id
+        rows = world.transactions.memory.mandates
+        for changed in (
+            replace(mandate, suspended_at=NOW),
+            replace(mandate, ended_at=NOW),
+            replace(mandate, until=NOW),
+            replace(mandate, powers=frozenset(Power) - {Power.READ}),
+        ):
+            rows[mandate.mandate_id] = changed
+            assert (await directory.verify_key(api_key, sha256)).subject_id is None
+
+    async def test_an_account_without_a_firm_speaks_for_none(
+        self, directory: ParticipantDirectory, world: World, key: Key
+    ) -> None:
+        account = await directory.register(key(), replace(A_FIRM, subject=None))
+        assert account.subject_id is None
+        assert not world.transactions.memory.mandates
+
+    async def test_a_firm_that_somebody_speaks_for_is_not_given_to_another(
+        self, directory: ParticipantDirectory, world: World, key: Key
+    ) -> None:
+        world.transactions.memory.subjects[USCC] = "sub_7"
+        rows = world.transactions.memory.mandates
+        rows["man_1"] = registered("man_1", "sub_7", "par_1", NOW)
+        with pytest.raises(AlreadyExistsError, match="appoint"):
+            await directory.register(key(), A_FIRM)
 
     async def test_bad_subjects(self, directory: ParticipantDirectory, key: Key) -> None:
         with pytest.raises(InvalidArgumentError) as malformed:

@@ -28,11 +28,11 @@ KEY = ApiKey("key_1", "par_1", SHA, NOW)
     [
         (Role.PROVIDER, "tax", False, True, []),
         (Role.FIRM, "", True, False, []),
+        (Role.FIRM, "", False, False, []),
         (Role.BANK, "", False, False, []),
         (Role.PROVIDER, "", False, False, ["provider_kind"]),
         (Role.PROVIDER, "astrologer", False, False, ["provider_kind"]),
         (Role.PROVIDER, "tax", True, False, ["subject"]),
-        (Role.FIRM, "", False, False, ["subject"]),
         (Role.BANK, "tax", True, True, ["provider_kind", "historical_source", "subject"]),
     ],
 )

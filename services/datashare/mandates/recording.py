@@ -1,0 +1,93 @@
+"""What is written beside every change of mandates, in its transaction: leaf, feed and notices."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from services.datashare.changes.domain import Change
+from services.datashare.log.domain import Json, Leaf, LeafKind, Sealer
+from services.datashare.mandates.domain import Mandate, change_content, change_of
+from services.datashare.notices.domain import Notice, NoticeKind
+
+
+class Changes(Protocol):
+    """The outbox."""
+
+    async def append(self, changes: Sequence[Change]) -> None:
+        """Add changes."""
+        ...
+
+
+class Leaves(Protocol):
+    """The log."""
+
+    async def append(self, leaves: Sequence[Leaf]) -> None:
+        """Add leaves, not yet sequenced."""
+        ...
+
+
+class Notices(Protocol):
+    """What parties are told."""
+
+    async def append(self, notices: Sequence[Notice]) -> None:
+        """Add notices."""
+        ...
+
+
+class Work(Protocol):
+    """What recording needs in a transaction."""
+
+    @property
+    def changes(self) -> Changes:
+        """The outbox."""
+        ...
+
+    @property
+    def leaves(self) -> Leaves:
+        """The log."""
+        ...
+
+    @property
+    def notices(self) -> Notices:
+        """What parties are told."""
+        ...
+
+
+async def record(
+    work: Work,
+    sealer: Sealer,
+    mandates: Sequence[Mandate],
+    action: str,
+    by: str,
+    at: datetime,
+    **more: Json,
+) -> None:
+    """Write down that mandates were given, suspended or ended.
+
+    Args:
+        work: the transaction.
+        sealer: makes leaves.
+        mandates: as they are after it, all of one firm.
+        action: see `change_content`.
+        by: see `change_content`.
+        at: when.
+        more: what else the leaves attest.
+    """
+    if not mandates:
+        return
+    contents = (change_content(each, action, by, at, **more) for each in mandates)
+    await work.leaves.append([sealer.seal(LeafKind.MANDATE, content, at) for content in contents])
+    await work.changes.append([change_of(each, at) for each in mandates])
+    await work.notices.append(
+        [
+            Notice(
+                party_id=each.subject_id,
+                kind=NoticeKind.MANDATE_CHANGED,
+                occurred_at=at,
+                subject_id=each.subject_id,
+                participant_id=each.participant_id,
+                mandate_id=each.mandate_id,
+            )
+            for each in mandates
+        ]
+    )
