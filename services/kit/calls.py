@@ -8,7 +8,6 @@ An RPC without the access option can be called by nobody.
 import asyncio
 import contextlib
 import contextvars
-import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -36,7 +35,6 @@ from services.kit.telemetry import Telemetry, current_trace_id
 
 _log = structlog.get_logger()
 _validator = protovalidate.Validator()
-_sound = functools.cache(sound)
 _deadline: contextvars.ContextVar[float] = contextvars.ContextVar("puhui_deadline")
 _metadata: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar("puhui_metadata")
 
@@ -139,7 +137,7 @@ def validate(message: Message) -> None:
     Raises:
         InvalidArgumentError: FIELD_INVALID, naming every field at fault.
     """
-    if _sound(message.DESCRIPTOR)(message):
+    if sound(message.DESCRIPTOR)(message):
         return
     violations = _validator.collect_violations(message)
     if violations:

@@ -7,6 +7,7 @@ is wrong and in which words; so a rule that is not understood here costs time an
 message pass. A test compares both on arbitrary messages of every type.
 """
 
+import functools
 import keyword
 import math
 import re
@@ -29,8 +30,9 @@ class _NotUnderstoodError(Exception):
     """A rule that only `protovalidate` knows."""
 
 
+@functools.cache
 def sound(descriptor: Descriptor) -> Sound:
-    """Return the function of a message type."""
+    """Return the function of a message type, which is made once."""
     compiler = _Compiler()
     name = compiler.function(descriptor)
     if name is None:

@@ -5,6 +5,7 @@ in a policy stops the service instead of weakening the policy. So does a policy 
 itself: a rule about a field that the type does not have, sensitive data that is kept without end.
 """
 
+import functools
 import tomllib
 from collections.abc import Iterator, Mapping
 from enum import Enum
@@ -262,12 +263,20 @@ def load(folder: Traversable | None = None) -> Catalogue:
 
     Args:
         folder: holds `purposes.toml`, `kinds.toml` and a folder `policies` with one file per record
-            type; by default the package's own.
+            type; by default the package's own, which is read once.
 
     Raises:
         CatalogueError: a file is not TOML, or a key is missing, unknown or has a wrong value.
     """
-    folder = folder or resources.files("services.datashare.catalogue")
+    return _own() if folder is None else _read(folder)
+
+
+@functools.cache
+def _own() -> Catalogue:
+    return _read(resources.files("services.datashare.catalogue"))
+
+
+def _read(folder: Traversable) -> Catalogue:
     types = {}
     for file in sorted(folder.joinpath("policies").iterdir(), key=lambda file: file.name):
         name, dot, ending = file.name.rpartition(".")

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-import lightgbm
 import numpy as np
 import numpy.typing as npt
 
 from services.scoring.models.domain import GRAIN, Golden, Manifest, ModelFolderError
 from services.scoring.models.folder import read_folder
+from services.scoring.trees import lightgbm
 
 Floats = npt.NDArray[np.float64]
 

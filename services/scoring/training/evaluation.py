@@ -6,7 +6,6 @@ alone, the calibrator included.
 
 from collections.abc import Iterator, Sequence
 
-import lightgbm
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
@@ -21,6 +20,7 @@ from services.scoring.training.domain import (
     Spec,
     check_table,
 )
+from services.scoring.trees import lightgbm
 
 
 def parameters(spec: Spec, features: Sequence[ModelFeature], rows: int) -> dict[str, object]:

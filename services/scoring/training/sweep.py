@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-import lightgbm
 import numpy as np
 
 from services.scoring.models.domain import ModelFeature
 from services.scoring.training.domain import Floats, TrainingError
 from services.scoring.training.evaluation import margins_of
+from services.scoring.trees import lightgbm
 
 BEYOND: Final = 1e18
 """Past every threshold: also where what was withheld is put."""
