@@ -7,12 +7,13 @@ from typing import TypeAlias
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.datashare.catalogue.loader import load
 from services.datashare.main import MIGRATIONS, Stores, Work
 from services.datashare.schema import metadata
 from services.kit.clock import SystemClock
-from services.kit.db import Database, Transactions
+from services.kit.db import Database, Transactions, async_url, sqlite_engine
 from services.kit.ids import SequentialIds
 from services.kit.migrations import upgrade
 from tests.fakes.datashare import FakeTransactions
@@ -28,10 +29,16 @@ def migrated_postgres_url(postgres_url: str) -> str:
     return postgres_url
 
 
+@pytest.fixture(scope="session")
+def kept_postgres(migrated_postgres_url: str) -> Database:
+    """That database. It is closed after each test, and remembers the statements it compiled."""
+    return Database.open(migrated_postgres_url, pool_size=20)
+
+
 @pytest.fixture
-async def postgres(migrated_postgres_url: str) -> AsyncIterator[Database]:
+async def postgres(kept_postgres: Database) -> AsyncIterator[Database]:
     """A PostgreSQL database with datashare's tables, empty."""
-    database = Database.open(migrated_postgres_url, pool_size=20)
+    database = kept_postgres
     async with database.begin() as conn:
         # Emptying a table costs more than looking whether it has a row, above all one in parts.
         names = [table.name for table in metadata.sorted_tables]
@@ -52,12 +59,23 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def sqlite_engines(tmp_path_factory: pytest.TempPathFactory) -> tuple[AsyncEngine, AsyncEngine]:
+    """A writer and readers of one file, which remember the statements they compiled."""
+    url = async_url(f"sqlite:///{tmp_path_factory.mktemp('shared') / 'datashare.db'}")
+    return sqlite_engine(url, "writer", 1), sqlite_engine(url, "reader", 8)
+
+
 @pytest.fixture
-async def sqlite(migrated_sqlite: Path, tmp_path: Path) -> AsyncIterator[Database]:
+async def sqlite(
+    migrated_sqlite: Path, sqlite_engines: tuple[AsyncEngine, AsyncEngine]
+) -> AsyncIterator[Database]:
     """A SQLite database with datashare's tables, empty."""
-    path = tmp_path / "datashare.db"
+    path = Path(sqlite_engines[0].url.database or "")
+    for left in path.parent.iterdir():
+        left.unlink()
     shutil.copy(migrated_sqlite, path)
-    database = Database.open(f"sqlite:///{path}")
+    database = Database(*sqlite_engines, "sqlite")
     yield database
     await database.close()
 
