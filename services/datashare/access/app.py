@@ -429,6 +429,7 @@ class FetchSummaries:
                 period=decision.period,
                 series=series,
                 withheld=any(answer.withheld for answer in found[index]),
+                disputes=tuple(mark for answer in found[index] for mark in answer.disputes),
                 coverage=self._rules.coverage(
                     decision,
                     present={part.record_type for part in series},

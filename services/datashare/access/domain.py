@@ -23,6 +23,7 @@ from enum import StrEnum
 from services.datashare.catalogue.domain import Catalogue, ContentLevel, SharingMode
 from services.datashare.china import china_date, china_day
 from services.datashare.consent.domain import Consent, Period, Wanted, check, not_found
+from services.datashare.disputes.domain import Mark
 from services.datashare.log.domain import Json, rfc3339
 from services.datashare.summaries.domain import StoredSeries, SummaryQuery
 from services.kit.errors import (
@@ -203,6 +204,7 @@ class Released:
         series: the summary.
         coverage: why each type is there or not, by type, ascending.
         withheld: something known by then is hidden: repaired, expired or erased.
+        disputes: about records that count in it.
     """
 
     access_id: str
@@ -212,6 +214,7 @@ class Released:
     series: tuple[StoredSeries, ...]
     coverage: tuple[tuple[str, CoverageState], ...]
     withheld: bool = False
+    disputes: tuple[Mark, ...] = ()
 
     @property
     def simulated(self) -> bool:

@@ -12,6 +12,7 @@ from puhui.datashare.v1 import accesses_pb2_grpc, summaries_pb2
 from services.datashare.access.app import FetchSummaries, Item, ListAccesses
 from services.datashare.access.domain import Channel, CoverageState, Fetch, Recorded, Released
 from services.datashare.china import date_of_day
+from services.datashare.disputes.servicer import mark_message
 from services.datashare.idempotency.servicer import fingerprint
 from services.datashare.participants.domain import Role
 from services.datashare.times import (
@@ -186,6 +187,8 @@ def _fill(message: pb.FetchSummaryResponse, released: Released) -> None:
     for series in released.series:
         summary.series.add().MergeFromString(series.content)
     summary.MergeFromString(_coverage(released.coverage))
+    for mark in released.disputes:
+        summary.disputes.append(mark_message(mark))
 
 
 @lru_cache(1024)

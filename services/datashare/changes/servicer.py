@@ -39,4 +39,5 @@ def _message(change: Change) -> pb.Change:
         participant_id=change.participant_id,
         key_id=change.key_id,
         record_type=change.record_type,
+        dispute_id=change.dispute_id,
     )

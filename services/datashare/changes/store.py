@@ -30,6 +30,7 @@ change = sa.Table(
     sa.Column("participant_id", sa.String(64), nullable=False),
     sa.Column("key_id", sa.String(64), nullable=False),
     sa.Column("record_type", sa.String(64), nullable=False),
+    sa.Column("dispute_id", sa.String(64), nullable=False, server_default=sa.text("''")),
     sqlite_autoincrement=True,  # a position is never used again
 )
 
@@ -63,6 +64,7 @@ class ChangeStore:
                     "participant_id": added.participant_id,
                     "key_id": added.key_id,
                     "record_type": added.record_type,
+                    "dispute_id": added.dispute_id,
                 }
                 for added in changes
             ],
@@ -87,6 +89,7 @@ class ChangeStore:
                     participant_id=row.participant_id,
                     key_id=row.key_id,
                     record_type=row.record_type,
+                    dispute_id=row.dispute_id,
                 ),
             )
             for row in rows

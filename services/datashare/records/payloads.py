@@ -26,6 +26,15 @@ def payload_types() -> Mapping[str, Callable[[], Message]]:
     return {field.name: type(getattr(records_pb2.Record(), field.name)) for field in fields}
 
 
+def payload_fields() -> Mapping[str, frozenset[str]]:
+    """Return by record type the names of its payload's fields, as providers fill them in."""
+    return {
+        name: frozenset(make().DESCRIPTOR.fields_by_name)
+        - {token for _, token in hidden_fields()[name]}
+        for name, make in payload_types().items()
+    }
+
+
 def hidden_fields() -> Mapping[str, tuple[tuple[str, str], ...]]:
     """Return by record type the fields that name another party, each with the one of its token."""
     return {

@@ -18,6 +18,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from services.datashare.catalogue.domain import Catalogue, Fold, RecordType, SharingMode
+from services.datashare.disputes.domain import Mark
 
 
 class Trade(NamedTuple):
@@ -306,12 +307,20 @@ class Found:
     Args:
         series: of the query's providers, in the order of type and provider.
         left_out: the types of which other providers have records in the query's months.
-        withheld: whether something known by then in its months is hidden today.
+        withheld_of: type and provider of series of which something known by then in its months is
+            hidden today.
+        disputes: about records that count in it.
     """
 
     series: tuple[StoredSeries, ...]
     left_out: frozenset[str]
-    withheld: bool = False
+    withheld_of: frozenset[tuple[str, str]] = frozenset()
+    disputes: tuple[Mark, ...] = ()
+
+    @property
+    def withheld(self) -> bool:
+        """Whether something known by then in its months is hidden today."""
+        return bool(self.withheld_of)
 
 
 @dataclass

@@ -13,6 +13,9 @@ Invariants:
   from the raw records that are not, until the next batch or the job folds it anew.
 - A read and every later one as of the same time find the same, but for what is hidden by then: it
   waits for the batches that hold what it reads (`underway`).
+- Who reads a series is told of every dispute about a record that counts in what is read, as it
+  stands in the moment in which the series is read. A series' row says whether there is one, so that
+  nothing is asked where there is none.
 - Derived measures of the whole series are computed by the first reader after a change, and kept.
 - Folding and deriving happen in a thread: the calls of others go on.
 """
@@ -29,6 +32,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.datashare import underway
 from services.datashare.bulk import probe, relation
+from services.datashare.disputes.domain import Mark, Marked
+from services.datashare.disputes.store import is_disputed
 from services.datashare.sealing.domain import series_place
 from services.datashare.sealing.store import Seals
 from services.datashare.subjects.store import subject
@@ -63,7 +68,8 @@ _Sides = dict[int, list[tuple[int, bytes, int, int]]]
 """Rows of month, counterparty token, number of invoices and net fen, by side."""
 
 
-_WIDTH: Final = len(series.columns)
+_WIDTH: Final = len(series.columns) + 1
+"""Of a row of `_Stored`."""
 
 
 class _ChangedMeanwhileError(Exception):
@@ -97,6 +103,14 @@ class Withheld(Protocol):
         ...
 
 
+class Disputes(Protocol):
+    """What firms say is wrong."""
+
+    async def marked(self, keys: Collection[SeriesKey]) -> Mapping[SeriesKey, Sequence[Marked]]:
+        """Return the disputes that readers of series are told of; one without may be absent."""
+        ...
+
+
 class _Stored(NamedTuple):
     key: SeriesKey
     revision: int
@@ -113,6 +127,7 @@ class _Stored(NamedTuple):
     next_hidden_on: int | None
     due_on: int | None
     withheld: bool
+    disputed: bool
 
 
 class _Part(NamedTuple):
@@ -184,6 +199,7 @@ class SummaryReader:
         conn: the transaction; a write one, because derived measures are stored.
         facts: raw records in the same transaction.
         withheld: what was deleted of them.
+        disputes: what firms say is wrong with them.
         layouts: by record type.
         cuts: what earlier transactions on the same database computed.
         seals: opens what is sealed.
@@ -194,6 +210,7 @@ class SummaryReader:
         conn: AsyncConnection,
         facts: PastFacts,
         withheld: Withheld,
+        disputes: Disputes,
         layouts: Mapping[str, Layout],
         cuts: Cuts,
         seals: Seals,
@@ -201,6 +218,7 @@ class SummaryReader:
         self._conn = conn
         self._facts = facts
         self._withheld = withheld
+        self._disputes = disputes
         self._layouts = layouts
         self._cuts = cuts
         self._seals = seals
@@ -236,16 +254,21 @@ class SummaryReader:
         parts = {self._part(query, row) for query, rows, _ in matched for row in rows}
         contents = await self._contents(parts)
         gaps = await self._gaps(parts)
+        disputed = {part.row.key for part in parts if part.row.disputed}
+        marked = await self._disputes.marked(disputed) if disputed else {}
         answers = []
         for query, rows, others in matched:
             found = []
-            withheld = False
+            withheld = set()
+            marks: list[Mark] = []
             for row in rows:
                 part = self._part(query, row)
-                withheld = withheld or any(
+                marks += _seen(marked.get(row.key, ()), part)
+                if any(
                     part.first <= gap.month <= part.last and gap.known_at <= query.as_of
                     for gap in gaps.get(row.key, ())
-                )
+                ):
+                    withheld.add((row.key.record_type, row.key.provider_id))
                 if content := contents[part]:
                     key = row.key
                     found.append(
@@ -264,7 +287,9 @@ class SummaryReader:
                 for row in others
                 if _has_records(query, row, self._part(query, row).first)
             )
-            answers.append(Found(tuple(found), frozenset(left_out), withheld))
+            answers.append(Found(
+                    tuple(found), frozenset(left_out), frozenset(withheld), tuple(marks)
+                ))
         return answers
 
     def _part(self, query: SummaryQuery, row: _Stored) -> _Part:
@@ -342,7 +367,11 @@ class SummaryReader:
         wanted = relation(self._conn, "wanted", pair, sorted(pairs))
         query = probe(
             self._conn,
-            [*series.c, *self._writers({subject_id for subject_id, _ in pairs})],
+            [
+                *series.c,
+                is_disputed(series),
+                *self._writers({subject_id for subject_id, _ in pairs}),
+            ],
             wanted,
             *(series.c[name] == wanted.c[name] for name in pair),
             lock=lock,
@@ -516,6 +545,12 @@ class SummaryReader:
             .where(_is(key), series.c.revision == revision)
             .values(content=content, derived_revision=revision, sealed=sealed)
         )
+
+
+def _seen(marked: Iterable[Marked], part: _Part) -> list[Mark]:
+    """Return the disputes about records that count in a part."""
+    found = (each.seen(part.as_of, part.today, part.first, part.last) for each in marked)
+    return [mark for mark in found if mark is not None]
 
 
 def _has_records(query: SummaryQuery, row: _Stored, first_month: int) -> bool:

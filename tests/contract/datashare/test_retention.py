@@ -187,7 +187,7 @@ async def test_a_run_in_the_middle_of_a_read_hides_nothing_unsaid(postgres: Data
         work, stores = made.stores(conn), made.stores
         facts = _Interrupted(work, conn, made)
         work.summaries = SummaryReader(
-            conn, facts, work.withheld, stores.layouts, stores.cuts, work.seals
+            conn, facts, work.withheld, work.disputes, stores.layouts, stores.cuts, work.seals
         )
         return work
 

@@ -1,0 +1,661 @@
+"""Disputes: opening, answering and ending them, and telling those whom they concern.
+
+Invariants:
+
+- A step, its leaf, its change in the feed and its notices are one transaction: whoever reads after
+  the acknowledgement sees the dispute as it is then.
+- A dispute that nobody answers is told of once at each stage, whichever replica does it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+from services.datashare.changes.domain import Change, ChangeKind
+from services.datashare.china import china_day
+from services.datashare.disputes.domain import (
+    ANSWERS,
+    TOLD_BACK,
+    Calendar,
+    Dispute,
+    DisputeReason,
+    DisputeState,
+    Newest,
+    Profile,
+    Stage,
+    Step,
+    Target,
+    advance,
+    after_telling,
+    check_answer,
+    check_target,
+    content,
+    deadlines,
+    no_dispute,
+)
+from services.datashare.idempotency.app import Codec, Requests, once
+from services.datashare.idempotency.domain import RequestKey
+from services.datashare.log.domain import Leaf, LeafKind, Sealer
+from services.datashare.mandates.domain import Mandate, Power, require_power
+from services.datashare.notices.domain import Notice, NoticeKind
+from services.datashare.participants.domain import Role, Standing, require_good_standing
+from services.kit.clock import Clock
+from services.kit.errors import (
+    AlreadyExistsError,
+    FailedPreconditionError,
+    PermissionDeniedError,
+    invalid_field,
+)
+from services.kit.identity import Caller
+from services.kit.ids import Ids
+
+AT_ONCE: Final = 50
+"""Disputes that are told of in one transaction."""
+
+Position = tuple[datetime, str]
+"""Deadline and id of a dispute in a list."""
+
+
+class DisputeRows(Protocol):
+    """Disputes."""
+
+    async def newest(self, subject_id: str, target: Target) -> Newest | None:
+        """Return the newest version of a subject's record."""
+        ...
+
+    async def opened(self, subject_id: str, target: Target) -> str | None:
+        """Return the id of the open dispute about a field of a record, if there is one."""
+        ...
+
+    async def recipients(self, subject_id: str, target: Target, since: datetime) -> Collection[str]:
+        """Return who was released records of that type and provider of a subject since a time."""
+        ...
+
+    async def add(self, dispute: Dispute) -> None:
+        """Add a dispute; loses the race against another open one about the same field."""
+        ...
+
+    async def get(self, dispute_id: str) -> Dispute | None:
+        """Return a dispute."""
+        ...
+
+    async def lock(self, dispute_id: str) -> Dispute | None:
+        """Return a dispute that nobody else changes until the end."""
+        ...
+
+    async def update(self, dispute: Dispute) -> None:
+        """Write a locked dispute."""
+        ...
+
+    async def page(
+        self,
+        *,
+        subject_id: str,
+        provider_id: str,
+        state: DisputeState | None,
+        due_by: datetime | None,
+        after: Position | None,
+        limit: int,
+    ) -> Sequence[Dispute]:
+        """Return disputes, soonest due first.
+
+        Args:
+            subject_id: about this one's records; "" is any.
+            provider_id: about records of this one; "" is any.
+            state: only in this one; None is any.
+            due_by: only those due by then; None is any.
+            after: only behind this one; None is from the first.
+            limit: most disputes.
+        """
+        ...
+
+    async def is_waiting(self, now: datetime) -> bool:
+        """Tell whether there is something to tell of a dispute that nobody answers."""
+        ...
+
+    async def waiting(self, now: datetime, limit: int) -> Sequence[Dispute]:
+        """Return such disputes, held for a change; none while somebody else tells."""
+        ...
+
+    async def provisional(self, after: str, limit: int) -> Sequence[Dispute]:
+        """Return open disputes whose deadlines are provisional, by id, held for a change."""
+        ...
+
+
+class Participants(Protocol):
+    """The directory of participants."""
+
+    async def hold_standings(self, participant_ids: Sequence[str]) -> Mapping[str, Standing]:
+        """Return the standing of participants, which cannot change until the end."""
+        ...
+
+
+class Mandates(Protocol):
+    """Who speaks for which firm."""
+
+    async def hold(self, participant_id: str) -> Mandate | None:
+        """Return the mandate of an account, which cannot change until the end."""
+        ...
+
+
+class Changes(Protocol):
+    """The outbox."""
+
+    async def append(self, changes: Sequence[Change]) -> None:
+        """Add changes."""
+        ...
+
+
+class Notices(Protocol):
+    """What parties are told."""
+
+    async def append(self, notices: Sequence[Notice]) -> None:
+        """Add notices."""
+        ...
+
+
+class Leaves(Protocol):
+    """The log."""
+
+    async def append(self, leaves: Sequence[Leaf]) -> None:
+        """Add leaves, not yet sequenced."""
+        ...
+
+
+class Work(Protocol):
+    """What these use cases need in a transaction."""
+
+    @property
+    def disputes(self) -> DisputeRows:
+        """Disputes."""
+        ...
+
+    @property
+    def participants(self) -> Participants:
+        """The directory of participants."""
+        ...
+
+    @property
+    def mandates(self) -> Mandates:
+        """Who speaks for which firm."""
+        ...
+
+    @property
+    def changes(self) -> Changes:
+        """The outbox."""
+        ...
+
+    @property
+    def notices(self) -> Notices:
+        """What parties are told."""
+        ...
+
+    @property
+    def leaves(self) -> Leaves:
+        """The log."""
+        ...
+
+    @property
+    def requests(self) -> Requests:
+        """The request ids that were used."""
+        ...
+
+
+class Transactions(Protocol):
+    """Opens transactions."""
+
+    def begin(self) -> AbstractAsyncContextManager[Work]:
+        """Give a write transaction."""
+        ...
+
+    def read(self) -> AbstractAsyncContextManager[Work]:
+        """Give a snapshot."""
+        ...
+
+
+class Retry(Protocol):
+    """Runs work again that lost a race against another transaction."""
+
+    async def __call__(self, work: Callable[[], Awaitable[str]]) -> str:
+        """Return what the work returns in the end."""
+        ...
+
+
+class IdCodec:
+    """A dispute's id as a stored response: its words are kept in one place alone."""
+
+    def encode(self, response: str) -> bytes:
+        """Return the bytes of an id."""
+        return response.encode()
+
+    def decode(self, stored: bytes) -> str:
+        """Return the id of its bytes."""
+        return stored.decode()
+
+
+class Disputes:
+    """What firms say is wrong.
+
+    Args:
+        transactions: opens transactions.
+        retry: runs a transaction again that lost a race.
+        clock: the time.
+        ids: makes ids of disputes.
+        sealer: makes leaves.
+        profile: how much time there is.
+        calendar: of working days.
+        fields: those of the payload, by record type.
+    """
+
+    def __init__(
+        self,
+        *,
+        transactions: Transactions,
+        retry: Retry,
+        clock: Clock,
+        ids: Ids,
+        sealer: Sealer,
+        profile: Profile,
+        calendar: Calendar,
+        fields: Mapping[str, frozenset[str]],
+    ) -> None:
+        self._transactions = transactions
+        self._retry = retry
+        self._clock = clock
+        self._ids = ids
+        self._sealer = sealer
+        self._profile = profile
+        self._calendar = calendar
+        self._fields = fields
+        self._codec: Codec[str] = IdCodec()
+
+    async def open(
+        self,
+        caller: Caller,
+        key: RequestKey,
+        target: Target,
+        reason: DisputeReason,
+        statement: str,
+    ) -> Dispute:
+        """Dispute a record of the caller's firm, or a field of it.
+
+        Raises:
+            InvalidArgumentError: TYPE_UNKNOWN, or FIELD_INVALID, there is no such field.
+            NotFoundError: NOT_FOUND, the firm has no such record that anybody can read.
+            FailedPreconditionError: DISPUTE_STATE, the firm supplied the record itself.
+            AlreadyExistsError: ALREADY_EXISTS, it is disputed already; or REQUEST_ID_REUSED.
+            PermissionDeniedError: NOT_YOURS, PARTICIPANT_SUSPENDED or MANDATE_REQUIRED.
+        """
+        fields = self._fields.get(target.record_type)
+        if fields is None:
+            raise invalid_field("TYPE_UNKNOWN", "record_type", "is not in the catalogue of types")
+
+        async def open_it(work: Work) -> str:
+            subject_id, by = await _firm(work, caller, self._clock.now())
+            if target.provider_id == caller.participant_id:
+                raise FailedPreconditionError(
+                    "DISPUTE_STATE", "you supplied this record yourself: submit a correction of it"
+                )
+            newest = await work.disputes.newest(subject_id, target)
+            now = self._clock.now()
+            version = check_target(target, newest, china_day(now), fields)
+            if earlier := await work.disputes.opened(subject_id, target):
+                raise AlreadyExistsError(
+                    "ALREADY_EXISTS",
+                    f"this is disputed already, as {earlier}: add to its statement, or close it",
+                )
+            dispute = Dispute(
+                dispute_id=self._ids.new("dis"),
+                subject_id=subject_id,
+                target=target,
+                version=version,
+                reason=reason,
+                statement=statement,
+                state=DisputeState.OPEN,
+                opened_at=now,
+                deadlines=deadlines(self._profile, now, self._calendar),
+            )
+            await work.disputes.add(dispute)
+            await self._record(work, dispute, "open", now, by)
+            await self._tell(work, dispute, NoticeKind.DISPUTE_OPENED, now)
+            return dispute.dispute_id
+
+        return await self._once(key, open_it)
+
+    async def answer(
+        self,
+        caller: Caller,
+        key: RequestKey,
+        dispute_id: str,
+        state: DisputeState,
+        answer: str,
+        evidence: str,
+    ) -> Dispute:
+        """Answer as the provider of the record: one of `ANSWERS`.
+
+        Raises:
+            NotFoundError: NOT_FOUND.
+            FailedPreconditionError: DISPUTE_STATE, it is answered or closed, or nothing was
+                corrected.
+            InvalidArgumentError: FIELD_INVALID, UPHELD without evidence.
+            AlreadyExistsError: REQUEST_ID_REUSED.
+            PermissionDeniedError: PARTICIPANT_SUSPENDED.
+        """
+        step = ANSWERS[state]
+
+        async def answer_it(work: Work) -> str:
+            before = _of_provider(caller, await work.disputes.lock(dispute_id))
+            await _require_good_standing(work, caller)
+            now = self._clock.now()
+            after = advance(before, step, now)
+            newest = await work.disputes.newest(before.subject_id, before.target)
+            check_answer(before, step, evidence, newest)
+            after = replace(after, answer=answer, evidence=evidence)
+            by = {"participant_id": caller.participant_id}
+            return await self._taken(
+                work, after, step, now, by, NoticeKind.DISPUTE_ANSWERED, ends=True
+            )
+
+        return await self._once(key, answer_it)
+
+    async def close(self, caller: Caller, key: RequestKey, dispute_id: str) -> Dispute:
+        """Take a dispute back, as the firm.
+
+        Raises:
+            NotFoundError: NOT_FOUND.
+            FailedPreconditionError: DISPUTE_STATE.
+            AlreadyExistsError: REQUEST_ID_REUSED.
+            PermissionDeniedError: NOT_YOURS, PARTICIPANT_SUSPENDED or MANDATE_REQUIRED.
+        """
+
+        async def close_it(work: Work) -> str:
+            subject_id, by = await _firm(work, caller, self._clock.now())
+            before = _of_firm(subject_id, await work.disputes.lock(dispute_id))
+            now = self._clock.now()
+            after = advance(before, Step.CLOSE, now)
+            return await self._taken(
+                work, after, Step.CLOSE, now, by, NoticeKind.DISPUTE_CLOSED, ends=True
+            )
+
+        return await self._once(key, close_it)
+
+    async def set_statement(
+        self, caller: Caller, key: RequestKey, dispute_id: str, statement: str
+    ) -> Dispute:
+        """Say what readers are shown beside the record; empty takes it away.
+
+        Raises:
+            NotFoundError: NOT_FOUND.
+            FailedPreconditionError: DISPUTE_STATE, nothing is shown of it any more.
+            AlreadyExistsError: REQUEST_ID_REUSED.
+            PermissionDeniedError: NOT_YOURS, PARTICIPANT_SUSPENDED or MANDATE_REQUIRED.
+        """
+
+        async def state_it(work: Work) -> str:
+            subject_id, by = await _firm(work, caller, self._clock.now())
+            before = _of_firm(subject_id, await work.disputes.lock(dispute_id))
+            now = self._clock.now()
+            after = replace(advance(before, Step.STATE, now), statement=statement)
+            return await self._taken(work, after, Step.STATE, now, by, None, ends=False)
+
+        return await self._once(key, state_it)
+
+    async def get(self, caller: Caller, dispute_id: str) -> tuple[Dispute, datetime]:
+        """Return a dispute that concerns the caller, and the time at which it was read.
+
+        Raises:
+            NotFoundError: NOT_FOUND.
+        """
+        async with self._transactions.read() as work:
+            found = await work.disputes.get(dispute_id)
+        if found is None or not _concerns(caller, found):
+            raise no_dispute()
+        return found, self._clock.now()
+
+    async def list(
+        self,
+        caller: Caller,
+        state: DisputeState | None,
+        after: Position | None,
+        page_size: int,
+        *,
+        overdue: bool,
+    ) -> tuple[Sequence[Dispute], Position | None, datetime]:
+        """Return a page of the disputes that concern the caller, soonest due first.
+
+        Args:
+            caller: a firm sees its own, a supplier those about its records, the operator all.
+            state: only in this one; None is any.
+            after: behind which the page begins; None is the first page.
+            page_size: most disputes.
+            overdue: only those whose deadline passed without an answer.
+
+        Returns:
+            The disputes, behind which the next page begins or None, and the time of reading.
+
+        Raises:
+            PermissionDeniedError: NOT_YOURS, a firm that is no subject.
+        """
+        subject_id, provider_id = "", ""
+        if caller.role == Role.FIRM:
+            subject_id = _subject_of(caller)
+        elif caller.role != Role.OPERATOR:
+            provider_id = caller.participant_id
+        now = self._clock.now()
+        if overdue and state not in (None, DisputeState.OPEN):
+            return (), None, now
+        async with self._transactions.read() as work:
+            found = await work.disputes.page(
+                subject_id=subject_id,
+                provider_id=provider_id,
+                state=DisputeState.OPEN if overdue else state,
+                due_by=now if overdue else None,
+                after=after,
+                limit=page_size + 1,
+            )
+        page = found[:page_size]
+        behind = None
+        if len(found) > page_size:
+            behind = (page[-1].deadlines.answer_due_at, page[-1].dispute_id)
+        return page, behind, now
+
+    async def _once(self, key: RequestKey, work_on: Callable[[Work], Awaitable[str]]) -> Dispute:
+        async def attempt() -> str:
+            async with self._transactions.begin() as work:
+                return await once(
+                    work.requests, key, self._clock.now(), self._codec, lambda: work_on(work)
+                )
+
+        dispute_id = await self._retry(attempt)
+        async with self._transactions.read() as work:
+            found = await work.disputes.get(dispute_id)
+        if found is None:  # its subject was erased since
+            raise no_dispute()
+        return found
+
+    async def _taken(
+        self,
+        work: Work,
+        after: Dispute,
+        step: Step,
+        now: datetime,
+        by: Mapping[str, str],
+        kind: NoticeKind | None,
+        *,
+        ends: bool,
+    ) -> str:
+        await work.disputes.update(after)
+        await self._record(work, after, step, now, by, ends=ends)
+        if kind is not None:
+            await self._tell(work, after, kind, now)
+        return after.dispute_id
+
+    async def _record(
+        self,
+        work: Work,
+        dispute: Dispute,
+        step: str,
+        now: datetime,
+        by: Mapping[str, str],
+        *,
+        ends: bool = False,
+    ) -> None:
+        attested = content(dispute, step, now, by)
+        await work.leaves.append([self._sealer.seal(LeafKind.DISPUTE, attested, now)])
+        if step == Step.STATE:
+            return
+        change = Change(
+            ChangeKind.DISPUTE_CLOSED if ends else ChangeKind.DISPUTE_OPENED,
+            now,
+            subject_id=dispute.subject_id,
+            participant_id=dispute.target.provider_id,
+            record_type=dispute.target.record_type,
+            dispute_id=dispute.dispute_id,
+        )
+        await work.changes.append([change])
+
+    async def _tell(self, work: Work, dispute: Dispute, kind: NoticeKind, now: datetime) -> None:
+        """Tell the provider, the firm and who was released such records."""
+        target = dispute.target
+        recipients = await work.disputes.recipients(dispute.subject_id, target, now - TOLD_BACK)
+        parties = dict.fromkeys([target.provider_id, dispute.subject_id, *sorted(recipients)])
+        due_at = dispute.deadlines.answer_due_at if dispute.state is DisputeState.OPEN else None
+        await work.notices.append(
+            [_notice(dispute, party_id, kind, now, due_at) for party_id in parties]
+        )
+
+
+class Remind:
+    """Tells of disputes that nobody answers: before the deadline, and once it has passed.
+
+    Args:
+        transactions: opens transactions.
+        clock: the time.
+        profile: how much time there is.
+        calendar: of working days.
+    """
+
+    def __init__(
+        self, transactions: Transactions, clock: Clock, profile: Profile, calendar: Calendar
+    ) -> None:
+        self._transactions = transactions
+        self._clock = clock
+        self._profile = profile
+        self._calendar = calendar
+
+    async def run(self, every: timedelta) -> None:
+        """Go on for ever; deadlines that were guessed are reckoned anew at the start.
+
+        Args:
+            every: how long to wait when nothing is left to do.
+        """
+        await self.reckon()
+        while True:
+            await self()
+            await asyncio.sleep(every.total_seconds())
+
+    async def __call__(self) -> int:
+        """Tell what is to be told now; return of how many disputes."""
+        told = 0
+        while True:
+            now = self._clock.now()
+            async with self._transactions.read() as work:
+                if not await work.disputes.is_waiting(now):
+                    return told
+            async with self._transactions.begin() as work:
+                found = await work.disputes.waiting(now, AT_ONCE)
+                for dispute in found:
+                    await work.disputes.update(after_telling(dispute))
+                if found:
+                    await work.notices.append(
+                        [notice for dispute in found for notice in _reminders(dispute, now)]
+                    )
+            if not found:  # somebody else tells them
+                return told
+            told += len(found)
+
+    async def reckon(self) -> int:
+        """Reckon provisional deadlines with the calendar of this release; return how many moved."""
+        after, moved = "", 0
+        while True:
+            async with self._transactions.begin() as work:
+                found = await work.disputes.provisional(after, AT_ONCE)
+                for dispute in found:
+                    due = deadlines(self._profile, dispute.opened_at, self._calendar)
+                    if due != dispute.deadlines:
+                        await work.disputes.update(replace(dispute, deadlines=due))
+                        moved += 1
+            if not found:
+                return moved
+            after = found[-1].dispute_id
+
+
+def _reminders(dispute: Dispute, now: datetime) -> Sequence[Notice]:
+    """Return what is told at a dispute's stage: the provider always, the firm once it is late."""
+    due = dispute.deadlines
+    if dispute.stage is Stage.REMINDER:
+        parties, kind = [dispute.target.provider_id], NoticeKind.DISPUTE_REMINDER
+    else:
+        parties = [dispute.target.provider_id, dispute.subject_id]
+        kind = NoticeKind.DISPUTE_OVERDUE
+    at = due.correction_due_at if dispute.stage is Stage.CORRECTION_OVERDUE else due.answer_due_at
+    return [_notice(dispute, party_id, kind, now, at) for party_id in parties]
+
+
+def _notice(
+    dispute: Dispute, party_id: str, kind: NoticeKind, now: datetime, due_at: datetime | None
+) -> Notice:
+    return Notice(
+        party_id,
+        kind,
+        now,
+        subject_id=dispute.subject_id,
+        dispute_id=dispute.dispute_id,
+        record_type=dispute.target.record_type,
+        participant_id=dispute.target.provider_id,
+        due_at=due_at,
+    )
+
+
+def _subject_of(caller: Caller) -> str:
+    if not caller.subject_id:
+        raise PermissionDeniedError(
+            "NOT_YOURS", "this account speaks for no firm: ask with the key of one that does"
+        )
+    return caller.subject_id
+
+
+async def _firm(work: Work, caller: Caller, now: datetime) -> tuple[str, Mapping[str, str]]:
+    """Return the firm that a caller may dispute for, and who acts."""
+    _subject_of(caller)
+    await _require_good_standing(work, caller)
+    mandate = require_power(await work.mandates.hold(caller.participant_id), Power.DISPUTE, now)
+    return mandate.subject_id, mandate.names
+
+
+async def _require_good_standing(work: Work, caller: Caller) -> None:
+    standings = await work.participants.hold_standings([caller.participant_id])
+    require_good_standing(standings.get(caller.participant_id))
+
+
+def _of_firm(subject_id: str, dispute: Dispute | None) -> Dispute:
+    if dispute is None or dispute.subject_id != subject_id:
+        raise no_dispute()
+    return dispute
+
+
+def _of_provider(caller: Caller, dispute: Dispute | None) -> Dispute:
+    if dispute is None or dispute.target.provider_id != caller.participant_id:
+        raise no_dispute()
+    return dispute
+
+
+def _concerns(caller: Caller, dispute: Dispute) -> bool:
+    if caller.role == Role.OPERATOR:
+        return True
+    if caller.role == Role.FIRM:
+        return dispute.subject_id == caller.subject_id
+    return dispute.target.provider_id == caller.participant_id
