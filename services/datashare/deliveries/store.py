@@ -5,6 +5,11 @@ Invariants:
 - Whoever counts rows of a delivery holds its row, so counts and `last_sequence` belong together.
 - Evidence is only added, and sealed: rows are hashed and signed as they were sent, with the numbers
   of firms in clear, and by a hash or a signature whoever knows the rest of a row finds its number.
+- `last_sha256` and `chain_sha256` are plain. The provider compares them with its own file, so a
+  keyed hash would say nothing to it; the previous version of the program compares what is stored,
+  so it could not go on with sealed ones. They are of whole batches: every party that is unknown in
+  one multiplies the trials, so a batch of hundreds of firms gives nothing away. Of a batch of one
+  row, whoever has the database and knows all else of it finds a number by trial.
 """
 
 from collections.abc import Mapping, Sequence
