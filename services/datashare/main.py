@@ -30,6 +30,7 @@ from puhui.datashare.v1 import (
 )
 from services.datashare.access.app import FetchSummaries, ListAccesses
 from services.datashare.access.domain import Rules
+from services.datashare.access.manifest import Manifests
 from services.datashare.access.servicer import AccessServicer
 from services.datashare.access.store import AccessStore
 from services.datashare.catalogue.domain import Catalogue
@@ -395,9 +396,11 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         ids=ids,
         sealer=sealer,
         rules=Rules(catalogue),
+        manifests=Manifests(catalogue),
+        signer=signer,
     )
     accesses = AccessServicer(
-        fetch, ListAccesses(transactions), ListUses(transactions), behind_scoring
+        fetch, ListAccesses(transactions, clock), ListUses(transactions), behind_scoring
     )
     counterparty_keys = KeyFile(config.counterparty_key)
     tokens = counterparty_keys.read()

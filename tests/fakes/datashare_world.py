@@ -82,7 +82,7 @@ class World:
             sealer=sealer,
             rules=Rules(self.catalogue),
         )
-        self.accesses = ListAccesses(self.transactions)
+        self.accesses = ListAccesses(self.transactions, self.clock)
         self.uses = ListUses(self.transactions)
         memory = self.transactions.memory
         for person in (TAX, COURT, BANK, OTHER, FIRM, RIVAL):

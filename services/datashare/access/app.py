@@ -9,8 +9,10 @@ Invariants:
 - A batch is one transaction with a fixed number of statements, but for reads of a past, which may
   take long: they have transactions of their own, each of a few folds. Each item has its own result,
   a refusal is recorded and touches no other item, and so does an item that breaks its transaction.
-- A request_id that was released before is checked again, makes no new access and reads the data of
-  the same time. Within a batch an id stands for the first request that has it.
+- A request_id that was released before is checked again, makes no new access, uses no quota and
+  reads the data of the same time. Within a batch an id stands for the first request that has it.
+- A release under a consent is counted last, when nothing else can refuse it, and in its own
+  transaction: what is rolled back has used nothing.
 """
 
 import functools
@@ -30,13 +32,24 @@ from services.datashare.access.domain import (
     Released,
     Rules,
     Scope,
+    Sealed,
     content,
 )
+from services.datashare.access.manifest import Manifests
+from services.datashare.access.receipts import receipt
 from services.datashare.catalogue.domain import ContentLevel
 from services.datashare.consent.domain import Consent
 from services.datashare.idempotency.domain import RequestKey, require_same
 from services.datashare.log.domain import Leaf, LeafKind, Sealer
-from services.datashare.participants.domain import Role, Standing, require_good_standing
+from services.datashare.mandates.acting import reading
+from services.datashare.mandates.domain import Mandate, Power
+from services.datashare.participants.domain import (
+    Participant,
+    Standing,
+    require_good_standing,
+)
+from services.datashare.quota.domain import Key, Wish, beyond, exhausted, wanted
+from services.datashare.receipts.domain import Signer
 from services.datashare.summaries.domain import Found, SummaryQuery
 from services.datashare.uses.domain import Counted, counted
 from services.kit.clock import Clock
@@ -77,12 +90,20 @@ class Participants(Protocol):
         """Return the standing of sorted participants, unchangeable until the end."""
         ...
 
+    async def among(self, participant_ids: Collection[str]) -> Mapping[str, Participant]:
+        """Return those of the ids that are registered, by id."""
+        ...
+
 
 class Accesses(Protocol):
     """Releases and refusals."""
 
     async def released(self, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Earlier]:
         """Return the releases of (recipient_id, request_id)."""
+        ...
+
+    async def sealed(self, keys: Sequence[tuple[str, str]]) -> Mapping[str, Sealed]:
+        """Return accesses of (subject_id, access_id) with their leaves, by access_id."""
         ...
 
     async def append(self, accesses: Sequence[tuple[Access, Leaf]]) -> None:
@@ -142,11 +163,27 @@ class Uses(Protocol):
         ...
 
 
+class Quotas(Protocol):
+    """How often consents were fetched under."""
+
+    async def add(self, counts: Sequence[tuple[Key, int]]) -> Mapping[Key, int]:
+        """Count uses by ascending keys and return the sums; nobody else counts until the end."""
+        ...
+
+
 class Erasures(Protocol):
     """Subjects that were erased."""
 
     async def erased(self, subject_ids: Iterable[str]) -> set[str]:
         """Return those of the ids that stood for a subject that was erased."""
+        ...
+
+
+class Mandates(Protocol):
+    """Who speaks for firms."""
+
+    async def get(self, participant_id: str) -> Mandate | None:
+        """Return the mandate of an account that nobody ended."""
         ...
 
 
@@ -184,6 +221,11 @@ class Work(Protocol):
         ...
 
     @property
+    def mandates(self) -> Mandates:
+        """Who speaks for firms."""
+        ...
+
+    @property
     def erasures(self) -> Erasures:
         """Subjects that were erased."""
         ...
@@ -191,6 +233,11 @@ class Work(Protocol):
     @property
     def uses(self) -> Uses:
         """How often what providers supplied is used."""
+        ...
+
+    @property
+    def quotas(self) -> Quotas:
+        """How often consents were fetched under."""
         ...
 
 
@@ -244,6 +291,8 @@ class FetchSummaries:
         ids: makes access ids.
         sealer: makes leaves.
         rules: of the catalogue.
+        manifests: tell whether all is there.
+        signer: promises that a leaf gets into the log.
     """
 
     def __init__(
@@ -255,6 +304,8 @@ class FetchSummaries:
         ids: Ids,
         sealer: Sealer,
         rules: Rules,
+        manifests: Manifests,
+        signer: Signer,
     ) -> None:
         self._transactions = transactions
         self._retry = retry
@@ -262,6 +313,10 @@ class FetchSummaries:
         self._ids = ids
         self._sealer = sealer
         self._rules = rules
+        self._manifests = manifests
+        self._signer = signer
+        # As what participants supply, which never changes.
+        self._kinds: dict[str, str] = {}
 
     async def __call__(
         self, items: Sequence[Item], channel: Channel
@@ -379,6 +434,9 @@ class FetchSummaries:
                         "SUBJECT_ERASED", "the subject was erased: there is no data about it"
                     )
             unknown -= gone
+            for index, refusal in (await self._count(work, items, scopes, earlier, now)).items():
+                del scopes[index]
+                decisions[index] = refusal
 
             made: dict[int, tuple[Access, Leaf]] = {}
             for index, decision in decisions.items():
@@ -400,6 +458,13 @@ class FetchSummaries:
                     # Whatever was sent instead of an id, perhaps a registration number.
                     access = replace(access, subject_id="")
                 made[index] = access, self._sealer.seal(LeafKind.ACCESS, content(access), now)
+            replays = [
+                (items[i].fetch.subject_id, earlier[items[i].key].access_id)
+                for i in scopes
+                if i not in made
+            ]
+            before = await work.accesses.sealed(replays) if replays else {}
+            kinds = await self._supplying(work, scopes.values())
             await work.accesses.append(list(made.values()))
             await work.leaves.append([leaf for _, leaf in made.values()])
             await work.uses.append(
@@ -421,23 +486,71 @@ class FetchSummaries:
                 results[index] = decision
                 continue
             series = tuple(part for answer in found[index] for part in answer.series)
-            source = made[index][0] if index in made else earlier[items[index].key]
+            if index in made:
+                access, leaf = made[index]
+                sealed = Sealed(access, leaf.salt, leaf.hash)
+            else:
+                sealed = before[earlier[items[index].key].access_id]
+            coverage = self._rules.coverage(
+                decision,
+                present={part.record_type for part in series},
+                left_out=frozenset().union(*(answer.left_out for answer in found[index])),
+                supplied={name for name, since in supplied.items() if since <= decision.as_of},
+            )
             results[index] = Released(
-                access_id=source.access_id,
+                access_id=sealed.access.access_id,
                 subject_id=items[index].fetch.subject_id,
                 as_of=decision.as_of,
                 period=decision.period,
                 series=series,
                 withheld=any(answer.withheld for answer in found[index]),
                 disputes=tuple(mark for answer in found[index] for mark in answer.disputes),
-                coverage=self._rules.coverage(
-                    decision,
-                    present={part.record_type for part in series},
-                    left_out=frozenset().union(*(answer.left_out for answer in found[index])),
-                    supplied={name for name, since in supplied.items() if since <= decision.as_of},
-                ),
+                coverage=coverage,
+                manifest=self._manifests.of(decision, found[index], coverage, kinds),
+                receipt=receipt(sealed, self._signer),
             )
         return results
+
+    async def _count(
+        self,
+        work: Work,
+        items: Mapping[int, Item],
+        scopes: Mapping[int, Scope],
+        earlier: Mapping[tuple[str, str], Earlier],
+        now: datetime,
+    ) -> dict[int, PuhuiError]:
+        """Count what is about to be released, and return the refusals of what is beyond a limit."""
+        wishes = {
+            index: Wish(items[index].fetch.subject_id, items[index].fetch.consent_id, scope.limit)
+            for index, scope in scopes.items()
+            if scope.limit is not None and items[index].key not in earlier
+        }
+        asked = list(wishes.values())
+        if not asked:
+            return {}
+        used = await work.quotas.add(wanted(asked, now))
+        refused = [
+            index
+            for index, over in zip(wishes, beyond(asked, used, now), strict=True)
+            if over
+        ]
+        if refused:
+            back = wanted([wishes[index] for index in refused], now)
+            await work.quotas.add([(key, -count) for key, count in back])
+        return {index: exhausted(wishes[index].limit, now) for index in refused}
+
+    async def _supplying(self, work: Work, scopes: Collection[Scope]) -> Mapping[str, str]:
+        """Return as what each provider that the scopes name supplies."""
+        named = {
+            provider_id
+            for scope in scopes
+            for query in scope.queries
+            for provider_id in query.provider_ids or ()
+        }
+        if fresh := named - self._kinds.keys():
+            people = await work.participants.among(fresh)
+            self._kinds |= {id_: person.supplies_as for id_, person in people.items()}
+        return self._kinds
 
     def _decide(
         self,
@@ -510,10 +623,12 @@ class ListAccesses:
 
     Args:
         transactions: opens snapshots.
+        clock: the time.
     """
 
-    def __init__(self, transactions: Transactions) -> None:
+    def __init__(self, transactions: Transactions, clock: Clock) -> None:
         self._transactions = transactions
+        self._clock = clock
 
     async def __call__(
         self, caller: Caller, subject_id: str, before: str, page_size: int
@@ -530,16 +645,19 @@ class ListAccesses:
             The accesses, and the id before which the next page begins or "".
 
         Raises:
-            PermissionDeniedError: NOT_YOURS, a firm asks about another subject, or is none.
+            PermissionDeniedError: NOT_YOURS, a firm asks about another subject; or
+                MANDATE_REQUIRED.
         """
         recipient_id = caller.participant_id
-        if caller.role == Role.FIRM:
-            if not caller.subject_id or subject_id not in ("", caller.subject_id):
-                raise PermissionDeniedError(
-                    "NOT_YOURS", "a firm lists the accesses to its own data: leave out subject_id"
-                )
-            subject_id, recipient_id = caller.subject_id, ""
         async with self._transactions.read() as work:
+            mandate = await reading(work.mandates, caller, self._clock.now(), Power.READ)
+            if mandate is not None:
+                if subject_id not in ("", mandate.subject_id):
+                    raise PermissionDeniedError(
+                        "NOT_YOURS",
+                        "a firm lists the accesses to its own data: leave out subject_id",
+                    )
+                subject_id, recipient_id = mandate.subject_id, ""
             found = await work.accesses.page(
                 subject_id=subject_id,
                 recipient_id=recipient_id,

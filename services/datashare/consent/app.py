@@ -30,6 +30,9 @@ from services.datashare.consent.domain import (
 from services.datashare.idempotency.app import Codec, Requests, once
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.domain import Leaf, LeafKind, Sealer
+from services.datashare.mandates.acting import acting, reading
+from services.datashare.mandates.domain import Mandate, Power
+from services.datashare.notices.writing import Notices, of_consent
 from services.datashare.participants.app import checked_uscc
 from services.datashare.participants.domain import (
     Participant,
@@ -40,7 +43,7 @@ from services.datashare.participants.domain import (
 )
 from services.datashare.wanted.domain import Item, due, ended
 from services.kit.clock import Clock
-from services.kit.errors import NotFoundError, PermissionDeniedError
+from services.kit.errors import NotFoundError
 from services.kit.identity import Caller
 from services.kit.ids import Ids
 
@@ -131,6 +134,18 @@ class WantedItems(Protocol):
         ...
 
 
+class Mandates(Protocol):
+    """Who speaks for firms."""
+
+    async def get(self, participant_id: str) -> Mandate | None:
+        """Return the mandate of an account that nobody ended."""
+        ...
+
+    async def hold(self, participant_id: str) -> Mandate | None:
+        """Return the mandate of an account that nobody ended, unchangeable until the end."""
+        ...
+
+
 class Leaves(Protocol):
     """The log."""
 
@@ -158,8 +173,18 @@ class Work(Protocol):
         ...
 
     @property
+    def mandates(self) -> Mandates:
+        """Who speaks for firms."""
+        ...
+
+    @property
     def changes(self) -> Changes:
         """The outbox."""
+        ...
+
+    @property
+    def notices(self) -> Notices:
+        """What parties are told."""
         ...
 
     @property
@@ -196,6 +221,13 @@ _CHANGES = {
     Action.WITHDRAW: ChangeKind.CONSENT_WITHDRAWN,
     Action.REVOKE: ChangeKind.CONSENT_REVOKED,
 }
+
+
+_POWERS = {
+    ChangeKind.CONSENT_GRANTED: Power.GRANT,
+    ChangeKind.CONSENT_REJECTED: Power.GRANT,
+}
+"""What a firm's account must be allowed to do; all else is to withdraw."""
 
 
 class Consents:
@@ -281,7 +313,7 @@ class Consents:
             InvalidArgumentError: FIELD_INVALID, the hash is of other terms.
             FailedPreconditionError: CONSENT_STATE.
             AlreadyExistsError: REQUEST_ID_REUSED.
-            PermissionDeniedError: PARTICIPANT_SUSPENDED.
+            PermissionDeniedError: PARTICIPANT_SUSPENDED or MANDATE_REQUIRED.
         """
 
         def grant(consent: Consent, now: datetime) -> Consent:
@@ -301,7 +333,7 @@ class Consents:
             NotFoundError: CONSENT_NOT_FOUND.
             FailedPreconditionError: CONSENT_STATE.
             AlreadyExistsError: REQUEST_ID_REUSED.
-            PermissionDeniedError: PARTICIPANT_SUSPENDED.
+            PermissionDeniedError: PARTICIPANT_SUSPENDED or MANDATE_REQUIRED.
         """
 
         def end(consent: Consent, now: datetime) -> Consent:
@@ -316,8 +348,12 @@ class Consents:
             NotFoundError: CONSENT_NOT_FOUND.
         """
         async with self._transactions.read() as work:
+            now = self._clock.now()
+            mandate = await reading(
+                work.mandates, caller, now, Power.READ, Power.GRANT, Power.WITHDRAW
+            )
             consent = await work.consents.get(consent_id)
-        return _own(caller, consent), self._clock.now()
+        return _own(caller, mandate, consent), now
 
     async def list(
         self, caller: Caller, state: State | None, before: str, page_size: int
@@ -334,17 +370,14 @@ class Consents:
             The consents, the id before which the next page begins or "", and the time of reading.
 
         Raises:
-            PermissionDeniedError: NOT_YOURS, a firm that is no subject.
+            PermissionDeniedError: MANDATE_REQUIRED.
         """
-        if caller.role == Role.FIRM and not caller.subject_id:
-            raise PermissionDeniedError(
-                "NOT_YOURS", "a firm lists the consents about itself: ask for a firm's key"
-            )
         now = self._clock.now()
         async with self._transactions.read() as work:
+            mandate = await reading(work.mandates, caller, now, Power.READ)
             found = await work.consents.page(
-                subject_id=_firm(caller),
-                recipient_id=None if caller.role == Role.FIRM else caller.participant_id,
+                subject_id=mandate.subject_id if mandate else None,
+                recipient_id=None if mandate else caller.participant_id,
                 state=state,
                 now=now,
                 before=before,
@@ -364,12 +397,15 @@ class Consents:
         async with self._transactions.begin() as work:
 
             async def act() -> Consent:
-                before = _own(caller, await work.consents.lock(consent_id))
+                found = await work.consents.lock(consent_id)
                 # After the consent, as fetches lock the two.
                 await _require_good_standing(work, caller)
+                power = _POWERS.get(kind, Power.WITHDRAW)
+                mandate = await acting(work.mandates, caller, power, self._clock.now())
+                before = _own(caller, mandate, found)
                 consent = change(before, self._clock.now())
                 await work.consents.update(consent)
-                await self._record(work, consent, caller, kind)
+                await self._record(work, consent, caller, kind, mandate)
                 await self._tell_providers(work, before, consent)
                 return consent
 
@@ -389,8 +425,17 @@ class Consents:
             items = await work.wanted.due_under(core.subject_id, core.consent_id)
             await work.wanted.append(ended(items, consent.changed_at))
 
-    async def _record(self, work: Work, consent: Consent, caller: Caller, kind: ChangeKind) -> None:
+    async def _record(
+        self,
+        work: Work,
+        consent: Consent,
+        caller: Caller,
+        kind: ChangeKind,
+        mandate: Mandate | None = None,
+    ) -> None:
         content = change_content(consent, caller.participant_id)
+        if mandate:
+            content |= mandate.names
         await work.leaves.append([self._sealer.seal(LeafKind.CONSENT, content, consent.changed_at)])
         change = Change(
             kind,
@@ -400,11 +445,7 @@ class Consents:
             participant_id=consent.core.recipient_id,
         )
         await work.changes.append([change])
-
-
-def _firm(caller: Caller) -> str | None:
-    """Return the subject of a firm; None for others. A firm without one matches nothing."""
-    return (caller.subject_id or "") if caller.role == Role.FIRM else None
+        await work.notices.append(of_consent(change, caller.participant_id))
 
 
 async def _require_good_standing(work: Work, caller: Caller) -> None:
@@ -413,8 +454,13 @@ async def _require_good_standing(work: Work, caller: Caller) -> None:
     require_good_standing(standings.get(caller.participant_id, Standing.ACTIVE))
 
 
-def _own(caller: Caller, consent: Consent | None) -> Consent:
+def _own(caller: Caller, mandate: Mandate | None, consent: Consent | None) -> Consent:
     """Return a consent that concerns the caller.
+
+    Args:
+        caller: who asks.
+        mandate: of a firm's account.
+        consent: None where there is none.
 
     Raises:
         NotFoundError: CONSENT_NOT_FOUND, there is none or it concerns others only.
@@ -422,7 +468,7 @@ def _own(caller: Caller, consent: Consent | None) -> Consent:
     if consent is not None:
         core = consent.core
         concerned = {
-            Role.FIRM: core.subject_id == _firm(caller),
+            Role.FIRM: mandate is not None and core.subject_id == mandate.subject_id,
             Role.BANK: core.recipient_id == caller.participant_id,
             Role.OPERATOR: True,
         }

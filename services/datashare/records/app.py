@@ -10,7 +10,9 @@ from services.datashare.changes.domain import Change, ChangeKind
 from services.datashare.china import china_day
 from services.datashare.deliveries.app import Deliveries, Sent, account, check_signature
 from services.datashare.deliveries.domain import Delivery, check_opened, check_reopened
-from services.datashare.participants.domain import Participant, SigningKey
+from services.datashare.mandates.domain import Mandate
+from services.datashare.notices.writing import Notices, Recipients, tell_of_records
+from services.datashare.participants.domain import Participant, Role, SigningKey
 from services.datashare.records.domain import (
     Accepted,
     Ack,
@@ -23,7 +25,7 @@ from services.datashare.records.domain import (
     check_supplier,
     is_first,
 )
-from services.datashare.records.own import own_rows
+from services.datashare.records.own import own_rows, speaking
 from services.datashare.records.sharing import Consents, uncovered
 from services.datashare.reviews.app import Hints, Names, Reviews
 from services.datashare.reviews.domain import NAMING_TYPE
@@ -64,6 +66,18 @@ class Subjects(Protocol):
 
     async def existing(self, subject_ids: Iterable[str]) -> set[str]:
         """Return those of the ids that name a subject."""
+        ...
+
+
+class Mandates(Protocol):
+    """Who speaks for firms."""
+
+    async def get(self, participant_id: str) -> Mandate | None:
+        """Return the mandate of an account that nobody ended."""
+        ...
+
+    async def hold(self, participant_id: str) -> Mandate | None:
+        """Return the mandate of an account that nobody ended, unchangeable until the end."""
         ...
 
 
@@ -152,6 +166,11 @@ class Work(Protocol):
         ...
 
     @property
+    def mandates(self) -> Mandates:
+        """Who speaks for firms."""
+        ...
+
+    @property
     def names(self) -> Names:
         """The index of names, by which subjects are found."""
         ...
@@ -184,6 +203,16 @@ class Work(Protocol):
     @property
     def quality(self) -> Arrivals:
         """What inspection is to look at."""
+        ...
+
+    @property
+    def notices(self) -> Notices:
+        """What parties are told."""
+        ...
+
+    @property
+    def recipients(self) -> Recipients:
+        """Who was released which records."""
         ...
 
     @property
@@ -268,11 +297,14 @@ class TakeIn:
         """Return a provider that may supply records now.
 
         Raises:
-            PermissionDeniedError: NOT_YOURS, PARTICIPANT_SUSPENDED or BACKFILL_NOT_ALLOWED.
+            PermissionDeniedError: NOT_YOURS, PARTICIPANT_SUSPENDED, BACKFILL_NOT_ALLOWED or
+                MANDATE_REQUIRED.
         """
         async with self._transactions.read() as work:
-            found = await work.participants.get(provider_id)
-        return check_supplier(found, historical=historical)
+            found = check_supplier(await work.participants.get(provider_id), historical=historical)
+            if found.role is not Role.FIRM:
+                return found
+            return speaking(found, await work.mandates.get(provider_id), self._clock.now())
 
     async def open(self, provider_id: str, delivery_id: str, *, historical: bool) -> Delivery:
         """Return a delivery, where it stands.
@@ -320,6 +352,9 @@ class TakeIn:
             provider = check_supplier(
                 await work.participants.hold(batch.provider_id), historical=batch.historical
             )
+            if provider.role is Role.FIRM:
+                mandate = await work.mandates.hold(batch.provider_id)
+                provider = speaking(provider, mandate, self._clock.now())
             delivery = batch.delivery
             key_id = await check_signature(
                 work.participants,
@@ -449,7 +484,9 @@ class TakeIn:
             admission.today,
             simulated=provider.simulated_source,
         )
-        await work.changes.append(admission.announcements(provider_id))
+        announcements = admission.announcements(provider_id)
+        await tell_of_records(work, announcements)
+        await work.changes.append(announcements)
         return admission
 
 

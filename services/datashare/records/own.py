@@ -1,8 +1,14 @@
-"""Whom a supplier may supply records about: a firm itself alone, everybody else any subject."""
+"""Whom a supplier may supply records about: a firm itself alone, everybody else any subject.
+
+Which firm an account supplies for, its mandate says, not what it was registered with.
+"""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Protocol
 
+from services.datashare.mandates.domain import Mandate, Power, require_power
 from services.datashare.participants.domain import Participant, Role
 from services.datashare.records.domain import Incoming, Rejection
 
@@ -13,6 +19,22 @@ class Subjects(Protocol):
     async def resolve(self, uscc: str) -> str | None:
         """Return the subject_id of a checked code, if it has one."""
         ...
+
+
+def speaking(supplier: Participant, mandate: Mandate | None, now: datetime) -> Participant:
+    """Return a supplier; a firm's account as one of the firm for which it may submit.
+
+    Args:
+        supplier: that may supply records.
+        mandate: of a firm's account.
+        now: the time.
+
+    Raises:
+        PermissionDeniedError: MANDATE_REQUIRED.
+    """
+    if supplier.role is not Role.FIRM:
+        return supplier
+    return replace(supplier, subject_id=require_power(mandate, Power.SUBMIT, now).subject_id)
 
 
 async def own_rows(

@@ -351,15 +351,17 @@ class TestList:
             await listed(FIRM, "sub_0002")
         assert caught.value.reason == "NOT_YOURS"
 
-    @pytest.mark.parametrize("subject_id", [None, ""])
-    async def test_a_firm_that_is_no_subject_sees_nothing(
-        self, world: World, subject_id: str | None
+    async def test_an_account_sees_what_its_mandate_says_whatever_came_with_the_call(
+        self, world: World
     ) -> None:
         await world.fetched(world.item(None))
-        nobody = Caller("par_firm", "FIRM", subject_id)
+        stale = Caller("par_firm", "FIRM", "sub_0002")
+        found, _ = await world.accesses(stale, "", "", 10)
+        assert [one.access.subject_id for one in found] == ["sub_0001"]
+        world.transactions.memory.mandates.clear()
         with pytest.raises(PermissionDeniedError) as caught:
-            await world.accesses(nobody, "", "", 10)
-        assert caught.value.reason == "NOT_YOURS"
+            await world.accesses(caller(FIRM), "", "", 10)
+        assert caught.value.reason == "MANDATE_REQUIRED"
 
     async def test_pages_meet(self, world: World) -> None:
         await world.fetched(*(world.item(None) for _ in range(5)))

@@ -169,14 +169,21 @@ class TestParties:
         assert await listed(FIRM, State.ACTIVE) == []
         assert await listed(FIRM, State.EXPIRED) == both
 
-    @pytest.mark.parametrize("subject_id", [None, ""])
-    async def test_a_firm_that_is_no_subject_is_listed_nothing(
-        self, world: World, subject_id: str | None
+    async def test_an_account_acts_as_its_mandate_says_whatever_came_with_the_call(
+        self, world: World
     ) -> None:
-        await world.granted()
-        with pytest.raises(PermissionDeniedError) as caught:
-            await world.consents.list(Caller("par_firm", "FIRM", subject_id), None, "", 10)
-        assert caught.value.reason == "NOT_YOURS"
+        consent = await world.granted()
+        stale = Caller("par_firm", "FIRM", "sub_0002")
+        assert len((await world.consents.list(stale, None, "", 10))[0]) == 1
+        world.transactions.memory.mandates.clear()
+        for act in (
+            world.consents.list(caller(FIRM), None, "", 10),
+            world.consents.get(caller(FIRM), consent.core.consent_id),
+            world.end(caller(FIRM), consent, Action.WITHDRAW),
+        ):
+            with pytest.raises(PermissionDeniedError) as caught:
+                await act
+            assert caught.value.reason == "MANDATE_REQUIRED"
 
     async def test_pages_meet(self, world: World) -> None:
         made = [(await world.requested()).core.consent_id for _ in range(5)]

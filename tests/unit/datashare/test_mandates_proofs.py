@@ -1,0 +1,146 @@
+"""Proofs of who represents a firm."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from joserfc import jwt
+from joserfc.jwk import ECKey, OKPKey
+
+from services.datashare.mandates.proofs import Issuer, Issuers, Proofs, read_issuers, sandbox_code
+from services.kit.config import ConfigError
+from services.kit.errors import PermissionDeniedError
+
+NOW = datetime(2026, 5, 1, 8, 30, tzinfo=UTC)
+USCC = "91110108MA01234537"
+ISSUER = "https://verifier.example"
+ED25519 = OKPKey.generate_key("Ed25519")
+P256 = ECKey.generate_key("P-256")
+KEY = bytes(range(32))
+
+Statement = Callable[..., str]
+
+
+@pytest.fixture
+def statement() -> Statement:
+    def make(key: Any = ED25519, **changes: Any) -> str:
+        claims = {
+            "iss": ISSUER,
+            "aud": "puhui",
+            "iat": int(NOW.timestamp()),
+            "exp": int((NOW + timedelta(minutes=10)).timestamp()),
+            "jti": "one",
+            "uscc": USCC,
+            "nonce": "par_1",
+        } | changes
+        claims = {name: value for name, value in claims.items() if value is not None}
+        algorithm = "Ed25519" if key.key_type == "OKP" else "ES256"
+        return jwt.encode({"alg": algorithm}, claims, key, algorithms=[algorithm])
+
+    return make
+
+
+@pytest.fixture
+def proofs() -> Proofs:
+    return Proofs(Issuers("puhui", {ISSUER: Issuer("business_licence", ED25519)}), None)
+
+
+def test_a_statement_is_believed_and_named(proofs: Proofs, statement: Statement) -> None:
+    proved = proofs.check(USCC, "par_1", statement(), NOW)
+    assert proved.how == "business_licence"
+    again = proofs.check(USCC, "par_1", statement(exp=NOW.timestamp() + 30), NOW)
+    assert again.proof_id == proved.proof_id
+    assert proofs.check(USCC, "par_1", statement(jti="two"), NOW).proof_id != proved.proof_id
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"key": OKPKey.generate_key("Ed25519")}, "not signed by a verifier"),
+        ({"key": P256}, "not signed by a verifier"),
+        ({"iss": "https://other.example"}, "not signed by a verifier"),
+        ({"aud": "another"}, "another platform"),
+        ({"aud": None}, "another platform"),
+        ({"exp": int(NOW.timestamp())}, "expired"),
+        ({"exp": None}, "lacks"),
+        ({"iat": None}, "lacks"),
+        ({"jti": None}, "lacks"),
+        ({"jti": 7}, "lacks"),
+        ({"iat": "then"}, "lacks"),
+        ({"exp": 1e300}, "lacks"),
+        ({"exp": int((NOW + timedelta(hours=2)).timestamp())}, "more than an hour"),
+        ({"iat": int((NOW + timedelta(minutes=2)).timestamp())}, "future"),
+        ({"uscc": "91110108MA0ABCDE12"}, "another firm"),
+        ({"uscc": None}, "another firm"),
+        ({"nonce": "par_2"}, "not made for this account"),
+        ({"nonce": None}, "not made for this account"),
+    ],
+)
+def test_a_statement_about_anything_else_is_not(
+    proofs: Proofs, statement: Statement, changes: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(PermissionDeniedError, match=told) as caught:
+        proofs.check(USCC, "par_1", statement(**changes), NOW)
+    assert caught.value.reason == "PROOF_INVALID"
+
+
+@pytest.mark.parametrize("proof", ["a.b.c", "..", "eyJhbGciOiJub25lIn0.e30.", "é.é.é"])
+def test_what_is_no_statement_is_refused(proofs: Proofs, proof: str) -> None:
+    with pytest.raises(PermissionDeniedError):
+        proofs.check(USCC, "par_1", proof, NOW)
+
+
+def test_a_code_is_taken_in_a_sandbox_alone(proofs: Proofs) -> None:
+    code = sandbox_code(KEY, USCC)
+    sandbox = Proofs(None, KEY)
+    for spelling in (code, code.upper(), code.replace("-", " ")):
+        proved = sandbox.check(USCC, "par_1", spelling, NOW)
+        assert (proved.how, proved.proof_id) == ("simulated", "")
+    for wrong in ("x", code[:-1], sandbox_code(KEY, USCC[::-1]), sandbox_code(KEY[::-1], USCC)):
+        with pytest.raises(PermissionDeniedError, match="not that of this registration number"):
+            sandbox.check(USCC, "par_1", wrong, NOW)
+    with pytest.raises(PermissionDeniedError, match="no sandbox"):
+        proofs.check(USCC, "par_1", code, NOW)
+
+
+def test_who_trusts_no_verifier_takes_no_statement(statement: Statement) -> None:
+    with pytest.raises(PermissionDeniedError, match="trusts no verifier"):
+        Proofs(None, KEY).check(USCC, "par_1", statement(), NOW)
+
+
+@pytest.mark.parametrize("key", [ED25519, P256])
+def test_verifiers_are_read_from_a_file(tmp_path: Path, statement: Statement, key: Any) -> None:
+    path = tmp_path / "issuers.toml"
+    pem = key.as_pem(private=False).decode()
+    path.write_text(
+        f"audience = 'puhui'\n[issuers.'{ISSUER}']\nhow = 'business_licence'\nkey = '''{pem}'''\n"
+    )
+    proofs = Proofs(read_issuers("datashare.proof_issuers", path), None)
+    assert proofs.check(USCC, "par_1", statement(key=key), NOW).how == "business_licence"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("=", "not TOML"),
+        ("[issuers]\n", "audience"),
+        ("audience = 'puhui'\n[issuers]\n", "at least one"),
+        ("audience = 'puhui'\n[issuers.a]\nhow = 'simulated'\n", "needs `how`"),
+        ("audience = 'puhui'\n[issuers.a]\nhow = 'x'\nkey = 'y'\n", "needs `key`"),
+        (
+            "audience = 'puhui'\n[issuers.a]\nhow = 'x'\n"
+            f"key = '''{ED25519.as_pem(private=True).decode()}'''\n",
+            "a public Ed25519",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "issuers.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=told) as caught:
+        read_issuers("datashare.proof_issuers", path)
+    assert "issuers.toml" in str(caught.value)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_issuers("datashare.proof_issuers", tmp_path / "missing")
