@@ -506,8 +506,10 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         server,
         HealthServer(config.health, telemetry.render_metrics),
         prepare=[
-            lambda: check_counterparty_keys(database, counterparty_keys, tokens, clock),
             lambda: _prepare(config, database, stores.vault),
+            lambda: check_counterparty_keys(
+                database, stores.vault, counterparty_keys, tokens, clock
+            ),
             lambda: _tell_key(platform_keys),
         ],
         background=[

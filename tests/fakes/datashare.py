@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 
-from services.datashare.access.domain import Access, Earlier, Outcome, Recorded
+from services.datashare.access.domain import Access, Earlier, Outcome, Recorded, Sealed
 from services.datashare.changes.domain import Change, Entry
 from services.datashare.consent.domain import Consent, State, state_at
 from services.datashare.idempotency.domain import RequestKey, StoredRequest
@@ -206,6 +206,13 @@ class FakeConsents:
         }
         return {key: found[key] for key in keys if key in found}
 
+    async def given_to(self, recipient_id: str, now: datetime) -> Sequence[tuple[str, str]]:
+        return [
+            (row.core.subject_id, id_)
+            for id_, row in sorted(self._rows.items())
+            if row.core.recipient_id == recipient_id and state_at(row, now) is State.ACTIVE
+        ]
+
     async def update(self, consent: Consent) -> None:
         self._rows[consent.core.consent_id] = consent
 
@@ -241,6 +248,10 @@ class FakeAccesses:
             if row.outcome is Outcome.RELEASED
         }
         return {key: found[key] for key in keys if key in found}
+
+    async def sealed(self, keys: Sequence[tuple[str, str]]) -> Mapping[str, Sealed]:
+        found = {id_: self._rows[id_] for _, id_ in keys}
+        return {id_: Sealed(row, leaf.salt, leaf.hash) for id_, (row, leaf) in found.items()}
 
     async def append(self, accesses: Sequence[tuple[Access, Leaf]]) -> None:
         self._rows |= {access.access_id: (access, leaf) for access, leaf in accesses}
@@ -439,7 +450,9 @@ class FakeSummaries:
             if query.provider_ids is None or series.provider_id in query.provider_ids
         ]
         left_out = frozenset(series.record_type for series in rows if series not in mine)
-        return Found(tuple(mine), left_out, query.subject_id in self._withheld)
+        withheld_of = {(row.record_type, row.provider_id) for row in mine}
+        hidden = query.subject_id in self._withheld
+        return Found(tuple(mine), left_out, frozenset(withheld_of) if hidden else frozenset())
 
     async def supplied_types(self) -> Mapping[str, datetime]:
         types = {series.record_type for rows in self._rows.values() for series in rows}

@@ -7,6 +7,7 @@ from typing import Any
 
 from services.datashare.access.app import FetchSummaries, Item, ListAccesses
 from services.datashare.access.domain import Access, Channel, Fetch, Released, Rules
+from services.datashare.access.manifest import Manifests
 from services.datashare.catalogue.domain import Catalogue, ContentLevel
 from services.datashare.catalogue.loader import load
 from services.datashare.changes.domain import ChangeKind
@@ -24,6 +25,7 @@ from services.kit.identity import Caller
 from services.kit.ids import SequentialIds
 from tests.fakes.datashare import FakeTransactions
 from tests.fakes.mandates import representative
+from tests.fakes.signing import SIGNER
 
 NOW = datetime(2026, 5, 1, 8, 30, tzinfo=UTC)
 USCC = "91110108MA01234537"
@@ -81,6 +83,8 @@ class World:
             ids=ids,
             sealer=sealer,
             rules=Rules(self.catalogue),
+            manifests=Manifests(self.catalogue),
+            signer=SIGNER,
         )
         self.accesses = ListAccesses(self.transactions, self.clock)
         self.uses = ListUses(self.transactions)

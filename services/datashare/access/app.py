@@ -463,7 +463,7 @@ class FetchSummaries:
                 for i in scopes
                 if i not in made
             ]
-            before = await work.accesses.sealed(replays) if replays else {}
+            repeated = await work.accesses.sealed(replays) if replays else {}
             kinds = await self._supplying(work, scopes.values())
             await work.accesses.append(list(made.values()))
             await work.leaves.append([leaf for _, leaf in made.values()])
@@ -490,7 +490,7 @@ class FetchSummaries:
                 access, leaf = made[index]
                 sealed = Sealed(access, leaf.salt, leaf.hash)
             else:
-                sealed = before[earlier[items[index].key].access_id]
+                sealed = repeated[earlier[items[index].key].access_id]
             coverage = self._rules.coverage(
                 decision,
                 present={part.record_type for part in series},
@@ -530,9 +530,7 @@ class FetchSummaries:
             return {}
         used = await work.quotas.add(wanted(asked, now))
         refused = [
-            index
-            for index, over in zip(wishes, beyond(asked, used, now), strict=True)
-            if over
+            index for index, over in zip(wishes, beyond(asked, used, now), strict=True) if over
         ]
         if refused:
             back = wanted([wishes[index] for index in refused], now)

@@ -16,7 +16,7 @@ Invariants:
 
 from calendar import monthrange
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from enum import StrEnum
 
@@ -25,6 +25,7 @@ from services.datashare.china import china_date, china_day
 from services.datashare.consent.domain import Consent, Period, Wanted, check, not_found
 from services.datashare.disputes.domain import Mark
 from services.datashare.log.domain import Json, rfc3339
+from services.datashare.quota.domain import Limit
 from services.datashare.summaries.domain import StoredSeries, SummaryQuery
 from services.kit.errors import (
     FailedPreconditionError,
@@ -102,6 +103,8 @@ class Scope:
         period: the days that are open.
         as_of: records known by then.
         queries: what to read.
+        limit: how often the consent may be fetched under; None without a consent.
+        narrowed: those of the types of which the consent opens some measures only.
     """
 
     record_types: frozenset[str]
@@ -111,6 +114,8 @@ class Scope:
     period: Period
     as_of: datetime
     queries: tuple[SummaryQuery, ...]
+    limit: Limit | None = None
+    narrowed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +197,62 @@ class Earlier:
     as_of: datetime
 
 
+class Completeness(StrEnum):
+    """Whether all of it is here: names of the .proto without the prefix."""
+
+    COMPLETE = "COMPLETE"
+    PARTIAL = "PARTIAL"
+    ABSENT = "ABSENT"
+    NOT_CONSENTED = "NOT_CONSENTED"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Entry:
+    """Whether all of a provider's records of a type is here.
+
+    Args:
+        record_type: the type.
+        provider_id: the provider; empty where the entry is about none of those that may be named.
+        completeness: whether all of it is here.
+    """
+
+    record_type: str
+    provider_id: str
+    completeness: Completeness
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """An access with its leaf.
+
+    Args:
+        access: the access.
+        salt: of the leaf.
+        hash: of the leaf.
+    """
+
+    access: Access
+    salt: bytes
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Proof of a release.
+
+    Args:
+        leaf_hash: SHA-256 of 0x00, salt and content.
+        salt: of the leaf.
+        content: RFC 8785 canonical JSON of what the leaf attests.
+        promise: compact JWS over the leaf's hash and the time by which it is in the log.
+    """
+
+    leaf_hash: bytes
+    salt: bytes
+    content: bytes
+    promise: str
+
+
 @dataclass(frozen=True, slots=True)
 class Released:
     """A summary that may be handed over.
@@ -203,6 +264,8 @@ class Released:
         period: the days that were open.
         series: the summary.
         coverage: why each type is there or not, by type, ascending.
+        manifest: whether all is there, by type and provider, ascending.
+        receipt: proof that the access is in the log, or will be.
         withheld: something known by then is hidden: repaired, expired or erased.
         disputes: about records that count in it.
     """
@@ -213,6 +276,8 @@ class Released:
     period: Period
     series: tuple[StoredSeries, ...]
     coverage: tuple[tuple[str, CoverageState], ...]
+    manifest: tuple[Entry, ...]
+    receipt: Receipt
     withheld: bool = False
     disputes: tuple[Mark, ...] = ()
 
@@ -231,6 +296,7 @@ class Rules:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._purposes = frozenset(catalogue.purposes)
+        self._ceilings = {code: purpose.max_fetches for code, purpose in catalogue.purposes.items()}
         self._types = tuple(sorted(catalogue.types))
         self._known = frozenset(catalogue.types)
         self._open = frozenset(
@@ -290,7 +356,7 @@ class Rules:
             return refusal
         record_types = frozenset(fetch.record_types) or consented | self._open
         period = fetch.period or terms.data_period
-        return self._scope(
+        scope = self._scope(
             fetch,
             recipient_id,
             record_types,
@@ -300,6 +366,7 @@ class Rules:
             as_of,
             china_day(now),
         )
+        return replace(scope, limit=self._ceilings[fetch.purpose])
 
     def coverage(
         self,

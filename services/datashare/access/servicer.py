@@ -10,7 +10,15 @@ from puhui.common.v1 import types_pb2
 from puhui.datashare.v1 import accesses_pb2 as pb
 from puhui.datashare.v1 import accesses_pb2_grpc, summaries_pb2
 from services.datashare.access.app import FetchSummaries, Item, ListAccesses
-from services.datashare.access.domain import Channel, CoverageState, Fetch, Recorded, Released
+from services.datashare.access.domain import (
+    Channel,
+    Completeness,
+    CoverageState,
+    Entry,
+    Fetch,
+    Recorded,
+    Released,
+)
 from services.datashare.china import date_of_day
 from services.datashare.disputes.servicer import mark_message
 from services.datashare.idempotency.servicer import fingerprint
@@ -34,7 +42,7 @@ _log = structlog.get_logger()
 _COVERAGE = {
     state: summaries_pb2.CoverageState.Value(f"COVERAGE_STATE_{state}") for state in CoverageState
 }
-
+_COMPLETENESS = {state: pb.Completeness.Value(f"COMPLETENESS_{state}") for state in Completeness}
 
 _Context = grpc.aio.ServicerContext[object, object]
 
@@ -189,6 +197,12 @@ def _fill(message: pb.FetchSummaryResponse, released: Released) -> None:
     summary.MergeFromString(_coverage(released.coverage))
     for mark in released.disputes:
         summary.disputes.append(mark_message(mark))
+    receipt = message.receipt
+    receipt.leaf_hash = released.receipt.leaf_hash
+    receipt.salt = released.receipt.salt
+    receipt.content = released.receipt.content
+    receipt.promise = released.receipt.promise
+    message.MergeFromString(_manifest(released.manifest))
 
 
 @lru_cache(1024)
@@ -198,6 +212,19 @@ def _coverage(states: tuple[tuple[str, CoverageState], ...]) -> bytes:
     for record_type, state in states:
         summary.coverage.add(record_type=record_type, state=_COVERAGE[state])
     return summary.SerializeToString()
+
+
+@lru_cache(4096)
+def _manifest(entries: tuple[Entry, ...]) -> bytes:
+    """Return the manifest of a response, serialised: most firms of a bank have one of few."""
+    response = pb.FetchSummaryResponse()
+    for entry in entries:
+        response.manifest.add(
+            provider_id=entry.provider_id,
+            record_type=entry.record_type,
+            completeness=_COMPLETENESS[entry.completeness],
+        )
+    return response.SerializeToString()
 
 
 def _access_messages(accesses: Sequence[Recorded]) -> list[pb.Access]:

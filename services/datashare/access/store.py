@@ -11,10 +11,18 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.datashare.access.domain import Access, Channel, Earlier, Outcome, Recorded
+from services.datashare.access.domain import (
+    Access,
+    Channel,
+    Earlier,
+    Outcome,
+    Recorded,
+    Sealed,
+)
 from services.datashare.bulk import copy_rows, relation, stored_time
 from services.datashare.catalogue.domain import ContentLevel
 from services.datashare.log.domain import Leaf
+from services.datashare.log.store import leaf
 from services.datashare.participants.store import participant
 from services.datashare.schema import metadata
 from services.kit.db import UtcTime
@@ -47,6 +55,7 @@ access = sa.Table(
     sa.Index(None, "recipient_id", "access_id"),
 )
 
+_KEY = {"subject_id": sa.String(), "access_id": sa.String()}
 _REQUEST = {"recipient_id": sa.String(), "request_id": sa.String()}
 _IS_RELEASE = access.c.outcome == sa.literal_column(f"'{Outcome.RELEASED}'")
 
@@ -92,6 +101,16 @@ class AccessStore:
         rows = await self._conn.execute(query)
         return {(row[0], row[1]): Earlier(*row[2:]) for row in rows}
 
+    async def sealed(self, keys: Sequence[tuple[str, str]]) -> Mapping[str, Sealed]:
+        """Return accesses of (subject_id, access_id) with their leaves, by access_id."""
+        asked = relation(self._conn, "asked", _KEY, keys)
+        rows = await self._conn.execute(
+            sa.select(access, leaf.c.salt, leaf.c.hash)
+            .join(asked, sa.and_(*(access.c[name] == asked.c[name] for name in _KEY)))
+            .join(leaf, leaf.c.leaf_id == access.c.leaf_id)
+        )
+        return {row.access_id: Sealed(_access(row), row.salt, row.hash) for row in rows}
+
     async def append(self, accesses: Sequence[tuple[Access, Leaf]]) -> None:
         """Add accesses with their leaves.
 
@@ -128,7 +147,7 @@ class AccessStore:
         return [_recorded(row) for row in await self._conn.execute(query)]
 
 
-def _row(conn: AsyncConnection, added: Access, leaf: Leaf) -> tuple[Any, ...]:
+def _row(conn: AsyncConnection, added: Access, sealed: Leaf) -> tuple[Any, ...]:
     return (
         added.subject_id,
         added.access_id,
@@ -149,34 +168,34 @@ def _row(conn: AsyncConnection, added: Access, leaf: Leaf) -> tuple[Any, ...]:
         added.channel,
         added.officer,
         added.file_reference,
-        leaf.leaf_id,
-        leaf.hash,
+        sealed.leaf_id,
+        sealed.hash,
     )
 
 
 def _recorded(row: sa.Row[Any]) -> Recorded:
-    return Recorded(
-        access=Access(
-            access_id=row.access_id,
-            subject_id=row.subject_id,
-            recipient_id=row.recipient_id,
-            request_id=row.request_id,
-            fingerprint=row.fingerprint,
-            accessed_at=row.accessed_at,
-            as_of=row.as_of,
-            purpose=row.purpose,
-            record_types=tuple(orjson.loads(row.record_types)),
-            content_level=ContentLevel(row.content_level),
-            first_month=row.first_month,
-            last_month=row.last_month,
-            consent_id=row.consent_id,
-            consent_revision=row.consent_revision,
-            outcome=Outcome(row.outcome),
-            refusal_reason=row.refusal_reason,
-            channel=Channel(row.channel),
-            officer=row.officer,
-            file_reference=row.file_reference,
-        ),
-        recipient_name=row.name or "",
-        leaf_hash=row.leaf_hash,
+    return Recorded(_access(row), recipient_name=row.name or "", leaf_hash=row.leaf_hash)
+
+
+def _access(row: sa.Row[Any]) -> Access:
+    return Access(
+        access_id=row.access_id,
+        subject_id=row.subject_id,
+        recipient_id=row.recipient_id,
+        request_id=row.request_id,
+        fingerprint=row.fingerprint,
+        accessed_at=row.accessed_at,
+        as_of=row.as_of,
+        purpose=row.purpose,
+        record_types=tuple(orjson.loads(row.record_types)),
+        content_level=ContentLevel(row.content_level),
+        first_month=row.first_month,
+        last_month=row.last_month,
+        consent_id=row.consent_id,
+        consent_revision=row.consent_revision,
+        outcome=Outcome(row.outcome),
+        refusal_reason=row.refusal_reason,
+        channel=Channel(row.channel),
+        officer=row.officer,
+        file_reference=row.file_reference,
     )

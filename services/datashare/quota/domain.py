@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Final, TypeAlias
 
 from services.datashare.china import CHINA, china_date, day_number
+from services.kit.errors import FailedPreconditionError, PuhuiError, ResourceExhaustedError
 
 Key: TypeAlias = tuple[str, str, int]
 """subject_id, consent_id, and the first day of a period, days since 1970-01-01."""
@@ -107,6 +108,21 @@ def beyond(wishes: Sequence[Wish], used: Mapping[Key, int], now: datetime) -> li
         refused.append(over[key] > 0)
         over[key] -= 1
     return refused[::-1]
+
+
+def exhausted(limit: Limit, now: datetime) -> PuhuiError:
+    """Return why a release beyond a limit is refused."""
+    following = limit.next_begins(now)
+    if following is None:
+        return FailedPreconditionError(
+            "CONSENT_CONSUMED", "the consent was for one time and was used: ask for a new one"
+        )
+    return ResourceExhaustedError(
+        "QUOTA_EXHAUSTED",
+        f"the consent's {limit.times} for this {str(limit.unit).lower()} are used up: the next one "
+        f"begins at {following.isoformat()}",
+        retry_after=following - now,
+    )
 
 
 def _begin(unit: Unit, day: date) -> date:

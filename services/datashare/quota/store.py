@@ -89,7 +89,7 @@ class QuotaStore:
     async def used(self, keys: Sequence[Key]) -> Mapping[Key, int]:
         """Return the counts of those of the keys under which something was used."""
         asked = relation(self._conn, "asked", _KEY, keys)
-        rows = await self._conn.execute(
+        rows: Any = await self._conn.execute(
             sa.select(*consent_use.c).join(
                 asked, sa.and_(*(consent_use.c[name] == asked.c[name] for name in _KEY))
             )

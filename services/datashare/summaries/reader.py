@@ -287,9 +287,9 @@ class SummaryReader:
                 for row in others
                 if _has_records(query, row, self._part(query, row).first)
             )
-            answers.append(Found(
-                    tuple(found), frozenset(left_out), frozenset(withheld), tuple(marks)
-                ))
+            answers.append(
+                Found(tuple(found), frozenset(left_out), frozenset(withheld), tuple(marks))
+            )
         return answers
 
     def _part(self, query: SummaryQuery, row: _Stored) -> _Part:

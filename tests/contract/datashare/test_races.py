@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from services.datashare.access.app import FetchSummaries, Item, Results
 from services.datashare.access.domain import Channel, Fetch, Released, Rules
+from services.datashare.access.manifest import Manifests
 from services.datashare.access.store import access
 from services.datashare.catalogue.domain import ContentLevel
 from services.datashare.catalogue.loader import load
@@ -35,6 +36,7 @@ from services.kit.errors import AlreadyExistsError, PuhuiError
 from services.kit.identity import Caller
 from services.kit.ids import RandomIds
 from tests.fakes.sealing import vault
+from tests.fakes.signing import SIGNER
 
 BANK = Caller("par_bank", "BANK", None, "A bank")
 NOW = datetime.now(UTC)
@@ -65,6 +67,8 @@ class Replica:
             ids=ids,
             sealer=sealer,
             rules=Rules(catalogue),
+            manifests=Manifests(catalogue),
+            signer=SIGNER,
         )
         self._ids = ids
 
