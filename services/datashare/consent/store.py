@@ -116,6 +116,19 @@ class ConsentStore:
         )
         return {(row[0], row[1]): _consent(row[2:]) for row in rows}
 
+    async def given_to(self, recipient_id: str, now: datetime) -> Sequence[tuple[str, str]]:
+        """Return subject_id and consent_id of a recipient's consents that are in force."""
+        rows = await self._conn.execute(
+            sa.select(consent.c.subject_id, consent.c.consent_id)
+            .where(
+                consent.c.recipient_id == recipient_id,
+                consent.c.state == State.ACTIVE,
+                consent.c.expires_at > now,
+            )
+            .order_by(consent.c.consent_id)
+        )
+        return [(row[0], row[1]) for row in rows]
+
     async def hold_due(
         self, provider_id: str, asked: Sequence[tuple[str, str]], now: datetime
     ) -> Mapping[str, Sequence[Consent]]:

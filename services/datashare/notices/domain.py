@@ -13,6 +13,7 @@ Invariants:
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class NoticeKind(StrEnum):
@@ -85,3 +86,23 @@ class Entry:
     position: int
     notice_id: str
     notice: Notice
+
+
+class About(NamedTuple):
+    """Records of a subject, of a type and a provider; "" stands for any of them."""
+
+    subject_id: str
+    record_type: str = ""
+    provider_id: str = ""
+
+
+class Recipient(NamedTuple):
+    """Who was released such records.
+
+    Args:
+        participant_id: which bank.
+        scored: also for a score.
+    """
+
+    participant_id: str
+    scored: bool

@@ -12,6 +12,8 @@ from services.datashare.idempotency.domain import RequestKey, require_same
 from services.datashare.log.domain import LeafKind, Sealer, rfc3339
 from services.datashare.mandates import recording
 from services.datashare.mandates.domain import Mandate, MandateState, Power, registered, state_at
+from services.datashare.notices.domain import NoticeKind
+from services.datashare.notices.writing import of_standing
 from services.datashare.participants.domain import (
     OPERATOR_ID,
     SECRET_BYTES,
@@ -129,6 +131,14 @@ class Mandates(Protocol):
         ...
 
 
+class Consents(Protocol):
+    """Consents."""
+
+    async def given_to(self, recipient_id: str, now: datetime) -> Sequence[tuple[str, str]]:
+        """Return subject_id and consent_id of a recipient's consents that are in force."""
+        ...
+
+
 class Work(recording.Work, Protocol):
     """What these use cases need in a transaction."""
 
@@ -145,6 +155,11 @@ class Work(recording.Work, Protocol):
     @property
     def mandates(self) -> Mandates:
         """Who speaks for firms."""
+        ...
+
+    @property
+    def consents(self) -> Consents:
+        """Consents."""
         ...
 
     @property
@@ -463,11 +478,15 @@ class ParticipantDirectory:
                     raise _no_participant()
                 if found.standing is not standing:
                     await work.participants.set_standing(participant_id, standing)
+                    suspended = standing is Standing.SUSPENDED
                     kind = (
                         ChangeKind.PARTICIPANT_SUSPENDED
-                        if standing is Standing.SUSPENDED
+                        if suspended
                         else ChangeKind.PARTICIPANT_REINSTATED
                     )
+                    told = NoticeKind.CONSENT_PAUSED if suspended else NoticeKind.CONSENT_RESUMED
+                    given = await work.consents.given_to(participant_id, now)
+                    await work.notices.append(of_standing(participant_id, given, told, now))
                     await work.changes.append([Change(kind, now, participant_id=participant_id)])
                 return replace(found, standing=standing)
 

@@ -21,6 +21,7 @@ from services.datashare.changes.domain import Change, ChangeKind
 from services.datashare.china import china_day
 from services.datashare.idempotency.domain import RequestKey, require_same
 from services.datashare.log.domain import Leaf, LeafKind, Sealer
+from services.datashare.notices.writing import Notices, Recipients, tell_of_records
 from services.datashare.records.domain import RecordKey
 from services.datashare.retention.domain import (
     Due,
@@ -246,6 +247,16 @@ class Work(Protocol):
         ...
 
     @property
+    def notices(self) -> Notices:
+        """What parties are told."""
+        ...
+
+    @property
+    def recipients(self) -> Recipients:
+        """Who was released which records."""
+        ...
+
+    @property
     def changes(self) -> Changes:
         """The outbox."""
         ...
@@ -427,19 +438,19 @@ class Retention:
             mine = {key: state for key, state in states.items() if state.simulated is simulated}
             await work.series.save(mine, simulated=simulated)
         now = self._clock.now()
-        await work.changes.append(
-            [
-                Change(
-                    kind=ChangeKind.RECORD_ERASED,
-                    changed_at=now,
-                    subject_id=key.subject_id,
-                    participant_id=key.provider_id,
-                    record_type=key.record_type,
-                )
-                for key, found in due.items()
-                if any(each.reason is not Reason.REPAIRED for each in found.due)
-            ]
-        )
+        changes = [
+            Change(
+                kind=ChangeKind.RECORD_ERASED,
+                changed_at=now,
+                subject_id=key.subject_id,
+                participant_id=key.provider_id,
+                record_type=key.record_type,
+            )
+            for key, found in due.items()
+            if any(each.reason is not Reason.REPAIRED for each in found.due)
+        ]
+        await tell_of_records(work, changes)
+        await work.changes.append(changes)
         return [each for found in due.values() for each in found.due]
 
     async def _finish(self, work: Work, run: Run) -> Run:
@@ -531,7 +542,9 @@ class EraseSubject:
             run = replace(run, finished_at=now, leaf_hash=leaf.hash)
             await work.runs.add(run)
             await work.leaves.append([leaf])
-            await work.changes.append([Change(ChangeKind.RECORD_ERASED, now, subject_id)])
+            change = Change(ChangeKind.RECORD_ERASED, now, subject_id)
+            await tell_of_records(work, [change])
+            await work.changes.append([change])
         return run
 
 

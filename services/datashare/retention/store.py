@@ -64,7 +64,7 @@ run = sa.Table(
 KEPT: Final = frozenset(
     {
         # What was done with the data, by whom and on what ground: evidence, without any of it.
-        *("access", "consent", "change", "retention_run"),
+        *("access", "consent", "change", "notice", "retention_run"),
         # Who takes part, which the firm may go on doing.
         "participant",
         # Emptied by `subjects`, which keeps that there was one.

@@ -8,6 +8,7 @@ import pytest
 
 from puhui.datashare.v1 import notices_pb2 as pb
 from services.datashare.catalogue.loader import load
+from services.datashare.consent.domain import Action
 from services.datashare.notices.app import PAGE, SIGN_OF_LIFE, Page, TellNotices
 from services.datashare.notices.domain import Notice, NoticeKind
 from services.datashare.notices.texts import TextsError, Words
@@ -193,3 +194,35 @@ class TestTexts:
         text = resources.files("services.datashare.notices").joinpath("texts.toml").read_text()
         with pytest.raises(TextsError, match=problem):
             load_texts(load(), text.replace(old, new))
+
+
+class TestWhatConsentsTell:
+    async def test_every_change_is_told_to_the_firm_and_the_bank(self) -> None:
+        world = World()
+        listener = Listener(world)
+        asked = await world.requested()
+        granted = await world.granted()
+        await world.end(caller(FIRM), asked, Action.REJECT)
+        await world.end(caller(BANK), granted, Action.REVOKE)
+        mine = await listener.told(caller(BANK))
+        assert [(notice.kind, notice.consent_id, notice.participant_id) for notice in mine] == [
+            (NoticeKind.CONSENT_REQUESTED, asked.core.consent_id, "par_bank"),
+            (NoticeKind.CONSENT_REQUESTED, granted.core.consent_id, "par_bank"),
+            (NoticeKind.CONSENT_GRANTED, granted.core.consent_id, "par_firm"),
+            (NoticeKind.CONSENT_REJECTED, asked.core.consent_id, "par_firm"),
+            (NoticeKind.CONSENT_REVOKED, granted.core.consent_id, "par_bank"),
+        ]
+        assert {notice.subject_id for notice in mine} == {"sub_0001"}
+        theirs = await listener.told(caller(FIRM))
+        assert theirs == [replace(notice, party_id="sub_0001") for notice in mine]
+        assert await listener.told(caller(RIVAL)) == []
+
+    async def test_a_replay_tells_nothing_more(self) -> None:
+        world = World()
+        consent = await world.requested()
+        key = world.key(caller(FIRM), "grant-1")
+        for _ in range(2):
+            await world.consents.grant(
+                caller(FIRM), key, consent.core.consent_id, consent.sha256, ()
+            )
+        assert len(await Listener(world).told(caller(BANK))) == 2

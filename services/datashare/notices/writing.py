@@ -1,0 +1,142 @@
+"""What other use cases call to tell parties, in the transaction of what they tell.
+
+Invariants:
+
+- Every change of a consent is told to the firm and to the recipient.
+- A correction, retraction, repair or erasure is told to the firm, and to every recipient to which
+  such records were released within `TOLD_BACK`; whoever scored on what has changed since is told
+  that as well. One batch tells a party the same once, however many rows it has.
+- A batch without such rows asks and writes nothing.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+from services.datashare.changes.domain import Change, ChangeKind
+from services.datashare.notices.domain import About, Notice, NoticeKind, Recipient
+
+TOLD_BACK: Final = timedelta(days=366)
+"""Who was released a record since then is told what became of it: 12 months, with a leap day."""
+
+_RECORDS: Final = {
+    ChangeKind.RECORD_CORRECTED: NoticeKind.RECORD_CORRECTED,
+    ChangeKind.RECORD_RETRACTED: NoticeKind.RECORD_RETRACTED,
+    ChangeKind.RECORD_REPAIRED: NoticeKind.RECORD_REPAIRED,
+    ChangeKind.RECORD_ERASED: NoticeKind.RECORD_ERASED,
+}
+_CHANGED: Final = {
+    NoticeKind.RECORD_CORRECTED,
+    NoticeKind.RECORD_RETRACTED,
+    NoticeKind.RECORD_REPAIRED,
+}
+
+
+class Notices(Protocol):
+    """What parties are told."""
+
+    async def append(self, notices: Sequence[Notice]) -> None:
+        """Add notices."""
+        ...
+
+
+class Recipients(Protocol):
+    """Who was released which records."""
+
+    async def since(
+        self, at: datetime, asked: Collection[About]
+    ) -> Mapping[About, Sequence[Recipient]]:
+        """Return who was released such records since a time, of what anybody was."""
+        ...
+
+
+class Telling(Protocol):
+    """What telling of records needs in a transaction."""
+
+    @property
+    def notices(self) -> Notices:
+        """What parties are told."""
+        ...
+
+    @property
+    def recipients(self) -> Recipients:
+        """Who was released which records."""
+        ...
+
+
+def of_consent(change: Change, acting_id: str) -> list[Notice]:
+    """Return what a change of a consent tells the firm and the recipient.
+
+    Args:
+        change: as the feed tells it.
+        acting_id: whose act it is.
+    """
+    return [
+        Notice(
+            party_id=party_id,
+            kind=NoticeKind(change.kind),
+            occurred_at=change.changed_at,
+            subject_id=change.subject_id,
+            consent_id=change.consent_id,
+            participant_id=acting_id,
+        )
+        for party_id in (change.subject_id, change.participant_id)
+    ]
+
+
+def of_standing(
+    recipient_id: str, consents: Sequence[tuple[str, str]], kind: NoticeKind, at: datetime
+) -> list[Notice]:
+    """Return what tells that the consents given to a recipient rest, or no longer do.
+
+    Each firm is told of each consent, the recipient once.
+
+    Args:
+        recipient_id: who was suspended or reinstated.
+        consents: subject_id and consent_id of those that are in force but for that.
+        kind: CONSENT_PAUSED or CONSENT_RESUMED.
+        at: when.
+    """
+    if not consents:
+        return []
+    whole = Notice(recipient_id, kind, at, participant_id=recipient_id)
+    return [whole] + [
+        replace(whole, party_id=subject_id, subject_id=subject_id, consent_id=consent_id)
+        for subject_id, consent_id in consents
+    ]
+
+
+async def tell_of_records(work: Telling, changes: Sequence[Change]) -> None:
+    """Tell of corrections, retractions, repairs and erasures.
+
+    Args:
+        work: the transaction.
+        changes: as the feed tells them, all of one moment.
+    """
+    if not changes:
+        return
+    about = {
+        change: About(change.subject_id, change.record_type, change.participant_id)
+        for change in changes
+    }
+    since = changes[0].changed_at - TOLD_BACK
+    found = await work.recipients.since(since, set(about.values()))
+    told = []
+    for change, which in about.items():
+        notice = Notice(
+            party_id=change.subject_id,
+            kind=_RECORDS[change.kind],
+            occurred_at=change.changed_at,
+            subject_id=change.subject_id,
+            record_type=change.record_type,
+            participant_id=change.participant_id,
+        )
+        told.append(notice)
+        for recipient in found.get(which, ()):
+            told.append(replace(notice, party_id=recipient.participant_id))
+            if recipient.scored and notice.kind in _CHANGED:
+                told.append(
+                    replace(notice, party_id=recipient.participant_id, kind=NoticeKind.RESCORE_DUE)
+                )
+    await work.notices.append(told)

@@ -1,0 +1,156 @@
+"""Who is told when records change: the firm, and who was released such records."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from services.datashare.access.domain import Channel, Outcome
+from services.datashare.idempotency.domain import RequestKey
+from services.datashare.notices.domain import NoticeKind
+from services.kit.db import Database
+from tests.contract.datashare import test_stores as made
+from tests.fakes.datashare_records import (
+    NOW,
+    Datashare,
+    filing,
+    invoice,
+    provider,
+    retraction,
+)
+
+CORRECTED, RESCORE = NoticeKind.RECORD_CORRECTED, NoticeKind.RESCORE_DUE
+
+
+class Office:
+    """A firm whose records the bank `par_2` may have been released."""
+
+    def __init__(self, database: Database) -> None:
+        self.datashare = Datashare(database)
+        self.subject_id = ""
+        self._accesses = 0
+
+    async def open(self) -> None:
+        await self.datashare.register(provider("tax"), provider("tax", suffix="_2"))
+        await self.datashare.submit("par_tax", invoice("a"), filing("f"))
+        await self.datashare.submit("par_tax_2", invoice("a"))
+        self.subject_id = await self.datashare.subject_id()
+        async with self.datashare.transactions.begin() as work:
+            consent = made.consent(1, self.subject_id)
+            terms = consent.core.terms
+            assert terms.provider_ids == ("par_1",)
+            await work.consents.add(consent)
+
+    async def release(self, recipient_id: str = "par_2", **changes: Any) -> None:
+        self._accesses += 1
+        values: dict[str, Any] = {
+            "subject_id": self.subject_id,
+            "recipient_id": recipient_id,
+            "accessed_at": NOW - timedelta(days=1),
+            "record_types": ("vat_invoice",),
+            "consent_id": "",
+            "channel": Channel.DATASHARE,
+        }
+        async with self.datashare.transactions.begin() as work:
+            await work.accesses.append([made.access(self._accesses, **(values | changes))])
+
+    async def told(self, party_id: str) -> list[tuple[NoticeKind, str, str]]:
+        async with self.datashare.transactions.read() as work:
+            entries = await work.notices.after(party_id, 0, 100)
+        notices = [entry.notice for entry in entries]
+        assert {notice.subject_id for notice in notices} <= {self.subject_id}
+        return [(notice.kind, notice.record_type, notice.participant_id) for notice in notices]
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest) -> Database:
+    """Each of the two databases."""
+    found: Database = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+async def office(database: Database) -> Office:
+    """With two invoices and a filing."""
+    office = Office(database)
+    await office.open()
+    return office
+
+
+async def correct(office: Office) -> None:
+    await office.datashare.submit("par_tax", invoice("a", 200_00, version=2))
+
+
+async def test_a_correction_is_told_to_the_firm_and_to_who_was_released_the_type(
+    office: Office,
+) -> None:
+    await office.release("par_2")
+    await office.release("par_3", channel=Channel.SCORING)
+    await office.release("par_3")
+    await office.release("par_4", record_types=("tax_filing",))
+    await office.release("par_5", outcome=Outcome.REFUSED)
+    await correct(office)
+    corrected = (CORRECTED, "vat_invoice", "par_tax")
+    assert await office.told(office.subject_id) == [corrected]
+    assert await office.told("par_2") == [corrected]
+    assert await office.told("par_3") == [corrected, (RESCORE, "vat_invoice", "par_tax")]
+    assert await office.told("par_4") == []
+    assert await office.told("par_5") == []
+
+
+async def test_twelve_months_back_and_no_further(office: Office) -> None:
+    await office.release("par_2", accessed_at=NOW - timedelta(days=366))
+    await office.release("par_3", accessed_at=NOW - timedelta(days=366, seconds=1))
+    await correct(office)
+    assert len(await office.told("par_2")) == 1
+    assert await office.told("par_3") == []
+
+
+async def test_what_a_consent_leaves_out_is_not_betrayed(office: Office) -> None:
+    # The consent opens invoices of par_1 alone; what it does not name is open by law.
+    await office.release("par_2", consent_id="con_1", record_types=("vat_invoice", "tax_filing"))
+    await correct(office)
+    assert await office.told("par_2") == []
+    await office.datashare.submit("par_tax", filing("f", "A", version=2))
+    assert await office.told("par_2") == [(CORRECTED, "tax_filing", "par_tax")]
+
+
+async def test_a_retraction_and_a_correction_of_many_rows_are_each_told_once(
+    office: Office,
+) -> None:
+    await office.datashare.submit("par_tax", invoice("b"), invoice("c"))
+    await office.release("par_2")
+    await office.datashare.submit(
+        "par_tax",
+        invoice("a", 200_00, version=2),
+        invoice("b", 200_00, version=2),
+        retraction(invoice("c"), 2),
+    )
+    assert await office.told("par_2") == [
+        (CORRECTED, "vat_invoice", "par_tax"),
+        (NoticeKind.RECORD_RETRACTED, "vat_invoice", "par_tax"),
+    ]
+
+
+async def test_new_records_tell_nobody(office: Office) -> None:
+    await office.release("par_2")
+    await office.datashare.submit("par_tax", invoice("d"), filing("g"), invoice("d"))
+    assert await office.told("par_2") == []
+    assert await office.told(office.subject_id) == []
+
+
+async def test_who_brings_a_correction_that_fails_tells_nobody(office: Office) -> None:
+    await office.release("par_2")
+    ack = await office.datashare.submit("par_tax", invoice("a", 200_00, version=7))
+    assert ack.rejections
+    assert await office.told("par_2") == []
+
+
+async def test_an_erasure_is_told_to_all_who_were_released_anything(office: Office) -> None:
+    await office.release("par_2", channel=Channel.SCORING)
+    await office.release("par_3", record_types=("tax_filing",))
+    key = RequestKey("operator", "erase-1", b"f" * 32)
+    await office.datashare.erase(key, office.subject_id, "asked for")
+    erased = (NoticeKind.RECORD_ERASED, "", "")
+    for party_id in ("par_2", "par_3", office.subject_id):
+        assert await office.told(party_id) == [erased]
