@@ -1,22 +1,36 @@
 """Whether the keys in the file are those that this database's counterparties are named by."""
 
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from services.datashare.counterparties.keyfile import SETTING, KeyFile
 from services.datashare.counterparties.store import Chain, Chains
+from services.datashare.quality.tables import token
 from services.datashare.records.tokens import CounterpartyTokens
+from services.datashare.sealing.app import Vault
+from services.datashare.sealing.store import Seals
+from services.datashare.subjects.store import SubjectStore
 from services.kit.clock import Clock
 from services.kit.config import ConfigError
 from services.kit.db import Database
+from services.kit.ids import RandomIds
 
-COMMAND = "rotate-counterparty-key"
+COMMAND: Final = "rotate-counterparty-key"
 
 
 async def check(
-    database: Database, files: KeyFile, tokens: CounterpartyTokens, clock: Clock
+    database: Database, vault: Vault, files: KeyFile, tokens: CounterpartyTokens, clock: Clock
 ) -> None:
     """Compare the keys with the database's; one that has none noted takes these.
 
+    Before it does, they have to make the token of a firm whose number is known, where there is one:
+    a database of the version before may hold everything but the note.
+
     Args:
         database: datashare's.
+        vault: data keys.
         files: the keys' file.
         tokens: what makes tokens by the keys that were read from it.
         clock: the time.
@@ -29,9 +43,27 @@ async def check(
         chains = Chains(conn)
         if not await chains.alone(rotating=False):
             raise wrong(f"{files.path} is being rotated: start again once `{COMMAND}` has ended")
-        noted = await chains.take(tokens, clock.now())
+        noted = await chains.get()
+        if noted is None:
+            if not await _fits(conn, vault, tokens, clock):
+                raise wrong(
+                    f"{files.path} does not hold the key that this database's counterparties are "
+                    "named by: put back its own file, or the backup that belongs to this one"
+                )
+            noted = await chains.take(tokens, clock.now())
     if noted.check_value != tokens.check_value:
         raise other_keys(files, noted)
+
+
+async def _fits(
+    conn: AsyncConnection, vault: Vault, tokens: CounterpartyTokens, clock: Clock
+) -> bool:
+    named = (await conn.execute(sa.select(token).where(token.c.token.is_not(None)).limit(1))).all()
+    subjects = SubjectStore(conn, RandomIds(clock), Seals(conn, vault))
+    known = await subjects.usccs(row.subject_id for row in named)
+    return all(
+        tokens.of(known[row.subject_id]) == row.token for row in named if row.subject_id in known
+    )
 
 
 def other_keys(files: KeyFile, noted: Chain) -> ConfigError:

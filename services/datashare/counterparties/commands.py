@@ -29,16 +29,15 @@ async def rotate_counterparty_key(
         UnavailableError: datashare runs, or keys or the database cannot be had now.
     """
     noted = await rotation.noted()
-    if noted and rotation.is_unfinished(noted):
+    if rotation.is_unfinished(noted):
         if not apply:
             tell("a rotation was broken off after its commit: finish it with --apply")
         else:
             rotation.finish(noted)
             tell(f"the rotation of before is finished: the new keys are in {files.path}")
         return
-    links = noted.links if noted else 1
-    since = f", the newest since {noted.since:%Y-%m-%d}" if noted else ""
-    tell(f"{links} key{'' if links == 1 else 's'} in use{since}")
+    keys = "1 key" if noted.links == 1 else f"{noted.links} keys"
+    tell(f"{keys} in use, the newest since {noted.since:%Y-%m-%d}")
     amount = await rotation.amount()
     tell("to be carried to a new key: " + ", ".join(f"{n:,} {what}" for what, n in amount.items()))
     if not apply:

@@ -125,22 +125,28 @@ class Rotation:
         self._payloads = payload_types()
         self._fields = token_fields(catalogue)
 
-    async def noted(self) -> Chain | None:
-        """Return by which keys the counterparties are named; None before the first start.
+    async def noted(self) -> Chain:
+        """Return by which keys the counterparties are named.
 
         Raises:
-            ConfigError: the file has other ones, and so has what is to take its place.
+            ConfigError: none are noted; or the file has other ones, and so has what is to take its
+                place.
             UnavailableError: the database cannot be had now.
         """
         async with self._database.read() as conn:
             noted = await Chains(conn).get()
-        if noted and self.is_unfinished(noted) and not is_pending(self._files, noted):
+        if noted is None:
+            raise wrong(
+                "this database has not noted its keys: start datashare on it once, which tries "
+                f"those in {self._files.path}, then rotate"
+            )
+        if self.is_unfinished(noted) and not is_pending(self._files, noted):
             raise other_keys(self._files, noted)
         return noted
 
-    def is_unfinished(self, noted: Chain | None) -> bool:
+    def is_unfinished(self, noted: Chain) -> bool:
         """Tell whether a rotation was broken off after its commit, before the file's turn."""
-        return noted is not None and noted.check_value != self._files.read().check_value
+        return noted.check_value != self._files.read().check_value
 
     def finish(self, noted: Chain) -> None:
         """Put the new file in its place where that was not reached.

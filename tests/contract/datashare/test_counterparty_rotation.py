@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from services.datashare.counterparties.check import check
 from services.datashare.counterparties.commands import rotate_counterparty_key
 from services.datashare.counterparties.keyfile import KeyFile
-from services.datashare.counterparties.store import Chains
+from services.datashare.counterparties.store import Chains, chain
 from services.datashare.main import MIGRATIONS
 from services.datashare.records.tokens import TOKEN_BYTES, CounterpartyTokens
 from services.datashare.schema import metadata
@@ -68,7 +68,8 @@ class World:
 
     async def check(self) -> None:
         """What a start does."""
-        await check(self.database, self.files, self.files.read(), self.named.clock)
+        tokens, clock = self.files.read(), self.named.clock
+        await check(self.database, self.named.vault, self.files, tokens, clock)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -207,7 +208,8 @@ class TestWhoElseIsThere:
             assert await Chains(conn).alone(rotating=True)
             other = Database.open(world.url)
             with pytest.raises(ConfigError, match="is being rotated: start again once"):
-                await check(other, world.files, CounterpartyTokens(OLD), world.named.clock)
+                tokens, clock = CounterpartyTokens(OLD), world.named.clock
+                await check(other, world.named.vault, world.files, tokens, clock)
             await other.close()
 
     async def test_one_that_came_meanwhile_ends_it(self, world: World) -> None:
@@ -249,6 +251,19 @@ class TestStart:
             ConfigError, match=r"datashare.counterparty_key: .*does not hold .* with one key"
         ):
             await world.check()
+
+    async def test_a_database_of_the_version_before_is_tried_first(self, world: World) -> None:
+        await world.named.supply()
+        async with world.database.begin() as conn:
+            await conn.execute(sa.delete(chain))
+        with pytest.raises(ConfigError, match="start datashare on it once"):
+            await world.command()
+        world.files.path.write_text(NEW.hex())
+        with pytest.raises(ConfigError, match="does not hold the key that"):
+            await world.check()
+        world.files.path.write_text(OLD.hex())
+        await world.check()
+        await world.check()
 
     async def test_the_keys_are_compared_in_their_order(self, world: World) -> None:
         await world.rotate()
