@@ -22,11 +22,10 @@ from services.datashare.consent.domain import (
     advance,
     change_content,
     check_grant,
-    check_terms,
-    nameable,
     not_found,
     request,
 )
+from services.datashare.consent.terms import check_terms, nameable
 from services.datashare.idempotency.app import Codec, Requests, once
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.domain import Leaf, LeafKind, Sealer

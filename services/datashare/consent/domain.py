@@ -3,28 +3,35 @@
 Invariants:
 
 - The core (ids and terms) is fixed when the consent is requested; its RFC 8785 canonical JSON is
-  what is hashed, granted and signed. Lists in it are sorted. Other terms are another consent.
-- `TRANSITIONS` is all that can happen to a state; what it does not name is refused. EXPIRED is
-  computed from the time, never stored. Only REQUESTED and ACTIVE can be left.
-- `revision` is 1 at the request and grows by 1 with each change of state.
+  what is hashed, granted and signed. Lists in it are sorted. Other terms are another consent, which
+  may name the one that it is to replace.
+- `TRANSITIONS` is all that can happen to a state; what it does not name is refused, and a state
+  that it does not lead out of is never left. LAPSED and EXPIRED are computed from the time,
+  CONSUMED from the use, never stored; so is the PAUSED of a consent whose recipient is suspended.
+- Nothing is open until all required signers agreed to these very bytes.
+- `revision` is 1 at the request and grows by 1 with each change of the stored state and each
+  signer's approval.
 - A fetch that reaches beyond the terms is refused, never trimmed.
+- A core of schema version 1 stays what it was when it was granted: periodic without a limit of its
+  own, to be viewed, for a score but for no decision by machine alone, never lapsing.
 """
 
 import functools
 import hashlib
 import json
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 import rfc8785
 
-from services.datashare.catalogue.domain import Catalogue, ContentLevel
+from services.datashare.catalogue.domain import ContentLevel
 from services.datashare.log.domain import Json, rfc3339
-from services.datashare.participants.domain import Participant, Role
+from services.datashare.mandates.domain import ANY_ONE, SigningRule
+from services.datashare.quota.domain import ONE_TIME, Limit, Unit
 from services.kit.errors import (
     FailedPreconditionError,
     FieldProblem,
@@ -34,43 +41,108 @@ from services.kit.errors import (
     PuhuiError,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 2
+"""Of the cores that are made now; 1 is read still."""
 
 
 class State(StrEnum):
     """Where a consent stands: names of `ConsentState` without the prefix."""
 
     REQUESTED = "REQUESTED"
+    PARTIALLY_APPROVED = "PARTIALLY_APPROVED"
     ACTIVE = "ACTIVE"
+    PAUSED = "PAUSED"
     REJECTED = "REJECTED"
+    LAPSED = "LAPSED"
     WITHDRAWN = "WITHDRAWN"
     REVOKED = "REVOKED"
     EXPIRED = "EXPIRED"
+    CONSUMED = "CONSUMED"
+    SUPERSEDED = "SUPERSEDED"
 
 
 class Action(StrEnum):
-    """What a party does to a consent."""
+    """What happens to a consent."""
 
+    APPROVE = "approve"
     GRANT = "grant"
     REJECT = "reject"
     WITHDRAW = "withdraw"
     REVOKE = "revoke"
+    PAUSE = "pause"
+    RESUME = "resume"
+    SUPERSEDE = "supersede"
+    LAPSE = "lapse"
+    EXPIRE = "expire"
+    CONSUME = "consume"
+    SUSPEND = "suspend"
 
 
-TRANSITIONS: Mapping[tuple[State, Action], State] = MappingProxyType(
+DOERS: Final[Mapping[Action, str]] = MappingProxyType(
     {
+        Action.APPROVE: "a signer, others are still to",
+        Action.GRANT: "the last of the required signers",
+        Action.REJECT: "the subject",
+        Action.WITHDRAW: "the subject",
+        Action.REVOKE: "the recipient or the operator",
+        Action.PAUSE: "the subject",
+        Action.RESUME: "the subject",
+        Action.SUPERSEDE: "a later version that becomes active, in the same transaction",
+        Action.LAPSE: "computed: `answer_by` has passed",
+        Action.EXPIRE: "computed: `expires_at` has passed",
+        Action.CONSUME: "computed: it was for one time, and was used",
+        Action.SUSPEND: "computed: the recipient is suspended; reinstating it undoes it",
+    }
+)
+"""Who does what, or what it is computed from."""
+
+TRANSITIONS: Final[Mapping[tuple[State, Action], State]] = MappingProxyType(
+    {
+        (State.REQUESTED, Action.APPROVE): State.PARTIALLY_APPROVED,
         (State.REQUESTED, Action.GRANT): State.ACTIVE,
         (State.REQUESTED, Action.REJECT): State.REJECTED,
         (State.REQUESTED, Action.WITHDRAW): State.WITHDRAWN,
         (State.REQUESTED, Action.REVOKE): State.REVOKED,
+        (State.REQUESTED, Action.LAPSE): State.LAPSED,
+        (State.REQUESTED, Action.EXPIRE): State.EXPIRED,
+        (State.PARTIALLY_APPROVED, Action.APPROVE): State.PARTIALLY_APPROVED,
+        (State.PARTIALLY_APPROVED, Action.GRANT): State.ACTIVE,
+        (State.PARTIALLY_APPROVED, Action.REJECT): State.REJECTED,
+        (State.PARTIALLY_APPROVED, Action.WITHDRAW): State.WITHDRAWN,
+        (State.PARTIALLY_APPROVED, Action.REVOKE): State.REVOKED,
+        (State.PARTIALLY_APPROVED, Action.LAPSE): State.LAPSED,
+        (State.PARTIALLY_APPROVED, Action.EXPIRE): State.EXPIRED,
+        (State.ACTIVE, Action.PAUSE): State.PAUSED,
         (State.ACTIVE, Action.WITHDRAW): State.WITHDRAWN,
         (State.ACTIVE, Action.REVOKE): State.REVOKED,
+        (State.ACTIVE, Action.SUPERSEDE): State.SUPERSEDED,
+        (State.ACTIVE, Action.CONSUME): State.CONSUMED,
+        (State.ACTIVE, Action.EXPIRE): State.EXPIRED,
+        (State.ACTIVE, Action.SUSPEND): State.PAUSED,
+        (State.PAUSED, Action.RESUME): State.ACTIVE,
+        (State.PAUSED, Action.WITHDRAW): State.WITHDRAWN,
+        (State.PAUSED, Action.REVOKE): State.REVOKED,
+        (State.PAUSED, Action.SUPERSEDE): State.SUPERSEDED,
+        (State.PAUSED, Action.CONSUME): State.CONSUMED,
+        (State.PAUSED, Action.EXPIRE): State.EXPIRED,
     }
 )
-"""Every change of state there is. REVOKE is another party's, the other actions the subject's."""
+"""Every change of state there is."""
 
-OPEN_STATES = frozenset(state for state, _ in TRANSITIONS)
-"""States that can be left; a consent in one of them expires when its time is over."""
+OPEN_STATES: Final = frozenset(state for state, _ in TRANSITIONS)
+"""States that can be left; all others are terminal."""
+
+STANDING_STATES: Final = frozenset({State.ACTIVE, State.PAUSED})
+"""States of a consent that was granted and has not ended."""
+
+_COMPUTED: Final = (Action.CONSUME, Action.LAPSE, Action.EXPIRE, Action.SUSPEND)
+
+
+class Mode(StrEnum):
+    """What a recipient may do with the data: names of `ConsentMode` without the prefix."""
+
+    VIEW = "VIEW"
+    STORE = "STORE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +167,19 @@ class Period:
 
 
 @dataclass(frozen=True, slots=True)
+class Selection:
+    """The part of a type that is opened.
+
+    Args:
+        record_type: the type.
+        names: fields of the payload or measures.
+    """
+
+    record_type: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Terms:
     """What is asked for and, once granted, allowed.
 
@@ -106,6 +191,16 @@ class Terms:
         data_period: the records' occurrence must lie within.
         not_before: from when on; None is from the grant on.
         expires_at: until when, exclusive.
+        fields: what is opened of which type; a type that is not named is opened whole.
+        mode: what the recipient may do with the data.
+        fetch_limit: how often it may be fetched; None asks for as often as the purpose's ceiling
+            allows, and in a core of version 1 is without limit.
+        data_life_days: how long the recipient may keep after the end what it stored; 0 unless
+            STORE.
+        score: a score may be made of it.
+        automated_decision: a decision may be made by machine alone.
+        onward_recipient_ids: participants to which the recipient may pass it on.
+        notice_language: of the notice that the firm is shown, "zh" or "en".
     """
 
     purpose: str
@@ -115,6 +210,39 @@ class Terms:
     data_period: Period
     not_before: datetime | None
     expires_at: datetime
+    fields: tuple[Selection, ...] = ()
+    mode: Mode = Mode.VIEW
+    fetch_limit: Limit | None = None
+    data_life_days: int = 0
+    score: bool = True
+    automated_decision: bool = False
+    onward_recipient_ids: tuple[str, ...] = ()
+    notice_language: str = "zh"
+
+    @property
+    def one_time(self) -> bool:
+        """Whether it may be fetched once."""
+        return self.fetch_limit == ONE_TIME
+
+    def opened(self, record_type: str) -> frozenset[str] | None:
+        """Return the names that are opened of a type; None is all of it."""
+        for selection in self.fields:
+            if selection.record_type == record_type:
+                return frozenset(selection.names)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """An earlier version of a consent.
+
+    Args:
+        consent_id: its id.
+        sha256: of its canonical core.
+    """
+
+    consent_id: str
+    sha256: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,24 +254,52 @@ class Core:
         subject_id: the firm.
         recipient_id: the bank.
         terms: what is allowed.
+        schema_version: of the canonical document.
+        suite: by what the platform signs it; empty in version 1, which it does not sign.
+        signers: who of the firm must agree; without names, whoever may grant for the firm.
+        purposes_version: of the table of purposes that the code is from.
+        notice_sha256: of the notice that the firm is shown; empty where there is none.
+        answer_by: when it lapses unless it was granted; None is never.
+        supersedes: the version that it replaces.
     """
 
     consent_id: str
     subject_id: str
     recipient_id: str
     terms: Terms
+    schema_version: int = SCHEMA_VERSION
+    suite: str = ""
+    signers: SigningRule = ANY_ONE
+    purposes_version: int = 0
+    notice_sha256: bytes = b""
+    answer_by: datetime | None = None
+    supersedes: Version | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A signature over the canonical core.
+    """A signer's approval.
 
     Args:
-        signer_id: who signed, as the signer says.
-        jws: compact JWS with detached payload.
+        signer_id: who agreed.
+        jws: over the canonical core, detached; empty of a signer without a signing key, who agreed
+            by its authenticated call.
     """
 
     signer_id: str
+    jws: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What attests the end of a consent.
+
+    Args:
+        canonical: as RFC 8785 canonical JSON.
+        jws: the platform's, detached.
+    """
+
+    canonical: bytes
     jws: str
 
 
@@ -155,12 +311,18 @@ class Consent:
         core: what never changes.
         canonical: the core as RFC 8785 canonical JSON.
         sha256: of `canonical`.
-        state: the stored state, never EXPIRED; `state_at` computes that.
-        revision: counts the changes of state, from 1.
-        signatures: over `canonical`; may be empty.
+        state: the stored state; `state_at` computes what the time and the use make of it.
+        revision: counts the changes of state and the approvals, from 1.
+        signatures: the approvals.
         requested_at: when it was asked for.
         changed_at: when the state last changed.
-        note: why it was rejected, withdrawn or revoked.
+        note: why it was rejected, paused, withdrawn or revoked.
+        notice: the text whose hash is in the core.
+        platform_jws: the platform's over `canonical`, detached; empty of version 1.
+        superseded_by: the version that replaced it.
+        termination: once it ended by an act.
+        used: fetches in the running period of its limit.
+        suspended: its recipient is.
     """
 
     core: Core
@@ -172,6 +334,12 @@ class Consent:
     requested_at: datetime
     changed_at: datetime
     note: str = ""
+    notice: str = ""
+    platform_jws: str = ""
+    superseded_by: str = ""
+    termination: Receipt | None = None
+    used: int = 0
+    suspended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +354,9 @@ class Wanted:
         provider_ids: whose records; empty leaves it to the consent.
         period: when they occurred; None leaves it to the consent.
         content_level: the level.
+        fields: names by type; a type that is not named leaves them to the consent.
+        score: a score is made of it.
+        automated_decision: a decision is made of it by machine alone.
     """
 
     recipient_id: str
@@ -195,13 +366,20 @@ class Wanted:
     content_level: ContentLevel
     provider_ids: frozenset[str] = frozenset()
     period: Period | None = None
+    fields: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    score: bool = False
+    automated_decision: bool = False
 
 
 def canonical(core: Core) -> bytes:
     """Return the core as RFC 8785 canonical JSON: what hashes and signatures cover."""
+    return rfc8785.dumps(_version_1(core) if core.schema_version == 1 else _version_2(core))
+
+
+def _version_1(core: Core) -> dict[str, Any]:
     terms = core.terms
     document: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": core.schema_version,
         "consent_id": core.consent_id,
         "subject_id": core.subject_id,
         "recipient_id": core.recipient_id,
@@ -217,7 +395,39 @@ def canonical(core: Core) -> bytes:
     }
     if terms.not_before is not None:
         document["not_before"] = rfc3339(terms.not_before)
-    return rfc8785.dumps(document)
+    return document
+
+
+def _version_2(core: Core) -> dict[str, Any]:
+    terms = core.terms
+    document = _version_1(core) | {
+        "suite": core.suite,
+        "signers": {"ids": sorted(core.signers.signer_ids), "required": core.signers.required},
+        "purposes_version": core.purposes_version,
+        "fields": {part.record_type: sorted(part.names) for part in terms.fields},
+        "mode": terms.mode,
+        "data_life_days": terms.data_life_days,
+        "derived_use": {"score": terms.score, "automated_decision": terms.automated_decision},
+        "onward_recipient_ids": sorted(terms.onward_recipient_ids),
+        "notice": {"language": terms.notice_language, "sha256": core.notice_sha256.hex()},
+        "withdrawal": {
+            "rpc": "puhui.datashare.v1.ConsentService/WithdrawConsent",
+            "http": f"POST /v1/consents/{core.consent_id}:withdraw",
+            "command": f"puhui consent withdraw {core.consent_id}",
+        },
+    }
+    limit = terms.fetch_limit
+    if limit is not None:
+        unit = "ONCE" if limit.unit is None else str(limit.unit)
+        document["fetch_limit"] = {"times": limit.times, "unit": unit}
+    if core.answer_by is not None:
+        document["answer_by"] = rfc3339(core.answer_by)
+    if core.supersedes is not None:
+        document["supersedes"] = {
+            "consent_id": core.supersedes.consent_id,
+            "sha256": core.supersedes.sha256.hex(),
+        }
+    return document
 
 
 @functools.lru_cache(maxsize=4096)
@@ -227,11 +437,11 @@ def core_of(canonical_json: bytes) -> Core:
     Kept for the consents that are in use: each fetch needs it, and it never changes.
     """
     document = json.loads(canonical_json)
-    if document["schema_version"] != SCHEMA_VERSION:
-        raise ValueError(f"unknown schema version of a consent: {document['schema_version']}")
+    version = document["schema_version"]
+    if version not in (1, SCHEMA_VERSION):
+        raise ValueError(f"unknown schema version of a consent: {version}")
     period = document["data_period"]
-    not_before = document.get("not_before")
-    return Core(
+    core = Core(
         consent_id=document["consent_id"],
         subject_id=document["subject_id"],
         recipient_id=document["recipient_id"],
@@ -243,14 +453,60 @@ def core_of(canonical_json: bytes) -> Core:
             data_period=Period(
                 date.fromisoformat(period["from"]), date.fromisoformat(period["to"])
             ),
-            not_before=None if not_before is None else datetime.fromisoformat(not_before),
+            not_before=_time(document, "not_before"),
             expires_at=datetime.fromisoformat(document["expires_at"]),
         ),
+        schema_version=version,
+    )
+    return core if version == 1 else _with_version_2(core, document)
+
+
+def _with_version_2(core: Core, document: Mapping[str, Any]) -> Core:
+    limit, use = document.get("fetch_limit"), document["derived_use"]
+    signers, earlier = document["signers"], document.get("supersedes")
+    return replace(
+        core,
+        terms=replace(
+            core.terms,
+            fields=tuple(
+                Selection(name, tuple(names)) for name, names in document["fields"].items()
+            ),
+            mode=Mode(document["mode"]),
+            fetch_limit=None if limit is None else _limit(limit),
+            data_life_days=document["data_life_days"],
+            score=use["score"],
+            automated_decision=use["automated_decision"],
+            onward_recipient_ids=tuple(document["onward_recipient_ids"]),
+            notice_language=document["notice"]["language"],
+        ),
+        suite=document["suite"],
+        signers=SigningRule(tuple(signers["ids"]), signers["required"]),
+        purposes_version=document["purposes_version"],
+        notice_sha256=bytes.fromhex(document["notice"]["sha256"]),
+        answer_by=_time(document, "answer_by"),
+        supersedes=None
+        if earlier is None
+        else Version(earlier["consent_id"], bytes.fromhex(earlier["sha256"])),
     )
 
 
-def request(core: Core, now: datetime) -> Consent:
-    """Return a new consent, asked for and not yet granted."""
+def _limit(stated: Mapping[str, Any]) -> Limit:
+    return Limit(stated["times"], None if stated["unit"] == "ONCE" else Unit(stated["unit"]))
+
+
+def _time(document: Mapping[str, Any], name: str) -> datetime | None:
+    return datetime.fromisoformat(document[name]) if name in document else None
+
+
+def request(core: Core, now: datetime, *, notice: str = "", platform_jws: str = "") -> Consent:
+    """Return a new consent, asked for and not yet granted.
+
+    Args:
+        core: what never changes.
+        now: when it is asked for.
+        notice: the text whose hash is in the core.
+        platform_jws: over the canonical core.
+    """
     document = canonical(core)
     return Consent(
         core=core_of(document),
@@ -261,104 +517,31 @@ def request(core: Core, now: datetime) -> Consent:
         signatures=(),
         requested_at=now,
         changed_at=now,
+        notice=notice,
+        platform_jws=platform_jws,
     )
 
 
-def nameable(
-    people: Collection[Participant],
-    record_types: Collection[str],
-    catalogue: Catalogue,
-    *,
-    subject_id: str,
-    recipient_id: str,
-) -> set[str]:
-    """Return whom terms may name as providers.
-
-    Args:
-        people: participants.
-        record_types: the types of the terms.
-        catalogue: the types there are.
-        subject_id: the firm's; it may be named where it supplies one of the types about itself.
-        recipient_id: the bank; it may be named where it supplies one of the types.
-    """
-    kinds: set[str] = set()
-    for name in record_types:
-        if name in catalogue.types:
-            kinds |= catalogue.types[name].provider_kinds
-    return {
-        person.participant_id
-        for person in people
-        if person.role is Role.PROVIDER
-        or (
-            person.supplies_as in kinds
-            and (person.subject_id == subject_id or person.participant_id == recipient_id)
-        )
-    }
-
-
-def check_terms(
-    terms: Terms,
-    now: datetime,
-    catalogue: Catalogue,
-    known_providers: Collection[str],
-    recipient_id: str,
-) -> None:
-    """Refuse terms that name what is not there, make no sense, or ask for too much.
-
-    Args:
-        terms: lists in the order in which they were sent.
-        now: the time of the request.
-        catalogue: the types and purposes there are.
-        known_providers: those of `terms.provider_ids` that may be named.
-        recipient_id: the bank that asks.
-
-    Raises:
-        InvalidArgumentError: PURPOSE_UNKNOWN, TYPE_UNKNOWN, FIELD_INVALID or CONSENT_OVER_CEILING,
-            naming every field at fault.
-    """
-    purpose = catalogue.purposes.get(terms.purpose)
-    if purpose is None:
-        raise _refusal("PURPOSE_UNKNOWN", {"terms.purpose": "is not in the table of purposes"})
-    unknown = {
-        f"terms.record_types[{index}]": "is not in the catalogue: ListRecordTypes names its types"
-        for index, name in enumerate(terms.record_types)
-        if name not in catalogue.types
-    }
-    if unknown:
-        raise _refusal("TYPE_UNKNOWN", unknown)
-    problems = {
-        f"terms.provider_ids[{index}]": "is no registered provider: ListParticipants names them"
-        for index, provider_id in enumerate(terms.provider_ids)
-        if provider_id not in known_providers
-    }
-    if recipient_id not in terms.provider_ids:
-        problems |= {
-            f"terms.record_types[{index}]": "is kept to the institution that supplies it: leave it "
-            "out, or name yourself among the providers to read your own"
-            for index, name in enumerate(terms.record_types)
-            if catalogue.types[name].kept_to_provider
-        }
-    begins = now if terms.not_before is None else terms.not_before
-    if terms.expires_at <= max(begins, now):
-        problems["terms.expires_at"] = "must be after now and after not_before"
-    if problems:
-        raise _refusal("FIELD_INVALID", problems)
-
-    over = {}
-    if terms.expires_at - begins > timedelta(days=purpose.max_days):
-        over["terms.expires_at"] = f"is beyond the purpose's ceiling of {purpose.max_days} days"
-    if terms.content_level > purpose.max_content_level:
-        most = purpose.max_content_level.name
-        over["terms.content_level"] = f"is beyond the purpose's ceiling, {most}"
-    if over:
-        raise _refusal("CONSENT_OVER_CEILING", over)
-
-
 def state_at(consent: Consent, now: datetime) -> State:
-    """Return the state at a time: the stored one, or EXPIRED when its time is over."""
-    if consent.state in OPEN_STATES and now >= consent.core.terms.expires_at:
-        return State.EXPIRED
-    return consent.state
+    """Return the state at a time: the stored one, or what the time and the use make of it."""
+    state = consent.state
+    if state in OPEN_STATES:
+        for action in _happened(consent, now):
+            state = TRANSITIONS.get((state, action), state)
+    return state
+
+
+def _happened(consent: Consent, now: datetime) -> Iterator[Action]:
+    """Give what has happened to a consent by itself, in the order in which it counts."""
+    core = consent.core
+    if core.terms.one_time and consent.used:
+        yield Action.CONSUME
+    if core.answer_by is not None and now >= core.answer_by:
+        yield Action.LAPSE
+    if now >= core.terms.expires_at:
+        yield Action.EXPIRE
+    if consent.suspended:
+        yield Action.SUSPEND
 
 
 def advance(
@@ -381,14 +564,11 @@ def advance(
     Raises:
         FailedPreconditionError: CONSENT_STATE, there is no such transition.
     """
-    state = state_at(consent, now)
+    # That its recipient is suspended keeps nobody from acting on it.
+    state = state_at(replace(consent, suspended=False), now)
     target = TRANSITIONS.get((state, action))
-    if target is None:
-        raise FailedPreconditionError(
-            "CONSENT_STATE",
-            f"nothing is left to {action}, the consent is {state.lower()} already: "
-            + ("withdraw it to end it" if state is State.ACTIVE else "it needs a new request"),
-        )
+    if target is None or action in _COMPUTED:
+        raise FailedPreconditionError("CONSENT_STATE", _no_way(state, action))
     return replace(
         consent,
         state=target,
@@ -399,6 +579,47 @@ def advance(
     )
 
 
+def _no_way(state: State, action: Action) -> str:
+    word = state.lower().replace("_", " ")
+    if state not in OPEN_STATES:
+        return f"nothing is left to {action}, the consent is {word} already: it needs a new request"
+    ways = ", ".join(other for at, other in TRANSITIONS if at is state and other not in _COMPUTED)
+    return f"there is nothing to {action}, the consent is {word}: what can be done is {ways}"
+
+
+def approve(consent: Consent, signature: Signature, now: datetime) -> Consent:
+    """Return the consent after one of its signers agreed; it is active once all required ones did.
+
+    Args:
+        consent: as it stands.
+        signature: the signer's, which was checked.
+        now: when.
+
+    Raises:
+        FailedPreconditionError: CONSENT_STATE; or NOT_A_SIGNER, this one has agreed already.
+        PermissionDeniedError: NOT_A_SIGNER.
+    """
+    agreed = {earlier.signer_id for earlier in consent.signatures}
+    last = len(agreed) + 1 >= consent.core.signers.required
+    # First, so that a signer of what has ended is told that it has.
+    changed = advance(
+        consent, Action.GRANT if last else Action.APPROVE, now, signatures=(signature,)
+    )
+    signer_ids = consent.core.signers.signer_ids
+    if signer_ids and signature.signer_id not in signer_ids:
+        raise PermissionDeniedError(
+            "NOT_A_SIGNER",
+            "this account is not among the consent's signers: let one of them agree, or have the "
+            "bank ask anew now that the firm's signing rule is another one",
+        )
+    if signature.signer_id in agreed:
+        raise FailedPreconditionError(
+            "NOT_A_SIGNER",
+            "this account has agreed already, others have to: signer_ids names all of them",
+        )
+    return changed
+
+
 def check_grant(consent: Consent, sha256: bytes) -> None:
     """Refuse a grant of other terms than the consent's.
 
@@ -407,7 +628,7 @@ def check_grant(consent: Consent, sha256: bytes) -> None:
     """
     if sha256 != consent.sha256:
         problem = "is not the hash of this consent's terms: read the consent again"
-        raise _refusal("FIELD_INVALID", {"canonical_sha256": problem})
+        raise refusal("FIELD_INVALID", {"canonical_sha256": problem})
 
 
 def check(consent: Consent, wanted: Wanted, now: datetime) -> PuhuiError | None:
@@ -415,8 +636,9 @@ def check(consent: Consent, wanted: Wanted, now: datetime) -> PuhuiError | None:
 
     The first reason that applies, in this order: subject and recipient (CONSENT_NOT_FOUND, so that
     a stranger learns nothing), state (CONSENT_WITHDRAWN, CONSENT_REVOKED, CONSENT_EXPIRED,
-    CONSENT_NOT_ACTIVE), CONSENT_NOT_YET_VALID, PURPOSE_, TYPE_, PROVIDER_, PERIOD_ and
-    CONTENT_NOT_CONSENTED.
+    CONSENT_PAUSED, CONSENT_CONSUMED, CONSENT_SUPERSEDED, CONSENT_NOT_ACTIVE),
+    CONSENT_NOT_YET_VALID, PURPOSE_, TYPE_, FIELD_, PROVIDER_, PERIOD_, CONTENT_ and
+    USE_NOT_CONSENTED.
     """
     core, terms = consent.core, consent.core.terms
     if core.subject_id != wanted.subject_id or core.recipient_id != wanted.recipient_id:
@@ -437,6 +659,11 @@ def check(consent: Consent, wanted: Wanted, now: datetime) -> PuhuiError | None:
             "record types of the consent",
         ),
         (
+            "FIELD_NOT_CONSENTED",
+            any(_beyond(terms.opened(name), names) for name, names in wanted.fields.items()),
+            "fields of the consent",
+        ),
+        (
             "PROVIDER_NOT_CONSENTED",
             not wanted.provider_ids.issubset(terms.provider_ids),
             "providers of the consent",
@@ -451,12 +678,22 @@ def check(consent: Consent, wanted: Wanted, now: datetime) -> PuhuiError | None:
             wanted.content_level > terms.content_level,
             "a content level of the consent",
         ),
+        (
+            "USE_NOT_CONSENTED",
+            (wanted.score and not terms.score)
+            or (wanted.automated_decision and not terms.automated_decision),
+            "a use of the data that the consent allows",
+        ),
     ):
         if missing:
             return PermissionDeniedError(
                 reason, f"the consent does not cover this: ask for {remedy}, or for a new consent"
             )
     return None
+
+
+def _beyond(opened: frozenset[str] | None, names: frozenset[str]) -> bool:
+    return opened is not None and not names <= opened
 
 
 def change_content(consent: Consent, actor_id: str) -> dict[str, Json]:
@@ -475,7 +712,40 @@ def change_content(consent: Consent, actor_id: str) -> dict[str, Json]:
         "actor_id": actor_id,
         "note": consent.note,
         "signatures": [signature.jws for signature in consent.signatures],
+        "signer_ids": [signature.signer_id for signature in consent.signatures],
+        "superseded_by": consent.superseded_by,
     }
+
+
+def receipt_content(
+    consent: Consent, actor_id: str, suite: str, erase_by: datetime | None
+) -> bytes:
+    """Return what the receipt of a consent's end attests, as RFC 8785 canonical JSON.
+
+    Args:
+        consent: after its end.
+        actor_id: who ended it.
+        suite: by what the receipt is signed.
+        erase_by: when the recipient must have erased what it stored; None where it may store
+            nothing.
+    """
+    document: dict[str, Any] = {
+        "schema_version": 1,
+        "suite": suite,
+        "consent_id": consent.core.consent_id,
+        "canonical_sha256": consent.sha256.hex(),
+        "subject_id": consent.core.subject_id,
+        "recipient_id": consent.core.recipient_id,
+        "state": consent.state,
+        "revision": consent.revision,
+        "ended_at": rfc3339(consent.changed_at),
+        "ended_by": actor_id,
+    }
+    if consent.superseded_by:
+        document["superseded_by"] = consent.superseded_by
+    if erase_by is not None:
+        document["erase_by"] = rfc3339(erase_by)
+    return rfc8785.dumps(document)
 
 
 def not_found() -> NotFoundError:
@@ -487,6 +757,20 @@ def not_found() -> NotFoundError:
 
 _NOT_ACTIVE: Mapping[State, tuple[str, str]] = {
     State.REQUESTED: ("CONSENT_NOT_ACTIVE", "the firm has not granted the consent yet"),
+    State.PARTIALLY_APPROVED: (
+        "CONSENT_NOT_ACTIVE",
+        "not all required signers of the firm have granted the consent yet",
+    ),
+    State.PAUSED: (
+        "CONSENT_PAUSED",
+        "the consent is paused: wait until the firm lets it go on",
+    ),
+    State.LAPSED: ("CONSENT_NOT_ACTIVE", "the firm did not answer in time: ask for a new one"),
+    State.CONSUMED: ("CONSENT_CONSUMED", "the consent was for one time: ask for a new one"),
+    State.SUPERSEDED: (
+        "CONSENT_SUPERSEDED",
+        "a later version of the consent is active: name that one, superseded_by_consent_id says it",
+    ),
     State.REJECTED: ("CONSENT_NOT_ACTIVE", "the firm rejected the consent: ask for a new one"),
     State.WITHDRAWN: ("CONSENT_WITHDRAWN", "the firm withdrew the consent: ask for a new one"),
     State.REVOKED: ("CONSENT_REVOKED", "the consent was revoked: ask for a new one"),
@@ -494,7 +778,8 @@ _NOT_ACTIVE: Mapping[State, tuple[str, str]] = {
 }
 
 
-def _refusal(reason: str, problems: Mapping[str, str]) -> InvalidArgumentError:
+def refusal(reason: str, problems: Mapping[str, str]) -> InvalidArgumentError:
+    """Return the refusal of fields."""
     fields = tuple(FieldProblem(field, problem) for field, problem in problems.items())
     message = "; ".join(f"{field} {problem}" for field, problem in problems.items())
     return InvalidArgumentError(reason, message, fields=fields)

@@ -38,9 +38,20 @@ _REASONS: Final = (
         "the firm's consent was revoked: stop supplying this about it",
     ),
     (
+        "CONSENT_SUPERSEDED",
+        "record_type",
+        "a later version of the firm's consent is active, which does not cover this: supply what "
+        "StreamWanted says is due",
+    ),
+    (
         "CONSENT_EXPIRED",
         "record_type",
         "the time of the firm's consent is over: wait until StreamWanted says that it is due again",
+    ),
+    (
+        "CONSENT_PAUSED",
+        "record_type",
+        "the firm's consent is paused: send it once the firm lets it go on",
     ),
     (
         "CONSENT_NOT_YET_VALID",
@@ -52,6 +63,12 @@ _REASONS: Final = (
         "occurred",
         "the firm's consent does not hold all of this period: send what lies within it",
     ),
+)
+_NEVER_GRANTED: Final = (
+    State.REQUESTED,
+    State.PARTIALLY_APPROVED,
+    State.REJECTED,
+    State.LAPSED,
 )
 _RANK: Final = {reason[0]: rank for rank, reason in enumerate(_REASONS)}
 
@@ -89,7 +106,7 @@ def _reason(
 ) -> str:
     terms = consent.core.terms
     state = state_at(consent, now)
-    if provider_id not in terms.provider_ids or state in (State.REQUESTED, State.REJECTED):
+    if provider_id not in terms.provider_ids or state in _NEVER_GRANTED:
         return "CONSENT_REQUIRED"
     if record_type not in terms.record_types:
         return "TYPE_NOT_CONSENTED"

@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -14,24 +15,38 @@ from hypothesis import strategies as st
 from services.datashare.catalogue.domain import ContentLevel
 from services.datashare.catalogue.loader import load
 from services.datashare.consent.domain import (
+    DOERS,
+    OPEN_STATES,
+    TRANSITIONS,
     Action,
     Consent,
     Core,
+    Mode,
     Period,
+    Selection,
     Signature,
     State,
     Terms,
+    Version,
     Wanted,
     advance,
+    approve,
     canonical,
     check,
     check_grant,
-    check_terms,
     core_of,
     request,
     state_at,
 )
-from services.kit.errors import FailedPreconditionError, InvalidArgumentError
+from services.datashare.consent.terms import check_terms, over_ceiling
+from services.datashare.mandates.domain import SigningRule
+from services.datashare.quota.domain import ONE_TIME, Limit, Unit
+from services.kit.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    PermissionDeniedError,
+    PuhuiError,
+)
 
 NOW = datetime(2026, 5, 1, 8, 30, tzinfo=UTC)
 CATALOGUE = load()
@@ -45,6 +60,35 @@ TERMS = Terms(
     expires_at=NOW + timedelta(days=90),
 )
 CORE = Core("con_1", "sub_1", "par_bank", TERMS)
+RICH = Core(
+    "con_2",
+    "sub_1",
+    "par_bank",
+    Terms(
+        purpose="credit_application",
+        provider_ids=("par_hr", "par_tax"),
+        record_types=("tax_filing", "vat_invoice"),
+        content_level=ContentLevel.SUMMARY,
+        data_period=TERMS.data_period,
+        not_before=NOW + timedelta(days=1),
+        expires_at=TERMS.expires_at,
+        fields=(Selection("vat_invoice", ("output_net", "output_valid")),),
+        mode=Mode.STORE,
+        fetch_limit=Limit(4, Unit.MONTH),
+        data_life_days=180,
+        score=True,
+        automated_decision=True,
+        onward_recipient_ids=("par_guarantor",),
+        notice_language="en",
+    ),
+    suite="EdDSA",
+    signers=SigningRule(("par_cfo", "par_firm"), 2),
+    purposes_version=1,
+    notice_sha256=bytes(range(32)),
+    answer_by=NOW + timedelta(days=30),
+    supersedes=Version("con_1", bytes(32)),
+)
+GOLDEN = Path(__file__).parents[2] / "golden"
 WANTED = Wanted(
     recipient_id="par_bank",
     subject_id="sub_1",
@@ -52,6 +96,9 @@ WANTED = Wanted(
     record_types=frozenset({"vat_invoice"}),
     content_level=ContentLevel.SUMMARY,
 )
+
+
+COMPUTED = (State.EXPIRED, State.LAPSED, State.CONSUMED)
 
 
 def active(**changes: Any) -> Consent:
@@ -67,6 +114,9 @@ def in_state(state: State) -> Consent:
         State.REJECTED: [Action.REJECT],
         State.WITHDRAWN: [Action.GRANT, Action.WITHDRAW],
         State.REVOKED: [Action.GRANT, Action.REVOKE],
+        State.PARTIALLY_APPROVED: [Action.APPROVE],
+        State.PAUSED: [Action.GRANT, Action.PAUSE],
+        State.SUPERSEDED: [Action.GRANT, Action.SUPERSEDE],
     }
     for action in path[state]:
         consent = advance(consent, action, NOW)
@@ -75,7 +125,8 @@ def in_state(state: State) -> Consent:
 
 class TestCanonicalTerms:
     def test_the_bytes_are_these(self) -> None:
-        assert canonical(CORE) == (
+        old = replace(CORE, schema_version=1)
+        assert canonical(old) == (
             b'{"consent_id":"con_1","content_level":"SUMMARY",'
             b'"data_period":{"from":"2023-01-01","to":"2026-12-31"},'
             b'"expires_at":"2026-07-30T08:30:00.000000Z",'
@@ -83,6 +134,28 @@ class TestCanonicalTerms:
             b'"recipient_id":"par_bank","record_types":["tax_filing","vat_invoice"],'
             b'"schema_version":1,"subject_id":"sub_1"}'
         )
+        golden = GOLDEN / "consent_core_1.json"
+        assert golden.read_bytes() == canonical(old)
+
+    def test_version_1_means_what_it_meant(self) -> None:
+        core = core_of((GOLDEN / "consent_core_1.json").read_bytes())
+        terms = core.terms
+        assert (core.schema_version, core.answer_by, core.signers.required) == (1, None, 1)
+        assert (terms.mode, terms.fetch_limit, terms.data_life_days) == (Mode.VIEW, None, 0)
+        assert (terms.score, terms.automated_decision) == (True, False)
+        assert terms.opened("vat_invoice") is None
+        assert not terms.onward_recipient_ids
+
+    def test_version_2_is_these_bytes(self) -> None:
+        golden = (GOLDEN / "consent_core_2.json").read_bytes()
+        assert canonical(RICH) == golden
+        assert core_of(golden) == RICH
+        assert rfc8785.dumps(json.loads(golden)) == golden
+
+    def test_another_version_is_not_guessed_at(self) -> None:
+        golden = (GOLDEN / "consent_core_2.json").read_bytes()
+        with pytest.raises(ValueError, match="schema version"):
+            core_of(golden.replace(b'"schema_version":2', b'"schema_version":3'))
 
     def test_the_hash_is_of_the_bytes(self) -> None:
         consent = request(CORE, NOW)
@@ -142,13 +215,25 @@ class TestTransitions:
         ("REQUESTED", "reject"): "REJECTED",
         ("REQUESTED", "withdraw"): "WITHDRAWN",
         ("REQUESTED", "revoke"): "REVOKED",
+        ("REQUESTED", "approve"): "PARTIALLY_APPROVED",
+        ("PARTIALLY_APPROVED", "approve"): "PARTIALLY_APPROVED",
+        ("PARTIALLY_APPROVED", "grant"): "ACTIVE",
+        ("PARTIALLY_APPROVED", "reject"): "REJECTED",
+        ("PARTIALLY_APPROVED", "withdraw"): "WITHDRAWN",
+        ("PARTIALLY_APPROVED", "revoke"): "REVOKED",
+        ("ACTIVE", "pause"): "PAUSED",
         ("ACTIVE", "withdraw"): "WITHDRAWN",
         ("ACTIVE", "revoke"): "REVOKED",
+        ("ACTIVE", "supersede"): "SUPERSEDED",
+        ("PAUSED", "resume"): "ACTIVE",
+        ("PAUSED", "withdraw"): "WITHDRAWN",
+        ("PAUSED", "revoke"): "REVOKED",
+        ("PAUSED", "supersede"): "SUPERSEDED",
     }
 
     @pytest.mark.parametrize(
         ("state", "action"),
-        [(state, action) for state in State if state is not State.EXPIRED for action in Action],
+        [(state, action) for state in State if state not in COMPUTED for action in Action],
     )
     def test_only_those_of_the_table_exist(self, state: State, action: Action) -> None:
         consent, later = in_state(state), NOW + timedelta(minutes=1)
@@ -157,8 +242,9 @@ class TestTransitions:
             with pytest.raises(FailedPreconditionError) as caught:
                 advance(consent, action, later)
             assert caught.value.reason == "CONSENT_STATE"
-            told = f"nothing is left to {action}, the consent is {state.lower()} already: "
-            assert str(caught.value).partition(": ")[0] + ": " == told
+            assert f"to {action}, the consent is {state.lower().replace('_', ' ')}" in str(
+                caught.value
+            )
             return
         changed = advance(consent, action, later, note="because")
         assert changed.state == target
@@ -166,7 +252,59 @@ class TestTransitions:
         assert (changed.changed_at, changed.note) == (later, "because")
         assert (changed.core, changed.canonical) == (consent.core, consent.canonical)
 
-    @pytest.mark.parametrize("state", [State.REQUESTED, State.ACTIVE])
+    def test_a_terminal_state_is_never_left(self) -> None:
+        terminal = {state for state in State if state not in OPEN_STATES}
+        assert terminal == {
+            State.REJECTED,
+            State.LAPSED,
+            State.WITHDRAWN,
+            State.REVOKED,
+            State.EXPIRED,
+            State.CONSUMED,
+            State.SUPERSEDED,
+        }
+        assert set(DOERS) == {action for _, action in TRANSITIONS} == set(Action)
+
+    @pytest.mark.parametrize("state", [State.REQUESTED, State.PARTIALLY_APPROVED])
+    def test_a_request_lapses_at_the_instant(self, state: State) -> None:
+        answer_by = NOW + timedelta(days=30)
+        core = replace(CORE, answer_by=answer_by)
+        consent = replace(request(core, NOW), state=state)
+        just_before = answer_by - timedelta(microseconds=1)
+        assert state_at(consent, just_before) is state
+        assert state_at(consent, answer_by) is State.LAPSED
+        assert state_at(consent, TERMS.expires_at) is State.LAPSED
+        with pytest.raises(FailedPreconditionError, match="lapsed already"):
+            advance(consent, Action.GRANT, answer_by)
+        active = advance(consent, Action.GRANT, just_before)
+        assert state_at(active, answer_by) is State.ACTIVE
+
+    def test_one_time_is_consumed_by_its_use(self) -> None:
+        consent = active(fetch_limit=ONE_TIME)
+        used = replace(consent, used=1)
+        assert state_at(consent, NOW) is State.ACTIVE
+        assert state_at(used, NOW) is State.CONSUMED
+        assert state_at(used, TERMS.expires_at) is State.CONSUMED
+        assert state_at(replace(active(fetch_limit=Limit(1, Unit.DAY)), used=1), NOW) is (
+            State.ACTIVE
+        )
+        for action in Action:
+            with pytest.raises(FailedPreconditionError, match="consumed already"):
+                advance(used, action, NOW)
+
+    def test_a_suspended_recipient_pauses_what_is_active(self) -> None:
+        for state in (State.REQUESTED, State.WITHDRAWN, State.PAUSED):
+            consent = in_state(state)
+            assert state_at(replace(consent, suspended=True), NOW) is state
+        suspended = replace(in_state(State.ACTIVE), suspended=True)
+        assert state_at(suspended, NOW) is State.PAUSED
+        assert state_at(suspended, TERMS.expires_at) is State.EXPIRED
+        # The firm's own acts go on: what it pauses stays so when the recipient is reinstated.
+        paused = advance(suspended, Action.PAUSE, NOW)
+        assert state_at(replace(paused, suspended=False), NOW) is State.PAUSED
+        assert advance(suspended, Action.WITHDRAW, NOW).state is State.WITHDRAWN
+
+    @pytest.mark.parametrize("state", [State.REQUESTED, State.PARTIALLY_APPROVED, State.ACTIVE])
     @pytest.mark.parametrize("action", Action)
     def test_nothing_follows_expiry(self, state: State, action: Action) -> None:
         with pytest.raises(FailedPreconditionError) as caught:
@@ -195,6 +333,36 @@ class TestTransitions:
         assert [problem.field for problem in caught.value.fields] == ["canonical_sha256"]
 
 
+class TestSigners:
+    def of(self, *signer_ids: str, required: int) -> Consent:
+        return request(replace(CORE, signers=SigningRule(signer_ids, required)), NOW)
+
+    def test_it_is_active_once_all_required_ones_agreed(self) -> None:
+        consent = self.of("a", "b", "c", required=2)
+        once = approve(consent, Signature("c", ""), NOW)
+        assert (once.state, once.revision) == (State.PARTIALLY_APPROVED, 2)
+        twice = approve(once, Signature("a", "e30..c2ln"), NOW)
+        assert (twice.state, twice.revision) == (State.ACTIVE, 3)
+        assert twice.signatures == (Signature("c", ""), Signature("a", "e30..c2ln"))
+
+    def refusal(self, consent: Consent, signer_id: str) -> PuhuiError:
+        with pytest.raises(PuhuiError) as caught:
+            approve(consent, Signature(signer_id, ""), NOW)
+        return caught.value
+
+    def test_nobody_agrees_twice_nor_for_others(self) -> None:
+        once = approve(self.of("a", "b", required=2), Signature("a", ""), NOW)
+        again, stranger = self.refusal(once, "a"), self.refusal(once, "d")
+        assert isinstance(again, FailedPreconditionError)
+        assert isinstance(stranger, PermissionDeniedError)
+        assert again.reason == stranger.reason == "NOT_A_SIGNER"
+        active = approve(once, Signature("b", ""), NOW)
+        assert self.refusal(active, "a").reason == "CONSENT_STATE"
+
+    def test_without_names_whoever_may_grant_does(self) -> None:
+        assert approve(request(CORE, NOW), Signature("any", ""), NOW).state is State.ACTIVE
+
+
 class TestCheck:
     def test_a_consent_allows_what_it_names(self) -> None:
         wanted = replace(
@@ -208,7 +376,19 @@ class TestCheck:
     @given(
         faults=st.sets(
             st.sampled_from(
-                ["party", "state", "early", "purpose", "type", "provider", "period", "level"]
+                [
+                    "party",
+                    "state",
+                    "early",
+                    "purpose",
+                    "type",
+                    "field",
+                    "provider",
+                    "period",
+                    "level",
+                    "score",
+                    "decision",
+                ]
             )
         ),
         state=st.sampled_from(
@@ -217,6 +397,9 @@ class TestCheck:
                 (State.REJECTED, "CONSENT_NOT_ACTIVE"),
                 (State.WITHDRAWN, "CONSENT_WITHDRAWN"),
                 (State.REVOKED, "CONSENT_REVOKED"),
+                (State.PARTIALLY_APPROVED, "CONSENT_NOT_ACTIVE"),
+                (State.PAUSED, "CONSENT_PAUSED"),
+                (State.SUPERSEDED, "CONSENT_SUPERSEDED"),
             ]
         ),
         by_subject=st.booleans(),
@@ -232,10 +415,21 @@ class TestCheck:
         consent = active(
             not_before=NOW + timedelta(days=1) if "early" in faults else None,
             content_level=ContentLevel.PROFILE if "level" in faults else ContentLevel.SUMMARY,
+            fields=(Selection("vat_invoice", ("output_net",)),),
+            score="score" not in faults,
+            automated_decision="decision" not in faults,
         )
         if "state" in faults:
             consent = replace(consent, state=state[0])
-        wanted = WANTED
+        wanted = replace(
+            WANTED,
+            score=True,
+            automated_decision=True,
+            fields={"vat_invoice": frozenset({"output_net"}), "tax_filing": frozenset({"paid"})},
+        )
+        if "field" in faults:
+            names = frozenset({"output_net", "output_hhi"})
+            wanted = replace(wanted, fields={"vat_invoice": names})
         if "party" in faults:
             other: dict[str, Any] = {"subject_id" if by_subject else "recipient_id": "other"}
             wanted = replace(wanted, **other)
@@ -255,9 +449,12 @@ class TestCheck:
             "early": "CONSENT_NOT_YET_VALID",
             "purpose": "PURPOSE_NOT_CONSENTED",
             "type": "TYPE_NOT_CONSENTED",
+            "field": "FIELD_NOT_CONSENTED",
             "provider": "PROVIDER_NOT_CONSENTED",
             "period": "PERIOD_NOT_CONSENTED",
             "level": "CONTENT_NOT_CONSENTED",
+            "score": "USE_NOT_CONSENTED",
+            "decision": "USE_NOT_CONSENTED",
         }
         expected = next((reason for fault, reason in order.items() if fault in faults), None)
         refusal = check(consent, wanted, NOW)
@@ -291,8 +488,9 @@ class TestCheck:
 
 class TestTerms:
     def refusal(self, terms: Terms) -> tuple[str, list[str]]:
+        known = {"par_tax", "par_hr"}
         with pytest.raises(InvalidArgumentError) as caught:
-            check_terms(terms, NOW, CATALOGUE, {"par_tax", "par_hr"}, "par_bank")
+            check_terms(terms, NOW, CATALOGUE, known, "par_bank", {"par_bank", "par_other"})
         return caught.value.reason, [problem.field for problem in caught.value.fields]
 
     def test_good_terms_pass(self) -> None:
@@ -311,6 +509,108 @@ class TestTerms:
             "FIELD_INVALID",
             ["terms.provider_ids[0]", "terms.provider_ids[2]"],
         )
+
+    def test_every_field_at_fault_is_named_at_once(self) -> None:
+        reason, fields = self.refusal(
+            replace(
+                TERMS,
+                purpose="model_training",
+                provider_ids=("par_tax", "par_x"),
+                content_level=ContentLevel.TRANSACTIONS,
+                record_types=("vat_invoice", "horoscope"),
+                fields=(
+                    Selection("vat_invoice", ("amount", "shoe_size")),
+                    Selection("vat_invoice", ("amount",)),
+                    Selection("tax_filing", ("paid",)),
+                ),
+                data_life_days=1,
+                onward_recipient_ids=("par_other", "par_bank", "par_y"),
+                fetch_limit=Limit(51, Unit.DAY),
+            )
+        )
+        assert reason == "TYPE_UNKNOWN"
+        assert set(fields) == {
+            "terms.provider_ids[1]",
+            "terms.content_level",
+            "terms.record_types[1]",
+            "terms.fields[0].names[0]",
+            "terms.fields[0].names[1]",
+            "terms.fields[1].record_type",
+            "terms.fields[2].record_type",
+            "terms.data_life_days",
+            "terms.onward_recipient_ids[1]",
+            "terms.onward_recipient_ids[2]",
+            "terms.fetch_limit",
+        }
+
+    @pytest.mark.parametrize(
+        ("level", "name", "known"),
+        [
+            (ContentLevel.SUMMARY, "output_net", True),
+            (ContentLevel.SUMMARY, "number", False),
+            (ContentLevel.TRANSACTIONS, "number", True),
+            (ContentLevel.PROFILE, "output_net", False),
+        ],
+    )
+    def test_what_can_be_selected_depends_on_the_level(
+        self, level: ContentLevel, name: str, known: bool
+    ) -> None:
+        terms = replace(TERMS, content_level=level, fields=(Selection("vat_invoice", (name,)),))
+        if known:
+            check_terms(terms, NOW, CATALOGUE, {"par_tax", "par_hr"}, "par_bank")
+        else:
+            assert self.refusal(terms) == ("FIELD_INVALID", ["terms.fields[0].names[0]"])
+
+    def test_data_may_be_kept_only_where_it_is_stored(self) -> None:
+        assert self.refusal(replace(TERMS, data_life_days=30)) == (
+            "FIELD_INVALID",
+            ["terms.data_life_days"],
+        )
+        stored = replace(TERMS, mode=Mode.STORE, data_life_days=30)
+        check_terms(stored, NOW, CATALOGUE, {"par_tax", "par_hr"}, "par_bank")
+
+    @pytest.mark.parametrize(
+        ("limit", "within"),
+        [
+            (ONE_TIME, True),
+            (Limit(200, Unit.DAY), True),
+            (Limit(201, Unit.DAY), False),
+            # All of a month's may be used in one day.
+            (Limit(200, Unit.MONTH), True),
+            (Limit(201, Unit.YEAR), False),
+        ],
+    )
+    def test_the_ceiling_of_frequency(self, limit: Limit, within: bool) -> None:
+        terms = replace(TERMS, fetch_limit=limit)
+        if within:
+            check_terms(terms, NOW, CATALOGUE, {"par_tax", "par_hr"}, "par_bank")
+        else:
+            assert self.refusal(terms) == ("CONSENT_OVER_CEILING", ["terms.fetch_limit"])
+
+    @given(
+        limit=st.builds(Limit, st.integers(1, 400), st.sampled_from(Unit)),
+        ceiling=st.builds(Limit, st.integers(1, 400), st.sampled_from(Unit)),
+        first=st.dates(date(2023, 1, 1), date(2028, 12, 31)),
+    )
+    def test_what_is_within_it_never_allows_more(
+        self, limit: Limit, ceiling: Limit, first: date
+    ) -> None:
+        credit = replace(CATALOGUE.purpose("credit_application"), max_fetches=ceiling)
+        if over_ceiling(replace(TERMS, fetch_limit=limit), NOW, credit):
+            return
+        start = datetime(first.year, first.month, first.day, 4, tzinfo=UTC)
+        day, periods = start, set()
+        while ceiling.period(day) == ceiling.period(start):
+            periods.add(limit.period(day))
+            day += timedelta(days=1)
+        assert limit.times * len(periods) <= ceiling.times
+
+    def test_the_ceiling_of_the_range_of_data(self) -> None:
+        last = TERMS.data_period.last
+        most = replace(TERMS, data_period=Period(last - timedelta(days=2191), last))
+        check_terms(most, NOW, CATALOGUE, {"par_tax", "par_hr"}, "par_bank")
+        longer = replace(TERMS, data_period=Period(last - timedelta(days=2192), last))
+        assert self.refusal(longer) == ("CONSENT_OVER_CEILING", ["terms.data_period"])
 
     def test_a_consent_must_end_after_it_begins_and_after_now(self) -> None:
         assert self.refusal(replace(TERMS, expires_at=NOW)) == (

@@ -17,11 +17,10 @@ from services.datashare.consent.domain import (
     State,
     Terms,
     advance,
-    check_terms,
-    nameable,
     request,
 )
 from services.datashare.consent.supply import why_not
+from services.datashare.consent.terms import check_terms, nameable
 from services.datashare.participants.domain import Participant, Role, Standing
 from services.kit.errors import InvalidArgumentError
 from tests.fakes.datashare_world import World
