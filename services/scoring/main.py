@@ -1,6 +1,7 @@
 """Scoring's wiring: the only place where its parts meet."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 from puhui.scoring.v1 import decisions_pb2_grpc, models_pb2_grpc, scoring_pb2_grpc
@@ -30,6 +31,9 @@ from services.scoring.decisions.servicer import DecisionServicer, ScoringService
 from services.scoring.decisions.store import DecisionStore
 from services.scoring.models.served import ServedModels
 from services.scoring.models.servicer import ModelServicer
+from services.scoring.reevaluations.app import Follow, ListReevaluations
+from services.scoring.reevaluations.feed import DatashareFeed
+from services.scoring.reevaluations.store import ReevaluationStore
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 ITSELF = Caller("scoring", "SCORING")
@@ -46,6 +50,7 @@ class ScoringConfig:
         database_url: its own database.
         database_pool: most connections to it.
         models_dir: a folder per model version, and the file `in_service`.
+        feed_interval: how often datashare is asked what was corrected.
         server: where it listens.
         health: where probes and metrics are.
         telemetry: where traces go.
@@ -62,12 +67,18 @@ class ScoringConfig:
     models_dir: Path = field(
         default=Path(".puhui/models"), metadata={"help": "a folder per model version"}
     )
+    feed_interval: timedelta = field(
+        default=timedelta(seconds=2),
+        metadata={"help": "how often datashare is asked which records were corrected"},
+    )
     server: ServerConfig = field(default_factory=ServerConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
 
     def __post_init__(self) -> None:
         check_settings(self.database_url, self.database_pool)
+        if self.feed_interval <= timedelta():
+            raise ValueError("feed_interval must be longer than nothing")
 
 
 def build(config: ScoringConfig, clock: Clock, ids: Ids) -> Service:
@@ -93,14 +104,19 @@ def build(config: ScoringConfig, clock: Clock, ids: Ids) -> Service:
         clock,
         ids,
     )
+    kept = Transactions(database, ReevaluationStore)
+    follow = Follow(DatashareFeed(datashare), kept, clock)
     server = Server(config.server, by_assertion(verifier), telemetry, clock)
     server.add(scoring_pb2_grpc.add_ScoringServiceServicer_to_server, ScoringServicer(scoring))
-    server.add(decisions_pb2_grpc.add_DecisionServiceServicer_to_server, DecisionServicer(scoring))
+    server.add(
+        decisions_pb2_grpc.add_DecisionServiceServicer_to_server,
+        DecisionServicer(scoring, ListReevaluations(kept)),
+    )
     server.add(models_pb2_grpc.add_ModelServiceServicer_to_server, ModelServicer(models))
     return Service(
         server,
         HealthServer(config.health, telemetry.render_metrics),
-        background=[models.watch],
+        background=[models.watch, lambda: follow.run(config.feed_interval)],
         close=[datashare.close, database.close, telemetry.close],
     )
 

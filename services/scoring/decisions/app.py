@@ -23,6 +23,7 @@ from services.kit.identity import Caller
 from services.kit.ids import Ids
 from services.scoring.decisions.domain import (
     Decision,
+    DisputeMark,
     Inputs,
     Order,
     Outcome,
@@ -67,11 +68,13 @@ class Released:
         access_id: the access.
         as_of: data known by then.
         summary: the data.
+        disputes: about records that count in it.
     """
 
     access_id: str
     as_of: datetime
     summary: FirmSummary
+    disputes: tuple[DisputeMark, ...] = ()
 
 
 class Summaries(Protocol):
@@ -257,8 +260,13 @@ class Scoring:
                         model.model_class,
                         simulated_data=summary.simulated,
                         withheld_data=summary.withheld,
+                        disputed_data=bool(released[index].disputes),
                     ),
                     outcome=outcome,
+                    disputes=released[index].disputes,
+                    sources=frozenset(
+                        (series.record_type, series.provider_id) for series in summary.series
+                    ),
                 )
         # Replays, and who lost a race on the same request_id, answer what is stored. They are found
         # by trying to store: to look first would cost every order a transaction.

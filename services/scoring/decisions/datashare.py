@@ -12,12 +12,13 @@ import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from puhui.common.v1 import types_pb2
-from puhui.datashare.v1 import accesses_pb2
+from puhui.datashare.v1 import accesses_pb2, disputes_pb2, summaries_pb2
 from services.kit.client import Channel
 from services.kit.clock import Clock
 from services.kit.errors import InternalError, PuhuiError
 from services.kit.status import error_from_status
 from services.scoring.decisions.app import OrderCall, Released
+from services.scoring.decisions.domain import DisputeMark
 from services.scoring.reader import read_summary
 
 _log = structlog.get_logger()
@@ -75,7 +76,24 @@ def _answer(result: accesses_pb2.BatchFetchResult) -> Released | PuhuiError:
     except ValueError as error:
         _log.error("summary cannot be read", access_id=released.access_id, problem=str(error))
         return InternalError("INTERNAL", "a fault of ours: report the trace id")
-    return Released(released.access_id, released.summary.as_of.ToDatetime(tzinfo=UTC), summary)
+    return Released(
+        released.access_id,
+        released.summary.as_of.ToDatetime(tzinfo=UTC),
+        summary,
+        tuple(map(_mark, released.summary.disputes)),
+    )
+
+
+def _mark(message: summaries_pb2.DisputeMark) -> DisputeMark:
+    return DisputeMark(
+        dispute_id=message.dispute_id,
+        record_type=message.record_type,
+        provider_id=message.provider_id,
+        month=message.month,
+        field=message.field,
+        state=disputes_pb2.DisputeState.Name(message.state).removeprefix("DISPUTE_STATE_"),
+        statement=message.statement,
+    )
 
 
 def _as_ordered(error: PuhuiError) -> PuhuiError:

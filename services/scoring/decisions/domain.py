@@ -30,6 +30,7 @@ class NoticeCode(enum.StrEnum):
     MODEL_UNVALIDATED = "MODEL_UNVALIDATED"
     DATA_SIMULATED = "DATA_SIMULATED"
     DATA_WITHHELD = "DATA_WITHHELD"
+    DISPUTED_DATA = "DISPUTED_DATA"
 
 
 class Use(enum.StrEnum):
@@ -132,6 +133,29 @@ class Inputs:
 
 
 @dataclass(frozen=True, slots=True)
+class DisputeMark:
+    """That a record which counted was in dispute, or its dispute had ended without proof.
+
+    Args:
+        dispute_id: which dispute.
+        record_type: of the record.
+        provider_id: whose record.
+        month: yyyymm in whose summary it counts.
+        field: of the record; empty is all of it.
+        state: OPEN, UNVERIFIABLE or UPHELD.
+        statement: the subject's.
+    """
+
+    dispute_id: str
+    record_type: str
+    provider_id: str
+    month: int
+    field: str
+    state: str
+    statement: str
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """A score that was given.
 
@@ -149,6 +173,9 @@ class Decision:
         coverage: which record types were there, and why others not.
         notices: what its reader must know.
         outcome: what the model said.
+        disputes: about records that counted in it.
+        sources: type and provider of what counted in it; None of a decision from before these were
+            kept.
     """
 
     decision_id: str
@@ -164,6 +191,8 @@ class Decision:
     coverage: Mapping[str, Coverage]
     notices: tuple[NoticeCode, ...]
     outcome: Outcome
+    disputes: tuple[DisputeMark, ...] = ()
+    sources: frozenset[tuple[str, str]] | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -221,7 +250,7 @@ class Reading:
 
 
 def notices(
-    model_class: str, *, simulated_data: bool, withheld_data: bool
+    model_class: str, *, simulated_data: bool, withheld_data: bool, disputed_data: bool = False
 ) -> tuple[NoticeCode, ...]:
     """Return what the reader of a decision must know."""
     of_model = f"MODEL_{model_class}"
@@ -230,6 +259,8 @@ def notices(
         found.append(NoticeCode.DATA_SIMULATED)
     if withheld_data:
         found.append(NoticeCode.DATA_WITHHELD)
+    if disputed_data:
+        found.append(NoticeCode.DISPUTED_DATA)
     return tuple(found)
 
 

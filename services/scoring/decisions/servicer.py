@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import structlog
 
-from puhui.datashare.v1 import summaries_pb2
+from puhui.datashare.v1 import disputes_pb2, summaries_pb2
 from puhui.scoring.v1 import decisions_pb2, decisions_pb2_grpc, scoring_pb2, scoring_pb2_grpc
 from services.kit.calls import current_deadline, current_metadata
 from services.kit.coalesce import Coalescer
@@ -22,8 +22,10 @@ from services.kit.pages import decode_page_token, encode_page_token, page_size
 from services.kit.status import status_of
 from services.kit.telemetry import current_traceparent
 from services.scoring.decisions.app import OrderCall, Scoring
-from services.scoring.decisions.domain import Decision, NoticeCode, Order, Use
+from services.scoring.decisions.domain import Decision, DisputeMark, NoticeCode, Order, Use
 from services.scoring.features.domain import Coverage
+from services.scoring.reevaluations.app import ListReevaluations
+from services.scoring.reevaluations.domain import Reevaluation
 
 _log = structlog.get_logger()
 _MAX_BATCH = 64
@@ -50,6 +52,12 @@ _NOTICES: Final[Mapping[NoticeCode, tuple[str, str]]] = {
         "此项本身不表示任何负面信息。",
         "Some data known at that time is no longer used, because it was repaired, ran out or was "
         "erased: it is not in this score, and that it was says nothing against the firm.",
+    ),
+    NoticeCode.DISPUTED_DATA: (
+        "本次评分所用的部分记录存在异议, 或异议经核查未能证实; 请结合企业的说明人工判断, "
+        "记录更正后应重新评分。",
+        "Some of the records in this score are in dispute, or their dispute ended without proof: "
+        "read the firm's statement, judge by hand, and score again once they are corrected.",
     ),
 }
 _COVERAGE = {
@@ -109,10 +117,12 @@ class DecisionServicer(decisions_pb2_grpc.DecisionServiceServicer):
 
     Args:
         scoring: the use cases.
+        reevaluations: the use case of listing what is to be decided again.
     """
 
-    def __init__(self, scoring: Scoring) -> None:
+    def __init__(self, scoring: Scoring, reevaluations: ListReevaluations) -> None:
         self._scoring = scoring
+        self._reevaluations = reevaluations
 
     async def GetDecision(
         self, request: decisions_pb2.GetDecisionRequest, context: Any
@@ -148,6 +158,28 @@ class DecisionServicer(decisions_pb2_grpc.DecisionServiceServicer):
             if more
             else "",
         )
+
+    async def ListReevaluations(
+        self, request: decisions_pb2.ListReevaluationsRequest, context: Any
+    ) -> decisions_pb2.ListReevaluationsResponse:
+        caller = current_caller()
+        bound = ("reevaluations", caller.participant_id)
+        after = decode_page_token(request.page_token, bound, (str,))
+        page, behind = await self._reevaluations(
+            caller, str(after[0]) if after else "", page_size(request.page_size)
+        )
+        return decisions_pb2.ListReevaluationsResponse(
+            reevaluations=map(_reevaluation, page),
+            next_page_token=encode_page_token((behind,), bound) if behind else "",
+        )
+
+
+def _reevaluation(due: Reevaluation) -> decisions_pb2.Reevaluation:
+    message = decisions_pb2.Reevaluation(
+        decision=_head(due.decision), cause=due.cause, dispute_id=due.dispute_id
+    )
+    message.due_since.FromDatetime(due.due_since)
+    return message
 
 
 def _call(order: scoring_pb2.ScoreOrder) -> OrderCall:
@@ -194,6 +226,18 @@ def decision_to_proto(decision: Decision) -> scoring_pb2.Decision:
     return message
 
 
+def _mark(mark: DisputeMark) -> summaries_pb2.DisputeMark:
+    return summaries_pb2.DisputeMark(
+        dispute_id=mark.dispute_id,
+        record_type=mark.record_type,
+        provider_id=mark.provider_id,
+        month=mark.month,
+        field=mark.field,
+        state=disputes_pb2.DisputeState.Value(f"DISPUTE_STATE_{mark.state}"),
+        statement=mark.statement,
+    )
+
+
 @lru_cache(1024)
 def _coverage(states: tuple[tuple[str, Coverage], ...]) -> bytes:
     """Return the coverage of a decision, serialised: most firms have one of few."""
@@ -223,6 +267,7 @@ def _head(decision: Decision) -> scoring_pb2.Decision:
             scoring_pb2.Notice(code=code, text_zh=_NOTICES[code][0], text_en=_NOTICES[code][1])
             for code in decision.notices
         ],
+        disputes=map(_mark, decision.disputes),
     )
     message.decided_at.FromDatetime(decision.decided_at)
     message.as_of.FromDatetime(decision.as_of)

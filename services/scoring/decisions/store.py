@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.kit.db import UtcTime, raw_asyncpg
 from services.scoring.decisions.domain import (
     Decision,
+    DisputeMark,
     Inputs,
     NoticeCode,
     Order,
@@ -48,6 +49,10 @@ decision = sa.Table(
     sa.Column("coverage", sa.LargeBinary, nullable=False),
     sa.Column("notices", sa.LargeBinary, nullable=False),
     sa.Column("outcome", sa.LargeBinary, nullable=False),
+    # A list, as JSON; NULL is none.
+    sa.Column("disputes", sa.LargeBinary),
+    # Pairs of type and provider, as JSON; NULL of a decision from before they were kept.
+    sa.Column("sources", sa.LargeBinary),
     sa.Index(None, "decision_id"),
     sa.Index(None, "caller_id", "decision_id"),
 )
@@ -133,7 +138,7 @@ class DecisionStore:
             },
         )
         wanted = set(keys)
-        decisions = (_decision(row) for row in found.mappings())
+        decisions = (decision_of(row) for row in found.mappings())
         return {
             (made.caller_id, made.order.request_id): made
             for made in decisions
@@ -185,7 +190,7 @@ class DecisionStore:
             sa.select(decision).where(decision.c.decision_id == decision_id)
         )
         row = found.mappings().first()
-        return None if row is None else _decision(row)
+        return None if row is None else decision_of(row)
 
     async def page(
         self, *, caller_id: str | None, subject_id: str | None, before: str | None, limit: int
@@ -199,7 +204,7 @@ class DecisionStore:
         if before is not None:
             query = query.where(decision.c.decision_id < before)
         found = await self._conn.execute(query)
-        return [_decision(row) for row in found.mappings()]
+        return [decision_of(row) for row in found.mappings()]
 
     async def add_read(self, read: Read) -> None:
         """Record a reading."""
@@ -237,10 +242,13 @@ def _row(made: Decision) -> dict[str, Any]:
         "coverage": orjson.dumps(made.coverage),
         "notices": orjson.dumps(made.notices),
         "outcome": orjson.dumps(made.outcome),
+        "disputes": orjson.dumps(made.disputes) if made.disputes else None,
+        "sources": None if made.sources is None else orjson.dumps(sorted(made.sources)),
     }
 
 
-def _decision(row: sa.RowMapping) -> Decision:
+def decision_of(row: sa.RowMapping) -> Decision:
+    """Return the decision of a row of the table."""
     features = orjson.loads(row["features"])
     outcome = orjson.loads(row["outcome"])
     reasons = tuple(
@@ -273,4 +281,6 @@ def _decision(row: sa.RowMapping) -> Decision:
         coverage={name: Coverage(state) for name, state in orjson.loads(row["coverage"]).items()},
         notices=tuple(map(NoticeCode, orjson.loads(row["notices"]))),
         outcome=Outcome(reasons=reasons, **outcome),
+        disputes=tuple(DisputeMark(**mark) for mark in orjson.loads(row["disputes"] or b"[]")),
+        sources=frozenset(map(tuple, orjson.loads(row["sources"]))) if row["sources"] else None,
     )

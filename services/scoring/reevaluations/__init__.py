@@ -1,0 +1,1 @@
+"""Re-evaluations: decisions to be made again, because what counted in them was corrected since."""

@@ -1,0 +1,89 @@
+"""Which decisions are to be made again.
+
+Invariants:
+
+- A decision is due when a record of a type and provider that counted in it was corrected, taken
+  back or repaired after its data was read.
+- It is due until its bank has made a newer decision about the subject on what is known since.
+- Times of records and of what was read come from one clock, datashare's; so no decision falls
+  between what it read and what was corrected.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from services.scoring.decisions.domain import Decision
+from services.scoring.features.domain import Coverage
+
+
+class Cause(StrEnum):
+    """What happened to a record: names of `puhui.datashare.v1.ChangeKind` without the prefix."""
+
+    RECORD_CORRECTED = "RECORD_CORRECTED"
+    RECORD_RETRACTED = "RECORD_RETRACTED"
+    RECORD_REPAIRED = "RECORD_REPAIRED"
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """That records of a subject were corrected.
+
+    Args:
+        subject_id: whose.
+        record_type: of which type.
+        provider_id: from whom.
+        changed_at: when they came in.
+        cause: what happened to them.
+    """
+
+    subject_id: str
+    record_type: str
+    provider_id: str
+    changed_at: datetime
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Reevaluation:
+    """A decision to be made again.
+
+    Args:
+        decision: which.
+        cause: why.
+        due_since: when that was.
+        dispute_id: the dispute of which the decision said that it was open; else empty.
+    """
+
+    decision: Decision
+    cause: Cause
+    due_since: datetime
+    dispute_id: str = ""
+
+
+def counted(decision: Decision, correction: Correction) -> bool:
+    """Tell whether records of that type and provider counted in a decision."""
+    if decision.sources is None:  # made by a version that kept types alone
+        return decision.coverage.get(correction.record_type) is Coverage.SUPPLIED
+    return (correction.record_type, correction.provider_id) in decision.sources
+
+
+def due(decision: Decision, corrections: Sequence[Correction]) -> Reevaluation | None:
+    """Return why a decision is to be made again, by the first of the corrections since.
+
+    Args:
+        decision: that no newer one has followed.
+        corrections: of its subject after its data was read, in any order.
+    """
+    mine = [each for each in corrections if counted(decision, each)]
+    if not mine:
+        return None
+    first = min(mine, key=lambda each: each.changed_at)
+    places = {(each.record_type, each.provider_id) for each in mine}
+    disputes = (
+        mark.dispute_id
+        for mark in decision.disputes
+        if (mark.record_type, mark.provider_id) in places
+    )
+    return Reevaluation(decision, first.cause, first.changed_at, next(disputes, ""))
