@@ -84,6 +84,7 @@ class SummaryFetch(_message.Message):
     AS_OF_FIELD_NUMBER: _builtins.int
     OFFICER_FIELD_NUMBER: _builtins.int
     DERIVED_USE_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Unique per caller. A replay is checked against the consent again and makes no new access."""
     subject_id: _builtins.str
@@ -104,10 +105,18 @@ class SummaryFetch(_message.Message):
         """Records known by then; unset is now. Consent is always checked now."""
 
     @_builtins.property
-    def officer(self) -> _types_pb2.Officer: ...
+    def officer(self) -> _types_pb2.Officer:
+        """Needed, with both of its parts: else OFFICER_REQUIRED."""
+
     @_builtins.property
     def derived_use(self) -> _consents_pb2.DerivedUse:
         """What is made of the data; must be within the consent's derived use."""
+
+    @_builtins.property
+    def fields(self) -> _containers.RepeatedCompositeFieldContainer[_consents_pb2.FieldSelection]:
+        """Measures and attributes by type; a type that is not named gets those of the consent. One outside
+        is refused, never trimmed.
+        """
 
     def __init__(
         self,
@@ -121,10 +130,11 @@ class SummaryFetch(_message.Message):
         as_of: _timestamp_pb2.Timestamp | None = ...,
         officer: _types_pb2.Officer | None = ...,
         derived_use: _consents_pb2.DerivedUse | None = ...,
+        fields: _abc.Iterable[_consents_pb2.FieldSelection] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "derived_use", b"derived_use", "officer", b"officer", "period", b"period"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "consent_id", b"consent_id", "derived_use", b"derived_use", "officer", b"officer", "period", b"period", "purpose", b"purpose", "record_types", b"record_types", "request_id", b"request_id", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "consent_id", b"consent_id", "derived_use", b"derived_use", "fields", b"fields", "officer", b"officer", "period", b"period", "purpose", b"purpose", "record_types", b"record_types", "request_id", b"request_id", "subject_id", b"subject_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -226,6 +236,7 @@ class ManifestEntry(_message.Message):
     RECORD_TYPE_FIELD_NUMBER: _builtins.int
     COMPLETENESS_FIELD_NUMBER: _builtins.int
     provider_id: _builtins.str
+    """Empty where the entry is about no provider that the consent names."""
     record_type: _builtins.str
     completeness: Global___Completeness.ValueType
     def __init__(

@@ -33,8 +33,8 @@ class _CoverageStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Coverag
     COVERAGE_STATE_UNSPECIFIED: _CoverageState.ValueType  # 0
     COVERAGE_STATE_SUPPLIED: _CoverageState.ValueType  # 1
     COVERAGE_STATE_NOT_CONSENTED: _CoverageState.ValueType  # 2
-    """The consent does not open it, or leaves out a provider that has records of it for this subject.
-    Series of the providers that the consent names are there all the same.
+    """The consent does not open it, opens some of its measures only, or leaves out a provider that has
+    records of it for this subject. Series that the consent opens are there all the same.
     """
     COVERAGE_STATE_NOT_SUPPLIED: _CoverageState.ValueType  # 3
     """Nobody supplies it for this subject."""
@@ -46,8 +46,8 @@ class CoverageState(_CoverageState, metaclass=_CoverageStateEnumTypeWrapper): ..
 COVERAGE_STATE_UNSPECIFIED: CoverageState.ValueType  # 0
 COVERAGE_STATE_SUPPLIED: CoverageState.ValueType  # 1
 COVERAGE_STATE_NOT_CONSENTED: CoverageState.ValueType  # 2
-"""The consent does not open it, or leaves out a provider that has records of it for this subject.
-Series of the providers that the consent names are there all the same.
+"""The consent does not open it, opens some of its measures only, or leaves out a provider that has
+records of it for this subject. Series that the consent opens are there all the same.
 """
 COVERAGE_STATE_NOT_SUPPLIED: CoverageState.ValueType  # 3
 """Nobody supplies it for this subject."""

@@ -99,7 +99,9 @@ class ScoreOrder(_message.Message):
         """Data known by then; unset is now. Consent is always checked now."""
 
     @_builtins.property
-    def officer(self) -> _types_pb2.Officer: ...
+    def officer(self) -> _types_pb2.Officer:
+        """Needed, with both of its parts: else OFFICER_REQUIRED."""
+
     @_builtins.property
     def linked(self) -> _containers.RepeatedCompositeFieldContainer[Global___LinkedSubject]:
         """Owners, guarantors and buyers whose data may enter, each under its own consent."""
