@@ -125,7 +125,7 @@ class Dispute(_message.Message):
     def closed_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def correction_due_at(self) -> _timestamp_pb2.Timestamp:
-        """After a CORRECTED answer of the strict profile: the correction must be in by then."""
+        """Of the strict profile: a record that is wrong must be corrected by then."""
 
     def __init__(
         self,

@@ -78,8 +78,9 @@ class DisputeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AnswerDispute(self, request, context):
-        """The provider answers: it corrected the record, stands by it with evidence, or cannot verify it.
-        CORRECTED is refused before a new version or a retraction of the record came in.
+        """The provider answers, which of some records is a bank: it corrected the record, stands by it with
+        evidence, or cannot verify it. CORRECTED is refused before a new version or a retraction of the
+        record came in.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,7 +107,7 @@ class DisputeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListDisputes(self, request, context):
-        """A firm sees its own, a provider those about its records, the operator all; soonest due first.
+        """A firm sees its own, a supplier those about its records, the operator all; soonest due first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

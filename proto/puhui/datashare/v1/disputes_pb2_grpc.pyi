@@ -36,8 +36,9 @@ class DisputeServiceStub:
     counts in says so; the provider and the recipients of the last 12 months are told.
     """
     AnswerDispute: _grpc.UnaryUnaryMultiCallable[_disputes_pb2.AnswerDisputeRequest, _disputes_pb2.AnswerDisputeResponse]
-    """The provider answers: it corrected the record, stands by it with evidence, or cannot verify it.
-    CORRECTED is refused before a new version or a retraction of the record came in.
+    """The provider answers, which of some records is a bank: it corrected the record, stands by it with
+    evidence, or cannot verify it. CORRECTED is refused before a new version or a retraction of the
+    record came in.
     """
     CloseDispute: _grpc.UnaryUnaryMultiCallable[_disputes_pb2.CloseDisputeRequest, _disputes_pb2.CloseDisputeResponse]
     """The firm takes its dispute back."""
@@ -45,7 +46,7 @@ class DisputeServiceStub:
     """The subject's statement, shown beside the record also after the answer."""
     GetDispute: _grpc.UnaryUnaryMultiCallable[_disputes_pb2.GetDisputeRequest, _disputes_pb2.GetDisputeResponse]
     ListDisputes: _grpc.UnaryUnaryMultiCallable[_disputes_pb2.ListDisputesRequest, _disputes_pb2.ListDisputesResponse]
-    """A firm sees its own, a provider those about its records, the operator all; soonest due first."""
+    """A firm sees its own, a supplier those about its records, the operator all; soonest due first."""
 
 @_typing.type_check_only
 class DisputeServiceAsyncStub(DisputeServiceStub):
@@ -55,8 +56,9 @@ class DisputeServiceAsyncStub(DisputeServiceStub):
     counts in says so; the provider and the recipients of the last 12 months are told.
     """
     AnswerDispute: _aio.UnaryUnaryMultiCallable[_disputes_pb2.AnswerDisputeRequest, _disputes_pb2.AnswerDisputeResponse]  # type: ignore[assignment]
-    """The provider answers: it corrected the record, stands by it with evidence, or cannot verify it.
-    CORRECTED is refused before a new version or a retraction of the record came in.
+    """The provider answers, which of some records is a bank: it corrected the record, stands by it with
+    evidence, or cannot verify it. CORRECTED is refused before a new version or a retraction of the
+    record came in.
     """
     CloseDispute: _aio.UnaryUnaryMultiCallable[_disputes_pb2.CloseDisputeRequest, _disputes_pb2.CloseDisputeResponse]  # type: ignore[assignment]
     """The firm takes its dispute back."""
@@ -64,7 +66,7 @@ class DisputeServiceAsyncStub(DisputeServiceStub):
     """The subject's statement, shown beside the record also after the answer."""
     GetDispute: _aio.UnaryUnaryMultiCallable[_disputes_pb2.GetDisputeRequest, _disputes_pb2.GetDisputeResponse]  # type: ignore[assignment]
     ListDisputes: _aio.UnaryUnaryMultiCallable[_disputes_pb2.ListDisputesRequest, _disputes_pb2.ListDisputesResponse]  # type: ignore[assignment]
-    """A firm sees its own, a provider those about its records, the operator all; soonest due first."""
+    """A firm sees its own, a supplier those about its records, the operator all; soonest due first."""
 
 class DisputeServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -83,8 +85,9 @@ class DisputeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _disputes_pb2.AnswerDisputeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_disputes_pb2.AnswerDisputeResponse, _abc.Awaitable[_disputes_pb2.AnswerDisputeResponse]]:
-        """The provider answers: it corrected the record, stands by it with evidence, or cannot verify it.
-        CORRECTED is refused before a new version or a retraction of the record came in.
+        """The provider answers, which of some records is a bank: it corrected the record, stands by it with
+        evidence, or cannot verify it. CORRECTED is refused before a new version or a retraction of the
+        record came in.
         """
 
     @_abc_1.abstractmethod
@@ -116,6 +119,6 @@ class DisputeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _disputes_pb2.ListDisputesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_disputes_pb2.ListDisputesResponse, _abc.Awaitable[_disputes_pb2.ListDisputesResponse]]:
-        """A firm sees its own, a provider those about its records, the operator all; soonest due first."""
+        """A firm sees its own, a supplier those about its records, the operator all; soonest due first."""
 
 def add_DisputeServiceServicer_to_server(servicer: DisputeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
