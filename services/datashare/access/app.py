@@ -50,7 +50,7 @@ from services.datashare.participants.domain import (
 )
 from services.datashare.quota.domain import Key, Wish, beyond, exhausted, wanted
 from services.datashare.receipts.domain import Signer
-from services.datashare.summaries.domain import Found, SummaryQuery
+from services.datashare.summaries.domain import Found, StoredSeries, SummaryQuery
 from services.datashare.uses.domain import Counted, counted
 from services.kit.clock import Clock
 from services.kit.errors import (
@@ -293,6 +293,7 @@ class FetchSummaries:
         rules: of the catalogue.
         manifests: tell whether all is there.
         signer: promises that a leaf gets into the log.
+        narrowed: returns a series' bytes with no more than the measures and attributes named.
     """
 
     def __init__(
@@ -306,6 +307,7 @@ class FetchSummaries:
         rules: Rules,
         manifests: Manifests,
         signer: Signer,
+        narrowed: Callable[[bytes, Collection[str]], bytes],
     ) -> None:
         self._transactions = transactions
         self._retry = retry
@@ -315,6 +317,7 @@ class FetchSummaries:
         self._rules = rules
         self._manifests = manifests
         self._signer = signer
+        self._narrowed = narrowed
         # As what participants supply, which never changes.
         self._kinds: dict[str, str] = {}
 
@@ -485,7 +488,9 @@ class FetchSummaries:
             if not isinstance(decision, Scope):
                 results[index] = decision
                 continue
-            series = tuple(part for answer in found[index] for part in answer.series)
+            series = tuple(
+                self._opened(part, decision) for answer in found[index] for part in answer.series
+            )
             if index in made:
                 access, leaf = made[index]
                 sealed = Sealed(access, leaf.salt, leaf.hash)
@@ -510,6 +515,12 @@ class FetchSummaries:
                 receipt=receipt(sealed, self._signer),
             )
         return results
+
+    def _opened(self, series: StoredSeries, scope: Scope) -> StoredSeries:
+        names = scope.opened.get(series.record_type)
+        if names is None:
+            return series
+        return replace(series, content=self._narrowed(series.content, names))
 
     async def _count(
         self,

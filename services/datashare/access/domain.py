@@ -6,6 +6,8 @@ Invariants:
   covers the fetch now. A consent that is named must hold, whatever is asked for.
 - A fetch is allowed as it stands or refused, never trimmed.
 - Every fetch names the officer and the file it is made for; one that does not is refused.
+- Of a type of which the consent opens some measures only, a fetch gets those, and is told that the
+  type is not consented to: what is not there must not be taken for a zero.
 - A provider that the consent leaves out shows as a type that is not consented, though not what its
   records say: leaving it out must not look like having no records there.
 - What is kept to its supplier is read by nobody else, and nobody else learns that it is there.
@@ -15,14 +17,21 @@ Invariants:
 """
 
 from calendar import monthrange
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
 
 from services.datashare.catalogue.domain import Catalogue, ContentLevel, SharingMode
 from services.datashare.china import china_date, china_day
-from services.datashare.consent.domain import Consent, Period, Wanted, check, not_found
+from services.datashare.consent.domain import (
+    Consent,
+    Period,
+    Selection,
+    Wanted,
+    check,
+    not_found,
+)
 from services.datashare.disputes.domain import Mark
 from services.datashare.log.domain import Json, rfc3339
 from services.datashare.quota.domain import Limit
@@ -77,6 +86,10 @@ class Fetch:
         as_of: records known by then; None is now.
         officer: the person at the institution.
         file_reference: the institution's file.
+        fields: measures and attributes of types; those of a type that is not named are the
+            consent's.
+        score: a score is made of it.
+        automated_decision: a decision is made of it by machine alone.
     """
 
     request_id: str
@@ -89,6 +102,9 @@ class Fetch:
     as_of: datetime | None = None
     officer: str = ""
     file_reference: str = ""
+    fields: tuple[Selection, ...] = ()
+    score: bool = False
+    automated_decision: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +120,7 @@ class Scope:
         as_of: records known by then.
         queries: what to read.
         limit: how often the consent may be fetched under; None without a consent.
+        opened: measures and attributes by type; a type that is not named is read whole.
         narrowed: those of the types of which the consent opens some measures only.
     """
 
@@ -115,6 +132,7 @@ class Scope:
     as_of: datetime
     queries: tuple[SummaryQuery, ...]
     limit: Limit | None = None
+    opened: Mapping[str, frozenset[str]] = field(default_factory=dict)
     narrowed: frozenset[str] = frozenset()
 
 
@@ -296,6 +314,10 @@ class Rules:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._purposes = frozenset(catalogue.purposes)
+        self._names = {
+            name: frozenset((*kind.attributes, *(measure.name for measure in kind.measures)))
+            for name, kind in catalogue.types.items()
+        }
         self._ceilings = {code: purpose.max_fetches for code, purpose in catalogue.purposes.items()}
         self._types = tuple(sorted(catalogue.types))
         self._known = frozenset(catalogue.types)
@@ -343,15 +365,24 @@ class Rules:
             return self._open_scope(fetch, recipient_id, as_of, china_day(now))
         terms = consent.core.terms
         consented = frozenset(terms.record_types)
+        named = frozenset((*fetch.record_types, *(part.record_type for part in fetch.fields)))
         wanted = Wanted(
             recipient_id=recipient_id,
             subject_id=fetch.subject_id,
             purpose=fetch.purpose,
-            record_types=frozenset(fetch.record_types) - self._open,
+            record_types=named - self._open,
             content_level=ContentLevel.SUMMARY,
             period=fetch.period,
+            fields={
+                part.record_type: frozenset(part.names)
+                for part in fetch.fields
+                if part.record_type not in self._open
+            },
+            score=fetch.score,
+            automated_decision=fetch.automated_decision,
         )
-        refusal = check(consent, wanted, now)
+        # Whether it is used up is found out by counting, which a replay is not subject to.
+        refusal = check(replace(consent, used=0), wanted, now)
         if refusal is not None:
             return refusal
         record_types = frozenset(fetch.record_types) or consented | self._open
@@ -366,7 +397,21 @@ class Rules:
             as_of,
             china_day(now),
         )
-        return replace(scope, limit=self._ceilings[fetch.purpose])
+        bound = {name: terms.opened(name) for name in record_types - self._open}
+        opened = {name: names for name, names in bound.items() if names is not None}
+        return replace(
+            scope,
+            limit=self._limit(consent),
+            opened={**opened, **scope.opened},
+            narrowed=frozenset(name for name in opened if not self._names[name] <= opened[name]),
+        )
+
+    def _limit(self, consent: Consent) -> Limit | None:
+        """Return how often a consent may be fetched under: those of version 1 say nothing of it."""
+        terms = consent.core.terms
+        if terms.fetch_limit is not None or consent.core.schema_version == 1:
+            return terms.fetch_limit
+        return self._ceilings[terms.purpose]
 
     def coverage(
         self,
@@ -388,7 +433,7 @@ class Rules:
             if name not in scope.record_types:
                 if name not in scope.consented and name not in self._open:
                     states.append((name, CoverageState.NOT_CONSENTED))
-            elif name in left_out and name not in self._kept:
+            elif name in scope.narrowed or (name in left_out and name not in self._kept):
                 states.append((name, CoverageState.NOT_CONSENTED))
             elif name in present:
                 states.append((name, CoverageState.SUPPLIED))
@@ -408,6 +453,8 @@ class Rules:
                 return _invalid(
                     "TYPE_UNKNOWN", f"record_types[{index}]", "is not in the catalogue of types"
                 )
+        if selected := self._selection_problem(fetch):
+            return selected
         if fetch.as_of is not None and fetch.as_of > now:
             return _invalid("DATE_IN_FUTURE", "as_of", "lies in the future: leave it out for now")
         if not fetch.consent_id and not self._open.issuperset(fetch.record_types):
@@ -415,6 +462,22 @@ class Rules:
                 "CONSENT_REQUIRED",
                 "these record types need a consent: name one, or ask for types open by law only",
             )
+        return None
+
+    def _selection_problem(self, fetch: Fetch) -> PuhuiError | None:
+        for index, part in enumerate(fetch.fields):
+            where = f"fields[{index}]"
+            if part.record_type not in self._known:
+                return _invalid(
+                    "TYPE_UNKNOWN", f"{where}.record_type", "is not in the catalogue of types"
+                )
+            if fetch.record_types and part.record_type not in fetch.record_types:
+                problem = "is not among record_types: name it there too"
+                return _invalid("FIELD_INVALID", f"{where}.record_type", problem)
+            for position, name in enumerate(part.names):
+                if name not in self._names[part.record_type]:
+                    problem = "is no measure and no attribute of the type: see GetRecordType"
+                    return _invalid("FIELD_INVALID", f"{where}.names[{position}]", problem)
         return None
 
     def _open_scope(self, fetch: Fetch, recipient_id: str, as_of: datetime, today: int) -> Scope:
@@ -450,7 +513,8 @@ class Rules:
             for names, providers in parts
             if names
         )
-        return Scope(record_types, consented, first, last, period, as_of, queries)
+        opened = {part.record_type: frozenset(part.names) for part in fetch.fields}
+        return Scope(record_types, consented, first, last, period, as_of, queries, opened=opened)
 
 
 def whole_months(period: Period) -> tuple[int, int]:

@@ -27,6 +27,8 @@ class Manifests:
     def __init__(self, catalogue: Catalogue) -> None:
         self._suppliers = {name: kind.provider_kinds for name, kind in catalogue.types.items()}
         self._on_consent = catalogue.on_consent
+        # Nobody but its supplier learns that there is some.
+        self._kept = {name for name, kind in catalogue.types.items() if kind.kept_to_provider}
 
     def of(
         self,
@@ -61,8 +63,10 @@ class Manifests:
                 states |= {(name, provider_id): self._missing(name) for provider_id in due}
             states |= dict.fromkeys(here, Completeness.COMPLETE)
             states |= dict.fromkeys(lessened, Completeness.PARTIAL)
+            for name in answer.left_out - self._kept:
+                states[name, ""] = Completeness.NOT_CONSENTED
         for name, state in coverage:
-            if state is CoverageState.NOT_CONSENTED:
+            if state is CoverageState.NOT_CONSENTED and name not in scope.narrowed:
                 states[name, ""] = Completeness.NOT_CONSENTED
         named = {name for name, _ in states}
         states |= {(name, ""): Completeness.ABSENT for name in scope.record_types - named}

@@ -20,6 +20,7 @@ from services.datashare.access.domain import (
     Released,
 )
 from services.datashare.china import date_of_day
+from services.datashare.consent.domain import Selection
 from services.datashare.disputes.servicer import mark_message
 from services.datashare.idempotency.servicer import fingerprint
 from services.datashare.participants.domain import Role
@@ -174,6 +175,9 @@ def _fetch(message: pb.SummaryFetch) -> Fetch:
         as_of=time_of(message.as_of, "fetch.as_of") if message.HasField("as_of") else None,
         officer=message.officer.name,
         file_reference=message.officer.file_reference,
+        fields=tuple(Selection(part.record_type, tuple(part.names)) for part in message.fields),
+        score=message.derived_use.score,
+        automated_decision=message.derived_use.automated_decision,
     )
 
 
