@@ -61,6 +61,8 @@ from services.datashare.log.domain import Sealer
 from services.datashare.log.store import LeafStore
 from services.datashare.mandates.app import Mandates
 from services.datashare.mandates.proofs import Proofs, read_issuers
+from services.datashare.mandates.register import RegisterReader
+from services.datashare.mandates.registry import RegisterWatch
 from services.datashare.mandates.servicer import MandateCodec, MandateServicer, RuleCodec
 from services.datashare.mandates.store import MandateStore
 from services.datashare.notices.app import TellNotices
@@ -119,6 +121,7 @@ from services.datashare.subjects.app import ResolveSubject
 from services.datashare.subjects.servicer import SubjectServicer
 from services.datashare.subjects.store import SubjectStore
 from services.datashare.summaries.domain import layouts_of
+from services.datashare.summaries.narrowing import narrowed
 from services.datashare.summaries.reader import Cuts, SummaryReader
 from services.datashare.summaries.store import SeriesStore
 from services.datashare.uses.app import ListUses
@@ -312,6 +315,7 @@ class Work:
         self.requests = RequestStore(conn)
         self.deliveries = DeliveryStore(conn, self.seals)
         self.records = RecordStore(conn, stores.readers, self.seals, stores.hidings)
+        self.register = RegisterReader(self.records)
         self.series = SeriesStore(conn, stores.layouts, self.seals)
         self.quality = QualityStore(conn, self.records, stores.layouts, self.seals)
         self.withheld = WithheldStore(conn)
@@ -398,6 +402,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         rules=Rules(catalogue),
         manifests=Manifests(catalogue),
         signer=signer,
+        narrowed=narrowed,
     )
     accesses = AccessServicer(
         fetch, ListAccesses(transactions, clock), ListUses(transactions), behind_scoring
@@ -407,7 +412,13 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     intake = Intake(catalogue, tokens)
     hints = Hints(load_weights(), catalogue.on_consent, clock, ids)
     take_in = TakeIn(
-        transactions, retry_on_conflict, stores.layouts, catalogue.on_consent, hints, clock
+        transactions,
+        retry_on_conflict,
+        stores.layouts,
+        catalogue.on_consent,
+        hints,
+        clock,
+        RegisterWatch(sealer),
     )
     decide = DecideReview(transactions, retry_on_conflict, take_in.row, AckCodec(), clock)
     rules = load_rules()

@@ -18,6 +18,7 @@ from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.domain import Sealer
 from services.datashare.participants.domain import Participant, Role, Standing, SubjectName
 from services.datashare.summaries.domain import StoredSeries
+from services.datashare.summaries.narrowing import narrowed
 from services.datashare.uses.app import ListUses
 from services.kit.clock import FixedClock
 from services.kit.errors import PuhuiError
@@ -85,6 +86,7 @@ class World:
             rules=Rules(self.catalogue),
             manifests=Manifests(self.catalogue),
             signer=SIGNER,
+            narrowed=narrowed,
         )
         self.accesses = ListAccesses(self.transactions, self.clock)
         self.uses = ListUses(self.transactions)

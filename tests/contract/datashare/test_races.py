@@ -30,6 +30,7 @@ from services.datashare.log.domain import Sealer
 from services.datashare.log.store import leaf
 from services.datashare.main import Stores
 from services.datashare.participants.domain import Participant, Role, Standing, SubjectName
+from services.datashare.summaries.narrowing import narrowed
 from services.kit.clock import SystemClock
 from services.kit.db import Database, Transactions, retry_on_conflict
 from services.kit.errors import AlreadyExistsError, PuhuiError
@@ -69,6 +70,7 @@ class Replica:
             rules=Rules(catalogue),
             manifests=Manifests(catalogue),
             signer=SIGNER,
+            narrowed=narrowed,
         )
         self._ids = ids
 
