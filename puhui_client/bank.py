@@ -21,6 +21,8 @@ from puhui.scoring.v1.decisions_pb2 import (
     GetDecisionRequest,
     GetDecisionResponse,
     ListDecisionsRequest,
+    ListReevaluationsRequest,
+    Reevaluation,
 )
 from puhui.scoring.v1.models_pb2 import (
     GetModelRequest,
@@ -200,6 +202,16 @@ class BankMethods(Methods):
                     if pause is None:
                         raise
                 await asyncio.sleep(pause)
+
+    async def reevaluations(self) -> AsyncIterator[Reevaluation]:
+        """Go through one's scores to be made again, because what counted was corrected since.
+
+        A newer score of the same firm takes them off.
+        """
+        request = ListReevaluationsRequest(page_size=PAGE)
+        async for page in self._pages(self._decisions.ListReevaluations, request):
+            for due in page.reevaluations:
+                yield due
 
     async def get_decision(
         self, decision_id: str, *, use: Use = "EXPLANATION"

@@ -7,6 +7,7 @@ from puhui.datashare.v1.accesses_pb2_grpc import AccessServiceStub
 from puhui.datashare.v1.catalogue_pb2_grpc import CatalogueServiceStub
 from puhui.datashare.v1.consents_pb2_grpc import ConsentServiceStub
 from puhui.datashare.v1.deliveries_pb2_grpc import DeliveryServiceStub
+from puhui.datashare.v1.disputes_pb2_grpc import DisputeServiceStub
 from puhui.datashare.v1.participants_pb2_grpc import ParticipantServiceStub
 from puhui.datashare.v1.quality_pb2_grpc import QualityServiceStub
 from puhui.datashare.v1.receipts_pb2_grpc import ReceiptServiceStub
@@ -22,6 +23,7 @@ from puhui.scoring.v1.scoring_pb2_grpc import ScoringServiceStub
 from puhui_client.bank import BankMethods
 from puhui_client.consents import ConsentMethods
 from puhui_client.deliveries import DeliveryMethods
+from puhui_client.disputes import DisputeMethods
 from puhui_client.platform import PlatformMethods
 from puhui_client.provider import ProviderMethods
 from puhui_client.quality import QualityMethods
@@ -37,6 +39,7 @@ class Client(
     QualityMethods,
     RetentionMethods,
     ConsentMethods,
+    DisputeMethods,
     BankMethods,
     PlatformMethods,
 ):
@@ -77,6 +80,7 @@ class Client(
         self._consents = ConsentServiceStub(channel)
         self._decisions = DecisionServiceStub(channel)
         self._deliveries = DeliveryServiceStub(channel)
+        self._disputes = DisputeServiceStub(channel)
         self._gateway = GatewayServiceStub(channel)
         self._models = ModelServiceStub(channel)
         self._participants = ParticipantServiceStub(channel)

@@ -14,6 +14,7 @@ from services.cli import (
     consent,
     decision,
     delivery,
+    dispute,
     mappings,
     model,
     participant,
@@ -64,6 +65,8 @@ accesses.register(app)
 supply.register(app)
 app.add_typer(review.app, name="review")
 app.add_typer(decision.app, name="decision")
+dispute.register(app)
+app.add_typer(dispute.app, name="dispute")
 app.add_typer(catalogue.app, name="catalogue")
 app.add_typer(participant.app, name="participant")
 app.add_typer(participant.keys, name="key")

@@ -19,6 +19,7 @@ from services.cli.command import (
     require_officer,
     usage,
 )
+from services.cli.dispute import marks_table
 from services.cli.inputs import NOT_UTF8, is_uscc, lower, parse_moment
 from services.cli.progress import bar
 
@@ -139,6 +140,8 @@ def decision_parts(decision: "Decision") -> "Iterator[RenderableType]":
             for reason in decision.reasons[:_REASONS]
         ],
     )
+    if decision.disputes:
+        yield marks_table(decision.disputes)
     for notice in decision.notices:
         yield Text(f"{notice.text_zh} {notice.text_en}", style="yellow")
 
