@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"configuration: {error}", file=sys.stderr)  # noqa: T201 - no log yet
         return 2
     except UnavailableError as error:
-        print(f"stopped half-way: {error}", file=sys.stderr)  # noqa: T201 - as above
+        print(f"stopped: {error}", file=sys.stderr)  # noqa: T201 - as above
         return 1
     return 0
 
