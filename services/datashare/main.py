@@ -315,7 +315,7 @@ class Work:
         self.requests = RequestStore(conn)
         self.deliveries = DeliveryStore(conn, self.seals)
         self.records = RecordStore(conn, stores.readers, self.seals, stores.hidings)
-        self.register = RegisterReader(self.records)
+        self.register = RegisterReader(conn, self.seals)
         self.series = SeriesStore(conn, stores.layouts, self.seals)
         self.quality = QualityStore(conn, self.records, stores.layouts, self.seals)
         self.withheld = WithheldStore(conn)

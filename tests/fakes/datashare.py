@@ -118,7 +118,7 @@ class FakeParticipants:
     async def get(self, participant_id: str) -> Participant | None:
         return self._rows.get(participant_id)
 
-    lock = get
+    lock = hold = get
 
     async def set_standing(self, participant_id: str, standing: Standing) -> None:
         self._rows[participant_id] = replace(self._rows[participant_id], standing=standing)

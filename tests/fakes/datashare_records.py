@@ -16,6 +16,7 @@ from services.datashare.deliveries.app import CloseDelivery, Reconciliations
 from services.datashare.deliveries.wire import Reader, control_fields
 from services.datashare.log.domain import Sealer
 from services.datashare.main import Stores, Work
+from services.datashare.mandates.registry import RegisterWatch
 from services.datashare.participants.domain import Participant, Role, Standing
 from services.datashare.records.app import TakeIn
 from services.datashare.records.intake import Intake
@@ -30,6 +31,7 @@ from services.kit.clock import FixedClock
 from services.kit.db import Database, Transactions, retry_on_conflict
 from services.kit.identity import Caller, set_caller
 from services.kit.ids import RandomIds
+from tests.fakes.mandates import representative
 from tests.fakes.sealing import FakeKms, vault
 
 NOW = datetime(2024, 6, 15, 4, 0, tzinfo=UTC)
@@ -164,6 +166,7 @@ class Datashare:
             self.catalogue.on_consent,
             Hints(load_weights(), self.catalogue.on_consent, self.clock, RandomIds(self.clock)),
             self.clock,
+            RegisterWatch(Sealer(RandomIds(self.clock), secrets.token_bytes)),
         )
         self.intake = Intake(self.catalogue, CounterpartyTokens(b"counterparty-key"))
         close = CloseDelivery(self.transactions, retry_on_conflict, self.clock)
@@ -197,6 +200,8 @@ class Datashare:
         async with self.transactions.begin() as work:
             for participant in participants:
                 await work.participants.add(participant)
+                if participant.role is Role.FIRM:
+                    await work.mandates.add(representative(participant))
 
     async def submit(
         self, by: str, *records: records_pb2.Record, historical: bool = False, jws: str = ""

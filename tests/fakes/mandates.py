@@ -89,7 +89,9 @@ class FakeMandates:
             self._rules[subject_id] = rule
 
     async def use_proof(self, proof_id: str, at: datetime) -> bool:
-        return self._proofs.setdefault(proof_id, at) is at
+        fresh = proof_id not in self._proofs
+        self._proofs.setdefault(proof_id, at)
+        return fresh
 
 
 def representative(firm: Participant) -> Mandate:

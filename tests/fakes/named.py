@@ -13,6 +13,8 @@ from services.datashare.counterparties.rotation import Progress, Rotation
 from services.datashare.deliveries.app import CloseDelivery
 from services.datashare.deliveries.wire import Reader, control_fields
 from services.datashare.idempotency.domain import RequestKey
+from services.datashare.log.domain import Sealer
+from services.datashare.mandates.registry import RegisterWatch
 from services.datashare.participants.domain import SubjectName
 from services.datashare.quality import tables
 from services.datashare.quality.app import Inspect
@@ -77,6 +79,7 @@ class Named(Datashare):
             self.catalogue.on_consent,
             hints,
             self.clock,
+            RegisterWatch(Sealer(self.ids, bytes)),
         )
         self.servicer = RecordServicer(
             self.take_in,

@@ -10,6 +10,8 @@ from services.datashare.changes.domain import Change, ChangeKind
 from services.datashare.china import china_day
 from services.datashare.deliveries.app import Deliveries, Sent, account, check_signature
 from services.datashare.deliveries.domain import Delivery, check_opened, check_reopened
+from services.datashare.log.domain import Leaf
+from services.datashare.mandates import registry
 from services.datashare.mandates.domain import Mandate
 from services.datashare.notices.writing import Notices, Recipients, tell_of_records
 from services.datashare.participants.domain import Participant, Role, SigningKey
@@ -69,7 +71,7 @@ class Subjects(Protocol):
         ...
 
 
-class Mandates(Protocol):
+class Mandates(registry.MandateRows, Protocol):
     """Who speaks for firms."""
 
     async def get(self, participant_id: str) -> Mandate | None:
@@ -152,6 +154,14 @@ class Changes(Protocol):
         ...
 
 
+class Leaves(Protocol):
+    """The log."""
+
+    async def append(self, leaves: Sequence[Leaf]) -> None:
+        """Add leaves, not yet sequenced."""
+        ...
+
+
 class Work(Protocol):
     """What taking in a batch needs in a transaction."""
 
@@ -168,6 +178,16 @@ class Work(Protocol):
     @property
     def mandates(self) -> Mandates:
         """Who speaks for firms."""
+        ...
+
+    @property
+    def register(self) -> registry.Register:
+        """What records of the register say of representatives."""
+        ...
+
+    @property
+    def leaves(self) -> Leaves:
+        """The log."""
         ...
 
     @property
@@ -274,6 +294,7 @@ class TakeIn:
         on_consent: the record types that are shared on consent.
         hints: finds whom rows are about that do not say it.
         clock: the time.
+        watch: suspends mandates when the register shows another representative.
     """
 
     def __init__(
@@ -284,6 +305,7 @@ class TakeIn:
         on_consent: Collection[str],
         hints: Hints,
         clock: Clock,
+        watch: registry.RegisterWatch,
     ) -> None:
         self._transactions = transactions
         self._retry = retry
@@ -291,6 +313,7 @@ class TakeIn:
         self._on_consent = on_consent
         self._hints = hints
         self._clock = clock
+        self._watch = watch
         self._repeating: set[str] = set()
 
     async def supplier(self, provider_id: str, *, historical: bool) -> Participant:
@@ -465,6 +488,9 @@ class TakeIn:
         for key, fact in removed:
             series = SeriesKey(key.subject_id, key.record_type, provider_id)
             admission.changes[series].removed.append(fact)
+        if any(key.record_type in registry.TYPES for key in admission.changes):
+            shown = [(new.subject_id, new.incoming) for new in admission.records]
+            await self._watch(work, provider_id, shown, now)
         await work.records.insert(provider_id, admission.records, now)
         await work.records.hide(provider_id, admission.days)
         if any(key.record_type == NAMING_TYPE for key in admission.changes):

@@ -1,0 +1,254 @@
+"""A change of representative at the register suspends the mandates of the firm."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from puhui.datashare.v1 import payloads_pb2, records_pb2
+from services.datashare.changes.domain import ChangeKind
+from services.datashare.main import Work
+from services.datashare.mandates.domain import (
+    Mandate,
+    MandateKind,
+    MandateState,
+    Power,
+    registered,
+    state_at,
+)
+from services.datashare.notices.domain import NoticeKind
+from services.kit.db import Database
+from tests.fakes.datashare_records import (
+    NOW,
+    USCC,
+    Datashare,
+    filing,
+    provider,
+    record,
+    retraction,
+)
+
+REGISTRY = "par_market_regulator"
+BOSS, CLERK = "par_boss", "par_clerk"
+CLAIMED = NOW - timedelta(days=30)
+AFTER, BEFORE = CLAIMED + timedelta(days=1), CLAIMED - timedelta(days=1)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest) -> Database:
+    found: Database = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+async def datashare(database: Database) -> Datashare:
+    """A firm with a representative since `CLAIMED`, and a delegate since yesterday."""
+    built = Datashare(database)
+    await built.register(provider("market_regulator", historical=True), provider("tax"))
+    async with built.transactions.begin() as work:
+        subject_id = (await work.subjects.resolve_or_create_many([USCC]))[USCC]
+        await work.mandates.add(registered("man_1", subject_id, BOSS, CLAIMED))
+        await work.mandates.add(
+            Mandate(
+                "man_2",
+                subject_id,
+                CLERK,
+                MandateKind.DELEGATE,
+                frozenset({Power.READ}),
+                NOW - timedelta(days=1),
+                appointed_by=BOSS,
+            )
+        )
+    return built
+
+
+def change(at: datetime, role: str = "legal_representative") -> records_pb2.Record:
+    day = f"{at:%Y-%m-%d}"
+    row = record(
+        f"change:{day}:{role}",
+        day,
+        record_type="officer_change",
+        officer_change=payloads_pb2.OfficerChange(
+            role=role,
+            former="张三",
+            successor="李四",
+            changed_at={"year": at.year, "month": at.month, "day": at.day},
+        ),
+    )
+    row.obtained_at.FromDatetime(max(at, NOW - timedelta(days=1)))
+    return row
+
+
+def registration(
+    name: str, at: datetime, version: int = 1, record_id: str = "registration"
+) -> records_pb2.Record:
+    row = record(
+        record_id,
+        "2015-03-01",
+        record_type="registration",
+        version=version,
+        registration=payloads_pb2.Registration(
+            name="某某科技有限公司",
+            firm_kind="limited",
+            founded={"year": 2015, "month": 3, "day": 1},
+            status="active",
+            legal_representative=name,
+        ),
+    )
+    row.obtained_at.FromDatetime(at)
+    return row
+
+
+async def states(datashare: Datashare) -> list[MandateState]:
+    subject_id = await datashare.subject_id()
+    async with datashare.transactions.read() as work:
+        found = await work.mandates.of_subject(subject_id)
+    return [state_at(mandate, datashare.clock.now()) for mandate in found]
+
+
+SUSPENDED = [MandateState.SUSPENDED] * 2
+ACTIVE = [MandateState.ACTIVE] * 2
+
+
+async def submitted(datashare: Datashare, *rows: records_pb2.Record, **how: Any) -> None:
+    ack = await datashare.submit(REGISTRY, *rows, **how)
+    assert not ack.rejections
+    assert not ack.held
+
+
+async def test_a_change_since_the_claim_suspends_everybody_and_tells(datashare: Datashare) -> None:
+    await submitted(datashare, change(AFTER))
+    assert await states(datashare) == SUSPENDED
+    subject_id = await datashare.subject_id()
+    async with datashare.transactions.read() as work:
+        changes = [entry.change for entry in await work.changes.after(0, 100)]
+        notices = [entry.notice for entry in await work.notices.after(subject_id, 0, 100)]
+    told = [c.participant_id for c in changes if c.kind is ChangeKind.MANDATE_CHANGED]
+    assert sorted(told) == [BOSS, CLERK]
+    of_mandates = [n for n in notices if n.kind is NoticeKind.MANDATE_CHANGED]
+    assert sorted(n.mandate_id for n in of_mandates) == ["man_1", "man_2"]
+
+
+async def test_it_is_told_once(datashare: Datashare) -> None:
+    await submitted(datashare, change(AFTER))
+    await submitted(datashare, change(AFTER + timedelta(days=3)))
+    async with datashare.transactions.read() as work:
+        changes = [entry.change.kind for entry in await work.changes.after(0, 100)]
+    assert changes.count(ChangeKind.MANDATE_CHANGED) == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([change(BEFORE)], ACTIVE),
+        # Its hour is not known.
+        ([change(CLAIMED)], SUSPENDED),
+        # After the claim, though before the delegate was appointed.
+        ([change(NOW - timedelta(days=5))], SUSPENDED),
+        ([change(AFTER, "finance")], ACTIVE),
+        ([change(BEFORE), change(AFTER)], SUSPENDED),
+        ([registration("张三", AFTER)], ACTIVE),
+        ([registration("张三", BEFORE), registration("张三", AFTER, 2)], ACTIVE),
+        ([registration("张三", BEFORE), registration("李四", AFTER, 2)], SUSPENDED),
+        ([registration("张三", BEFORE), registration("", AFTER, 2)], ACTIVE),
+        ([registration("", BEFORE), registration("李四", AFTER, 2)], ACTIVE),
+        (
+            [registration("张三", BEFORE - timedelta(days=9)), registration("李四", BEFORE, 2)],
+            ACTIVE,
+        ),
+        # A register that gives each excerpt an id of its own.
+        ([registration("张三", BEFORE), registration("李四", AFTER, 1, "other")], SUSPENDED),
+        # Named, then not, then another one.
+        (
+            [
+                registration("张三", BEFORE),
+                registration("", BEFORE, 2),
+                registration("李四", AFTER, 3),
+            ],
+            SUSPENDED,
+        ),
+    ],
+)
+@pytest.mark.parametrize("together", [True, False])
+async def test_what_counts_as_a_change(
+    datashare: Datashare,
+    rows: list[records_pb2.Record],
+    expected: list[MandateState],
+    together: bool,
+) -> None:
+    for part in [rows] if together else [[row] for row in rows]:
+        await submitted(datashare, *part)
+    assert await states(datashare) == expected
+
+
+@pytest.mark.parametrize("late", [BEFORE, AFTER])
+async def test_an_import_of_the_past_says_nothing_against_who_claimed_since(
+    datashare: Datashare, late: datetime
+) -> None:
+    rows = [registration("张三", late - timedelta(days=900)), registration("李四", late, 2)]
+    await submitted(datashare, *rows, change(late), historical=True)
+    assert await states(datashare) == (ACTIVE if late is BEFORE else SUSPENDED)
+
+
+async def test_a_retraction_changes_nobody(datashare: Datashare) -> None:
+    first = registration("张三", BEFORE)
+    await submitted(datashare, first)
+    taken = retraction(first, 2)
+    taken.obtained_at.FromDatetime(AFTER)
+    await submitted(datashare, taken)
+    assert await states(datashare) == ACTIVE
+
+
+async def test_a_refused_row_changes_nobody(datashare: Datashare) -> None:
+    await submitted(datashare, registration("张三", BEFORE))
+    ack = await datashare.submit(REGISTRY, registration("李四", AFTER))
+    assert [rejection.row for rejection in ack.rejections] == [0]
+    assert await states(datashare) == ACTIVE
+
+
+async def test_a_new_claim_is_not_suspended_by_the_change_that_it_answers(
+    datashare: Datashare,
+) -> None:
+    await submitted(datashare, change(AFTER))
+    subject_id = await datashare.subject_id()
+    async with datashare.transactions.begin() as work:
+        before = await work.mandates.lock_subject(subject_id)
+        await work.mandates.end([Mandate(**_fields(each) | {"ended_at": NOW}) for each in before])
+        await work.mandates.add(registered("man_3", subject_id, "par_new", NOW))
+    await submitted(datashare, change(AFTER + timedelta(days=2)))
+    assert await states(datashare) == [MandateState.ACTIVE]
+
+
+async def test_other_types_and_firms_without_mandates_cost_next_to_nothing(
+    database: Database, datashare: Datashare
+) -> None:
+    asked: list[str] = []
+
+    def counting(conn: AsyncConnection) -> Work:
+        work = datashare.stores(conn)
+        for name in ("spoken_for", "lock_subject"):
+            setattr(work.mandates, name, _noted(asked, name, getattr(work.mandates, name)))
+        work.register.shown = _noted(asked, "shown", work.register.shown)  # type: ignore[method-assign]  # to count calls
+        return work
+
+    counted = Datashare(database, counting)
+    await counted.submit("par_tax", filing("f1"))
+    assert asked == []
+    stranger = change(AFTER)
+    stranger.subject.uscc = "91110108MA01234537"
+    await counted.submit(REGISTRY, stranger)
+    assert asked == ["spoken_for"]
+
+
+def _fields(mandate: Mandate) -> dict[str, Any]:
+    return {name: getattr(mandate, name) for name in Mandate.__slots__}
+
+
+def _noted(asked: list[str], name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    async def noted(*args: Any) -> Any:
+        asked.append(name)
+        return await call(*args)
+
+    return noted
