@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score, roc_curve
+from sklearn.model_selection import StratifiedKFold
 
 from services.scoring.models.domain import ModelFeature
 from services.scoring.models.folder import CARD, MANIFEST, MODEL
@@ -17,7 +18,7 @@ from services.scoring.models.inputs import PLATFORM, Inputs
 from services.scoring.training import metrics
 from services.scoring.training.app import bins, train
 from services.scoring.training.domain import Floats, Ints, Spec, TrainingError
-from services.scoring.training.evaluation import cross_validate, fit, margins_of
+from services.scoring.training.evaluation import cross_validate, fit, margins_of, stratified
 from services.scoring.training.sweep import check_monotone, thresholds
 from tests.unit.scoring.conftest import SPEC, TRAINED_AT, Trained
 
@@ -40,6 +41,17 @@ def test_the_same_table_and_spec_give_the_same_folder_byte_by_byte(
     train(trained.matrix, trained.labels, SPEC, again, trained_at=TRAINED_AT)
     for name in (MODEL, MANIFEST, CARD):
         assert (again / name).read_bytes() == (trained.folder / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("folds", [2, 3, 5])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_folds_are_those_of_scikit_learn(folds: int, share: float) -> None:
+    for seed in range(5):
+        labels = (np.random.default_rng(seed).random(101 + seed) < share).astype(np.int64)
+        known = StratifiedKFold(n_splits=folds, shuffle=True, random_state=seed)
+        expected = [(a.tolist(), b.tolist()) for a, b in known.split(labels, labels)]
+        found = [(a.tolist(), b.tolist()) for a, b in stratified(labels, folds, seed)]
+        assert found == expected
 
 
 def test_the_manifest_says_what_the_model_is(trained: Trained) -> None:
