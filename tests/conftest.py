@@ -4,6 +4,7 @@ PostgreSQL comes from a wheel and is started only when a test asks for it: one s
 pytest, shared by all xdist workers, with a database of its own for each test that wants one.
 """
 
+import gc
 import itertools
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,6 +21,11 @@ ALTER SYSTEM SET synchronous_commit = off;
 ALTER SYSTEM SET full_page_writes = off;
 SELECT pg_reload_conf();
 """
+
+
+def pytest_collection_finish() -> None:
+    """Leave what has been imported out of every later search for garbage."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

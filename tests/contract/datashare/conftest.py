@@ -7,15 +7,15 @@ from typing import TypeAlias
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.datashare.catalogue.loader import load
 from services.datashare.main import MIGRATIONS, Stores, Work
 from services.datashare.schema import metadata
 from services.kit.clock import SystemClock
-from services.kit.db import Database, Transactions, async_url, sqlite_engine
+from services.kit.db import Database, Transactions
 from services.kit.ids import SequentialIds
 from services.kit.migrations import upgrade
+from tests.contract.datashare.engines import Open, opener
 from tests.fakes.datashare import FakeTransactions
 from tests.fakes.sealing import vault
 
@@ -30,15 +30,15 @@ def migrated_postgres_url(postgres_url: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def kept_postgres(migrated_postgres_url: str) -> Database:
-    """That database. It is closed after each test, and remembers the statements it compiled."""
-    return Database.open(migrated_postgres_url, pool_size=20)
+def open_postgres(migrated_postgres_url: str) -> Open:
+    """Opens that database."""
+    return opener(migrated_postgres_url, pool_size=20)
 
 
 @pytest.fixture
-async def postgres(kept_postgres: Database) -> AsyncIterator[Database]:
+async def postgres(open_postgres: Open) -> AsyncIterator[Database]:
     """A PostgreSQL database with datashare's tables, empty."""
-    database = kept_postgres
+    database = open_postgres()
     async with database.begin() as conn:
         # Emptying a table costs more than looking whether it has a row, above all one in parts.
         names = [table.name for table in metadata.sorted_tables]
@@ -60,22 +60,22 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def sqlite_engines(tmp_path_factory: pytest.TempPathFactory) -> tuple[AsyncEngine, AsyncEngine]:
-    """A writer and readers of one file, which remember the statements they compiled."""
-    url = async_url(f"sqlite:///{tmp_path_factory.mktemp('shared') / 'datashare.db'}")
-    return sqlite_engine(url, "writer", 1), sqlite_engine(url, "reader", 8)
+def shared_sqlite(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Open]:
+    """A file that the tests of this worker use one after another, and what opens it."""
+    path = tmp_path_factory.mktemp("shared") / "datashare.db"
+    return path, opener(f"sqlite:///{path}")
 
 
 @pytest.fixture
 async def sqlite(
-    migrated_sqlite: Path, sqlite_engines: tuple[AsyncEngine, AsyncEngine]
+    migrated_sqlite: Path, shared_sqlite: tuple[Path, Open]
 ) -> AsyncIterator[Database]:
     """A SQLite database with datashare's tables, empty."""
-    path = Path(sqlite_engines[0].url.database or "")
+    path, open_sqlite = shared_sqlite
     for left in path.parent.iterdir():
         left.unlink()
     shutil.copy(migrated_sqlite, path)
-    database = Database(*sqlite_engines, "sqlite")
+    database = open_sqlite()
     yield database
     await database.close()
 

@@ -22,8 +22,8 @@ from services.datashare.subjects.uscc import make
 from services.datashare.summaries import derived
 from services.datashare.summaries.codec import encode
 from services.datashare.summaries.domain import Fact, Layout, SeriesKey, SummaryQuery, fold
-from services.kit.db import Database
 from services.kit.migrations import upgrade
+from tests.contract.datashare.engines import Open, opener
 from tests.fakes.datashare_records import (
     NOW,
     Datashare,
@@ -303,8 +303,8 @@ class Town:
             assert found.withheld == self.model.withheld(as_of, self.today, first, last)
 
 
-async def live(url: str, taken: list[object], batch: int, period: tuple[int, int]) -> None:
-    database = Database.open(url)
+async def live(opened: Open, taken: list[object], batch: int, period: tuple[int, int]) -> None:
+    database = opened()
     try:
         datashare = Datashare(database)
         async with database.read() as conn:
@@ -341,8 +341,8 @@ async def live(url: str, taken: list[object], batch: int, period: tuple[int, int
         await database.close()
 
 
-async def _register(url: str) -> None:
-    database = Database.open(url)
+async def _register(opened: Open) -> None:
+    database = opened()
     await Datashare(database).register(
         provider("tax"), provider("social_insurance"), provider("department")
     )
@@ -350,15 +350,16 @@ async def _register(url: str) -> None:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     made: str
     if request.param == "sqlite":
         made = f"sqlite:///{tmp_path / 'datashare.db'}"
     else:
         made = request.getfixturevalue("fresh_postgres_url")
     upgrade(made, MIGRATIONS)
-    asyncio.run(_register(made))
-    return made
+    opened = opener(made)
+    asyncio.run(_register(opened))
+    return opened
 
 
 @settings(
@@ -372,6 +373,6 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     period=st.sampled_from([(202301, 202312), (199001, 202406), (202405, 202612)]),
 )
 def test_a_summary_is_what_may_still_be_read(
-    url: str, taken: list[object], batch: int, period: tuple[int, int]
+    opened: Open, taken: list[object], batch: int, period: tuple[int, int]
 ) -> None:
-    asyncio.run(live(url, taken, batch, period))
+    asyncio.run(live(opened, taken, batch, period))

@@ -17,8 +17,8 @@ from services.datashare.consent.domain import Action, Core, Period, Terms, advan
 from services.datashare.main import MIGRATIONS
 from services.datashare.subjects.uscc import make
 from services.datashare.wanted.domain import due
-from services.kit.db import Database
 from services.kit.migrations import upgrade
+from tests.contract.datashare.engines import Open, opener
 from tests.fakes.datashare_records import (
     NOW,
     Datashare,
@@ -92,16 +92,17 @@ def message(said: Statement, version: int) -> records_pb2.Record:
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> str:
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Open:
     folder: Path = tmp_path_factory.mktemp("any-order")
     made = f"sqlite:///{folder / 'datashare.db'}"
     upgrade(made, MIGRATIONS)
-    asyncio.run(_register(made))
-    return made
+    opened = opener(made)
+    asyncio.run(_register(opened))
+    return opened
 
 
-async def _register(url: str) -> None:
-    database = Database.open(url)
+async def _register(opened: Open) -> None:
+    database = opened()
     await Datashare(database).register(*map(provider, sorted(set(KINDS.values()))))
     await database.close()
 
@@ -138,10 +139,10 @@ async def _consent(datashare: Datashare, *usccs: str) -> None:
 
 
 async def _compare(
-    url: str, said: list[Statement], batch: int, reads: bool, shuffled: list[int]
+    opened: Open, said: list[Statement], batch: int, reads: bool, shuffled: list[int]
 ) -> None:
     types = sorted({statement.record_type for statement in said})
-    database = Database.open(url)
+    database = opened()
     datashare = Datashare(database)
     async with database.read() as conn:
         firms = len((await conn.exec_driver_sql("SELECT 1 FROM subject")).all())
@@ -175,9 +176,9 @@ async def _compare(
 @pytest.mark.parametrize("types", GROUPS, ids=lambda types: types[0])
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
-def test_any_order_of_arrival(url: str, types: Sequence[str], data: st.DataObject) -> None:
+def test_any_order_of_arrival(opened: Open, types: Sequence[str], data: st.DataObject) -> None:
     said = data.draw(statements(types))
     batch = data.draw(st.integers(1, 12))
     reads = data.draw(st.booleans())
     shuffled = data.draw(st.permutations(range(20)))
-    asyncio.run(_compare(url, said, batch, reads, shuffled))
+    asyncio.run(_compare(opened, said, batch, reads, shuffled))
