@@ -335,15 +335,7 @@ class Rotation:
 
     def _carried(self, record_type: str, content: bytes, named: Carry) -> bytes:
         fields = self._fields.get(record_type, ())
-        payload: Any = self._payloads[record_type]()
-        payload.ParseFromString(content)
-        there = [(field, value) for field in fields if (value := getattr(payload, field))]
-        if not there:
-            return content
-        for field, value in there:
-            setattr(payload, field, named(value))
-        carried: bytes = payload.SerializeToString()
-        return carried
+        return carried(self._payloads[record_type](), content, fields, named)
 
     def _with_tokens(self) -> sa.ColumnElement[bool]:
         return sa.and_(record.c.record_type.in_(sorted(self._fields)), record.c.payload != b"")
@@ -375,6 +367,25 @@ class Rotation:
             )
             done += len(rows)
             self._progress(what, done, max(done, total))
+
+
+def carried(payload: Any, content: bytes, fields: Iterable[str], named: Carry) -> bytes:
+    """Return a serialised payload with what its tokens are under a new key.
+
+    Args:
+        payload: an empty one of its type.
+        content: the payload.
+        fields: those that hold tokens.
+        named: returns what a token is under the new key.
+    """
+    payload.ParseFromString(content)
+    there = [(field, value) for field in fields if (value := getattr(payload, field))]
+    if not there:
+        return content
+    for field, value in there:
+        setattr(payload, field, named(value))
+    changed: bytes = payload.SerializeToString()
+    return changed
 
 
 def token_fields(catalogue: Catalogue) -> dict[str, tuple[str, ...]]:

@@ -5,18 +5,21 @@ import hmac
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from services.datashare.catalogue.loader import load
 from services.datashare.counterparties.keyfile import KeyFile
-from services.datashare.counterparties.rotation import token_fields
+from services.datashare.counterparties.rotation import carried, token_fields
 from services.datashare.quality.examine import Fingerprints
-from services.datashare.records.payloads import hidden_fields
+from services.datashare.records.intake import Intake, content_hash
+from services.datashare.records.payloads import hidden_fields, payload_types
 from services.datashare.records.tokens import CounterpartyTokens, chained
 from services.kit.config import ConfigError
+from tests.fakes.arbitrary import CATALOGUE, copy_of, likely
+from tests.fakes.datashare_records import NOW
 
 FIRST, SECOND, THIRD = (bytes([number]) * 32 for number in (1, 2, 3))
+SHORT, LONG = (Intake(CATALOGUE, CounterpartyTokens(*keys)) for keys in ((FIRST,), (FIRST, SECOND)))
 KEYS = st.lists(st.binary(min_size=16, max_size=64), min_size=2, max_size=5, unique=True)
 
 
@@ -66,7 +69,28 @@ def test_what_the_catalogue_calls_tokens_is_what_intake_makes() -> None:
         for record_type, fields in hidden_fields().items()
         if fields
     }
-    assert {name: set(fields) for name, fields in token_fields(load()).items()} == made
+    assert {name: set(fields) for name, fields in token_fields(CATALOGUE).items()} == made
+
+
+@pytest.mark.parametrize("record_type", sorted(token_fields(CATALOGUE)))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_a_payload_of_any_type_is_carried_to_what_intake_would_have_made_of_it(
+    record_type: str, data: st.DataObject
+) -> None:
+    sent = data.draw(likely(record_type))
+    kind = min(CATALOGUE.types[record_type].provider_kinds)
+    taken, _ = SHORT.read([copy_of(sent)], 0, kind, NOW)
+    assume(taken)
+    (before,) = taken
+    (after,) = LONG.read([copy_of(sent)], 0, kind, NOW)[0]
+    payload = payload_types()[record_type]()
+    fields = token_fields(CATALOGUE)[record_type]
+    stored = carried(payload, before.payload, fields, lambda token: chained((SECOND,), token))
+    assert stored == after.payload
+    assert content_hash(False, before.occurred_from, before.occurred_to, stored) == (
+        after.content_hash
+    )
 
 
 @pytest.mark.parametrize(
