@@ -222,6 +222,8 @@ class Embedded:
             "sandbox": "true",
             "sandbox_proof_key": folder.key("sandbox-proof.key"),
             "signing_key": folder.key("signing.pem"),
+            "notices_private_receivers": "true",
+            "notices_message_folder": folder.path / "messages",
             "bootstrap_operator_key_id": key_id,
             "bootstrap_operator_key_sha256": key_sha256,
         }

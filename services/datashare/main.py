@@ -1,6 +1,7 @@
 """Datashare's wiring: the only place where its parts meet."""
 
 import asyncio
+import random
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -66,8 +67,14 @@ from services.datashare.mandates.registry import RegisterWatch
 from services.datashare.mandates.servicer import MandateCodec, MandateServicer, RuleCodec
 from services.datashare.mandates.store import MandateStore
 from services.datashare.notices.app import TellNotices
+from services.datashare.notices.delivery import Deliver
+from services.datashare.notices.endpoints import ContactStore, WebhookStore
+from services.datashare.notices.messaging import SendMessages
+from services.datashare.notices.messengers import MeteredReport, NoticesConfig, messenger_of
+from services.datashare.notices.post import HttpPost
 from services.datashare.notices.recipients import RecipientStore
 from services.datashare.notices.servicer import NoticeServicer
+from services.datashare.notices.setting import SettleContacts, SettleWebhooks
 from services.datashare.notices.store import NoticeStore
 from services.datashare.notices.texts import load as load_texts
 from services.datashare.participants.app import BootstrapKey, ParticipantDirectory
@@ -172,6 +179,7 @@ class DatashareConfig:
             those codes are made.
         bootstrap_operator_key_id: the public part of the first operator's API key; empty is none.
         bootstrap_operator_key_sha256: SHA-256 of its secret part's characters, in hexadecimal.
+        notices: how parties are told.
         server: where it listens.
         health: where probes and metrics are.
         telemetry: where traces go.
@@ -229,6 +237,7 @@ class DatashareConfig:
     bootstrap_operator_key_sha256: str = field(
         default="", metadata={"help": "SHA-256 of that key's secret part, in hexadecimal"}
     )
+    notices: NoticesConfig = field(default_factory=NoticesConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
@@ -312,6 +321,8 @@ class Work:
         self.wanted = WantedStore(conn)
         self.notices = NoticeStore(conn, stores.ids)
         self.recipients = RecipientStore(conn, stores.kept)
+        self.webhooks = WebhookStore(conn, self.seals)
+        self.contacts = ContactStore(conn, self.seals)
         self.requests = RequestStore(conn)
         self.deliveries = DeliveryStore(conn, self.seals)
         self.records = RecordStore(conn, stores.readers, self.seals, stores.hidings)
@@ -459,6 +470,13 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     )
     remind = Remind(transactions, clock, profile, calendar)
 
+    texts = load_texts(catalogue)
+    report = MeteredReport(telemetry.meter)
+    post = HttpPost(private=config.notices.private_receivers)
+    deliver = Deliver(transactions, post, report, clock, random.random)
+    messenger = messenger_of(config.notices, clock)
+    send = SendMessages(transactions, messenger, report, texts, clock, random.random)
+
     server = Server(config.server, by_assertion(verifier), telemetry, clock)
     server.add(
         participants_pb2_grpc.add_ParticipantServiceServicer_to_server,
@@ -493,7 +511,14 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     server.add(
         notices_pb2_grpc.add_NoticeServiceServicer_to_server,
         NoticeServicer(
-            TellNotices(transactions, load_texts(catalogue), clock, asyncio.sleep),
+            TellNotices(transactions, texts, clock, asyncio.sleep),
+            SettleWebhooks(
+                transactions,
+                clock,
+                secrets.token_bytes,
+                private=config.notices.private_receivers,
+            ),
+            SettleContacts(transactions, clock),
         ),
     )
     server.add(
@@ -527,8 +552,10 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
             lambda: inspect.run(config.inspection_interval),
             lambda: remind.run(config.dispute_interval),
             NameEarlier(transactions, asyncio.sleep).run,
+            deliver.run,
+            *([send.run] if config.notices.sends else []),
         ],
-        close=[database.close, telemetry.close],
+        close=[post.close, messenger.close, database.close, telemetry.close],
     )
 
 

@@ -7,6 +7,9 @@ import grpc
 from puhui.datashare.v1 import notices_pb2 as pb
 from puhui.datashare.v1 import notices_pb2_grpc
 from services.datashare.notices.app import TellNotices, Told
+from services.datashare.notices.contacts import Contact
+from services.datashare.notices.setting import SettleContacts, SettleWebhooks, Shown
+from services.datashare.notices.webhooks import WebhookState, shown_secret
 from services.datashare.times import stamp_of
 from services.kit.errors import InvalidArgumentError, invalid_field
 from services.kit.identity import Caller, current_caller
@@ -18,10 +21,16 @@ class NoticeServicer(notices_pb2_grpc.NoticeServiceServicer):
 
     Args:
         tell: the notices.
+        webhooks: where they are posted.
+        contacts: where firms are told by mail and text message.
     """
 
-    def __init__(self, tell: TellNotices) -> None:
+    def __init__(
+        self, tell: TellNotices, webhooks: SettleWebhooks, contacts: SettleContacts
+    ) -> None:
         self._tell = tell
+        self._webhooks = webhooks
+        self._contacts = contacts
 
     async def StreamNotices(
         self,
@@ -54,6 +63,68 @@ class NoticeServicer(notices_pb2_grpc.NoticeServiceServicer):
         caller = current_caller()
         await self._tell.acknowledge(caller, _position(caller, request.cursor))
         return pb.AcknowledgeNoticesResponse()
+
+    async def SetWebhook(
+        self,
+        request: pb.SetWebhookRequest,
+        context: grpc.aio.ServicerContext[object, object],
+    ) -> pb.SetWebhookResponse:
+        shown = await self._webhooks.set(current_caller(), request.url)
+        return pb.SetWebhookResponse(
+            webhook=_webhook(shown), secret=shown_secret(shown.webhook.secret)
+        )
+
+    async def RemoveWebhook(
+        self,
+        request: pb.RemoveWebhookRequest,
+        context: grpc.aio.ServicerContext[object, object],
+    ) -> pb.RemoveWebhookResponse:
+        await self._webhooks.remove(current_caller())
+        return pb.RemoveWebhookResponse()
+
+    async def ResumeWebhook(
+        self,
+        request: pb.ResumeWebhookRequest,
+        context: grpc.aio.ServicerContext[object, object],
+    ) -> pb.ResumeWebhookResponse:
+        shown = await self._webhooks.resume(current_caller())
+        return pb.ResumeWebhookResponse(webhook=_webhook(shown))
+
+    async def ListWebhooks(
+        self,
+        request: pb.ListWebhooksRequest,
+        context: grpc.aio.ServicerContext[object, object],
+    ) -> pb.ListWebhooksResponse:
+        caller = current_caller()
+        bound_to = ("webhooks", caller.participant_id)
+        place = decode_page_token(request.page_token, bound_to, (str, str))
+        after = (str(place[0]), str(place[1])) if place else None
+        page, last = await self._webhooks.list(
+            caller, after, request.page_size or DEFAULT_PAGE_SIZE
+        )
+        return pb.ListWebhooksResponse(
+            webhooks=map(_webhook, page),
+            next_page_token=encode_page_token(last, bound_to) if last else "",
+        )
+
+    async def SetContact(
+        self,
+        request: pb.SetContactRequest,
+        context: grpc.aio.ServicerContext[object, object],
+    ) -> pb.SetContactResponse:
+        asked = request.contact
+        contact = await self._contacts.set(
+            current_caller(), asked.email, asked.mobile, asked.language
+        )
+        return pb.SetContactResponse(contact=_contact(contact))
+
+    async def GetContact(
+        self,
+        request: pb.GetContactRequest,
+        context: grpc.aio.ServicerContext[object, object],
+    ) -> pb.GetContactResponse:
+        contact = await self._contacts.get(current_caller())
+        return pb.GetContactResponse(contact=_contact(contact) if contact else None)
 
 
 def _bound_to(caller: Caller) -> tuple[str, str]:
@@ -91,3 +162,22 @@ def _message(told: Told) -> pb.Notice:
         text_zh=words.zh,
         text_en=words.en,
     )
+
+
+def _webhook(shown: Shown) -> pb.Webhook:
+    webhook = shown.webhook
+    failing = webhook.failures > 0 and webhook.state is WebhookState.ACTIVE
+    return pb.Webhook(
+        participant_id=webhook.participant_id,
+        url=webhook.url,
+        state=pb.WebhookState.Value(f"WEBHOOK_STATE_{webhook.state}"),
+        since=stamp_of(webhook.since),
+        failures=webhook.failures,
+        last_failure=webhook.last_failure,
+        next_attempt_at=stamp_of(webhook.next_attempt_at) if failing else None,
+        waiting=shown.waiting,
+    )
+
+
+def _contact(contact: Contact) -> pb.Contact:
+    return pb.Contact(email=contact.email, mobile=contact.mobile, language=contact.language)

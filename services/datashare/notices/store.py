@@ -112,6 +112,13 @@ class NoticeStore:
         )
         return [_entry(row) for row in rows]
 
+    async def last(self, party_id: str) -> int:
+        """Return the position of a party's newest notice; 0 is none."""
+        found = await self._conn.scalar(
+            sa.select(sa.func.max(notice.c.position)).where(notice.c.party_id == party_id)
+        )
+        return found or 0
+
     async def acknowledged(self, party_id: str) -> int:
         """Return the position up to which a party has dealt with its notices; 0 is none."""
         found = await self._conn.scalar(

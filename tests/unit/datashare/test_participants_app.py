@@ -348,3 +348,20 @@ class TestStanding:
             ChangeKind.PARTICIPANT_SUSPENDED,
             ChangeKind.PARTICIPANT_REINSTATED,
         ]
+
+    async def test_its_consents_rest_and_go_on_and_each_firm_is_told(
+        self, directory: ParticipantDirectory, world: World, key: Key
+    ) -> None:
+        world.transactions.memory = World().transactions.memory
+        consent = await world.granted()
+        await world.requested()
+        for standing in (Standing.SUSPENDED, Standing.SUSPENDED, Standing.ACTIVE):
+            await directory.set_standing(key(), "par_bank", standing)
+        rows = world.transactions.memory.notices.values()
+        told = [row for row in rows if not row.kind.endswith(("REQUESTED", "GRANTED"))]
+        assert [(row.party_id, row.kind, row.consent_id, row.participant_id) for row in told] == [
+            ("par_bank", "CONSENT_PAUSED", "", "par_bank"),
+            ("sub_0001", "CONSENT_PAUSED", consent.core.consent_id, "par_bank"),
+            ("par_bank", "CONSENT_RESUMED", "", "par_bank"),
+            ("sub_0001", "CONSENT_RESUMED", consent.core.consent_id, "par_bank"),
+        ]

@@ -42,9 +42,37 @@ def upgrade() -> None:
         sa.Column("position", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("party_id", name=op.f("pk_notice_acknowledgement")),
     )
+    op.create_table(
+        "webhook",
+        sa.Column("party_id", sa.String(length=64), nullable=False),
+        sa.Column("participant_id", sa.String(length=64), nullable=False),
+        sa.Column("endpoint", sa.LargeBinary(), nullable=False),
+        sa.Column("since", UtcTime(), nullable=False),
+        sa.Column("position", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.String(length=8), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("failing_since", UtcTime()),
+        sa.Column("last_failure", sa.String(length=200), nullable=False),
+        sa.Column("next_attempt_at", UtcTime(), nullable=False),
+        sa.PrimaryKeyConstraint("party_id", name=op.f("pk_webhook")),
+    )
+    op.create_table(
+        "contact",
+        sa.Column("subject_id", sa.String(length=64), nullable=False),
+        sa.Column("participant_id", sa.String(length=64), nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.Column("position", sa.BigInteger(), nullable=False),
+        sa.Column("window_at", UtcTime(), nullable=False),
+        sa.Column("messages", sa.Integer(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("next_attempt_at", UtcTime(), nullable=False),
+        sa.PrimaryKeyConstraint("subject_id", name=op.f("pk_contact")),
+    )
 
 
 def downgrade() -> None:
     """Take them away."""
+    op.drop_table("contact")
+    op.drop_table("webhook")
     op.drop_table("notice_acknowledgement")
     op.drop_table("notice")

@@ -1,0 +1,315 @@
+"""The tables of webhooks and contacts: where parties are told without asking.
+
+Addresses and secrets are sealed: a firm's under its data key, so that they end with it, those of a
+bank or a provider under one of its own.
+"""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.datashare.notices.contacts import Contact
+from services.datashare.notices.store import notice
+from services.datashare.notices.webhooks import Webhook, WebhookState
+from services.datashare.schema import metadata
+from services.datashare.sealing.domain import Place, provider_owner
+from services.datashare.sealing.store import Seals
+from services.kit.db import UtcTime, insert_into
+
+webhook = sa.Table(
+    "webhook",
+    metadata,
+    sa.Column("party_id", sa.String(64), primary_key=True),
+    sa.Column("participant_id", sa.String(64), nullable=False),
+    # Sealed: the address and the secret, as JSON.
+    sa.Column("endpoint", sa.LargeBinary, nullable=False),
+    sa.Column("since", UtcTime, nullable=False),
+    sa.Column("position", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.String(8), nullable=False),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("failing_since", UtcTime),
+    sa.Column("last_failure", sa.String(200), nullable=False),
+    sa.Column("next_attempt_at", UtcTime, nullable=False),
+)
+
+contact = sa.Table(
+    "contact",
+    metadata,
+    sa.Column("subject_id", sa.String(64), primary_key=True),
+    sa.Column("participant_id", sa.String(64), nullable=False),
+    # Sealed: address, number and language, as JSON.
+    sa.Column("content", sa.LargeBinary, nullable=False),
+    sa.Column("position", sa.BigInteger, nullable=False),
+    # Messages since that time, to keep them few.
+    sa.Column("window_at", UtcTime, nullable=False),
+    sa.Column("messages", sa.Integer, nullable=False),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("next_attempt_at", UtcTime, nullable=False),
+)
+
+
+def _waits(table: sa.Table, party: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    return sa.exists().where(notice.c.party_id == party, notice.c.position > table.c.position)
+
+
+class WebhookStore:
+    """Webhooks in one transaction.
+
+    Args:
+        conn: the transaction.
+        seals: seals addresses and secrets.
+    """
+
+    def __init__(self, conn: AsyncConnection, seals: Seals) -> None:
+        self._conn = conn
+        self._seals = seals
+
+    async def set(self, added: Webhook) -> None:
+        """Add a party's webhook, or put it in the place of the one before."""
+        content = {"url": added.url, "secret": base64.b64encode(added.secret).decode()}
+        sealed = await self._seals.seal(
+            _owner(added.party_id, added.participant_id),
+            _webhook_place(added.party_id),
+            orjson.dumps(content),
+        )
+        values = {**_state(added), "participant_id": added.participant_id, "endpoint": sealed}
+        values["since"] = added.since
+        insert = insert_into(self._conn, webhook).values(party_id=added.party_id, **values)
+        await self._conn.execute(
+            insert.on_conflict_do_update(index_elements=["party_id"], set_=values)
+        )
+
+    async def get(self, party_id: str) -> Webhook | None:
+        """Return a party's webhook."""
+        return await self._one(sa.select(webhook).where(webhook.c.party_id == party_id))
+
+    async def lock(self, party_id: str) -> Webhook | None:
+        """Return a party's webhook, which nobody else changes until the end."""
+        query = sa.select(webhook).where(webhook.c.party_id == party_id)
+        return await self._one(query.with_for_update())
+
+    async def remove(self, party_id: str) -> None:
+        """Take a party's webhook away."""
+        await self._conn.execute(sa.delete(webhook).where(webhook.c.party_id == party_id))
+
+    async def update(self, changed: Webhook) -> None:
+        """Write the state of a locked webhook."""
+        await self._conn.execute(
+            sa.update(webhook)
+            .where(webhook.c.party_id == changed.party_id)
+            .values(**_state(changed))
+        )
+
+    async def due(self, now: datetime, limit: int) -> Sequence[str]:
+        """Return parties for which something waits and may be posted."""
+        rows = await self._conn.scalars(
+            sa.select(webhook.c.party_id)
+            .where(
+                webhook.c.state == WebhookState.ACTIVE,
+                webhook.c.next_attempt_at <= now,
+                _waits(webhook, webhook.c.party_id),
+            )
+            .order_by(webhook.c.next_attempt_at)
+            .limit(limit)
+        )
+        return list(rows)
+
+    async def claim(self, party_id: str, now: datetime, until: datetime) -> Webhook | None:
+        """Take a party's webhook, if it still is due; nobody else does until that time."""
+        found = await self.lock(party_id)
+        if found is None:
+            await self.remove(party_id)  # of a firm that was erased: nobody can read it
+            return None
+        if found.state is not WebhookState.ACTIVE or found.next_attempt_at > now:
+            return None
+        await self.update(replace(found, next_attempt_at=until))
+        return found
+
+    async def save(self, changed: Webhook, claimed: datetime) -> bool:
+        """Write what became of a webhook, unless it was changed since it was claimed."""
+        result = await self._conn.execute(
+            sa.update(webhook)
+            .where(
+                webhook.c.party_id == changed.party_id,
+                webhook.c.next_attempt_at == claimed,
+                webhook.c.since == changed.since,
+            )
+            .values(**_state(changed))
+        )
+        return bool(result.rowcount)
+
+    async def page(
+        self, party_id: str | None, after: tuple[str, str] | None, limit: int
+    ) -> Sequence[tuple[Webhook, int]]:
+        """Return webhooks with how many notices wait, parked ones first.
+
+        Args:
+            party_id: of this party; None is all.
+            after: state and party behind which the page begins; None is the first page.
+            limit: most webhooks.
+        """
+        waiting = (
+            sa.select(sa.func.count())
+            .where(notice.c.party_id == webhook.c.party_id, notice.c.position > webhook.c.position)
+            .scalar_subquery()
+        )
+        query = sa.select(webhook, waiting.label("waiting"))
+        if party_id is not None:
+            query = query.where(webhook.c.party_id == party_id)
+        if after is not None:
+            state, last = after
+            query = query.where(
+                sa.or_(
+                    webhook.c.state < state,
+                    sa.and_(webhook.c.state == state, webhook.c.party_id > last),
+                )
+            )
+        query = query.order_by(webhook.c.state.desc(), webhook.c.party_id).limit(limit)
+        rows = await self._conn.execute(query)
+        found = [(await self._webhook(row), row.waiting) for row in rows]
+        return [(each, count) for each, count in found if each is not None]
+
+    async def _one(self, query: sa.Select[Any]) -> Webhook | None:
+        row = (await self._conn.execute(query)).one_or_none()
+        return None if row is None else await self._webhook(row)
+
+    async def _webhook(self, row: Any) -> Webhook | None:
+        """Return a webhook; None of a firm that was erased."""
+        content = await self._seals.open(
+            _owner(row.party_id, row.participant_id), _webhook_place(row.party_id), row.endpoint
+        )
+        if content is None:
+            return None
+        endpoint = orjson.loads(content)
+        return Webhook(
+            party_id=row.party_id,
+            participant_id=row.participant_id,
+            url=endpoint["url"],
+            secret=base64.b64decode(endpoint["secret"]),
+            since=row.since,
+            position=row.position,
+            next_attempt_at=row.next_attempt_at,
+            state=WebhookState(row.state),
+            failures=row.failures,
+            failing_since=row.failing_since,
+            last_failure=row.last_failure,
+        )
+
+
+class ContactStore:
+    """Contacts in one transaction.
+
+    Args:
+        conn: the transaction.
+        seals: seals them.
+    """
+
+    def __init__(self, conn: AsyncConnection, seals: Seals) -> None:
+        self._conn = conn
+        self._seals = seals
+
+    async def set(self, added: Contact) -> None:
+        """Add a firm's contact, or put it in the place of the one before."""
+        content = {"email": added.email, "mobile": added.mobile, "language": added.language}
+        sealed = await self._seals.seal(
+            added.subject_id, _contact_place(added.subject_id), orjson.dumps(content)
+        )
+        values = {**_sent(added), "participant_id": added.participant_id, "content": sealed}
+        insert = insert_into(self._conn, contact).values(subject_id=added.subject_id, **values)
+        await self._conn.execute(
+            insert.on_conflict_do_update(index_elements=["subject_id"], set_=values)
+        )
+
+    async def get(self, subject_id: str) -> Contact | None:
+        """Return a firm's contact."""
+        return await self._one(sa.select(contact).where(contact.c.subject_id == subject_id))
+
+    async def due(self, now: datetime, limit: int) -> Sequence[str]:
+        """Return firms to which something may be sent that waits."""
+        rows = await self._conn.scalars(
+            sa.select(contact.c.subject_id)
+            .where(contact.c.next_attempt_at <= now, _waits(contact, contact.c.subject_id))
+            .order_by(contact.c.next_attempt_at)
+            .limit(limit)
+        )
+        return list(rows)
+
+    async def claim(self, subject_id: str, now: datetime, until: datetime) -> Contact | None:
+        """Take a firm's contact, if it still is due; nobody else does until that time."""
+        query = sa.select(contact).where(contact.c.subject_id == subject_id).with_for_update()
+        found = await self._one(query)
+        if found is None or found.next_attempt_at > now:
+            return None
+        await self._conn.execute(
+            sa.update(contact)
+            .where(contact.c.subject_id == subject_id)
+            .values(next_attempt_at=until)
+        )
+        return found
+
+    async def save(self, changed: Contact, claimed: datetime) -> None:
+        """Write what became of a contact, unless it was changed since it was claimed."""
+        await self._conn.execute(
+            sa.update(contact)
+            .where(contact.c.subject_id == changed.subject_id, contact.c.next_attempt_at == claimed)
+            .values(**_sent(changed))
+        )
+
+    async def _one(self, query: sa.Select[Any]) -> Contact | None:
+        row = (await self._conn.execute(query)).one_or_none()
+        if row is None:
+            return None
+        content = await self._seals.open(
+            row.subject_id, _contact_place(row.subject_id), row.content
+        )
+        if content is None:
+            return None
+        return Contact(
+            subject_id=row.subject_id,
+            participant_id=row.participant_id,
+            **orjson.loads(content),
+            position=row.position,
+            window_at=row.window_at,
+            messages=row.messages,
+            failures=row.failures,
+            next_attempt_at=row.next_attempt_at,
+        )
+
+
+def _owner(party_id: str, participant_id: str) -> str:
+    return provider_owner(participant_id) if party_id == participant_id else party_id
+
+
+def _webhook_place(party_id: str) -> Place:
+    return ("webhook", party_id)
+
+
+def _contact_place(subject_id: str) -> Place:
+    return ("contact", subject_id)
+
+
+def _state(changed: Webhook) -> dict[str, Any]:
+    return {
+        "position": changed.position,
+        "state": changed.state,
+        "failures": changed.failures,
+        "failing_since": changed.failing_since,
+        "last_failure": changed.last_failure,
+        "next_attempt_at": changed.next_attempt_at,
+    }
+
+
+def _sent(changed: Contact) -> dict[str, Any]:
+    return {
+        "position": changed.position,
+        "window_at": changed.window_at,
+        "messages": changed.messages,
+        "failures": changed.failures,
+        "next_attempt_at": changed.next_attempt_at,
+    }

@@ -1,0 +1,234 @@
+"""Telling firms by mail and text message, in the background.
+
+Any replica may do it: whoever does takes a firm for `LEASE`. A message that was perhaps sent is
+sent again, under the same id.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+from services.datashare.mandates.domain import Mandate, MandateState, state_at
+from services.datashare.notices.app import worded
+from services.datashare.notices.contacts import (
+    Contact,
+    Message,
+    MessageError,
+    messages_of,
+    sent,
+    unsent,
+)
+from services.datashare.notices.domain import Entry, NoticeKind
+from services.datashare.notices.texts import Texts, Words
+from services.datashare.participants.domain import Participant
+from services.kit.clock import Clock
+
+LEASE: Final = timedelta(minutes=2)
+AT_ONCE: Final = 8
+NOTICES_A_MESSAGE: Final = 500
+POLL_S: Final = 5.0
+
+
+class Contacts(Protocol):
+    """Where firms are told."""
+
+    async def due(self, now: datetime, limit: int) -> Sequence[str]:
+        """Return firms to which something may be sent that waits."""
+        ...
+
+    async def claim(self, subject_id: str, now: datetime, until: datetime) -> Contact | None:
+        """Take a firm's contact, if it still is due; nobody else does until that time."""
+        ...
+
+    async def save(self, changed: Contact, claimed: datetime) -> None:
+        """Write what became of a contact, unless it was changed since it was claimed."""
+        ...
+
+
+class Notices(Protocol):
+    """What parties are told."""
+
+    async def after(self, party_id: str, position: int, limit: int) -> Sequence[Entry]:
+        """Return the first `limit` notices of a party behind a position, in their order."""
+        ...
+
+
+class Mandates(Protocol):
+    """Who speaks for which firm."""
+
+    async def get(self, participant_id: str) -> Mandate | None:
+        """Return the mandate of an account that nobody ended."""
+        ...
+
+
+class Participants(Protocol):
+    """The directory of participants."""
+
+    async def among(self, participant_ids: Collection[str]) -> Mapping[str, Participant]:
+        """Return those of the ids that are registered, by id."""
+        ...
+
+
+class Work(Protocol):
+    """What sending needs in a transaction."""
+
+    @property
+    def contacts(self) -> Contacts:
+        """Where firms are told."""
+        ...
+
+    @property
+    def notices(self) -> Notices:
+        """What parties are told."""
+        ...
+
+    @property
+    def mandates(self) -> Mandates:
+        """Who speaks for which firm."""
+        ...
+
+    @property
+    def participants(self) -> Participants:
+        """The directory of participants."""
+        ...
+
+
+class Transactions(Protocol):
+    """Opens transactions."""
+
+    def begin(self) -> AbstractAsyncContextManager[Work]:
+        """Give a write transaction."""
+        ...
+
+    def read(self) -> AbstractAsyncContextManager[Work]:
+        """Give a snapshot."""
+        ...
+
+
+class Messenger(Protocol):
+    """Sends messages."""
+
+    async def mail(self, message: Message) -> None:
+        """Send a mail; returns when it was taken.
+
+        Raises:
+            MessageError: it was not.
+        """
+        ...
+
+    async def text(self, message: Message) -> None:
+        """Send a text message; returns when it was taken.
+
+        Raises:
+            MessageError: it was not.
+        """
+        ...
+
+
+class Report(Protocol):
+    """Tells the operator how messages go."""
+
+    def sent(self) -> None:
+        """A firm was sent a message."""
+        ...
+
+    def unsent(self, why: str) -> None:
+        """A firm could not be sent a message."""
+        ...
+
+
+class SendMessages:
+    """Sends what waits.
+
+    Args:
+        transactions: opens transactions.
+        messenger: sends.
+        report: tells the operator.
+        texts: the sentences.
+        clock: the time.
+        uniform: gives a number from 0 up to 1, for jitter.
+    """
+
+    def __init__(
+        self,
+        transactions: Transactions,
+        messenger: Messenger,
+        report: Report,
+        texts: Texts,
+        clock: Clock,
+        uniform: Callable[[], float],
+    ) -> None:
+        self._transactions = transactions
+        self._messenger = messenger
+        self._report = report
+        self._texts = texts
+        self._clock = clock
+        self._uniform = uniform
+
+    async def run(self) -> None:
+        """Go on for ever."""
+        while True:
+            await self()
+            await asyncio.sleep(POLL_S)
+
+    async def __call__(self) -> None:
+        """Go on until nothing is due."""
+        while True:
+            async with self._transactions.read() as work:
+                due = await work.contacts.due(self._clock.now(), AT_ONCE)
+            if not due:
+                return
+            await asyncio.gather(*map(self._turn, due))
+
+    async def _turn(self, subject_id: str) -> None:
+        """Send a firm what waits, in one message."""
+        now = self._clock.now()
+        lease = now + LEASE
+        async with self._transactions.begin() as work:
+            contact = await work.contacts.claim(subject_id, now, lease)
+            if contact is None:
+                return
+            found = await work.notices.after(subject_id, contact.position, NOTICES_A_MESSAGE)
+            mandate = await work.mandates.get(contact.participant_id)
+            entries = [entry for entry in found if _concerns(entry, contact, mandate, now)]
+            words = [each.words for each in await worded(work.participants, self._texts, entries)]
+        if not found:
+            return
+        position = found[-1].position
+        if entries:
+            contact = await self._send(contact, entries[0].notice_id, words, position)
+        else:
+            contact = sent(contact, position, self._clock.now())
+        async with self._transactions.begin() as work:
+            await work.contacts.save(contact, lease)
+
+    async def _send(
+        self, contact: Contact, message_id: str, words: Sequence[Words], position: int
+    ) -> Contact:
+        mail, text = messages_of(contact, message_id, words)
+        try:
+            if mail:
+                await self._messenger.mail(mail)
+            if text:
+                await self._messenger.text(text)
+        except MessageError as error:
+            self._report.unsent(str(error))
+            return unsent(contact, self._clock.now(), self._uniform)
+        self._report.sent()
+        return sent(contact, position, self._clock.now())
+
+
+def _concerns(entry: Entry, contact: Contact, mandate: Mandate | None, now: datetime) -> bool:
+    """Tell whether a contact is told of a notice.
+
+    One that was set by an account that does not speak for the firm any more is only told of that:
+    it may be the first to see that somebody else claims the firm.
+    """
+    speaks = (
+        mandate is not None
+        and mandate.subject_id == contact.subject_id
+        and state_at(mandate, now) is MandateState.ACTIVE
+    )
+    return speaks or entry.notice.kind is NoticeKind.MANDATE_CHANGED

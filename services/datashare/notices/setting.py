@@ -1,0 +1,318 @@
+"""Where parties are told: webhooks, and the contacts of firms.
+
+For a firm its representative settles this, and nobody whom it appointed.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from typing import NamedTuple, Protocol
+from urllib.parse import urlsplit, urlunsplit
+
+from services.datashare.mandates.domain import Mandate, Power, require_power
+from services.datashare.notices.contacts import Contact, check_contact
+from services.datashare.notices.webhooks import (
+    SECRET_BYTES,
+    Webhook,
+    check_url,
+    resumed,
+)
+from services.datashare.participants.domain import Role
+from services.kit.clock import Clock
+from services.kit.errors import NotFoundError, PermissionDeniedError
+from services.kit.identity import Caller
+
+
+class Webhooks(Protocol):
+    """Where notices are posted."""
+
+    async def set(self, added: Webhook) -> None:
+        """Add a party's webhook, or put it in the place of the one before."""
+        ...
+
+    async def lock(self, party_id: str) -> Webhook | None:
+        """Return a party's webhook, which nobody else changes until the end."""
+        ...
+
+    async def update(self, changed: Webhook) -> None:
+        """Write the state of a locked webhook."""
+        ...
+
+    async def remove(self, party_id: str) -> None:
+        """Take a party's webhook away."""
+        ...
+
+    async def page(
+        self, party_id: str | None, after: tuple[str, str] | None, limit: int
+    ) -> Sequence[tuple[Webhook, int]]:
+        """Return webhooks with how many notices wait, parked ones first."""
+        ...
+
+
+class Contacts(Protocol):
+    """Where firms are told."""
+
+    async def set(self, added: Contact) -> None:
+        """Add a firm's contact, or put it in the place of the one before."""
+        ...
+
+    async def get(self, subject_id: str) -> Contact | None:
+        """Return a firm's contact."""
+        ...
+
+
+class Notices(Protocol):
+    """What parties are told."""
+
+    async def acknowledged(self, party_id: str) -> int:
+        """Return the position up to which a party has dealt with its notices; 0 is none."""
+        ...
+
+    async def last(self, party_id: str) -> int:
+        """Return the position of a party's newest notice; 0 is none."""
+        ...
+
+
+class Mandates(Protocol):
+    """Who speaks for which firm."""
+
+    async def get(self, participant_id: str) -> Mandate | None:
+        """Return the mandate of an account that nobody ended."""
+        ...
+
+    async def hold(self, participant_id: str) -> Mandate | None:
+        """Return the mandate of an account that nobody ended, unchangeable until the end."""
+        ...
+
+
+class Work(Protocol):
+    """What settling needs in a transaction."""
+
+    @property
+    def webhooks(self) -> Webhooks:
+        """Where notices are posted."""
+        ...
+
+    @property
+    def contacts(self) -> Contacts:
+        """Where firms are told."""
+        ...
+
+    @property
+    def notices(self) -> Notices:
+        """What parties are told."""
+        ...
+
+    @property
+    def mandates(self) -> Mandates:
+        """Who speaks for which firm."""
+        ...
+
+
+class Transactions(Protocol):
+    """Opens transactions."""
+
+    def begin(self) -> AbstractAsyncContextManager[Work]:
+        """Give a write transaction."""
+        ...
+
+    def read(self) -> AbstractAsyncContextManager[Work]:
+        """Give a snapshot."""
+        ...
+
+
+class Shown(NamedTuple):
+    """A webhook as it is shown.
+
+    Args:
+        webhook: the webhook; to others than its party without what follows the host.
+        waiting: notices that wait.
+    """
+
+    webhook: Webhook
+    waiting: int
+
+
+class SettleWebhooks:
+    """Where notices are posted.
+
+    Args:
+        transactions: opens transactions.
+        clock: the time.
+        random_bytes: makes secrets.
+        private: whether receivers on private addresses are allowed.
+    """
+
+    def __init__(
+        self,
+        transactions: Transactions,
+        clock: Clock,
+        random_bytes: Callable[[int], bytes],
+        *,
+        private: bool,
+    ) -> None:
+        self._transactions = transactions
+        self._clock = clock
+        self._random_bytes = random_bytes
+        self._private = private
+
+    async def set(self, caller: Caller, url: str) -> Shown:
+        """Have notices posted to an address, in the place of any other.
+
+        It begins behind what was posted before, else behind what was acknowledged.
+
+        Raises:
+            InvalidArgumentError: FIELD_INVALID.
+            PermissionDeniedError: MANDATE_REQUIRED.
+        """
+        check_url(url, private=self._private)
+        now = self._clock.now()
+        async with self._transactions.begin() as work:
+            party_id = await _settling(work.mandates, caller, self._clock)
+            before = await work.webhooks.lock(party_id)
+            position = before.position if before else await work.notices.acknowledged(party_id)
+            webhook = Webhook(
+                party_id=party_id,
+                participant_id=caller.participant_id,
+                url=url,
+                secret=self._random_bytes(SECRET_BYTES),
+                since=now,
+                position=position,
+                next_attempt_at=now,
+            )
+            await work.webhooks.set(webhook)
+            return await _shown(work, party_id)
+
+    async def remove(self, caller: Caller) -> None:
+        """Have nothing posted any more.
+
+        Raises:
+            PermissionDeniedError: MANDATE_REQUIRED.
+        """
+        async with self._transactions.begin() as work:
+            await work.webhooks.remove(await _settling(work.mandates, caller, self._clock))
+
+    async def resume(self, caller: Caller) -> Shown:
+        """Let a webhook go on at once, with what waited.
+
+        Raises:
+            NotFoundError: NOT_FOUND.
+            PermissionDeniedError: MANDATE_REQUIRED.
+        """
+        async with self._transactions.begin() as work:
+            party_id = await _settling(work.mandates, caller, self._clock)
+            found = await work.webhooks.lock(party_id)
+            if found is None:
+                raise NotFoundError("NOT_FOUND", "there is no webhook: set one")
+            # Its account may have changed since: from now on it is the one that resumed it.
+            webhook = replace(found, participant_id=caller.participant_id)
+            await work.webhooks.set(resumed(webhook, self._clock.now()))
+            return await _shown(work, party_id)
+
+    async def list(
+        self, caller: Caller, after: tuple[str, str] | None, page_size: int
+    ) -> tuple[Sequence[Shown], tuple[str, str] | None]:
+        """Return a page of webhooks, parked ones first, and behind what the next one begins.
+
+        Args:
+            caller: the operator sees all, everybody else its own.
+            after: state and party behind which the page begins; None is the first page.
+            page_size: most webhooks.
+
+        Raises:
+            PermissionDeniedError: MANDATE_REQUIRED.
+        """
+        async with self._transactions.read() as work:
+            party_id: str | None = caller.participant_id
+            if caller.role == Role.FIRM:
+                mandate = await work.mandates.get(caller.participant_id)
+                party_id = require_power(mandate, Power.READ, self._clock.now()).subject_id
+            if caller.role == Role.OPERATOR:
+                party_id = None
+            found = await work.webhooks.page(party_id, after, page_size + 1)
+        page = [Shown(*each) for each in found[:page_size]]
+        if party_id is None:
+            page = [Shown(_without_secrets(webhook), waiting) for webhook, waiting in page]
+        last = page[-1].webhook if len(found) > page_size else None
+        return page, (last.state, last.party_id) if last else None
+
+
+class SettleContacts:
+    """Where a firm is told by mail and text message.
+
+    Args:
+        transactions: opens transactions.
+        clock: the time.
+    """
+
+    def __init__(self, transactions: Transactions, clock: Clock) -> None:
+        self._transactions = transactions
+        self._clock = clock
+
+    async def set(self, caller: Caller, email: str, mobile: str, language: str) -> Contact:
+        """Set a firm's contact; without address and number it is told nothing more.
+
+        What happened before the first contact is not told.
+
+        Raises:
+            InvalidArgumentError: FIELD_INVALID.
+            PermissionDeniedError: MANDATE_REQUIRED.
+        """
+        check_contact(email, mobile)
+        now = self._clock.now()
+        async with self._transactions.begin() as work:
+            subject_id = await _settling(work.mandates, caller, self._clock)
+            before = await work.contacts.get(subject_id)
+            told = bool(before and (before.email or before.mobile))
+            position = before.position if before and told else await work.notices.last(subject_id)
+            contact = Contact(
+                subject_id=subject_id,
+                participant_id=caller.participant_id,
+                email=email,
+                mobile=mobile,
+                language=language or "zh",
+                position=position,
+                window_at=before.window_at if before else now,
+                messages=before.messages if before else 0,
+                next_attempt_at=before.next_attempt_at if before else now,
+            )
+            await work.contacts.set(contact)
+        return contact
+
+    async def get(self, caller: Caller) -> Contact | None:
+        """Return a firm's contact.
+
+        Raises:
+            PermissionDeniedError: MANDATE_REQUIRED.
+        """
+        async with self._transactions.read() as work:
+            mandate = await work.mandates.get(caller.participant_id)
+            held = require_power(mandate, Power.READ, self._clock.now())
+            return await work.contacts.get(held.subject_id)
+
+
+async def _settling(mandates: Mandates, caller: Caller, clock: Clock) -> str:
+    """Return the party for which a caller settles where it is told.
+
+    Raises:
+        PermissionDeniedError: MANDATE_REQUIRED.
+    """
+    if caller.role != Role.FIRM:
+        return caller.participant_id
+    mandate = await mandates.hold(caller.participant_id)
+    held = require_power(mandate, Power.READ, clock.now())
+    if not held.is_representative:
+        raise PermissionDeniedError(
+            "MANDATE_REQUIRED", "only the firm's representative settles where it is told: ask it"
+        )
+    return held.subject_id
+
+
+async def _shown(work: Work, party_id: str) -> Shown:
+    (shown,) = await work.webhooks.page(party_id, None, 1)
+    return Shown(*shown)
+
+
+def _without_secrets(webhook: Webhook) -> Webhook:
+    parts = urlsplit(webhook.url)
+    return replace(webhook, url=urlunsplit((parts.scheme, parts.netloc, "", "", "")))
