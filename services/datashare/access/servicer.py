@@ -112,7 +112,7 @@ class AccessServicer(accesses_pb2_grpc.AccessServiceServicer):
             page_size(request.page_size),
         )
         return pb.ListAccessesResponse(
-            accesses=_access_messages(accesses),
+            accesses=access_messages(accesses),
             next_page_token=encode_page_token((next_before,), bound_to) if next_before else "",
         )
 
@@ -231,7 +231,8 @@ def _manifest(entries: tuple[Entry, ...]) -> bytes:
     return response.SerializeToString()
 
 
-def _access_messages(accesses: Sequence[Recorded]) -> list[pb.Access]:
+def access_messages(accesses: Sequence[Recorded]) -> list[pb.Access]:
+    """Return the messages of accesses."""
     return [
         pb.Access(
             access_id=recorded.access.access_id,

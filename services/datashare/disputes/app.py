@@ -39,6 +39,7 @@ from services.datashare.disputes.domain import (
 from services.datashare.idempotency.app import Codec, Requests, once
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.domain import Leaf, LeafKind, Sealer
+from services.datashare.mandates.acting import reading
 from services.datashare.mandates.domain import Mandate, Power, require_power
 from services.datashare.notices.domain import Notice, NoticeKind
 from services.datashare.participants.domain import Role, Standing, require_good_standing
@@ -46,11 +47,12 @@ from services.kit.clock import Clock
 from services.kit.errors import (
     AlreadyExistsError,
     FailedPreconditionError,
-    PermissionDeniedError,
     invalid_field,
 )
 from services.kit.identity import Caller
 from services.kit.ids import Ids
+
+_SEEING: Final = (Power.READ, Power.DISPUTE)
 
 AT_ONCE: Final = 50
 """Disputes that are told of in one transaction."""
@@ -135,6 +137,10 @@ class Participants(Protocol):
 
 class Mandates(Protocol):
     """Who speaks for which firm."""
+
+    async def get(self, participant_id: str) -> Mandate | None:
+        """Return the mandate of an account that nobody ended."""
+        ...
 
     async def hold(self, participant_id: str) -> Mandate | None:
         """Return the mandate of an account, which cannot change until the end."""
@@ -408,12 +414,15 @@ class Disputes:
 
         Raises:
             NotFoundError: NOT_FOUND.
+            PermissionDeniedError: MANDATE_REQUIRED.
         """
+        now = self._clock.now()
         async with self._transactions.read() as work:
+            mandate = await reading(work.mandates, caller, now, *_SEEING)
             found = await work.disputes.get(dispute_id)
-        if found is None or not _concerns(caller, found):
+        if found is None or not _concerns(caller, mandate, found):
             raise no_dispute()
-        return found, self._clock.now()
+        return found, now
 
     async def list(
         self,
@@ -437,19 +446,16 @@ class Disputes:
             The disputes, behind which the next page begins or None, and the time of reading.
 
         Raises:
-            PermissionDeniedError: NOT_YOURS, a firm that is no subject.
+            PermissionDeniedError: MANDATE_REQUIRED.
         """
-        subject_id, provider_id = "", ""
-        if caller.role == Role.FIRM:
-            subject_id = _subject_of(caller)
-        elif caller.role != Role.OPERATOR:
-            provider_id = caller.participant_id
+        provider_id = "" if caller.role in (Role.FIRM, Role.OPERATOR) else caller.participant_id
         now = self._clock.now()
         if overdue and state not in (None, DisputeState.OPEN):
             return (), None, now
         async with self._transactions.read() as work:
+            mandate = await reading(work.mandates, caller, now, *_SEEING)
             found = await work.disputes.page(
-                subject_id=subject_id,
+                subject_id=mandate.subject_id if mandate else "",
                 provider_id=provider_id,
                 state=DisputeState.OPEN if overdue else state,
                 due_by=now if overdue else None,
@@ -620,17 +626,8 @@ def _notice(
     )
 
 
-def _subject_of(caller: Caller) -> str:
-    if not caller.subject_id:
-        raise PermissionDeniedError(
-            "NOT_YOURS", "this account speaks for no firm: ask with the key of one that does"
-        )
-    return caller.subject_id
-
-
 async def _firm(work: Work, caller: Caller, now: datetime) -> tuple[str, Mapping[str, str]]:
     """Return the firm that a caller may dispute for, and who acts."""
-    _subject_of(caller)
     await _require_good_standing(work, caller)
     mandate = require_power(await work.mandates.hold(caller.participant_id), Power.DISPUTE, now)
     return mandate.subject_id, mandate.names
@@ -653,9 +650,9 @@ def _of_provider(caller: Caller, dispute: Dispute | None) -> Dispute:
     return dispute
 
 
-def _concerns(caller: Caller, dispute: Dispute) -> bool:
+def _concerns(caller: Caller, mandate: Mandate | None, dispute: Dispute) -> bool:
     if caller.role == Role.OPERATOR:
         return True
-    if caller.role == Role.FIRM:
-        return dispute.subject_id == caller.subject_id
+    if mandate is not None:
+        return dispute.subject_id == mandate.subject_id
     return dispute.target.provider_id == caller.participant_id
