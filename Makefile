@@ -37,6 +37,9 @@ $(STAMP): requirements/dev.txt pyproject.toml
 demo: setup ## three services, 300 simulated firms, the main job; STAY=1 leaves it running
 	@$(BIN)/puhui demo $(if $(filter 1,$(STAY)),--stay)
 
+# Else each worker, and each platform that a test starts, compiles every module for itself.
+test test-heavy: export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: test
 test: setup ## all tests, over real gRPC, SQLite and PostgreSQL
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile $(TESTS)
