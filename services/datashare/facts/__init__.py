@@ -1,0 +1,1 @@
+"""What is held about a firm, for the firm itself."""

@@ -1,0 +1,325 @@
+"""Telling a firm what is held about it, who looked, and which consents stand."""
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Final, NamedTuple, Protocol
+
+from services.datashare.access.domain import Recorded
+from services.datashare.catalogue.domain import Catalogue
+from services.datashare.china import china_day
+from services.datashare.consent.domain import STANDING_STATES, Consent, State
+from services.datashare.disputes.domain import Dispute, DisputeState
+from services.datashare.facts.domain import (
+    Facts,
+    Held,
+    HeldRecord,
+    Holding,
+    Standing,
+    Told,
+    effect,
+)
+from services.datashare.mandates.domain import Mandate, Power, require_power
+from services.datashare.participants.domain import Participant
+from services.kit.clock import Clock
+from services.kit.errors import invalid_field
+from services.kit.identity import Caller
+
+LATEST: Final = 20
+"""Accesses on the page."""
+
+_MOST: Final = 1_000
+"""Of consents in force and of disputes; a firm has a handful."""
+
+
+class Position(NamedTuple):
+    """Where a record stands in the list of a firm's records.
+
+    Args:
+        recorded_at: when it came in.
+        record_type: its type.
+        provider_id: who supplied it.
+        provider_record_id: the provider's own id.
+    """
+
+    recorded_at: datetime
+    record_type: str
+    provider_id: str
+    provider_record_id: str
+
+
+class HeldRows(Protocol):
+    """What is held."""
+
+    async def holdings(self, subject_id: str, today: int) -> Sequence[Held]:
+        """Return what counts of a firm, by type and provider, on a day since 1970-01-01."""
+        ...
+
+    async def outcomes(self, subject_id: str) -> tuple[int, int]:
+        """Return how many releases and how many refusals of a firm's data there are."""
+        ...
+
+    async def records(
+        self,
+        subject_id: str,
+        record_types: Collection[str],
+        today: int,
+        after: Position | None,
+        limit: int,
+    ) -> Sequence[HeldRecord]:
+        """Return records that count of a firm, newest first.
+
+        Args:
+            subject_id: the firm.
+            record_types: of these types.
+            today: days since 1970-01-01.
+            after: only behind this place; None is from the first.
+            limit: most records that are read; those whose key is destroyed are left out.
+        """
+        ...
+
+
+class Mandates(Protocol):
+    """Who speaks for firms."""
+
+    async def get(self, participant_id: str) -> Mandate | None:
+        """Return the mandate of an account that nobody ended."""
+        ...
+
+
+class Participants(Protocol):
+    """The directory of participants."""
+
+    async def among(self, participant_ids: Collection[str]) -> Mapping[str, Participant]:
+        """Return those of the ids that are registered, by id."""
+        ...
+
+
+class Accesses(Protocol):
+    """Releases and refusals."""
+
+    async def page(
+        self, *, subject_id: str, recipient_id: str, before: str, limit: int
+    ) -> Sequence[Recorded]:
+        """Return accesses, newest first."""
+        ...
+
+
+class Consents(Protocol):
+    """Consents."""
+
+    async def page(
+        self,
+        *,
+        subject_id: str | None,
+        recipient_id: str | None,
+        state: State | None,
+        now: datetime,
+        before: str,
+        limit: int,
+    ) -> Sequence[Consent]:
+        """Return consents, newest first."""
+        ...
+
+
+class Disputes(Protocol):
+    """Disputes."""
+
+    async def page(
+        self,
+        *,
+        subject_id: str,
+        provider_id: str,
+        state: DisputeState | None,
+        due_by: datetime | None,
+        after: tuple[datetime, str] | None,
+        limit: int,
+    ) -> Sequence[Dispute]:
+        """Return disputes, soonest due first."""
+        ...
+
+
+class Work(Protocol):
+    """What these use cases need in a snapshot."""
+
+    @property
+    def held(self) -> HeldRows:
+        """What is held."""
+        ...
+
+    @property
+    def mandates(self) -> Mandates:
+        """Who speaks for firms."""
+        ...
+
+    @property
+    def participants(self) -> Participants:
+        """The directory of participants."""
+        ...
+
+    @property
+    def accesses(self) -> Accesses:
+        """Releases and refusals."""
+        ...
+
+    @property
+    def consents(self) -> Consents:
+        """Consents."""
+        ...
+
+    @property
+    def disputes(self) -> Disputes:
+        """Disputes."""
+        ...
+
+
+class Transactions(Protocol):
+    """Opens snapshots."""
+
+    def read(self) -> AbstractAsyncContextManager[Work]:
+        """Give a snapshot."""
+        ...
+
+
+class TellFacts:
+    """Tells firms.
+
+    Args:
+        transactions: opens snapshots.
+        catalogue: types.
+        clock: the time.
+    """
+
+    def __init__(self, transactions: Transactions, catalogue: Catalogue, clock: Clock) -> None:
+        self._transactions = transactions
+        self._catalogue = catalogue
+        self._clock = clock
+
+    async def __call__(self, caller: Caller) -> Facts:
+        """Return the page of the firm for which the caller may read, all of one moment.
+
+        Raises:
+            PermissionDeniedError: MANDATE_REQUIRED.
+        """
+        async with self._transactions.read() as work:
+            now = self._clock.now()
+            subject_id = await self._firm(work, caller, now)
+            held = await work.held.holdings(subject_id, china_day(now))
+            accesses = await work.accesses.page(
+                subject_id=subject_id, recipient_id="", before="", limit=LATEST
+            )
+            releases, refusals = await work.held.outcomes(subject_id)
+            consents = [
+                consent
+                for state in sorted(STANDING_STATES)
+                for consent in await work.consents.page(
+                    subject_id=subject_id,
+                    recipient_id=None,
+                    state=state,
+                    now=now,
+                    before="",
+                    limit=_MOST,
+                )
+            ]
+            consents.sort(key=lambda consent: consent.core.consent_id, reverse=True)
+            disputes = await work.disputes.page(
+                subject_id=subject_id,
+                provider_id="",
+                state=DisputeState.OPEN,
+                due_by=None,
+                after=None,
+                limit=_MOST,
+            )
+            named = {each.provider_id for each in held}
+            named |= {consent.core.recipient_id for consent in consents}
+            people = await work.participants.among(named)
+        names = {id_: person.name for id_, person in people.items()}
+        return Facts(
+            subject_id=subject_id,
+            read_at=now,
+            holdings=[
+                Holding(
+                    each,
+                    self._catalogue.type(each.record_type),
+                    names.get(each.provider_id, each.provider_id),
+                )
+                for each in held
+            ],
+            accesses=accesses,
+            releases=releases,
+            refusals=refusals,
+            consents=[self._standing(consent, names) for consent in consents],
+            disputes=disputes,
+        )
+
+    async def records(
+        self, caller: Caller, record_type: str, after: Position | None, page_size: int
+    ) -> tuple[Sequence[Told], Position | None]:
+        """Return a page of the records about the firm for which the caller may read, newest first.
+
+        Without those of types that the law keeps to who supplied them.
+
+        Args:
+            caller: a firm's account.
+            record_type: only of this type; "" is all.
+            after: behind which the page begins; None is the first page.
+            page_size: most records.
+
+        Returns:
+            The records, and behind which the next page begins or None.
+
+        Raises:
+            InvalidArgumentError: TYPE_UNKNOWN.
+            PermissionDeniedError: MANDATE_REQUIRED.
+        """
+        types = [name for name, kind in self._catalogue.types.items() if not kind.kept_to_provider]
+        if record_type:
+            if record_type not in self._catalogue.types:
+                raise invalid_field("TYPE_UNKNOWN", "record_type", "is not in the catalogue")
+            types = [name for name in types if name == record_type]
+        async with self._transactions.read() as work:
+            now = self._clock.now()
+            subject_id = await self._firm(work, caller, now)
+            found = await work.held.records(subject_id, types, china_day(now), after, page_size + 1)
+            marked = await self._marked(work, subject_id) if found else {}
+        page = found[:page_size]
+        told = [Told(each, marked.get(_name(each), ())) for each in page]
+        return told, _position(page[-1]) if len(found) > page_size else None
+
+    async def _firm(self, work: Work, caller: Caller, now: datetime) -> str:
+        mandate = await work.mandates.get(caller.participant_id)
+        return require_power(mandate, Power.READ, now).subject_id
+
+    async def _marked(
+        self, work: Work, subject_id: str
+    ) -> Mapping[tuple[str, str, str], Sequence[Dispute]]:
+        """Return the disputes that are told beside records, by record."""
+        found: dict[tuple[str, str, str], list[Dispute]] = {}
+        for dispute in await work.disputes.page(
+            subject_id=subject_id,
+            provider_id="",
+            state=None,
+            due_by=None,
+            after=None,
+            limit=_MOST,
+        ):
+            if dispute.marked:
+                target = dispute.target
+                name = target.provider_id, target.record_type, target.provider_record_id
+                found.setdefault(name, []).append(dispute)
+        return found
+
+    def _standing(self, consent: Consent, names: Mapping[str, str]) -> Standing:
+        recipient_id = consent.core.recipient_id
+        name = names.get(recipient_id, recipient_id)
+        return Standing(consent, name, effect(consent, name, self._catalogue))
+
+
+def _name(record: HeldRecord) -> tuple[str, str, str]:
+    return record.provider_id, record.record_type, record.provider_record_id
+
+
+def _position(record: HeldRecord) -> Position:
+    return Position(
+        record.recorded_at, record.record_type, record.provider_id, record.provider_record_id
+    )

@@ -1,0 +1,135 @@
+"""Reading what is held about a firm from the tables of records and accesses."""
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.datashare.access.domain import Outcome
+from services.datashare.access.store import access
+from services.datashare.china import date_of_day
+from services.datashare.facts.app import Position
+from services.datashare.facts.domain import Held, HeldRecord
+from services.datashare.records.store import opened, record
+from services.datashare.sealing.domain import DataKey
+from services.datashare.sealing.store import Seals
+
+_NAMES = ("subject_id", "record_type", "provider_id", "provider_record_id")
+
+
+class HeldStore:
+    """What is held, in one snapshot.
+
+    Args:
+        conn: the snapshot.
+        seals: data keys.
+    """
+
+    def __init__(self, conn: AsyncConnection, seals: Seals) -> None:
+        self._conn = conn
+        self._seals = seals
+
+    async def holdings(self, subject_id: str, today: int) -> Sequence[Held]:
+        """Return what counts of a firm, by type and provider, on a day since 1970-01-01."""
+        of = (record.c.record_type, record.c.provider_id)
+        query = (
+            sa.select(
+                *of,
+                sa.func.count(),
+                sa.func.min(record.c.occurred_from),
+                sa.func.max(record.c.occurred_to),
+                sa.func.max(record.c.recorded_at, type_=record.c.recorded_at.type),
+            )
+            .where(*_counts(subject_id, today))
+            .group_by(*of)
+            .order_by(*of)
+        )
+        rows: Any = await self._conn.execute(query)
+        return [
+            Held(record_type, provider_id, count, date_of_day(first), date_of_day(last), at)
+            for record_type, provider_id, count, first, last, at in rows
+        ]
+
+    async def outcomes(self, subject_id: str) -> tuple[int, int]:
+        """Return how many releases and how many refusals of a firm's data there are."""
+        query = sa.select(access.c.outcome, sa.func.count()).group_by(access.c.outcome)
+        rows: Any = await self._conn.execute(query.where(access.c.subject_id == subject_id))
+        counts = dict(map(tuple, rows))
+        return counts.get(Outcome.RELEASED, 0), counts.get(Outcome.REFUSED, 0)
+
+    async def records(
+        self,
+        subject_id: str,
+        record_types: Collection[str],
+        today: int,
+        after: Position | None,
+        limit: int,
+    ) -> Sequence[HeldRecord]:
+        """Return records that count of a firm, newest first.
+
+        Args:
+            subject_id: the firm.
+            record_types: of these types.
+            today: days since 1970-01-01.
+            after: only behind this place; None is from the first.
+            limit: most records.
+
+        Raises:
+            UnavailableError: keys cannot be had now.
+        """
+        names = [record.c[name] for name in Position._fields[1:]]
+        query = sa.select(record).where(
+            *_counts(subject_id, today), record.c.record_type.in_(sorted(record_types))
+        )
+        if after is not None:
+            behind = sa.tuple_(*names) > sa.tuple_(*after[1:])
+            query = query.where(
+                sa.or_(
+                    record.c.recorded_at < after.recorded_at,
+                    sa.and_(record.c.recorded_at == after.recorded_at, behind),
+                )
+            )
+        order = (record.c.recorded_at.desc(), *names)
+        rows = (await self._conn.execute(query.order_by(*order).limit(limit))).all()
+        keys = await self._seals.keys({row.subject_id for row in rows if row.sealed})
+        return await asyncio.to_thread(_records, rows, keys)
+
+
+def _counts(subject_id: str, today: int) -> tuple[sa.ColumnElement[bool], ...]:
+    """Return the conditions on the newest versions that count."""
+    newer = record.alias("newer")
+    same = (newer.c[name] == record.c[name] for name in _NAMES)
+    return (
+        record.c.subject_id == subject_id,
+        record.c.retracted.is_(False),
+        sa.or_(record.c.hidden_on.is_(None), record.c.hidden_on > today),
+        ~sa.exists().where(*same, newer.c.version > record.c.version),
+    )
+
+
+def _records(rows: Iterable[Any], keys: Mapping[str, DataKey]) -> Sequence[HeldRecord]:
+    found = []
+    for row in rows:
+        payload = opened(row, keys)
+        # The key of an erased subject is destroyed, and with it everything at once.
+        if payload is not None:
+            found.append(_record(row, payload))
+    return found
+
+
+def _record(row: Any, payload: bytes) -> HeldRecord:
+    return HeldRecord(
+        provider_id=row.provider_id,
+        record_type=row.record_type,
+        provider_record_id=row.provider_record_id,
+        version=row.version,
+        schema_version=row.schema_version,
+        first=date_of_day(row.occurred_from),
+        last=date_of_day(row.occurred_to),
+        obtained_at=row.obtained_at,
+        recorded_at=row.recorded_at,
+        known_at=row.known_at,
+        payload=payload,
+    )
