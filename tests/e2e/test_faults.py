@@ -31,6 +31,13 @@ def process(tmp_path: Path) -> Iterator[Process]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """A platform that is left alone."""
+    with started(Process(tmp_path_factory.mktemp("running"))) as made:
+        yield made
+
+
 def invoices() -> Iterator[Record]:
     for number in range(ROWS):
         yield records.vat_invoice(
@@ -119,18 +126,18 @@ async def test_sigterm_ends_with_0_and_new_calls_are_refused(process: Process) -
                 await asyncio.wait_for(channel.channel_ready(), 0.5)
 
 
-async def test_only_its_owner_can_read_what_a_platform_writes(process: Process) -> None:
-    async with process.provider():
-        kept = [path for path in process.folder.rglob("*") if path.name != "log"]
+async def test_only_its_owner_can_read_what_a_platform_writes(running: Process) -> None:
+    async with running.provider():
+        kept = [path for path in running.folder.rglob("*") if path.name != "log"]
     assert {path.name for path in kept} >= {"datashare.db", "scoring.db", "endpoints.json"}
     assert [path.name for path in kept if path.stat().st_mode & 0o077] == []
 
 
-def test_a_platform_says_where_it_serves(process: Process) -> None:
-    lines = [loads(line) for line in (process.folder / "log").read_text().splitlines()]
+def test_a_platform_says_where_it_serves(running: Process) -> None:
+    lines = [loads(line) for line in (running.folder / "log").read_text().splitlines()]
     (said,) = (line for line in lines if line["event"] == "serving")
-    http = loads((process.folder / "endpoints.json").read_text())["http"]
-    assert (said["gateway"], said["http"]) == (process.gateway, f"http://{http}")
+    http = loads((running.folder / "endpoints.json").read_text())["http"]
+    assert (said["gateway"], said["http"]) == (running.gateway, f"http://{http}")
 
 
 def test_taken_addresses_are_named_and_another_platform_is_left_alone(tmp_path: Path) -> None:
