@@ -2,23 +2,24 @@
 
 import hashlib
 import secrets
-from datetime import timedelta
 
 from services.datashare.access.app import FetchSummaries, Item
 from services.datashare.access.domain import Channel, Fetch, Released, Rules
+from services.datashare.access.manifest import Manifests
 from services.datashare.disputes.app import Disputes, Remind
 from services.datashare.disputes.domain import PROFILES, Dispute, DisputeReason, Target
 from services.datashare.disputes.working_days import ChinaCalendar
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.domain import Sealer
-from services.datashare.mandates.domain import ALL_POWERS, Mandate, MandateKind
 from services.datashare.participants.domain import Participant, Role, Standing
 from services.datashare.records.payloads import payload_fields
+from services.datashare.summaries.narrowing import narrowed
 from services.kit.db import Database, retry_on_conflict
 from services.kit.errors import PuhuiError
 from services.kit.identity import Caller
 from services.kit.ids import RandomIds
 from tests.fakes.datashare_records import NOW, USCC, Datashare, provider
+from tests.fakes.signing import SIGNER
 
 COURT = Caller("par_court", "PROVIDER")
 BANK = Caller("par_bank", "BANK")
@@ -55,6 +56,9 @@ class Disputing(Datashare):
             ids=ids,
             sealer=sealer,
             rules=Rules(self.catalogue),
+            manifests=Manifests(self.catalogue),
+            signer=SIGNER,
+            narrowed=narrowed,
         )
         self.firm = Caller(FIRM_ID, "FIRM")
         self._requests = 0
@@ -63,16 +67,6 @@ class Disputing(Datashare):
         """Register everybody, and a firm that may do everything."""
         async with self.transactions.begin() as work:
             subject_id = (await work.subjects.resolve_or_create_many([USCC]))[USCC]
-            mandate = Mandate(
-                "man_1",
-                subject_id,
-                FIRM_ID,
-                MandateKind.REPRESENTATIVE,
-                ALL_POWERS,
-                NOW - timedelta(days=1),
-                proved_by="test",
-            )
-            await work.mandates.add(mandate)
         self.firm = Caller(FIRM_ID, "FIRM", subject_id)
         await self.register(
             provider("court", historical=True),

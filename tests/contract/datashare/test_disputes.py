@@ -255,12 +255,6 @@ async def test_only_what_is_there_can_be_disputed(
 
 
 async def test_another_firm_s_record_is_not_there(datashare: Disputing) -> None:
-    async with datashare.transactions.begin() as work:
-        mandate = await work.mandates.get(FIRM_ID)
-        assert mandate
-        await work.mandates.add(
-            replace(mandate, mandate_id="man_2", subject_id="sub_other", participant_id="par_other")
-        )
     await datashare.register(
         replace((await _participant(datashare)), participant_id="par_other", subject_id="sub_other")
     )
