@@ -8,6 +8,9 @@ from puhui.datashare.v1.catalogue_pb2_grpc import CatalogueServiceStub
 from puhui.datashare.v1.consents_pb2_grpc import ConsentServiceStub
 from puhui.datashare.v1.deliveries_pb2_grpc import DeliveryServiceStub
 from puhui.datashare.v1.disputes_pb2_grpc import DisputeServiceStub
+from puhui.datashare.v1.facts_pb2_grpc import FactServiceStub
+from puhui.datashare.v1.mandates_pb2_grpc import MandateServiceStub
+from puhui.datashare.v1.notices_pb2_grpc import NoticeServiceStub
 from puhui.datashare.v1.participants_pb2_grpc import ParticipantServiceStub
 from puhui.datashare.v1.quality_pb2_grpc import QualityServiceStub
 from puhui.datashare.v1.receipts_pb2_grpc import ReceiptServiceStub
@@ -24,6 +27,8 @@ from puhui_client.bank import BankMethods
 from puhui_client.consents import ConsentMethods
 from puhui_client.deliveries import DeliveryMethods
 from puhui_client.disputes import DisputeMethods
+from puhui_client.firm import FirmMethods
+from puhui_client.notices import NoticeMethods
 from puhui_client.platform import PlatformMethods
 from puhui_client.provider import ProviderMethods
 from puhui_client.quality import QualityMethods
@@ -40,6 +45,8 @@ class Client(
     RetentionMethods,
     ConsentMethods,
     DisputeMethods,
+    FirmMethods,
+    NoticeMethods,
     BankMethods,
     PlatformMethods,
 ):
@@ -81,8 +88,11 @@ class Client(
         self._decisions = DecisionServiceStub(channel)
         self._deliveries = DeliveryServiceStub(channel)
         self._disputes = DisputeServiceStub(channel)
+        self._facts = FactServiceStub(channel)
         self._gateway = GatewayServiceStub(channel)
+        self._mandates = MandateServiceStub(channel)
         self._models = ModelServiceStub(channel)
+        self._notices = NoticeServiceStub(channel)
         self._participants = ParticipantServiceStub(channel)
         self._quality = QualityServiceStub(channel)
         self._receipts = ReceiptServiceStub(channel)
