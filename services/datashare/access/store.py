@@ -19,7 +19,7 @@ from services.datashare.access.domain import (
     Recorded,
     Sealed,
 )
-from services.datashare.bulk import copy_rows, relation, stored_time
+from services.datashare.bulk import Relation, copy_rows, once, relation, stored_time
 from services.datashare.catalogue.domain import ContentLevel
 from services.datashare.log.domain import Leaf
 from services.datashare.log.store import leaf
@@ -57,6 +57,7 @@ access = sa.Table(
 
 _KEY = {"subject_id": sa.String(), "access_id": sa.String()}
 _REQUEST = {"recipient_id": sa.String(), "request_id": sa.String()}
+_WANTED = Relation("wanted", _REQUEST)
 _IS_RELEASE = access.c.outcome == sa.literal_column(f"'{Outcome.RELEASED}'")
 
 # A request is released once; refusals of it may be many.
@@ -82,23 +83,7 @@ class AccessStore:
 
     async def released(self, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Earlier]:
         """Return the releases of (recipient_id, request_id)."""
-        wanted = relation(self._conn, "wanted", _REQUEST, keys)
-        same = sa.and_(*(access.c[name] == wanted.c[name] for name in _REQUEST), _IS_RELEASE)
-        columns = (
-            access.c.recipient_id,
-            access.c.request_id,
-            access.c.access_id,
-            access.c.fingerprint,
-            access.c.as_of,
-        )
-        if self._conn.dialect.name == "sqlite":
-            query = sa.select(*columns).join(wanted, same)
-        else:
-            # One probe of the unique index for each key, whatever the statistics say: a plan made
-            # while the table was small read all of it, 17 ms at 10,000 accesses against 0.1.
-            found = sa.select(*columns).where(same).limit(1).lateral("found")
-            query = sa.select(*found.c).select_from(wanted.join(found, sa.true()))
-        rows = await self._conn.execute(query)
+        rows = await self._conn.execute(_releases(self._conn), _WANTED.values(self._conn, keys))
         return {(row[0], row[1]): Earlier(*row[2:]) for row in rows}
 
     async def sealed(self, keys: Sequence[tuple[str, str]]) -> Mapping[str, Sealed]:
@@ -145,6 +130,25 @@ class AccessStore:
         if before:
             query = query.where(access.c.access_id < before)
         return [_recorded(row) for row in await self._conn.execute(query)]
+
+
+@once
+def _releases(conn: AsyncConnection) -> sa.Select[Any]:
+    wanted = _WANTED.of(conn)
+    same = sa.and_(*(access.c[name] == wanted.c[name] for name in _REQUEST), _IS_RELEASE)
+    columns = (
+        access.c.recipient_id,
+        access.c.request_id,
+        access.c.access_id,
+        access.c.fingerprint,
+        access.c.as_of,
+    )
+    if conn.dialect.name == "sqlite":
+        return sa.select(*columns).join(wanted, same)
+    # One probe of the unique index for each key, whatever the statistics say: a plan made while the
+    # table was small read all of it, 17 ms at 10,000 accesses against 0.1.
+    found = sa.select(*columns).where(same).limit(1).lateral("found")
+    return sa.select(*found.c).select_from(wanted.join(found, sa.true()))
 
 
 def _row(conn: AsyncConnection, added: Access, sealed: Leaf) -> tuple[Any, ...]:

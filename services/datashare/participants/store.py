@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.datashare.bulk import once, relation
+from services.datashare.bulk import Relation, once
 from services.datashare.gates import close_gate, through_gates
 from services.datashare.participants.domain import ApiKey, Participant, Role, SigningKey, Standing
 from services.datashare.schema import metadata
@@ -54,7 +54,7 @@ signing_key = sa.Table(
     sa.Column("revoked_at", UtcTime),
 )
 
-_KEY = {"participant_id": sa.String()}
+_ASKED = Relation("asked", {"participant_id": sa.String()})
 
 
 class ParticipantStore:
@@ -115,13 +115,8 @@ class ParticipantStore:
         Args:
             participant_ids: ascending.
         """
-        asked = relation(self._conn, "asked", _KEY, [(each,) for each in participant_ids])
-        wanted = through_gates(self._conn, asked, "participant_id", "wanted")
         rows = await self._conn.execute(
-            sa.select(participant.c.participant_id, participant.c.standing)
-            .join(wanted, participant.c.participant_id == wanted.c.participant_id)
-            .order_by(participant.c.participant_id)
-            .with_for_update(read=True, of=participant)
+            _standings(self._conn), _ASKED.values(self._conn, [(each,) for each in participant_ids])
         )
         return {participant_id: Standing(standing) for participant_id, standing in rows}
 
@@ -234,6 +229,17 @@ class ParticipantStore:
     async def _one_key(self, query: sa.Select[Any]) -> ApiKey | None:
         row = (await self._conn.execute(query)).one_or_none()
         return None if row is None else ApiKey(*row)
+
+
+@once
+def _standings(conn: AsyncConnection) -> sa.Select[Any]:
+    wanted = through_gates(conn, _ASKED.of(conn), "participant_id", "wanted")
+    return (
+        sa.select(participant.c.participant_id, participant.c.standing)
+        .join(wanted, participant.c.participant_id == wanted.c.participant_id)
+        .order_by(participant.c.participant_id)
+        .with_for_update(read=True, of=participant)
+    )
 
 
 @once

@@ -31,7 +31,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.datashare import underway
-from services.datashare.bulk import probe, relation
+from services.datashare.bulk import Relation, once, probe, relation
 from services.datashare.disputes.domain import Mark, Marked
 from services.datashare.disputes.store import is_disputed
 from services.datashare.sealing.domain import series_place
@@ -68,8 +68,11 @@ _Sides = dict[int, list[tuple[int, bytes, int, int]]]
 """Rows of month, counterparty token, number of invoices and net fen, by side."""
 
 
+_PAIR: Final = {name: KEY[name] for name in ("subject_id", "record_type")}
+_WANTED: Final = Relation("wanted", _PAIR)
 _WIDTH: Final = len(series.columns) + 1
 """Of a row of `_Stored`."""
+_DISPUTED: Final = is_disputed(series)
 
 
 class _ChangedMeanwhileError(Exception):
@@ -363,20 +366,11 @@ class SummaryReader:
         pairs = {(query.subject_id, name) for query in queries for name in query.record_types}
         if not pairs:
             return {}, set()
-        pair = {name: KEY[name] for name in ("subject_id", "record_type")}
-        wanted = relation(self._conn, "wanted", pair, sorted(pairs))
-        query = probe(
-            self._conn,
-            [
-                *series.c,
-                is_disputed(series),
-                *self._writers({subject_id for subject_id, _ in pairs}),
-            ],
-            wanted,
-            *(series.c[name] == wanted.c[name] for name in pair),
-            lock=lock,
-        )
-        result = await self._conn.execute(query)
+        parameters = _WANTED.values(self._conn, sorted(pairs))
+        if self._conn.dialect.name == "postgresql":
+            parameters["subject_ids"] = sorted({subject_id for subject_id, _ in pairs})
+        query = _locking(self._conn) if lock else _reading(self._conn)
+        result = await self._conn.execute(query, parameters)
         rows = result.all()
         series_rows = [_Stored(SeriesKey(*row[:3]), *row[3:_WIDTH]) for row in rows]
         keys = await self._seals.keys({row.key.subject_id for row in series_rows if row.sealed})
@@ -389,30 +383,14 @@ class SummaryReader:
             found.setdefault(stored.key.subject_id, []).append(stored)
         return found, await self._seen(rows, pairs)
 
-    def _writers(self, subject_ids: Collection[str]) -> tuple[sa.ColumnElement[Any], ...]:
-        """Return columns that say who holds a series, and who its subject or another one asked for.
-
-        Who brings the first records of a series holds the subject, as no row of theirs is seen yet.
-        """
-        if self._conn.dialect.name == "sqlite":
-            return ()
-        holder = underway.writer_of(subject)
-        of_subjects = sa.select(holder).where(
-            subject.c.subject_id == sa.any_(sa.literal(sorted(subject_ids), ARRAY(sa.String()))),
-            holder.is_not(None),
-        )
-        return (
-            underway.writer_of(series).label("writer"),
-            sa.func.array(of_subjects.scalar_subquery()).label("writers"),
-        )
-
     async def _seen(self, rows: Sequence[Any], pairs: Collection[tuple[str, str]]) -> set[int]:
-        """Return the transactions that `_writers` told."""
+        """Return the transactions that hold a series or a subject that was asked for."""
         if self._conn.dialect.name == "sqlite":
             return set()
         if not rows:
-            _, of_subjects = self._writers({subject_id for subject_id, _ in pairs})
-            return set(await self._conn.scalar(sa.select(of_subjects)) or ())
+            subject_ids = sorted({subject_id for subject_id, _ in pairs})
+            found = await self._conn.scalar(_OF_SUBJECTS, {"subject_ids": subject_ids})
+            return set(found or ())
         return {row[_WIDTH] for row in rows if row[_WIDTH] is not None} | set(rows[0][_WIDTH + 1])
 
     async def _present(self, rows: Mapping[SeriesKey, _Stored]) -> dict[SeriesKey, bytes]:
@@ -545,6 +523,47 @@ class SummaryReader:
             .where(_is(key), series.c.revision == revision)
             .values(content=content, derived_revision=revision, sealed=sealed)
         )
+
+
+def _of_subjects() -> sa.ColumnElement[Any]:
+    """Return the writers that hold the subjects `subject_ids`.
+
+    Who brings the first records of a series holds the subject, as no row of theirs is seen yet.
+    """
+    holder = underway.writer_of(subject)
+    subject_ids = sa.bindparam("subject_ids", type_=ARRAY(sa.String()))
+    of_subjects = sa.select(holder).where(
+        subject.c.subject_id == sa.any_(subject_ids), holder.is_not(None)
+    )
+    return sa.func.array(of_subjects.scalar_subquery()).label("writers")
+
+
+_OF_SUBJECTS: Final = sa.select(_of_subjects())
+
+
+@once
+def _reading(conn: AsyncConnection) -> sa.Select[Any]:
+    return _stored_rows(conn, lock=False)
+
+
+@once
+def _locking(conn: AsyncConnection) -> sa.Select[Any]:
+    return _stored_rows(conn, lock=True)
+
+
+def _stored_rows(conn: AsyncConnection, *, lock: bool) -> sa.Select[Any]:
+    """Return the statement of rows of `_Stored`, followed by who holds them and their subjects."""
+    asked = _WANTED.of(conn)
+    writers: tuple[sa.ColumnElement[Any], ...] = ()
+    if conn.dialect.name == "postgresql":
+        writers = (underway.writer_of(series).label("writer"), _of_subjects())
+    return probe(
+        conn,
+        [*series.c, is_disputed(series), *writers],
+        asked,
+        *(series.c[name] == asked.c[name] for name in _PAIR),
+        lock=lock,
+    )
 
 
 def _seen(marked: Iterable[Marked], part: _Part) -> list[Mark]:

@@ -5,192 +5,28 @@ race here as two replicas would.
 """
 
 import asyncio
-import hashlib
 import random
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
 
-from services.datashare.access.app import FetchSummaries, Item, Results
-from services.datashare.access.domain import Channel, Fetch, Released, Rules
-from services.datashare.access.manifest import Manifests
+from services.datashare.access.domain import Released
 from services.datashare.access.store import access
-from services.datashare.catalogue.domain import ContentLevel
-from services.datashare.catalogue.loader import load
 from services.datashare.changes.domain import Change, ChangeKind
-from services.datashare.consent.app import Consents
-from services.datashare.consent.domain import Action, Consent, Period, Terms
-from services.datashare.consent.servicer import ConsentCodec
-from services.datashare.consent.store import consent as stored_consent
-from services.datashare.idempotency.domain import RequestKey
-from services.datashare.log.domain import Sealer
-from services.datashare.log.store import leaf
-from services.datashare.main import Stores
-from services.datashare.participants.domain import Participant, Role, Standing, SubjectName
-from services.datashare.summaries.narrowing import narrowed
-from services.kit.clock import SystemClock
-from services.kit.db import Database, Transactions, retry_on_conflict
+from services.datashare.consent.domain import Action, Consent
+from services.datashare.participants.domain import Standing
+from services.kit.db import Database
 from services.kit.errors import AlreadyExistsError, PuhuiError
-from services.kit.identity import Caller
-from services.kit.ids import RandomIds
-from tests.fakes.sealing import vault
-from tests.fakes.signing import SIGNER
+from tests.fakes.replicas import Replica
 
-BANK = Caller("par_bank", "BANK", None, "A bank")
 NOW = datetime.now(UTC)
-SAME_CONSENT = access.c.consent_id == stored_consent.c.consent_id
-
-
-class Replica:
-    """The use cases over one database; `conflicts` are the races that fetches lost."""
-
-    def __init__(self, database: Database) -> None:
-        self.conflicts: list[Exception] = []
-        clock, catalogue = SystemClock(), load()
-        ids = RandomIds(clock)
-        self.transactions = Transactions(database, Stores(catalogue, ids, vault(catalogue, clock)))
-        sealer = Sealer(ids, bytes)
-        self.consents = Consents(
-            transactions=self.transactions,
-            clock=clock,
-            ids=ids,
-            sealer=sealer,
-            codec=ConsentCodec(),
-            catalogue=catalogue,
-        )
-        self.fetch = FetchSummaries(
-            transactions=self.transactions,
-            retry=self._retry,
-            clock=clock,
-            ids=ids,
-            sealer=sealer,
-            rules=Rules(catalogue),
-            manifests=Manifests(catalogue),
-            signer=SIGNER,
-            narrowed=narrowed,
-        )
-        self._ids = ids
-
-    async def _retry(self, work: Callable[[], Awaitable[Results]]) -> Results:
-        async def watched() -> Results:
-            try:
-                return await work()
-            except Exception as error:
-                self.conflicts.append(error)
-                raise
-
-        return await retry_on_conflict(watched)
-
-    async def set_standing(self, participant_id: str, standing: Standing) -> None:
-        async with self.transactions.begin() as work:
-            assert await work.participants.lock(participant_id)
-            await work.participants.set_standing(participant_id, standing)
-
-    def key(self, who: Caller, request_id: str = "") -> RequestKey:
-        request_id = request_id or self._ids.new("req")
-        return RequestKey(who.participant_id, request_id, b"f" * 32)
-
-    async def populate(self) -> Caller:
-        """Register a bank, a provider and a firm; return the firm."""
-        subject = SubjectName(uscc="91110108MA01234537")
-        async with self.transactions.begin() as work:
-            subject_id = (await work.subjects.resolve_or_create_many([subject.uscc]))[subject.uscc]
-            for participant_id, role in (("par_bank", Role.BANK), ("par_tax", Role.PROVIDER)):
-                kind = "tax" if role is Role.PROVIDER else ""
-                person = Participant(
-                    participant_id, role, "n", kind, None, False, Standing.ACTIVE, NOW
-                )
-                await work.participants.add(person)
-        return Caller("par_firm", "FIRM", subject_id, "A firm")
-
-    async def granted(self, firm: Caller) -> Consent:
-        terms = Terms(
-            purpose="credit_application",
-            provider_ids=("par_tax",),
-            record_types=("vat_invoice",),
-            content_level=ContentLevel.SUMMARY,
-            data_period=Period(date(2023, 1, 1), date(2026, 12, 31)),
-            not_before=None,
-            expires_at=datetime.now(UTC) + timedelta(days=30),
-        )
-        assert firm.subject_id
-        named = SubjectName(subject_id=firm.subject_id)
-        consent = await self.consents.request(BANK, self.key(BANK), named, terms)
-        return await self.consents.grant(
-            firm, self.key(firm), consent.core.consent_id, consent.sha256, ()
-        )
-
-    def item(self, consent: Consent, request_id: str = "") -> Item:
-        fetch = Fetch(
-            request_id=request_id or self._ids.new("req"),
-            fingerprint=hashlib.sha256(consent.core.consent_id.encode()).digest(),
-            subject_id=consent.core.subject_id,
-            consent_id=consent.core.consent_id,
-            purpose="credit_application",
-            officer="王",
-            file_reference="F-1",
-        )
-        return Item(BANK, fetch)
-
-    async def fetched(self, *items: Item) -> list[Released | PuhuiError]:
-        return await self.fetch(items, Channel.SCORING)
 
 
 @pytest.fixture
 def replica(postgres: Database) -> Replica:
     return Replica(postgres)
-
-
-async def test_no_release_follows_a_withdrawal_that_was_acknowledged(
-    replica: Replica, postgres: Database
-) -> None:
-    """16 fetches around one withdrawal, 50 times."""
-    firm = await replica.populate()
-    moments = random.Random(20181022)
-    outcomes: list[bool] = []
-
-    async def fetch(consent: Consent, delay: float) -> bool:
-        await asyncio.sleep(delay)
-        (result,) = await replica.fetched(replica.item(consent))
-        return isinstance(result, Released)
-
-    async def withdraw(consent: Consent, delay: float) -> set[str]:
-        await asyncio.sleep(delay)
-        consent_id = consent.core.consent_id
-        await replica.consents.end(firm, replica.key(firm), consent_id, Action.WITHDRAW, "")
-        # Acknowledged: every release there will ever be stands in the table now.
-        return await releases(postgres, consent_id)
-
-    for _ in range(50):
-        consent = await replica.granted(firm)
-        acknowledged, released = await asyncio.gather(
-            withdraw(consent, moments.uniform(0, 0.02)),
-            asyncio.gather(*(fetch(consent, moments.uniform(0, 0.06)) for _ in range(16))),
-        )
-        assert await releases(postgres, consent.core.consent_id) == acknowledged
-        assert len(acknowledged) == sum(released)
-        outcomes += released
-
-    # Both happened, so the rounds were races; and every outcome has its access and its leaf.
-    assert set(outcomes) == {True, False}
-    async with postgres.read() as conn:
-        late = await conn.scalar(
-            sa.select(sa.func.count())
-            .select_from(access.join(stored_consent, SAME_CONSENT))
-            .where(
-                access.c.outcome == "RELEASED",
-                access.c.accessed_at > stored_consent.c.changed_at,
-            )
-        )
-        accesses = await conn.scalar(sa.select(sa.func.count()).select_from(access))
-        leaves = await conn.scalar(
-            sa.select(sa.func.count()).select_from(leaf).where(leaf.c.kind == "access")
-        )
-    assert late == 0
-    assert accesses == leaves == len(outcomes)
 
 
 async def test_no_release_follows_a_suspension_that_was_acknowledged(
@@ -289,7 +125,7 @@ async def test_batches_over_the_same_consents_do_not_wait_for_each_other_in_a_ri
         asyncio.TaskGroup() as group,
         replica.transactions.begin() as work,
     ):
-        assert await work.consents.lock(middle.core.consent_id)
+        assert await work.consents.lock(middle.core.consent_id, NOW)
         batches = [
             group.create_task(replica.fetched(*map(replica.item, batch)))
             for batch in ((first, middle, last), (last, middle, first))
