@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.datashare.access.domain import Outcome
 from services.datashare.access.store import access
-from services.datashare.bulk import probe, relation
+from services.datashare.bulk import Relation, once, probe
 from services.datashare.consent.domain import core_of
 from services.datashare.consent.store import consent
 from services.datashare.disputes.app import Position
@@ -104,6 +104,21 @@ _VERSION: Final = (
     record.c.retracted,
     record.c.hidden_on,
 )
+_SERIES: Final = Relation("asked", {name: sa.String() for name in SeriesKey._fields})
+
+
+@once
+def _marking(conn: AsyncConnection) -> sa.Select[Any]:
+    """Return what asks for the disputes of series with the versions of their records."""
+    asked = _SERIES.of(conn)
+    same = (dispute.c[name] == asked.c[name] for name in SeriesKey._fields)
+    mine = probe(conn, list(dispute.c), asked, *same, _IS_MARKED).subquery("mine")
+    of_record = sa.and_(
+        record.c.subject_id == mine.c.subject_id,
+        *(record.c[name] == mine.c[name] for name in _KEY),
+    )
+    versions = (column.label(f"of_{column.name}") for column in _VERSION)
+    return sa.select(*mine.c, *versions).join(record, of_record).order_by(mine.c.dispute_id)
 
 
 def is_disputed(of: sa.Table) -> sa.ColumnElement[bool]:
@@ -286,18 +301,8 @@ class DisputeStore:
         """Return the disputes that readers of series are told of; one without may be absent."""
         if not keys:
             return {}
-        names = {name: sa.String() for name in SeriesKey._fields}
-        asked = relation(self._conn, "asked", names, sorted(keys))
-        same = (dispute.c[name] == asked.c[name] for name in names)
-        mine = probe(self._conn, list(dispute.c), asked, *same, _IS_MARKED).subquery("mine")
-        of_record = sa.and_(
-            record.c.subject_id == mine.c.subject_id,
-            *(record.c[name] == mine.c[name] for name in _KEY),
-        )
         rows = await self._conn.execute(
-            sa.select(*mine.c, *(column.label(f"of_{column.name}") for column in _VERSION))
-            .join(record, of_record)
-            .order_by(mine.c.dispute_id)
+            _marking(self._conn), _SERIES.values(self._conn, sorted(keys))
         )
         versions: dict[str, list[VersionRead]] = {}
         first: dict[str, Any] = {}
