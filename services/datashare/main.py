@@ -18,6 +18,7 @@ from puhui.datashare.v1 import (
     consents_pb2_grpc,
     deliveries_pb2_grpc,
     disputes_pb2_grpc,
+    facts_pb2_grpc,
     mandates_pb2_grpc,
     notices_pb2_grpc,
     participants_pb2_grpc,
@@ -41,7 +42,9 @@ from services.datashare.changes.app import Feed
 from services.datashare.changes.servicer import ChangeServicer
 from services.datashare.changes.store import ChangeStore
 from services.datashare.consent.app import Consents
-from services.datashare.consent.servicer import ConsentCodec, ConsentServicer
+from services.datashare.consent.duties import DutyStore
+from services.datashare.consent.erasing import ErasureDuties
+from services.datashare.consent.servicer import ConsentCodec, ConsentServicer, DutyCodec
 from services.datashare.consent.store import ConsentStore
 from services.datashare.counterparties.check import COMMAND as ROTATE_COUNTERPARTY_KEY
 from services.datashare.counterparties.check import check as check_counterparty_keys
@@ -57,6 +60,9 @@ from services.datashare.disputes.domain import PROFILES
 from services.datashare.disputes.servicer import DisputeServicer
 from services.datashare.disputes.store import DisputeStore
 from services.datashare.disputes.working_days import ChinaCalendar
+from services.datashare.facts.app import TellFacts
+from services.datashare.facts.servicer import FactServicer
+from services.datashare.facts.store import HeldStore
 from services.datashare.idempotency.store import RequestStore
 from services.datashare.log.domain import Sealer
 from services.datashare.log.store import LeafStore
@@ -65,7 +71,7 @@ from services.datashare.mandates.proofs import Proofs, read_issuers
 from services.datashare.mandates.register import RegisterReader
 from services.datashare.mandates.registry import RegisterWatch
 from services.datashare.mandates.servicer import MandateCodec, MandateServicer, RuleCodec
-from services.datashare.mandates.store import MandateStore
+from services.datashare.mandates.store import MandateStore, Signers
 from services.datashare.notices.app import TellNotices
 from services.datashare.notices.delivery import Deliver
 from services.datashare.notices.endpoints import ContactStore, WebhookStore
@@ -101,7 +107,7 @@ from services.datashare.records.app import TakeIn
 from services.datashare.records.hiding import hidings
 from services.datashare.records.intake import Intake
 from services.datashare.records.payloads import payload_fields, readers
-from services.datashare.records.servicer import RecordServicer
+from services.datashare.records.servicer import AT_ONCE, RecordServicer
 from services.datashare.records.store import RecordStore
 from services.datashare.retention.app import EraseSubject, Rebuild, Retention
 from services.datashare.retention.commands import rebuild_summaries
@@ -318,6 +324,8 @@ class Work:
         self.leaves = LeafStore(conn)
         self.changes = ChangeStore(conn)
         self.mandates = MandateStore(conn)
+        self.signers = Signers(self.mandates)
+        self.duties = DutyStore(conn)
         self.wanted = WantedStore(conn)
         self.notices = NoticeStore(conn, stores.ids)
         self.recipients = RecipientStore(conn, stores.kept)
@@ -327,6 +335,7 @@ class Work:
         self.deliveries = DeliveryStore(conn, self.seals)
         self.records = RecordStore(conn, stores.readers, self.seals, stores.hidings)
         self.register = RegisterReader(conn, self.seals)
+        self.held = HeldStore(conn, self.seals)
         self.series = SeriesStore(conn, stores.layouts, self.seals)
         self.quality = QualityStore(conn, self.records, stores.layouts, self.seals)
         self.withheld = WithheldStore(conn)
@@ -401,8 +410,12 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         clock=clock,
         ids=ids,
         sealer=sealer,
+        signer=signer,
         codec=ConsentCodec(),
         catalogue=catalogue,
+    )
+    duties = ErasureDuties(
+        transactions=transactions, clock=clock, sealer=sealer, codec=DutyCodec()
     )
     fetch = FetchSummaries(
         transactions=transactions,
@@ -483,6 +496,10 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         ParticipantServicer(directory),
     )
     server.add(
+        facts_pb2_grpc.add_FactServiceServicer_to_server,
+        FactServicer(TellFacts(transactions, catalogue, clock)),
+    )
+    server.add(
         mandates_pb2_grpc.add_MandateServiceServicer_to_server, MandateServicer(mandates, clock)
     )
     server.add(
@@ -494,7 +511,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     )
     server.add(
         records_pb2_grpc.add_RecordServiceServicer_to_server,
-        RecordServicer(take_in, close, sent, intake, clock),
+        RecordServicer(take_in, close, sent, intake, clock, AT_ONCE[database.dialect]),
     )
     server.add(
         deliveries_pb2_grpc.add_DeliveryServiceServicer_to_server,
@@ -529,7 +546,9 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         reviews_pb2_grpc.add_ReviewServiceServicer_to_server,
         ReviewServicer(ListReviews(transactions), decide),
     )
-    server.add(consents_pb2_grpc.add_ConsentServiceServicer_to_server, ConsentServicer(consents))
+    server.add(
+        consents_pb2_grpc.add_ConsentServiceServicer_to_server, ConsentServicer(consents, duties)
+    )
     server.add(
         receipts_pb2_grpc.add_ReceiptServiceServicer_to_server, ReceiptServicer(platform_keys)
     )

@@ -8,7 +8,14 @@ from datetime import datetime
 
 from services.datashare.access.domain import Access, Earlier, Outcome, Recorded, Sealed
 from services.datashare.changes.domain import Change, Entry
-from services.datashare.consent.domain import Consent, State, state_at
+from services.datashare.consent.domain import (
+    Attestation,
+    Consent,
+    Duty,
+    State,
+    due_by,
+    state_at,
+)
 from services.datashare.idempotency.domain import RequestKey, StoredRequest
 from services.datashare.log.domain import Leaf
 from services.datashare.mandates.domain import Mandate, SigningRule
@@ -55,6 +62,7 @@ class Memory:
     notices: dict[int, Notice] = field(default_factory=dict)
     acknowledged: dict[str, int] = field(default_factory=dict)
     platform_keys: dict[str, PlatformKey] = field(default_factory=dict)
+    duties: dict[str, Duty] = field(default_factory=dict)
 
     def copy(self) -> "Memory":
         return Memory(*(dict(getattr(self, table.name)) for table in fields(self)))
@@ -100,6 +108,8 @@ class FakeWork:
         self.mandates = FakeMandates(memory.mandates, memory.signing_rules, memory.proofs)
         self.notices = FakeNotices(memory)
         self.platform_keys = FakePlatformKeys(memory)
+        self.signers = FakeSigners(memory)
+        self.duties = FakeDuties(memory)
 
 
 class FakeParticipants:
@@ -190,14 +200,27 @@ class FakeSubjects:
 class FakeConsents:
     def __init__(self, memory: Memory) -> None:
         self._rows = memory.consents
+        self._people = memory.participants
+        self._used = memory.quotas
 
     async def add(self, consent: Consent) -> None:
         self._rows[consent.core.consent_id] = consent
 
-    async def get(self, consent_id: str) -> Consent | None:
-        return self._rows.get(consent_id)
+    async def get(self, consent_id: str, now: datetime) -> Consent | None:
+        found = self._rows.get(consent_id)
+        return None if found is None else self._with_use(found, now)
 
     lock = get
+
+    def _with_use(self, row: Consent, now: datetime) -> Consent:
+        limit, core = row.core.terms.fetch_limit, row.core
+        period = 0 if limit is None else limit.period(now)
+        recipient = self._people.get(core.recipient_id)
+        return replace(
+            row,
+            used=self._used.get((core.subject_id, core.consent_id, period), 0),
+            suspended=recipient is not None and recipient.standing is Standing.SUSPENDED,
+        )
 
     async def hold(self, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Consent]:
         found = {
@@ -228,11 +251,72 @@ class FakeConsents:
     ) -> Sequence[Consent]:
         return [
             row
-            for id_, row in sorted(self._rows.items(), reverse=True)
+            for id_, stored in sorted(self._rows.items(), reverse=True)
+            for row in [self._with_use(stored, now)]
             if subject_id in (None, row.core.subject_id)
             and recipient_id in (None, row.core.recipient_id)
             and state in (None, state_at(row, now))
             and (not before or id_ < before)
+        ][:limit]
+
+
+class FakeSigners:
+    def __init__(self, memory: Memory) -> None:
+        self._rules = memory.signing_rules
+
+    async def of(self, subject_id: str) -> SigningRule:
+        return self._rules.get(subject_id, SigningRule())
+
+
+class FakeDuties:
+    def __init__(self, memory: Memory) -> None:
+        self._rows = memory.duties
+
+    async def begin(self, consent: Consent) -> None:
+        core = consent.core
+        ended_at = core.terms.expires_at
+        self._rows.setdefault(
+            core.consent_id,
+            Duty(
+                core.consent_id,
+                core.subject_id,
+                core.recipient_id,
+                ended_at,
+                due_by(consent, ended_at),
+            ),
+        )
+
+    async def end(self, consent: Consent, at: datetime) -> None:
+        found = self._rows.get(consent.core.consent_id)
+        if found is not None and found.ended_at > at:
+            changed = replace(found, ended_at=at, due_at=due_by(consent, at))
+            self._rows[found.consent_id] = changed
+
+    async def lock(self, consent_id: str, recipient_id: str) -> Duty | None:
+        found = self._rows.get(consent_id)
+        return found if found is not None and found.recipient_id == recipient_id else None
+
+    async def attest(self, duty: Duty, attestation: Attestation) -> None:
+        self._rows[duty.consent_id] = replace(duty, attestation=attestation)
+
+    async def page(
+        self,
+        *,
+        subject_id: str | None,
+        recipient_id: str | None,
+        overdue: bool,
+        now: datetime,
+        after: tuple[datetime, str] | None,
+        limit: int,
+    ) -> Sequence[Duty]:
+        return [
+            duty
+            for duty in sorted(self._rows.values(), key=lambda each: (each.due_at, each.consent_id))
+            if duty.ended_at <= now
+            and subject_id in (None, duty.subject_id)
+            and recipient_id in (None, duty.recipient_id)
+            and (not overdue or (duty.due_at <= now and duty.attestation is None))
+            and (after is None or (duty.due_at, duty.consent_id) > after)
         ][:limit]
 
 

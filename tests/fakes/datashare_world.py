@@ -13,7 +13,8 @@ from services.datashare.catalogue.loader import load
 from services.datashare.changes.domain import ChangeKind
 from services.datashare.consent.app import Consents
 from services.datashare.consent.domain import Action, Consent, Period, Terms
-from services.datashare.consent.servicer import ConsentCodec
+from services.datashare.consent.erasing import ErasureDuties
+from services.datashare.consent.servicer import ConsentCodec, DutyCodec
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.domain import Sealer
 from services.datashare.participants.domain import Participant, Role, Standing, SubjectName
@@ -74,8 +75,12 @@ class World:
             clock=self.clock,
             ids=ids,
             sealer=sealer,
+            signer=SIGNER,
             codec=ConsentCodec(),
             catalogue=self.catalogue,
+        )
+        self.duties = ErasureDuties(
+            transactions=self.transactions, clock=self.clock, sealer=sealer, codec=DutyCodec()
         )
         self.fetch = FetchSummaries(
             transactions=self.transactions,

@@ -5,44 +5,64 @@ change in the feed and what providers are told of it: a fetch, or a batch of rec
 the consent as it was and ends before the change, or sees the changed one.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
-from typing import Protocol
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final, Protocol, TypeAlias
 
 from services.datashare.catalogue.domain import Catalogue
 from services.datashare.changes.domain import Change, ChangeKind
 from services.datashare.consent.domain import (
+    OPEN_STATES,
+    STANDING_STATES,
+    TRANSITIONS,
     Action,
     Consent,
     Core,
+    Mode,
+    Officer,
+    Receipt,
     Signature,
     State,
     Terms,
+    Version,
     advance,
+    approve,
+    canonical,
     change_content,
     check_grant,
+    due_by,
     not_found,
+    receipt_content,
+    refusal,
     request,
+    state_at,
 )
+from services.datashare.consent.notice import sha256 as sha256_of
+from services.datashare.consent.notice import write
+from services.datashare.consent.signing import checked_jws
 from services.datashare.consent.terms import check_terms, nameable
 from services.datashare.idempotency.app import Codec, Requests, once
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.domain import Leaf, LeafKind, Sealer
 from services.datashare.mandates.acting import acting, reading
-from services.datashare.mandates.domain import Mandate, Power
+from services.datashare.mandates.domain import Mandate, Power, SigningRule
+from services.datashare.notices.domain import NoticeKind
 from services.datashare.notices.writing import Notices, of_consent
 from services.datashare.participants.app import checked_uscc
 from services.datashare.participants.domain import (
     Participant,
     Role,
+    SigningKey,
     Standing,
     SubjectName,
     require_good_standing,
 )
+from services.datashare.receipts.domain import Signer
 from services.datashare.wanted.domain import Item, due, ended
 from services.kit.clock import Clock
-from services.kit.errors import NotFoundError
+from services.kit.errors import FailedPreconditionError, NotFoundError
 from services.kit.identity import Caller
 from services.kit.ids import Ids
 
@@ -54,11 +74,11 @@ class ConsentRows(Protocol):
         """Add a consent."""
         ...
 
-    async def get(self, consent_id: str) -> Consent | None:
-        """Return a consent."""
+    async def get(self, consent_id: str, now: datetime) -> Consent | None:
+        """Return a consent, with its use at a time."""
         ...
 
-    async def lock(self, consent_id: str) -> Consent | None:
+    async def lock(self, consent_id: str, now: datetime) -> Consent | None:
         """Return a consent under which nobody else fetches or acts until the end."""
         ...
 
@@ -110,6 +130,30 @@ class Participants(Protocol):
 
     async def hold_standings(self, participant_ids: Sequence[str]) -> Mapping[str, Standing]:
         """Return the standing of participants, which cannot change until the end."""
+        ...
+
+    async def signing_key(self, participant_id: str, key_id: str) -> SigningKey | None:
+        """Return a participant's signing key."""
+        ...
+
+
+class Signers(Protocol):
+    """Who must agree before a consent of a firm is active."""
+
+    async def of(self, subject_id: str) -> SigningRule:
+        """Return the rule of a firm."""
+        ...
+
+
+class Duties(Protocol):
+    """What recipients must erase."""
+
+    async def begin(self, consent: Consent) -> None:
+        """Write the duty of a STORE consent that becomes active."""
+        ...
+
+    async def end(self, consent: Consent, at: datetime) -> None:
+        """Bring a duty forward, as its consent ended before its time."""
         ...
 
 
@@ -177,6 +221,16 @@ class Work(Protocol):
         ...
 
     @property
+    def signers(self) -> Signers:
+        """Who must agree before a consent is active."""
+        ...
+
+    @property
+    def duties(self) -> Duties:
+        """What recipients must erase."""
+        ...
+
+    @property
     def changes(self) -> Changes:
         """The outbox."""
         ...
@@ -214,19 +268,25 @@ class Transactions(Protocol):
         ...
 
 
-_CHANGES = {
+_CHANGES: Final = {
+    Action.APPROVE: ChangeKind.CONSENT_APPROVED,
     Action.GRANT: ChangeKind.CONSENT_GRANTED,
     Action.REJECT: ChangeKind.CONSENT_REJECTED,
     Action.WITHDRAW: ChangeKind.CONSENT_WITHDRAWN,
     Action.REVOKE: ChangeKind.CONSENT_REVOKED,
+    Action.PAUSE: ChangeKind.CONSENT_PAUSED,
+    Action.RESUME: ChangeKind.CONSENT_RESUMED,
+    Action.SUPERSEDE: ChangeKind.CONSENT_SUPERSEDED,
 }
-
-
-_POWERS = {
-    ChangeKind.CONSENT_GRANTED: Power.GRANT,
-    ChangeKind.CONSENT_REJECTED: Power.GRANT,
-}
+_POWERS: Final = {Action.GRANT: Power.GRANT, Action.REJECT: Power.GRANT}
 """What a firm's account must be allowed to do; all else is to withdraw."""
+
+NOBODY: Final = Officer("", "")
+
+ANSWER_WITHIN: Final = timedelta(days=30)
+"""How long a request waits for its answer before it lapses."""
+
+_Change: TypeAlias = Callable[["Work", Consent, datetime], Awaitable[Consent]]
 
 
 class Consents:
@@ -237,6 +297,7 @@ class Consents:
         clock: the time.
         ids: makes consent ids.
         sealer: makes leaves.
+        signer: signs cores and receipts for the platform.
         codec: of stored responses.
         catalogue: types and purposes.
     """
@@ -248,6 +309,7 @@ class Consents:
         clock: Clock,
         ids: Ids,
         sealer: Sealer,
+        signer: Signer,
         codec: Codec[Consent],
         catalogue: Catalogue,
     ) -> None:
@@ -255,16 +317,33 @@ class Consents:
         self._clock = clock
         self._ids = ids
         self._sealer = sealer
+        self._signer = signer
         self._codec = codec
         self._catalogue = catalogue
 
     async def request(
-        self, caller: Caller, key: RequestKey, subject: SubjectName, terms: Terms
+        self,
+        caller: Caller,
+        key: RequestKey,
+        subject: SubjectName,
+        terms: Terms,
+        *,
+        supersedes: str = "",
+        officer: Officer = NOBODY,
     ) -> Consent:
         """Ask a firm for a consent, as the bank that is to receive the data.
 
+        Args:
+            caller: the bank.
+            key: the write.
+            subject: the firm.
+            terms: as they were sent.
+            supersedes: consent_id of the version that they are to replace; empty is none.
+            officer: who asks at the bank.
+
         Raises:
-            InvalidArgumentError: USCC_MALFORMED, or a reason of `check_terms`.
+            InvalidArgumentError: USCC_MALFORMED, or a reason of `check_terms`, also where what is
+                to be replaced is of others or has ended.
             NotFoundError: NOT_FOUND, there is no such subject.
             AlreadyExistsError: REQUEST_ID_REUSED.
             PermissionDeniedError: PARTICIPANT_SUSPENDED.
@@ -274,28 +353,52 @@ class Consents:
 
             async def add() -> Consent:
                 await _require_good_standing(work, caller)
-                subject_id = await _subject_id(work, subject)
-                people = await work.participants.among(terms.provider_ids)
-                providers = nameable(
-                    people.values(),
-                    terms.record_types,
-                    self._catalogue,
-                    subject_id=subject_id,
-                    recipient_id=caller.participant_id,
-                )
-                check_terms(terms, now, self._catalogue, providers, caller.participant_id)
-                core = Core(
-                    consent_id=self._ids.new("con"),
-                    subject_id=subject_id,
-                    recipient_id=caller.participant_id,
-                    terms=terms,
-                )
-                consent = request(core, now)
+                consent = await self._asked(work, caller, subject, terms, supersedes, now)
                 await work.consents.add(consent)
-                await self._record(work, consent, caller, ChangeKind.CONSENT_REQUESTED)
+                more = {"officer": officer.name, "file_reference": officer.file_reference}
+                await self._record(work, consent, caller, ChangeKind.CONSENT_REQUESTED, more=more)
                 return consent
 
             return await once(work.requests, key, now, self._codec, add)
+
+    async def _asked(
+        self,
+        work: Work,
+        caller: Caller,
+        subject: SubjectName,
+        terms: Terms,
+        supersedes: str,
+        now: datetime,
+    ) -> Consent:
+        subject_id, recipient_id = await _subject_id(work, subject), caller.participant_id
+        named = {recipient_id, *terms.provider_ids, *terms.onward_recipient_ids}
+        people = await work.participants.among(named)
+        providers = nameable(
+            people.values(),
+            terms.record_types,
+            self._catalogue,
+            subject_id=subject_id,
+            recipient_id=recipient_id,
+        )
+        institutions = {
+            id_ for id_, person in people.items() if person.role in (Role.BANK, Role.PROVIDER)
+        }
+        check_terms(terms, now, self._catalogue, providers, recipient_id, institutions)
+        limit = terms.fetch_limit or self._catalogue.purposes[terms.purpose].max_fetches
+        core = Core(
+            consent_id=self._ids.new("con"),
+            subject_id=subject_id,
+            recipient_id=recipient_id,
+            terms=replace(terms, fetch_limit=limit),
+            suite=self._signer.key.suite,
+            signers=await work.signers.of(subject_id),
+            purposes_version=self._catalogue.purposes_version,
+            answer_by=min(now + ANSWER_WITHIN, terms.expires_at),
+            supersedes=await _replaced(work, supersedes, subject_id, recipient_id, now),
+        )
+        notice = write(core, {id_: person.name for id_, person in people.items()}, self._catalogue)
+        core = replace(core, notice_sha256=sha256_of(notice))
+        return request(core, now, notice=notice, platform_jws=self._signer.sign(canonical(core)))
 
     async def grant(
         self,
@@ -305,21 +408,27 @@ class Consents:
         sha256: bytes,
         signatures: tuple[Signature, ...],
     ) -> Consent:
-        """Agree to the terms whose hash is named, as the firm.
+        """Agree to the terms whose hash is named, as one of the firm's signers.
+
+        It is active once all required ones have. The version that it replaces ends with that.
 
         Raises:
             NotFoundError: CONSENT_NOT_FOUND.
-            InvalidArgumentError: FIELD_INVALID, the hash is of other terms.
-            FailedPreconditionError: CONSENT_STATE.
+            InvalidArgumentError: FIELD_INVALID, the hash is of other terms; or
+                CONSENT_SIGNATURE_INVALID.
+            FailedPreconditionError: CONSENT_STATE, or NOT_A_SIGNER of who has agreed already.
             AlreadyExistsError: REQUEST_ID_REUSED.
-            PermissionDeniedError: PARTICIPANT_SUSPENDED or MANDATE_REQUIRED.
+            PermissionDeniedError: PARTICIPANT_SUSPENDED, MANDATE_REQUIRED or NOT_A_SIGNER.
         """
 
-        def grant(consent: Consent, now: datetime) -> Consent:
+        async def grant(work: Work, consent: Consent, now: datetime) -> Consent:
             check_grant(consent, sha256)
-            return advance(consent, Action.GRANT, now, signatures=signatures)
+            agreed = approve(consent, Signature(caller.participant_id, ""), now)
+            jws = await checked_jws(work.participants, caller, consent.canonical, signatures)
+            approval = Signature(caller.participant_id, jws)
+            return replace(agreed, signatures=(*consent.signatures, approval))
 
-        return await self._act(caller, key, consent_id, _CHANGES[Action.GRANT], grant)
+        return await self._act(caller, key, consent_id, Action.GRANT, grant)
 
     async def end(
         self, caller: Caller, key: RequestKey, consent_id: str, action: Action, note: str
@@ -334,11 +443,30 @@ class Consents:
             AlreadyExistsError: REQUEST_ID_REUSED.
             PermissionDeniedError: PARTICIPANT_SUSPENDED or MANDATE_REQUIRED.
         """
+        return await self._advance(caller, key, consent_id, action, note)
 
-        def end(consent: Consent, now: datetime) -> Consent:
+    async def pause(self, caller: Caller, key: RequestKey, consent_id: str, note: str) -> Consent:
+        """Stop a consent for a time, as the firm; once this returns, no fetch is released.
+
+        Raises:
+            NotFoundError: CONSENT_NOT_FOUND.
+            FailedPreconditionError: CONSENT_STATE.
+            AlreadyExistsError: REQUEST_ID_REUSED.
+            PermissionDeniedError: PARTICIPANT_SUSPENDED or MANDATE_REQUIRED.
+        """
+        return await self._advance(caller, key, consent_id, Action.PAUSE, note)
+
+    async def resume(self, caller: Caller, key: RequestKey, consent_id: str) -> Consent:
+        """Let a paused consent go on, as the firm; see `pause`."""
+        return await self._advance(caller, key, consent_id, Action.RESUME, "")
+
+    async def _advance(
+        self, caller: Caller, key: RequestKey, consent_id: str, action: Action, note: str
+    ) -> Consent:
+        async def change(work: Work, consent: Consent, now: datetime) -> Consent:
             return advance(consent, action, now, note=note)
 
-        return await self._act(caller, key, consent_id, _CHANGES[action], end)
+        return await self._act(caller, key, consent_id, action, change)
 
     async def get(self, caller: Caller, consent_id: str) -> tuple[Consent, datetime]:
         """Return a consent that concerns the caller, and the time at which it was read.
@@ -351,7 +479,7 @@ class Consents:
             mandate = await reading(
                 work.mandates, caller, now, Power.READ, Power.GRANT, Power.WITHDRAW
             )
-            consent = await work.consents.get(consent_id)
+            consent = await work.consents.get(consent_id, now)
         return _own(caller, mandate, consent), now
 
     async def list(
@@ -386,33 +514,92 @@ class Consents:
         return page, page[-1].core.consent_id if len(found) > page_size else "", now
 
     async def _act(
-        self,
-        caller: Caller,
-        key: RequestKey,
-        consent_id: str,
-        kind: ChangeKind,
-        change: Callable[[Consent, datetime], Consent],
+        self, caller: Caller, key: RequestKey, consent_id: str, action: Action, change: _Change
     ) -> Consent:
         async with self._transactions.begin() as work:
 
             async def act() -> Consent:
-                found = await work.consents.lock(consent_id)
+                found, earlier = await self._locked(work, consent_id, action)
                 # After the consent, as fetches lock the two.
                 await _require_good_standing(work, caller)
-                power = _POWERS.get(kind, Power.WITHDRAW)
+                power = _POWERS.get(action, Power.WITHDRAW)
                 mandate = await acting(work.mandates, caller, power, self._clock.now())
                 before = _own(caller, mandate, found)
-                consent = change(before, self._clock.now())
-                await work.consents.update(consent)
-                await self._record(work, consent, caller, kind, mandate)
-                await self._tell_providers(work, before, consent)
-                return consent
+                now = self._clock.now()
+                consent = await change(work, before, now)
+                if consent.state is State.ACTIVE and earlier is not None:
+                    await self._supersede(work, earlier, consent, caller, mandate)
+                return await self._changed(work, before, consent, caller, mandate)
 
             return await once(work.requests, key, self._clock.now(), self._codec, act)
 
+    async def _locked(
+        self, work: Work, consent_id: str, action: Action
+    ) -> tuple[Consent | None, Consent | None]:
+        """Return a consent and, where it may become active, the version that it replaces."""
+        now = self._clock.now()
+        earlier = None
+        if action is Action.GRANT:
+            asked = await work.consents.get(consent_id, now)
+            if asked is not None and asked.core.supersedes is not None:
+                # The earlier one first, as fetches take consents in the order of their ids.
+                earlier = await work.consents.lock(asked.core.supersedes.consent_id, now)
+        return await work.consents.lock(consent_id, now), earlier
+
+    async def _supersede(
+        self,
+        work: Work,
+        earlier: Consent,
+        consent: Consent,
+        caller: Caller,
+        mandate: Mandate | None,
+    ) -> None:
+        """End the version that an active consent replaces, unless it has ended by itself."""
+        if earlier.state is State.SUPERSEDED:
+            raise FailedPreconditionError(
+                "CONSENT_STATE",
+                "the consent that this one replaces was replaced by another one already: the bank "
+                "has to ask anew, from the version that is active",
+            )
+        now = consent.changed_at
+        if state_at(replace(earlier, suspended=False), now) not in STANDING_STATES:
+            return
+        ended = advance(earlier, Action.SUPERSEDE, now)
+        ended = replace(ended, superseded_by=consent.core.consent_id)
+        await self._changed(work, earlier, ended, caller, mandate)
+
+    async def _changed(
+        self,
+        work: Work,
+        before: Consent,
+        consent: Consent,
+        caller: Caller,
+        mandate: Mandate | None,
+    ) -> Consent:
+        """Write a consent that has changed, with all that goes with it."""
+        stored = consent.core.terms.mode is Mode.STORE
+        erase_by = None
+        if consent.state not in OPEN_STATES:
+            if stored and before.state in STANDING_STATES:
+                erase_by = due_by(consent, consent.changed_at)
+                await work.duties.end(consent, consent.changed_at)
+            receipt = receipt_content(
+                consent, caller.participant_id, self._signer.key.suite, erase_by
+            )
+            consent = replace(consent, termination=Receipt(receipt, self._signer.sign(receipt)))
+        elif stored and consent.state is State.ACTIVE and before.state not in STANDING_STATES:
+            await work.duties.begin(consent)
+        await work.consents.update(consent)
+        kind = _CHANGES[_action(before, consent)]
+        more = {} if mandate is None else mandate.names
+        await self._record(work, consent, caller, kind, more=more, erase_by=erase_by)
+        await self._tell_providers(work, before, consent)
+        return consent
+
     async def _tell_providers(self, work: Work, before: Consent, consent: Consent) -> None:
         core = consent.core
-        if consent.state is State.ACTIVE:
+        stood = before.state in STANDING_STATES
+        if consent.state is State.ACTIVE and not stood:
             people = await work.participants.among(core.terms.provider_ids)
             kinds = {
                 id_: person.supplies_as
@@ -420,7 +607,7 @@ class Consents:
                 if person.role is not Role.FIRM
             }
             await work.wanted.append(due(consent, kinds, self._catalogue))
-        elif before.state is State.ACTIVE:
+        elif stood and consent.state not in STANDING_STATES:
             items = await work.wanted.due_under(core.subject_id, core.consent_id)
             await work.wanted.append(ended(items, consent.changed_at))
 
@@ -430,11 +617,11 @@ class Consents:
         consent: Consent,
         caller: Caller,
         kind: ChangeKind,
-        mandate: Mandate | None = None,
+        *,
+        more: Mapping[str, str],
+        erase_by: datetime | None = None,
     ) -> None:
-        content = change_content(consent, caller.participant_id)
-        if mandate:
-            content |= mandate.names
+        content = {**change_content(consent, caller.participant_id), **more}
         await work.leaves.append([self._sealer.seal(LeafKind.CONSENT, content, consent.changed_at)])
         change = Change(
             kind,
@@ -444,7 +631,44 @@ class Consents:
             participant_id=consent.core.recipient_id,
         )
         await work.changes.append([change])
-        await work.notices.append(of_consent(change, caller.participant_id))
+        notices = of_consent(change, caller.participant_id)
+        if erase_by is not None:
+            kind_due = NoticeKind.ERASURE_DUE
+            notices += [replace(told, kind=kind_due, due_at=erase_by) for told in notices]
+        await work.notices.append(notices)
+
+
+def _action(before: Consent, consent: Consent) -> Action:
+    """Return what led from one to the other."""
+    return next(
+        action
+        for (state, action), target in TRANSITIONS.items()
+        if state is before.state and target is consent.state and action in _CHANGES
+    )
+
+
+async def _replaced(
+    work: Work, consent_id: str, subject_id: str, recipient_id: str, now: datetime
+) -> Version | None:
+    """Return the version that a request is to replace.
+
+    Raises:
+        InvalidArgumentError: FIELD_INVALID, it is of others or has ended.
+    """
+    if not consent_id:
+        return None
+    found = await work.consents.get(consent_id, now)
+    field = "supersedes_consent_id"
+    if found is None or (found.core.subject_id, found.core.recipient_id) != (
+        subject_id,
+        recipient_id,
+    ):
+        problem = "is no consent of this firm to you: name one of them, or leave it out"
+        raise refusal("FIELD_INVALID", {field: problem})
+    if state_at(found, now) not in STANDING_STATES:
+        problem = "has ended or was never granted: leave it out, there is nothing to replace"
+        raise refusal("FIELD_INVALID", {field: problem})
+    return Version(consent_id, found.sha256)
 
 
 async def _require_good_standing(work: Work, caller: Caller) -> None:

@@ -21,7 +21,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final
@@ -343,6 +343,55 @@ class Consent:
 
 
 @dataclass(frozen=True, slots=True)
+class Officer:
+    """Who acts at an institution.
+
+    Args:
+        name: of the person, or its number.
+        file_reference: the institution's file that the act belongs to.
+    """
+
+    name: str
+    file_reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attestation:
+    """That a recipient erased what it stored.
+
+    Args:
+        at: when it said so.
+        officer: who said so.
+        statement: what was done, in the recipient's words.
+    """
+
+    at: datetime
+    officer: Officer
+    statement: str
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """What a recipient must erase and by when.
+
+    Args:
+        consent_id: under which it was stored.
+        subject_id: whose data.
+        recipient_id: who must.
+        ended_at: when the consent ended.
+        due_at: until when.
+        attestation: that it was done; None until then.
+    """
+
+    consent_id: str
+    subject_id: str
+    recipient_id: str
+    ended_at: datetime
+    due_at: datetime
+    attestation: Attestation | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """What a fetch wants to be covered by a consent.
 
@@ -618,6 +667,43 @@ def approve(consent: Consent, signature: Signature, now: datetime) -> Consent:
             "this account has agreed already, others have to: signer_ids names all of them",
         )
     return changed
+
+
+def due_by(consent: Consent, ended_at: datetime) -> datetime:
+    """Return until when what was stored under a consent must be erased.
+
+    Args:
+        consent: of mode STORE.
+        ended_at: when it ended.
+    """
+    return ended_at + timedelta(days=consent.core.terms.data_life_days)
+
+
+def check_attestable(duty: Duty, attestation: Attestation) -> None:
+    """Refuse an attestation that says too little, or about what is not to be erased yet.
+
+    Raises:
+        InvalidArgumentError: OFFICER_REQUIRED.
+        FailedPreconditionError: CONSENT_STATE.
+    """
+    missing = {
+        f"officer.{field}": "is missing: say who at your institution attests, and under which file"
+        for field, value in (
+            ("name", attestation.officer.name),
+            ("file_reference", attestation.officer.file_reference),
+        )
+        if not value.strip()
+    }
+    if missing:
+        raise refusal("OFFICER_REQUIRED", missing)
+    if attestation.at < duty.ended_at:
+        raise FailedPreconditionError(
+            "CONSENT_STATE", "the consent has not ended: end it first, then nothing more is stored"
+        )
+    if duty.attestation is not None:
+        raise FailedPreconditionError(
+            "CONSENT_STATE", "this was attested already: ListErasureDuties says by whom and when"
+        )
 
 
 def check_grant(consent: Consent, sha256: bytes) -> None:

@@ -5,6 +5,7 @@ once, as the canonical bytes; the columns beside them are what lists and locks l
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -13,8 +14,21 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.datashare.bulk import relation
-from services.datashare.consent.domain import OPEN_STATES, Consent, Signature, State, core_of
+from services.datashare.consent.domain import (
+    OPEN_STATES,
+    TRANSITIONS,
+    Action,
+    Consent,
+    Receipt,
+    Signature,
+    State,
+    core_of,
+)
 from services.datashare.gates import close_gate, through_gates
+from services.datashare.participants.domain import Standing
+from services.datashare.participants.store import participant
+from services.datashare.quota.domain import LIFE, Wish
+from services.datashare.quota.store import QuotaStore, consent_use
 from services.datashare.schema import metadata
 from services.datashare.wanted.domain import WantedState
 from services.datashare.wanted.store import wanted
@@ -26,7 +40,7 @@ consent = sa.Table(
     sa.Column("subject_id", sa.String(64), primary_key=True),
     sa.Column("consent_id", sa.String(64), primary_key=True),
     sa.Column("recipient_id", sa.String(64), nullable=False),
-    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("state", sa.String(32), nullable=False),
     sa.Column("revision", sa.Integer, nullable=False),
     sa.Column("expires_at", UtcTime, nullable=False),
     sa.Column("canonical", sa.LargeBinary, nullable=False),
@@ -36,6 +50,15 @@ consent = sa.Table(
     sa.Column("requested_at", UtcTime, nullable=False),
     sa.Column("changed_at", UtcTime, nullable=False),
     sa.Column("note", sa.String(500), nullable=False),
+    sa.Column("notice", sa.Text, nullable=False, server_default=sa.text("''")),
+    sa.Column("platform_jws", sa.String(1024), nullable=False, server_default=sa.text("''")),
+    # None of version 1, which never lapses.
+    sa.Column("answer_by", UtcTime),
+    sa.Column("one_time", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("superseded_by", sa.String(64), nullable=False, server_default=sa.text("''")),
+    # None until it ended by an act.
+    sa.Column("termination", sa.LargeBinary),
+    sa.Column("termination_jws", sa.String(1024), nullable=False, server_default=sa.text("''")),
     sa.Index(None, "consent_id"),
     sa.Index(None, "recipient_id", "consent_id"),
 )
@@ -55,7 +78,16 @@ _HELD = (
     consent.c.requested_at,
     consent.c.changed_at,
 )
-_COLUMNS = (*_HELD, consent.c.signatures, consent.c.note)
+_COLUMNS = (
+    *_HELD,
+    consent.c.signatures,
+    consent.c.note,
+    consent.c.notice,
+    consent.c.platform_jws,
+    consent.c.superseded_by,
+    consent.c.termination,
+    consent.c.termination_jws,
+)
 
 
 class ConsentStore:
@@ -67,6 +99,7 @@ class ConsentStore:
 
     def __init__(self, conn: AsyncConnection) -> None:
         self._conn = conn
+        self._quotas = QuotaStore(conn)
 
     async def add(self, added: Consent) -> None:
         """Add a consent."""
@@ -79,19 +112,26 @@ class ConsentStore:
                 canonical=added.canonical,
                 sha256=added.sha256,
                 requested_at=added.requested_at,
+                notice=added.notice,
+                platform_jws=added.platform_jws,
+                answer_by=added.core.answer_by,
+                one_time=added.core.terms.one_time,
                 **_state(added),
             )
         )
 
-    async def get(self, consent_id: str) -> Consent | None:
-        """Return a consent."""
-        return await self._one(sa.select(*_COLUMNS).where(consent.c.consent_id == consent_id))
+    async def get(self, consent_id: str, now: datetime) -> Consent | None:
+        """Return a consent, with its use at a time."""
+        return await self._one(sa.select(*_COLUMNS).where(consent.c.consent_id == consent_id), now)
 
-    async def lock(self, consent_id: str) -> Consent | None:
-        """Return a consent under which nobody else fetches or acts until the end."""
+    async def lock(self, consent_id: str, now: datetime) -> Consent | None:
+        """Return a consent under which nobody else fetches or acts until the end.
+
+        Its use, which is read after the lock was waited for, is that at a time.
+        """
         await close_gate(self._conn, consent_id)
         return await self._one(
-            sa.select(*_COLUMNS).where(consent.c.consent_id == consent_id).with_for_update()
+            sa.select(*_COLUMNS).where(consent.c.consent_id == consent_id).with_for_update(), now
         )
 
     async def hold(self, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Consent]:
@@ -224,17 +264,72 @@ class ConsentStore:
             query = query.where(consent.c.recipient_id == recipient_id)
         if before:
             query = query.where(consent.c.consent_id < before)
-        if state is State.EXPIRED:
-            query = query.where(consent.c.state.in_(OPEN_STATES), consent.c.expires_at <= now)
-        elif state is not None:
-            query = query.where(consent.c.state == state)
-            if state in OPEN_STATES:
-                query = query.where(consent.c.expires_at > now)
-        return [_consent(row) for row in await self._conn.execute(query)]
+        if state is not None:
+            query = query.where(_state_at(now) == state)
+        found = [_consent(row) for row in await self._conn.execute(query)]
+        return await self._with_use(found, now)
 
-    async def _one(self, query: sa.Select[Any]) -> Consent | None:
-        row = (await self._conn.execute(query)).one_or_none()
-        return None if row is None else _consent(row)
+    async def _one(self, query: sa.Select[Any], now: datetime) -> Consent | None:
+        found = [_consent(row) for row in await self._conn.execute(query)]
+        return next(iter(await self._with_use(found, now)), None)
+
+    async def _with_use(self, found: Sequence[Consent], now: datetime) -> Sequence[Consent]:
+        """Return consents with what was used of them, and whether the recipient is suspended."""
+        if not found:
+            return found
+        limits = {each.core.consent_id: each.core.terms.fetch_limit for each in found}
+        keys = [
+            Wish(each.core.subject_id, each.core.consent_id, limit).key(now)
+            for each in found
+            if (limit := limits[each.core.consent_id]) is not None
+        ]
+        used = {key[1]: count for key, count in (await self._quotas.used(sorted(keys))).items()}
+        suspended = set(
+            await self._conn.scalars(
+                sa.select(participant.c.participant_id).where(
+                    participant.c.participant_id.in_({each.core.recipient_id for each in found}),
+                    participant.c.standing == Standing.SUSPENDED,
+                )
+            )
+        )
+        return [
+            replace(
+                each,
+                used=used.get(each.core.consent_id, 0),
+                suspended=each.core.recipient_id in suspended,
+            )
+            for each in found
+        ]
+
+
+def _state_at(now: datetime) -> sa.ColumnElement[str]:
+    """Return `domain.state_at` of the row as an expression."""
+    used = sa.exists().where(
+        consent_use.c.subject_id == consent.c.subject_id,
+        consent_use.c.consent_id == consent.c.consent_id,
+        consent_use.c.period == LIFE,
+        consent_use.c.used > 0,
+    )
+    suspended = sa.exists().where(
+        participant.c.participant_id == consent.c.recipient_id,
+        participant.c.standing == Standing.SUSPENDED,
+    )
+    happened = {
+        Action.CONSUME: sa.and_(consent.c.one_time, used),
+        Action.LAPSE: consent.c.answer_by <= now,
+        Action.EXPIRE: consent.c.expires_at <= now,
+        Action.SUSPEND: suspended,
+    }
+    # The first that applies, as nothing leads on from a state that one of them ends in.
+    return sa.case(
+        *(
+            (sa.and_(consent.c.state == at, happened[action]), TRANSITIONS[at, action].value)
+            for action in happened
+            for at in sorted(OPEN_STATES)
+            if (at, action) in TRANSITIONS
+        ),
+        else_=consent.c.state,
+    )
 
 
 def _held(keys: sa.FromClause) -> sa.Select[Any]:
@@ -253,13 +348,24 @@ def _state(changed: Consent) -> dict[str, Any]:
         "signatures": orjson.dumps([(s.signer_id, s.jws) for s in changed.signatures]),
         "changed_at": changed.changed_at,
         "note": changed.note,
+        "superseded_by": changed.superseded_by,
+        "termination": None if changed.termination is None else changed.termination.canonical,
+        "termination_jws": "" if changed.termination is None else changed.termination.jws,
     }
 
 
 def _consent(row: Sequence[Any]) -> Consent:
     """Return a consent from `_HELD`, or from `_COLUMNS`."""
     canonical, sha256, state, revision, requested_at, changed_at, *rest = row
-    signatures, note = rest or (b"[]", "")
+    signatures, note, notice, platform_jws, superseded_by, termination, termination_jws = rest or (
+        b"[]",
+        "",
+        "",
+        "",
+        "",
+        None,
+        "",
+    )
     return Consent(
         core=core_of(canonical),
         canonical=canonical,
@@ -270,4 +376,8 @@ def _consent(row: Sequence[Any]) -> Consent:
         requested_at=requested_at,
         changed_at=changed_at,
         note=note,
+        notice=notice,
+        platform_jws=platform_jws,
+        superseded_by=superseded_by,
+        termination=None if termination is None else Receipt(termination, termination_jws),
     )

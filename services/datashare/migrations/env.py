@@ -2,6 +2,7 @@
 
 import services.datashare.access.store
 import services.datashare.changes.store
+import services.datashare.consent.duties
 import services.datashare.consent.store
 import services.datashare.counterparties.store
 import services.datashare.deliveries.store

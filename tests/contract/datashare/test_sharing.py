@@ -34,6 +34,7 @@ from tests.fakes.datashare_records import (
     record,
     retraction,
 )
+from tests.fakes.signing import SIGNER
 
 PERIOD = Period(date(2023, 1, 1), date(2024, 12, 31))
 OTHER = make("91", "110108", "MA01ABCE")
@@ -67,6 +68,7 @@ class Town:
             clock=self.records.clock,
             ids=ids,
             sealer=Sealer(ids, bytes),
+            signer=SIGNER,
             codec=ConsentCodec(),
             catalogue=self.records.catalogue,
         )

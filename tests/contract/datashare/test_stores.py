@@ -189,9 +189,9 @@ class TestConsents:
         added = consent(1)
         await self.add(stored, added)
         async with stored.begin() as work:
-            assert await work.consents.get("con_1") == added
-            assert await work.consents.lock("con_1") == added
-            assert await work.consents.get("con_9") is None
+            assert await work.consents.get("con_1", NOW) == added
+            assert await work.consents.lock("con_1", NOW) == added
+            assert await work.consents.get("con_9", NOW) is None
 
     async def test_a_change_of_state_is_kept(self, stored: Stored) -> None:
         await self.add(stored, consent(1))
@@ -202,7 +202,7 @@ class TestConsents:
             async with stored.begin() as work:
                 await work.consents.update(changed)
             async with stored.read() as work:
-                assert await work.consents.get("con_1") == changed
+                assert await work.consents.get("con_1", NOW) == changed
 
     async def test_those_wanted_are_held_by_subject_and_id(self, stored: Stored) -> None:
         mine, other = consent(1), consent(2, subject_id="sub_2")

@@ -1,11 +1,35 @@
 """Consents as their parties see them."""
 
+import hashlib
+import json
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
 import pytest
 
+from puhui_client.signing import PublicKey, new_key
+from services.datashare.access.domain import Released
 from services.datashare.changes.domain import ChangeKind
-from services.datashare.consent.domain import Action, Consent, Signature, State, change_content
+from services.datashare.consent.domain import (
+    Action,
+    Attestation,
+    Consent,
+    Duty,
+    Mode,
+    Officer,
+    Signature,
+    State,
+    Version,
+    change_content,
+    state_at,
+)
 from services.datashare.log.domain import LeafKind, canonical, leaf_hash
-from services.datashare.participants.domain import Participant, Standing, SubjectName
+from services.datashare.mandates.domain import MandateKind, Power, SigningRule
+from services.datashare.notices.domain import NoticeKind
+from services.datashare.participants.domain import Participant, SigningKey, Standing, SubjectName
+from services.datashare.quota.domain import Limit, Unit
+from services.datashare.wanted.domain import WantedState
 from services.kit.errors import (
     AlreadyExistsError,
     FailedPreconditionError,
@@ -27,6 +51,8 @@ from tests.fakes.datashare_world import (
     World,
     caller,
 )
+from tests.fakes.mandates import representative
+from tests.fakes.signing import SIGNER
 
 
 @pytest.fixture
@@ -89,14 +115,14 @@ class TestReplay:
     async def test_a_replay_returns_what_was_answered_whatever_happened_since(
         self, world: World
     ) -> None:
-        bank, firm, signature = caller(BANK), caller(FIRM), Signature("par_firm", "e30..c2ln")
+        bank, firm, signature = caller(BANK), caller(FIRM), Signature("par_firm", "")
         name = SubjectName(uscc=USCC)
         asked = await world.consents.request(bank, world.key(bank, "r"), name, TERMS)
         consent_id = asked.core.consent_id
 
         async def grant() -> Consent:
             return await world.consents.grant(
-                firm, world.key(firm, "r"), consent_id, asked.sha256, (signature,)
+                firm, world.key(firm, "r"), consent_id, asked.sha256, ()
             )
 
         granted = await grant()
@@ -167,7 +193,8 @@ class TestParties:
         assert await listed(FIRM, State.ACTIVE) == both[:1]
         world.clock.at = TERMS.expires_at
         assert await listed(FIRM, State.ACTIVE) == []
-        assert await listed(FIRM, State.EXPIRED) == both
+        assert await listed(FIRM, State.EXPIRED) == both[:1]
+        assert await listed(FIRM, State.LAPSED) == both[1:]
 
     async def test_an_account_acts_as_its_mandate_says_whatever_came_with_the_call(
         self, world: World
@@ -217,6 +244,7 @@ class TestWhatIsWritten:
         consent = await world.requested()
         (leaf,) = world.transactions.memory.leaves.values()
         stated = change_content(consent, "par_bank")
+        attested = {**stated, "officer": "", "file_reference": ""}
         assert stated == {
             "consent_id": consent.core.consent_id,
             "canonical_sha256": consent.sha256.hex(),
@@ -226,8 +254,10 @@ class TestWhatIsWritten:
             "actor_id": "par_bank",
             "note": "",
             "signatures": [],
+            "signer_ids": [],
+            "superseded_by": "",
         }
-        assert leaf.hash == leaf_hash(leaf.salt, canonical(stated))
+        assert leaf.hash == leaf_hash(leaf.salt, canonical(attested))
 
     async def test_what_is_refused_leaves_nothing(self, world: World) -> None:
         consent = await world.end(caller(FIRM), await world.granted(), Action.WITHDRAW)
@@ -236,3 +266,347 @@ class TestWhatIsWritten:
             await world.end(caller(FIRM), consent, Action.WITHDRAW)
         assert world.transactions.memory is before
         assert consent.changed_at == NOW
+
+
+KEY = new_key()
+
+
+async def rule(world: World, *signer_ids: str, required: int) -> None:
+    """Let the firm have these signers, each with a mandate."""
+    memory = world.transactions.memory
+    memory.signing_rules["sub_0001"] = SigningRule(signer_ids, required)
+    for signer_id in signer_ids:
+        if signer_id not in memory.participants:
+            person = replace(FIRM, participant_id=signer_id)
+            memory.participants[signer_id] = person
+            memory.mandates[f"man_{signer_id}"] = replace(
+                representative(FIRM),
+                mandate_id=f"man_{signer_id}",
+                participant_id=signer_id,
+                kind=MandateKind.DELEGATE,
+                powers=frozenset({Power.GRANT, Power.WITHDRAW}),
+            )
+
+
+def signer(participant_id: str) -> Caller:
+    return Caller(participant_id, "FIRM", "sub_0001")
+
+
+class TestObject:
+    async def test_the_platform_signs_what_it_is_asked_for(self, world: World) -> None:
+        await rule(world, "par_firm", "par_cfo", required=2)
+        consent = await world.requested(
+            expires_at=NOW + timedelta(days=20), mode=Mode.STORE, data_life_days=30
+        )
+        core = consent.core
+        assert (core.schema_version, core.suite, core.purposes_version) == (2, "EdDSA", 1)
+        assert core.signers == SigningRule(("par_cfo", "par_firm"), 2)
+        # What was left open is filled in: so the firm knows what it agrees to.
+        assert core.terms.fetch_limit == Limit(200, Unit.DAY)
+        assert core.answer_by == consent.core.terms.expires_at
+        public = PublicKey.parse(SIGNER.key.public_jwk)
+        public.verify(consent.platform_jws, consent.canonical)
+        assert core.notice_sha256 == hashlib.sha256(consent.notice.encode()).digest()
+        assert "A bank" in consent.notice
+        assert "puhui consent withdraw " + core.consent_id in consent.notice
+
+    async def test_who_is_passed_on_to_must_be_another_institution(self, world: World) -> None:
+        with pytest.raises(InvalidArgumentError) as caught:
+            await world.requested(onward_recipient_ids=("par_other", "par_firm", "par_bank", "x"))
+        assert [problem.field for problem in caught.value.fields] == [
+            f"terms.onward_recipient_ids[{index}]" for index in (1, 2, 3)
+        ]
+
+    async def test_it_lapses_after_thirty_days(self, world: World) -> None:
+        consent = await world.requested()
+        world.clock.advance(timedelta(days=30))
+        with pytest.raises(FailedPreconditionError, match="lapsed"):
+            await world.consents.grant(
+                caller(FIRM),
+                world.key(caller(FIRM)),
+                consent.core.consent_id,
+                consent.sha256,
+                (),
+            )
+
+
+class TestSigners:
+    async def agree(self, world: World, who: Caller, consent: Consent, *jws: str) -> Consent:
+        signatures = tuple(Signature(who.participant_id, each) for each in jws)
+        return await world.consents.grant(
+            who, world.key(who), consent.core.consent_id, consent.sha256, signatures
+        )
+
+    async def test_all_required_ones_must_agree_and_any_one_may_withdraw(
+        self, world: World
+    ) -> None:
+        await rule(world, "par_firm", "par_cfo", "par_ceo", required=2)
+        consent = await world.requested()
+        once = await self.agree(world, signer("par_cfo"), consent)
+        assert once.state is State.PARTIALLY_APPROVED
+        (refused,) = await world.fetched(world.item(consent))
+        assert isinstance(refused, FailedPreconditionError)
+        assert refused.reason == "CONSENT_NOT_ACTIVE"
+        with pytest.raises(FailedPreconditionError) as again:
+            await self.agree(world, signer("par_cfo"), consent)
+        assert again.value.reason == "NOT_A_SIGNER"
+        twice = await self.agree(world, signer("par_ceo"), consent)
+        assert twice.state is State.ACTIVE
+        assert [each.signer_id for each in twice.signatures] == ["par_cfo", "par_ceo"]
+        assert world.change_kinds()[1:] == [
+            ChangeKind.CONSENT_APPROVED,
+            ChangeKind.CONSENT_GRANTED,
+        ]
+        ended = await world.end(signer("par_firm"), consent, Action.WITHDRAW)
+        assert ended.state is State.WITHDRAWN
+
+    async def test_who_may_grant_but_is_no_signer_does_not(self, world: World) -> None:
+        await rule(world, "par_cfo", required=1)
+        consent = await world.requested()
+        with pytest.raises(PermissionDeniedError) as caught:
+            await self.agree(world, caller(FIRM), consent)
+        assert caught.value.reason == "NOT_A_SIGNER"
+
+    async def test_who_has_a_signing_key_signs_with_it(self, world: World) -> None:
+        consent = await world.requested()
+        async with world.transactions.begin() as work:
+            await work.participants.add_signing_key(
+                SigningKey(KEY.key_id, "par_firm", KEY.public.jwk, NOW)
+            )
+        good = KEY.sign(consent.canonical)
+        for jws in (
+            (),
+            ("e30..c2ln",),
+            (KEY.sign(consent.canonical + b" "),),
+            (new_key().sign(consent.canonical),),
+            (good, good),
+        ):
+            with pytest.raises(InvalidArgumentError) as caught:
+                await self.agree(world, caller(FIRM), consent, *jws)
+            assert caught.value.reason == "CONSENT_SIGNATURE_INVALID"
+            assert caught.value.fields[0].field.startswith("signatures")
+        granted = await self.agree(world, caller(FIRM), consent, good)
+        assert granted.signatures == (Signature("par_firm", good),)
+
+    async def test_nobody_signs_for_others_nor_by_a_key_that_was_revoked(
+        self, world: World
+    ) -> None:
+        consent = await world.requested()
+        jws = KEY.sign(consent.canonical)
+        for participant_id, revoked_at in (("par_cfo", None), ("par_firm", NOW)):
+            async with world.transactions.begin() as work:
+                memory = world.transactions.memory
+                memory.participants["par_cfo"] = replace(FIRM, participant_id="par_cfo")
+                work.participants._signing_keys[KEY.key_id] = SigningKey(
+                    KEY.key_id, participant_id, KEY.public.jwk, NOW, revoked_at
+                )
+            with pytest.raises(InvalidArgumentError) as caught:
+                await self.agree(world, caller(FIRM), consent, jws)
+            assert [each.field for each in caught.value.fields] == ["signatures[0].jws"]
+        with pytest.raises(InvalidArgumentError) as other:
+            await world.consents.grant(
+                caller(FIRM),
+                world.key(caller(FIRM)),
+                consent.core.consent_id,
+                consent.sha256,
+                (Signature("par_cfo", jws),),
+            )
+        assert [each.field for each in other.value.fields] == ["signatures[0].signer_id"]
+
+
+class TestPausing:
+    async def test_it_holds_at_once_and_ends_when_the_firm_says(self, world: World) -> None:
+        consent, firm = await world.granted(), caller(FIRM)
+        consent_id = consent.core.consent_id
+        paused = await world.consents.pause(firm, world.key(firm), consent_id, "holiday")
+        assert (paused.state, paused.note) == (State.PAUSED, "holiday")
+        (refused,) = await world.fetched(world.item(consent))
+        assert isinstance(refused, FailedPreconditionError)
+        assert refused.reason == "CONSENT_PAUSED"
+        resumed = await world.consents.resume(firm, world.key(firm), consent_id)
+        assert resumed.state is State.ACTIVE
+        (released,) = await world.fetched(world.item(consent))
+        assert isinstance(released, Released)
+        # Providers were told once: what was due stays so.
+        assert [item.state for item in world.transactions.memory.wanted.values()].count(
+            WantedState.ENDED
+        ) == 0
+
+    async def test_suspending_the_recipient_pauses_what_it_holds(self, world: World) -> None:
+        consent = await world.granted()
+
+        async def shown() -> tuple[State, list[Consent]]:
+            found, now = await world.consents.get(caller(FIRM), consent.core.consent_id)
+            listed, _, _ = await world.consents.list(caller(FIRM), State.PAUSED, "", 10)
+            return state_at(found, now), list(listed)
+
+        async def set_standing(standing: Standing) -> None:
+            async with world.transactions.begin() as work:
+                await work.participants.set_standing("par_bank", standing)
+
+        await set_standing(Standing.SUSPENDED)
+        state, listed = await shown()
+        assert (state, len(listed)) == (State.PAUSED, 1)
+        await set_standing(Standing.ACTIVE)
+        assert await shown() == (State.ACTIVE, [])
+
+
+class TestVersions:
+    async def replacing(self, world: World, consent: Consent, **terms: Any) -> Consent:
+        bank = caller(BANK)
+        return await world.consents.request(
+            bank,
+            world.key(bank),
+            SubjectName(uscc=USCC),
+            replace(TERMS, **terms),
+            supersedes=consent.core.consent_id,
+        )
+
+    async def agree(self, world: World, consent: Consent) -> Consent:
+        firm = caller(FIRM)
+        return await world.consents.grant(
+            firm, world.key(firm), consent.core.consent_id, consent.sha256, ()
+        )
+
+    async def test_the_new_one_ends_the_old_one_as_it_becomes_active(self, world: World) -> None:
+        old = await world.granted()
+        new = await self.replacing(world, old, record_types=("vat_invoice",))
+        assert new.core.supersedes == Version(old.core.consent_id, old.sha256)
+        assert old.core.consent_id in new.notice
+        await self.agree(world, new)
+        memory = world.transactions.memory
+        ended = memory.consents[old.core.consent_id]
+        assert (ended.state, ended.superseded_by) == (State.SUPERSEDED, new.core.consent_id)
+        assert world.change_kinds()[-2:] == [
+            ChangeKind.CONSENT_SUPERSEDED,
+            ChangeKind.CONSENT_GRANTED,
+        ]
+        (refused,) = await world.fetched(world.item(old))
+        assert isinstance(refused, FailedPreconditionError)
+        assert refused.reason == "CONSENT_SUPERSEDED"
+
+    async def test_only_one_replaces_it(self, world: World) -> None:
+        old = await world.granted()
+        one, other = await self.replacing(world, old), await self.replacing(world, old)
+        await self.agree(world, one)
+        with pytest.raises(FailedPreconditionError) as caught:
+            await self.agree(world, other)
+        assert caught.value.reason == "CONSENT_STATE"
+
+    async def test_one_that_has_ended_meanwhile_stays_as_it_is(self, world: World) -> None:
+        old = await world.granted()
+        new = await self.replacing(world, old)
+        await world.end(caller(FIRM), old, Action.WITHDRAW)
+        assert (await self.agree(world, new)).state is State.ACTIVE
+        ended = world.transactions.memory.consents[old.core.consent_id]
+        assert (ended.state, ended.superseded_by) == (State.WITHDRAWN, "")
+
+    async def test_what_is_not_there_or_of_others_or_over_cannot_be_replaced(
+        self, world: World
+    ) -> None:
+        waiting, over = await world.requested(), await world.granted()
+        await world.end(caller(FIRM), over, Action.WITHDRAW)
+        for consent in (waiting, over, replace(over, core=replace(over.core, consent_id="x"))):
+            with pytest.raises(InvalidArgumentError) as caught:
+                await self.replacing(world, consent)
+            assert [each.field for each in caught.value.fields] == ["supersedes_consent_id"]
+
+
+class TestEnding:
+    async def test_subject_and_recipient_get_a_signed_receipt(self, world: World) -> None:
+        consent = await world.granted(mode=Mode.STORE, data_life_days=30)
+        world.clock.advance(timedelta(days=1))
+        await world.end(caller(FIRM), consent, Action.WITHDRAW)
+        for who in (FIRM, BANK):
+            found, _ = await world.consents.get(caller(who), consent.core.consent_id)
+            assert found.termination is not None
+            public = PublicKey.parse(SIGNER.key.public_jwk)
+            public.verify(found.termination.jws, found.termination.canonical)
+            stated = json.loads(found.termination.canonical)
+            assert stated["state"] == "WITHDRAWN"
+            assert stated["ended_by"] == "par_firm"
+            assert stated["canonical_sha256"] == consent.sha256.hex()
+            assert stated["erase_by"] == "2026-06-01T08:30:00.000000Z"
+        due = [
+            notice
+            for notice in world.transactions.memory.notices.values()
+            if notice.kind is NoticeKind.ERASURE_DUE
+        ]
+        assert {notice.party_id for notice in due} == {"sub_0001", "par_bank"}
+        assert {notice.due_at for notice in due} == {NOW + timedelta(days=31)}
+
+    async def test_what_is_only_viewed_leaves_no_duty(self, world: World) -> None:
+        consent = await world.granted()
+        ended = await world.end(caller(FIRM), consent, Action.WITHDRAW)
+        assert ended.termination is not None
+        assert "erase_by" not in json.loads(ended.termination.canonical)
+        assert not world.transactions.memory.duties
+
+    async def test_a_request_that_is_ended_leaves_no_duty(self, world: World) -> None:
+        consent = await world.requested(mode=Mode.STORE, data_life_days=30)
+        await world.end(caller(FIRM), consent, Action.REJECT)
+        assert not world.transactions.memory.duties
+
+
+class TestErasure:
+    async def listed(
+        self, world: World, who: Caller, *, overdue: bool = False
+    ) -> list[tuple[str, datetime]]:
+        found, _ = await world.duties.list(who, None, 10, overdue=overdue)
+        return [(duty.consent_id, duty.due_at) for duty in found]
+
+    async def attest(self, world: World, who: Participant, consent: Consent) -> Duty:
+        bank = caller(who)
+        return await world.duties.attest(
+            bank,
+            world.key(bank),
+            consent.core.consent_id,
+            Attestation(NOW, Officer("王", "F-1"), "deleted"),
+        )
+
+    async def test_it_is_due_after_the_end_however_it_came(self, world: World) -> None:
+        expires = await world.granted(mode=Mode.STORE, data_life_days=10)
+        ended = await world.granted(mode=Mode.STORE, data_life_days=60)
+        bank = caller(BANK)
+        assert await self.listed(world, bank) == []
+        await world.end(bank, ended, Action.REVOKE)
+        soon = (ended.core.consent_id, NOW + timedelta(days=60))
+        assert await self.listed(world, bank) == [soon]
+        assert await self.listed(world, bank, overdue=True) == []
+        world.clock.at = TERMS.expires_at
+        late = (expires.core.consent_id, TERMS.expires_at + timedelta(days=10))
+        for who in (bank, caller(FIRM), OPERATOR):
+            assert await self.listed(world, who) == [soon, late]
+            assert await self.listed(world, who, overdue=True) == [soon]
+        assert await self.listed(world, caller(OTHER)) == []
+        assert await self.listed(world, caller(RIVAL)) == []
+
+    async def test_it_is_attested_once_by_a_named_officer(self, world: World) -> None:
+        consent = await world.granted(mode=Mode.STORE, data_life_days=0)
+        with pytest.raises(FailedPreconditionError) as early:
+            await self.attest(world, BANK, consent)
+        assert early.value.reason == "CONSENT_STATE"
+        await world.end(caller(FIRM), consent, Action.WITHDRAW)
+        with pytest.raises(NotFoundError):
+            await self.attest(world, OTHER, consent)
+        bank = caller(BANK)
+        with pytest.raises(InvalidArgumentError) as unnamed:
+            await world.duties.attest(
+                bank,
+                world.key(bank),
+                consent.core.consent_id,
+                Attestation(NOW, Officer("", " "), "deleted"),
+            )
+        assert unnamed.value.reason == "OFFICER_REQUIRED"
+        assert [each.field for each in unnamed.value.fields] == [
+            "officer.name",
+            "officer.file_reference",
+        ]
+        assert len(await self.listed(world, bank, overdue=True)) == 1
+        duty = await self.attest(world, BANK, consent)
+        assert duty.attestation == Attestation(NOW, Officer("王", "F-1"), "deleted")
+        assert await self.listed(world, bank, overdue=True) == []
+        kinds = [notice.kind for notice in world.transactions.memory.notices.values()]
+        assert kinds.count(NoticeKind.ERASURE_ATTESTED) == 2
+        with pytest.raises(FailedPreconditionError):
+            await self.attest(world, BANK, consent)
