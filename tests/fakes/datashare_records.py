@@ -20,7 +20,7 @@ from services.datashare.mandates.registry import RegisterWatch
 from services.datashare.participants.domain import Participant, Role, Standing
 from services.datashare.records.app import TakeIn
 from services.datashare.records.intake import Intake
-from services.datashare.records.servicer import RecordServicer
+from services.datashare.records.servicer import AT_ONCE, RecordServicer
 from services.datashare.records.tokens import CounterpartyTokens
 from services.datashare.retention.app import EraseSubject, Rebuild, Retention
 from services.datashare.reviews.app import Hints
@@ -171,7 +171,9 @@ class Datashare:
         self.intake = Intake(self.catalogue, CounterpartyTokens(b"counterparty-key"))
         close = CloseDelivery(self.transactions, retry_on_conflict, self.clock)
         sent = Reader(control_fields(self.catalogue))
-        self.servicer = RecordServicer(self.take_in, close, sent, self.intake, self.clock)
+        self.servicer = RecordServicer(
+            self.take_in, close, sent, self.intake, self.clock, AT_ONCE[database.dialect]
+        )
         self.reconciliations = Reconciliations(self.transactions, self.clock)
         ids, sealer = RandomIds(self.clock), Sealer(RandomIds(self.clock), secrets.token_bytes)
         self.retention = Retention(

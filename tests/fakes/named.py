@@ -22,7 +22,7 @@ from services.datashare.quality.examine import PayloadExaminer
 from services.datashare.quality.loader import load as load_rules
 from services.datashare.records.app import TakeIn
 from services.datashare.records.intake import Intake, content_hash
-from services.datashare.records.servicer import RecordServicer
+from services.datashare.records.servicer import AT_ONCE, RecordServicer
 from services.datashare.records.store import opened, record
 from services.datashare.records.tokens import CounterpartyTokens
 from services.datashare.reviews.app import DecideReview, Hints
@@ -87,6 +87,7 @@ class Named(Datashare):
             Reader(control_fields(self.catalogue)),
             Intake(self.catalogue, tokens),
             self.clock,
+            AT_ONCE[database.dialect],
         )
         self.decision: DecideReview[Any] = DecideReview(
             self.transactions, retry_on_conflict, self.take_in.row, AckCodec(), self.clock

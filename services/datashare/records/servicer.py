@@ -1,7 +1,7 @@
 """RecordService over gRPC."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final
 
 import grpc
@@ -16,16 +16,18 @@ from services.datashare.records.domain import Incoming, Rejection, check_size
 from services.datashare.records.intake import Intake
 from services.datashare.records.wire import ack_message
 from services.kit.clock import Clock
+from services.kit.db import DialectName
 from services.kit.errors import InvalidArgumentError
 from services.kit.identity import current_caller
 
 _Context = grpc.aio.ServicerContext[object, object]
-_AT_ONCE: Final = 20
-"""Rows that are checked before others get a turn: about 0.2 ms.
+AT_ONCE: Final[Mapping[DialectName, int]] = {"sqlite": 200, "postgresql": 20}
+"""Rows that are checked before others get a turn: about 2 and 0.2 ms.
 
-Among the others is the batch that is being stored: each answer of the database waits for a turn, so
-short turns keep the database busy, and what is left to check is there to do while it works on the
-long statements and the commit.
+Among the others is the batch that is being stored: each answer of the database waits for a turn.
+Short ones keep PostgreSQL busy, and what is left to check is there to do while it works on the long
+statements and the commit. SQLite works in this process: its thread and the event loop's take the
+interpreter's lock from each other at every turn.
 """
 
 
@@ -41,16 +43,24 @@ class RecordServicer(records_pb2_grpc.RecordServiceServicer):
         reader: reads what was sent.
         intake: checks rows.
         clock: the time.
+        at_once: rows that are checked before others get a turn, of `AT_ONCE`.
     """
 
     def __init__(
-        self, take_in: TakeIn, close: CloseDelivery, reader: Reader, intake: Intake, clock: Clock
+        self,
+        take_in: TakeIn,
+        close: CloseDelivery,
+        reader: Reader,
+        intake: Intake,
+        clock: Clock,
+        at_once: int,
     ) -> None:
         self._take_in = take_in
         self._close = close
         self._reader = reader
         self._intake = intake
         self._clock = clock
+        self._at_once = at_once
 
     async def PushRecords(
         self, requests: AsyncIterator[pb.PushRecordsRequest], context: _Context
@@ -135,8 +145,9 @@ class RecordServicer(records_pb2_grpc.RecordServiceServicer):
         rows: list[Incoming] = []
         rejections: list[Rejection] = []
         now = self._clock.now()
-        for start in range(0, len(records), _AT_ONCE):
-            read = self._intake.read(records[start : start + _AT_ONCE], start, kind, now)
+        size = self._at_once
+        for start in range(0, len(records), size):
+            read = self._intake.read(records[start : start + size], start, kind, now)
             rows += read[0]
             rejections += read[1]
             await asyncio.sleep(0)
