@@ -25,7 +25,7 @@ Example:
     >>> # asyncio.run(main(open("provider.key").read().strip()))
 """
 
-from puhui_client import records, values
+from puhui_client import records, values, webhooks
 from puhui_client.bank import ScoreResult, score_order
 from puhui_client.client import Client
 from puhui_client.errors import (
@@ -44,6 +44,7 @@ from puhui_client.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
+from puhui_client.notices import NewWebhook, NoticeItem
 from puhui_client.push import MAX_BATCH, BatchAck, Held, PushReport, Rejection
 from puhui_client.supply import WantedItem
 from puhui_client.transport import Tls
@@ -60,7 +61,9 @@ __all__ = [
     "Held",
     "InternalError",
     "InvalidArgumentError",
+    "NewWebhook",
     "NotFoundError",
+    "NoticeItem",
     "OutOfRangeError",
     "PermissionDeniedError",
     "PuhuiError",
@@ -75,4 +78,5 @@ __all__ = [
     "records",
     "score_order",
     "values",
+    "webhooks",
 ]

@@ -15,8 +15,11 @@ from services.cli import (
     decision,
     delivery,
     dispute,
+    facts,
+    mandate,
     mappings,
     model,
+    notices,
     participant,
     push,
     quality,
@@ -59,7 +62,9 @@ app.add_typer(delivery.app, name="delivery")
 app.add_typer(quality.app, name="quality")
 app.add_typer(retention.app, name="retention")
 app.add_typer(retention.subject, name="subject")
+app.add_typer(mandate.app, name="mandate")
 app.add_typer(consent.app, name="consent")
+facts.register(app)
 score.register(app)
 accesses.register(app)
 supply.register(app)
@@ -67,6 +72,9 @@ app.add_typer(review.app, name="review")
 app.add_typer(decision.app, name="decision")
 dispute.register(app)
 app.add_typer(dispute.app, name="dispute")
+notices.register(app)
+app.add_typer(notices.webhook, name="webhook")
+app.add_typer(notices.contact, name="contact")
 app.add_typer(catalogue.app, name="catalogue")
 app.add_typer(participant.app, name="participant")
 app.add_typer(participant.keys, name="key")

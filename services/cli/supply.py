@@ -10,7 +10,7 @@ import typer
 
 from services.cli import output
 from services.cli.command import Session, remote, usage
-from services.cli.inputs import lower, parse_day
+from services.cli.inputs import keep_cursor, lower, parse_day
 
 if TYPE_CHECKING:
     from puhui.datashare.v1.wanted_pb2 import Wanted
@@ -60,7 +60,7 @@ async def wanted(
             [_cells(item) for item in found],
         ),
     )
-    _keep(cursor_file, cursor)
+    keep_cursor(cursor_file, cursor)
 
 
 async def uses(
@@ -113,7 +113,7 @@ async def _follow(
             line = "  ".join(_cells(item.wanted))
         # A reader at the other end of a pipe has it before the cursor moves on.
         typer.echo(line)
-        _keep(cursor_file, item.cursor)
+        keep_cursor(cursor_file, item.cursor)
 
 
 def _cells(item: "Wanted") -> list[str]:
@@ -129,12 +129,3 @@ def _cells(item: "Wanted") -> list[str]:
         output.moment(item.until),
         item.consent_id,
     ]
-
-
-def _keep(cursor_file: Path | None, cursor: str) -> None:
-    """Write a cursor so that a crash leaves the old one or the new one."""
-    if cursor_file is None or not cursor:
-        return
-    beside = cursor_file.with_name(f"{cursor_file.name}.new")
-    beside.write_text(f"{cursor}\n")
-    beside.replace(cursor_file)

@@ -175,7 +175,7 @@ class NetworkMessenger:
         # The same in every attempt, so that a mailbox may know it again.
         mail["Message-ID"] = f"<{message.message_id}@{config.mail_from.rpartition('@')[2]}>"
         mail["Auto-Submitted"] = "auto-generated"
-        mail.set_content(message.text)
+        mail.set_content(message.text, cte="base64")  # any server can pass that on
         context = ssl.create_default_context()
         try:
             if config.smtp_tls == "tls":

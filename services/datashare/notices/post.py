@@ -83,7 +83,7 @@ class HttpPost:
         loop = asyncio.get_running_loop()
         try:
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError:
+        except (OSError, UnicodeError):  # UnicodeError: it cannot be a name
             raise PostError("its host's name is not known") from None
         addresses = [ipaddress.ip_address(entry[4][0]) for entry in found]
         # All of them: a name with one that is private is not a public receiver's.

@@ -1,0 +1,172 @@
+"""What a party is told: by a stream, by asking and acknowledging, or by webhook, mail and text."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+from puhui.datashare.v1.notices_pb2 import (
+    AcknowledgeNoticesRequest,
+    Contact,
+    GetContactRequest,
+    ListNoticesRequest,
+    ListNoticesResponse,
+    ListWebhooksRequest,
+    Notice,
+    RemoveWebhookRequest,
+    ResumeWebhookRequest,
+    SetContactRequest,
+    SetWebhookRequest,
+    StreamNoticesRequest,
+    Webhook,
+)
+from puhui_client.base import PAGE, Methods
+from puhui_client.errors import DeadlineExceededError, PuhuiError
+from puhui_client.transport import pause_before
+
+if TYPE_CHECKING:
+    from puhui.datashare.v1.notices_pb2_grpc import NoticeServiceAsyncStub
+
+_ATTEMPTS: Final = 8
+"""Openings of a stream, one after the other, that give nothing."""
+
+Language = Literal["zh", "en"]
+
+
+class NoticeItem(NamedTuple):
+    """Something that the caller is told.
+
+    Args:
+        notice: what happened.
+        cursor: goes on behind this notice once it and those before it were dealt with; "" is behind
+            the last acknowledged one. It may lie a few notices back, which are told again then.
+    """
+
+    notice: Notice
+    cursor: str
+
+
+class NewWebhook(NamedTuple):
+    """A webhook that was just set.
+
+    Args:
+        webhook: where notices are posted.
+        secret: for `webhooks.verify`; it is shown here and nowhere else.
+    """
+
+    webhook: Webhook
+    secret: str
+
+
+class NoticeMethods(Methods):
+    """Methods about notices."""
+
+    _notices: "NoticeServiceAsyncStub"
+
+    async def notices(self, cursor: str = "", *, follow: bool = False) -> AsyncIterator[NoticeItem]:
+        """Go through what the caller is told, in the order in which it happened.
+
+        A dropped connection is opened again behind the last notice. Each is told at least once:
+        `notice_id` tells whether it was dealt with before.
+
+        Args:
+            cursor: of the last notice that was dealt with; "" is of the last acknowledged one.
+            follow: wait for what comes; the iterator has no end then.
+
+        Raises:
+            PermissionDeniedError: MANDATE_REQUIRED, also while following.
+            InvalidArgumentError: PAGE_TOKEN_INVALID, the cursor is another's.
+            PuhuiError: the platform does not answer any more.
+        """
+        attempt = 0
+        while True:
+            request = StreamNoticesRequest(cursor=cursor, follow=follow)
+            try:
+                async for page in self._transport.stream(self._notices.StreamNotices, request):
+                    attempt = 0
+                    last = len(page.notices) - 1
+                    for index, notice in enumerate(page.notices):
+                        yield NoticeItem(notice, page.cursor if index == last else cursor)
+                    cursor = page.cursor
+                if not follow:
+                    return
+            except DeadlineExceededError:
+                if not follow:
+                    raise
+            except PuhuiError as error:
+                attempt += 1
+                pause = pause_before(attempt, error) if attempt < _ATTEMPTS else None
+                if pause is None:
+                    raise
+                await asyncio.sleep(pause)
+
+    async def waiting_notices(self, *, limit: int = 50) -> ListNoticesResponse:
+        """Return the first notices that are not acknowledged, and the cursor behind them.
+
+        Args:
+            limit: most notices, up to 500.
+        """
+        request = ListNoticesRequest(page_size=limit)
+        return await self._transport.unary(self._notices.ListNotices, request)
+
+    async def acknowledge_notices(self, cursor: str) -> None:
+        """Say that everything up to a cursor was dealt with.
+
+        Args:
+            cursor: as the notices gave it.
+        """
+        request = AcknowledgeNoticesRequest(cursor=cursor)
+        await self._transport.unary(self._notices.AcknowledgeNotices, request)
+
+    async def set_webhook(self, url: str) -> NewWebhook:
+        """Have the caller's notices posted to an address, in the place of any other.
+
+        Args:
+            url: https.
+
+        Raises:
+            InvalidArgumentError: FIELD_INVALID.
+        """
+        request = SetWebhookRequest(url=url)
+        answer = await self._transport.unary(self._notices.SetWebhook, request)
+        return NewWebhook(answer.webhook, answer.secret)
+
+    async def remove_webhook(self) -> None:
+        """Have nothing posted any more; notices go on waiting for who asks."""
+        await self._transport.unary(self._notices.RemoveWebhook, RemoveWebhookRequest())
+
+    async def resume_webhook(self) -> Webhook:
+        """Let a parked webhook go on, with what waited.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        answer = await self._transport.unary(self._notices.ResumeWebhook, ResumeWebhookRequest())
+        return answer.webhook
+
+    async def webhooks(self) -> AsyncIterator[Webhook]:
+        """Go through the caller's webhook; as the operator through all, parked ones first."""
+        request = ListWebhooksRequest(page_size=PAGE)
+        async for page in self._pages(self._notices.ListWebhooks, request):
+            for webhook in page.webhooks:
+                yield webhook
+
+    async def set_contact(
+        self, *, email: str = "", mobile: str = "", language: Language = "zh"
+    ) -> Contact:
+        """As a firm, set where it is told by mail and text message; with neither, nowhere.
+
+        Args:
+            email: an address.
+            mobile: a number in E.164, e.g. +8613800000000.
+            language: of the sentences.
+
+        Raises:
+            InvalidArgumentError: FIELD_INVALID.
+        """
+        contact = Contact(email=email, mobile=mobile, language=language)
+        request = SetContactRequest(contact=contact)
+        return (await self._transport.unary(self._notices.SetContact, request)).contact
+
+    async def contact(self) -> Contact:
+        """Return where the firm is told; empty when nothing is set."""
+        return (await self._transport.unary(self._notices.GetContact, GetContactRequest())).contact
