@@ -8,7 +8,7 @@ Invariants:
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -18,7 +18,6 @@ from services.datashare.changes.domain import Change, ChangeKind
 from services.datashare.china import china_day
 from services.datashare.disputes.domain import (
     ANSWERS,
-    TOLD_BACK,
     Calendar,
     Dispute,
     DisputeReason,
@@ -41,7 +40,8 @@ from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.domain import Leaf, LeafKind, Sealer
 from services.datashare.mandates.acting import reading
 from services.datashare.mandates.domain import Mandate, Power, require_power
-from services.datashare.notices.domain import Notice, NoticeKind
+from services.datashare.notices.domain import About, Notice, NoticeKind
+from services.datashare.notices.writing import TOLD_BACK, Notices, Recipients
 from services.datashare.participants.domain import Role, Standing, require_good_standing
 from services.kit.clock import Clock
 from services.kit.errors import (
@@ -70,10 +70,6 @@ class DisputeRows(Protocol):
 
     async def opened(self, subject_id: str, target: Target) -> str | None:
         """Return the id of the open dispute about a field of a record, if there is one."""
-        ...
-
-    async def recipients(self, subject_id: str, target: Target, since: datetime) -> Collection[str]:
-        """Return who was released records of that type and provider of a subject since a time."""
         ...
 
     async def add(self, dispute: Dispute) -> None:
@@ -155,14 +151,6 @@ class Changes(Protocol):
         ...
 
 
-class Notices(Protocol):
-    """What parties are told."""
-
-    async def append(self, notices: Sequence[Notice]) -> None:
-        """Add notices."""
-        ...
-
-
 class Leaves(Protocol):
     """The log."""
 
@@ -197,6 +185,11 @@ class Work(Protocol):
     @property
     def notices(self) -> Notices:
         """What parties are told."""
+        ...
+
+    @property
+    def recipients(self) -> Recipients:
+        """Who was released which records."""
         ...
 
     @property
@@ -526,8 +519,10 @@ class Disputes:
     async def _tell(self, work: Work, dispute: Dispute, kind: NoticeKind, now: datetime) -> None:
         """Tell the provider, the firm and who was released such records."""
         target = dispute.target
-        recipients = await work.disputes.recipients(dispute.subject_id, target, now - TOLD_BACK)
-        parties = dict.fromkeys([target.provider_id, dispute.subject_id, *sorted(recipients)])
+        about = About(dispute.subject_id, target.record_type, target.provider_id)
+        released = (await work.recipients.since(now - TOLD_BACK, [about])).get(about, ())
+        recipients = [recipient.participant_id for recipient in released]
+        parties = dict.fromkeys([target.provider_id, dispute.subject_id, *recipients])
         due_at = dispute.deadlines.answer_due_at if dispute.state is DisputeState.OPEN else None
         await work.notices.append(
             [_notice(dispute, party_id, kind, now, due_at) for party_id in parties]

@@ -20,9 +20,6 @@ from services.datashare.china import CHINA, china_date
 from services.datashare.log.domain import Json, rfc3339
 from services.kit.errors import FailedPreconditionError, NotFoundError, invalid_field
 
-TOLD_BACK: Final = timedelta(days=366)
-"""Who was released the type since then is told: the last 12 months, a leap day included."""
-
 
 class DisputeState(StrEnum):
     """Where a dispute stands: names of `puhui.datashare.v1.DisputeState` without the prefix."""

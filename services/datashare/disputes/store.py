@@ -12,11 +12,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.datashare.access.domain import Outcome
-from services.datashare.access.store import access
 from services.datashare.bulk import Relation, once, probe
-from services.datashare.consent.domain import core_of
-from services.datashare.consent.store import consent
 from services.datashare.disputes.app import Position
 from services.datashare.disputes.domain import (
     Deadlines,
@@ -167,32 +163,6 @@ class DisputeStore:
             )
         )
         return found
-
-    async def recipients(self, subject_id: str, target: Target, since: datetime) -> set[str]:
-        """Return who was released records of that type and provider of a subject since a time."""
-        rows = await self._conn.execute(
-            sa.select(access.c.recipient_id, access.c.record_types, consent.c.canonical)
-            .join(
-                consent,
-                sa.and_(
-                    consent.c.subject_id == access.c.subject_id,
-                    consent.c.consent_id == access.c.consent_id,
-                ),
-                isouter=True,
-            )
-            .where(
-                access.c.subject_id == subject_id,
-                access.c.outcome == Outcome.RELEASED,
-                access.c.accessed_at >= since,
-            )
-            .distinct()
-        )
-        return {
-            row.recipient_id
-            for row in rows
-            if target.record_type in orjson.loads(row.record_types)
-            and (row.canonical is None or _opens(row.canonical, target))
-        }
 
     async def add(self, added: Dispute) -> None:
         """Add a dispute; loses the race against another open one about the same field."""
@@ -368,12 +338,6 @@ def _words(row: Any, keys: Mapping[str, DataKey]) -> dict[str, str] | None:
         return None
     opened = orjson.loads(key.open(_place(row.subject_id, row.dispute_id), row.words))
     return dict(zip(("statement", "answer", "evidence"), opened, strict=True))
-
-
-def _opens(canonical: bytes, target: Target) -> bool:
-    """Tell whether a consent opens a provider's records; of what is open by law it says nothing."""
-    terms = core_of(canonical).terms
-    return target.record_type not in terms.record_types or target.provider_id in terms.provider_ids
 
 
 def _dispute(row: Any, words: Mapping[str, str]) -> Dispute:
