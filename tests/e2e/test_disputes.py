@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import re
+import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,14 +21,10 @@ from tests.e2e.town import NOW, USCC, Town
 RECORD = "disputed-2025-02"
 
 
-def headcount(number: int, version: int = 1) -> Any:
+def headcount(number: int, version: int = 1, **changes: Any) -> Any:
+    values: dict[str, Any] = {"record_id": RECORD, "occurred": month(2025, 2)}
     return records.social_insurance(
-        record_id=RECORD,
-        uscc=USCC,
-        occurred=month(2025, 2),
-        obtained_at=NOW,
-        headcount=number,
-        version=version,
+        uscc=USCC, obtained_at=NOW, headcount=number, version=version, **(values | changes)
     )
 
 
@@ -133,3 +132,32 @@ async def test_who_may_do_what(town: Town, puhui: Any) -> None:
         assert closed["dispute"]["state"] == "DISPUTE_STATE_CLOSED"
         every = await puhui("operator", "dispute", "list", "--state", "closed")
         assert dispute["dispute_id"] in {each["dispute_id"] for each in every["disputes"]}
+
+
+async def test_what_the_page_says_runs(town: Town, puhui: Any, checkout: Path) -> None:
+    """Every command of docs/disputes.md, as whom it is meant for, about a record of the town."""
+    page = (checkout / "docs/disputes.md").read_text("utf-8")
+    blocks = re.findall(r"^```console\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    commands = [shlex.split(line)[1:] for line in lines]
+    assert len(commands) >= 9
+    place = {"par_...": town.people["hr"].participant_id, "court_case": "social_insurance"}
+    place |= {"2024-17": "page-2025-03", "amount": "headcount"}
+    months: dict[str, Any] = {"occurred": month(2025, 3), "record_id": "page-2025-03"}
+    version = 1
+    async with town.client("hr") as hr:
+        await hr.submit([headcount(5, **months)])
+        dispute_id = ""
+        for command in commands:
+            named = [place.get(word, word) for word in command]
+            if "answer" in command:  # each answers another dispute
+                given = [place.get(word, word) for word in commands[0]]
+                dispute_id = (await puhui("firm", *given))["dispute"]["dispute_id"]
+            if "corrected" in command:
+                version += 1
+                await hr.submit([headcount(5 + version, version=version, **months)])
+            who = "bank" if "reevaluations" in command else "firm"
+            who = "hr" if "answer" in command else who
+            named = [dispute_id if word == "dis_..." else word for word in named]
+            answer = await puhui(who, *named)
+            dispute_id = answer.get("dispute", {}).get("dispute_id", dispute_id)
