@@ -4,6 +4,7 @@ The platform runs on a loop in a thread of its own, because a command runs a loo
 """
 
 import asyncio
+import functools
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -12,10 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from services.cli.main import app
 from tests.fakes.platform import FakePlatform, serving
+
+# The runner makes all commands anew at each run: that takes longer than what most of them do.
+built = functools.cache(get_command)
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr("typer.testing._get_command", built)
 
     def invoke(*arguments: str, input: str | None = None) -> Outcome:
         result = CliRunner().invoke(app, list(arguments), input=input)
