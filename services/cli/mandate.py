@@ -162,7 +162,9 @@ def code(
     key: Annotated[
         Path | None,
         typer.Option(
-            "--key", metavar="FILE", help="Key of the sandbox's proofs, of another deployment."
+            "--proof-key",
+            metavar="FILE",
+            help="Key of the sandbox's proofs, of another deployment.",
         ),
     ] = None,
 ) -> None:
@@ -177,7 +179,7 @@ def code(
 
     path = key or data_dir / "keys" / "sandbox-proof.key"
     try:
-        made = sandbox_code(read_key("--key" if key else "--data-dir", path), check(uscc))
+        made = sandbox_code(read_key("--proof-key" if key else "--data-dir", path), check(uscc))
     except (UsccError, ConfigError) as error:
         raise usage(str(error)) from None
     out.show({"uscc": uscc, "code": made}, made)
