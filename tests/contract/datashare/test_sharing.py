@@ -17,6 +17,7 @@ from services.datashare.consent.domain import Action, Consent, Period, Terms
 from services.datashare.consent.servicer import ConsentCodec
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.domain import Sealer
+from services.datashare.mandates.domain import registered
 from services.datashare.participants.domain import Participant, Role, Standing, SubjectName
 from services.datashare.records.store import record as record_table
 from services.datashare.subjects.uscc import make
@@ -89,6 +90,7 @@ class Town:
                 await work.participants.add(
                     Participant(id_, role, id_, "", subject_id, False, Standing.ACTIVE, NOW)
                 )
+            await work.mandates.add(registered("man_firm", made[USCC], "par_firm", NOW))
         self.firm = Caller("par_firm", "FIRM", made[USCC])
 
     def key(self, who: Caller) -> RequestKey:
