@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Final
 
 import grpc
 import structlog
@@ -33,6 +34,8 @@ from services.datashare.times import (
     time_of,
 )
 from services.datashare.uses.app import ListUses, Place
+from services.kit.calls import current_deadline
+from services.kit.coalesce import Coalescer
 from services.kit.errors import InternalError, PermissionDeniedError, PuhuiError
 from services.kit.identity import IdentityVerifier, current_caller
 from services.kit.pages import decode_page_token, encode_page_token, page_size
@@ -46,6 +49,9 @@ _COVERAGE = {
 _COMPLETENESS = {state: pb.Completeness.Value(f"COMPLETENESS_{state}") for state in Completeness}
 
 _Context = grpc.aio.ServicerContext[object, object]
+
+_MAX_BATCH: Final = 64
+_WORKERS: Final = 2
 
 
 class AccessServicer(accesses_pb2_grpc.AccessServiceServicer):
@@ -66,6 +72,9 @@ class AccessServicer(accesses_pb2_grpc.AccessServiceServicer):
         verifier: IdentityVerifier,
     ) -> None:
         self._fetch = fetch
+        self._together: Coalescer[Item, Released] = Coalescer(
+            self._single, max_batch=_MAX_BATCH, workers=_WORKERS
+        )
         self._list = list_accesses
         self._list_uses = list_uses
         self._verifier = verifier
@@ -74,11 +83,15 @@ class AccessServicer(accesses_pb2_grpc.AccessServiceServicer):
         self, request: pb.FetchSummaryRequest, context: _Context
     ) -> pb.FetchSummaryResponse:
         item = Item(current_caller(), _fetch(request.fetch))
-        (result,) = await self._fetched([item], Channel.DATASHARE)
-        if isinstance(result, PuhuiError):
-            raise result
+        if item.fetch.as_of is None:
+            released = await self._together.submit(item, current_deadline())
+        else:  # a read of a past may take long: nobody else waits for it
+            (result,) = await self._fetched([item], Channel.DATASHARE)
+            if isinstance(result, PuhuiError):
+                raise result
+            released = result
         response = pb.FetchSummaryResponse()
-        _fill(response, result)
+        _fill(response, released)
         return response
 
     async def BatchFetchSummaries(
@@ -145,6 +158,10 @@ class AccessServicer(accesses_pb2_grpc.AccessServiceServicer):
             ],
             next_page_token=encode_page_token(behind, bound_to) if behind else "",
         )
+
+    async def _single(self, items: Sequence[Item]) -> list[Released | Exception]:
+        """Fetch for callers that came one by one and waited together, in one transaction."""
+        return list(await self._fetched(items, Channel.DATASHARE))
 
     async def _fetched(
         self, items: Sequence[Item], channel: Channel

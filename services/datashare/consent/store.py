@@ -13,7 +13,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.datashare.bulk import relation
+from services.datashare.bulk import Relation, once, relation
 from services.datashare.consent.domain import (
     OPEN_STATES,
     TRANSITIONS,
@@ -64,6 +64,7 @@ consent = sa.Table(
 )
 
 _KEY = {"subject_id": sa.String(), "consent_id": sa.String()}
+_ASKED = Relation("asked", _KEY)
 _DUE = {"subject_id": sa.String(), "record_type": sa.String()}
 # A gate is an entry of PostgreSQL's lock table, which has room for 64 a connection. A batch about
 # so many firms shares each one's consent a moment only; what gates are for is one that is shared
@@ -143,17 +144,7 @@ class ConsentStore:
         Args:
             keys: ascending.
         """
-        asked = relation(self._conn, "asked", _KEY, keys)
-        wanted = through_gates(self._conn, asked, "consent_id", "wanted")
-        rows = await self._conn.execute(
-            sa.select(consent.c.subject_id, consent.c.consent_id, *_HELD)
-            .join(
-                wanted,
-                sa.and_(*(consent.c[name] == wanted.c[name] for name in _KEY)),
-            )
-            .order_by(consent.c.subject_id, consent.c.consent_id)
-            .with_for_update(read=True, of=consent)
-        )
+        rows = await self._conn.execute(_holding(self._conn), _ASKED.values(self._conn, keys))
         return {(row[0], row[1]): _consent(row[2:]) for row in rows}
 
     async def given_to(self, recipient_id: str, now: datetime) -> Sequence[tuple[str, str]]:
@@ -329,6 +320,17 @@ def _state_at(now: datetime) -> sa.ColumnElement[str]:
             if (at, action) in TRANSITIONS
         ),
         else_=consent.c.state,
+    )
+
+
+@once
+def _holding(conn: AsyncConnection) -> sa.Select[Any]:
+    wanted = through_gates(conn, _ASKED.of(conn), "consent_id", "wanted")
+    return (
+        sa.select(consent.c.subject_id, consent.c.consent_id, *_HELD)
+        .join(wanted, sa.and_(*(consent.c[name] == wanted.c[name] for name in _KEY)))
+        .order_by(consent.c.subject_id, consent.c.consent_id)
+        .with_for_update(read=True, of=consent)
     )
 
 
