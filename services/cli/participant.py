@@ -215,7 +215,13 @@ async def add_signing_key(
 async def revoke_signing_key(
     session: Session,
     participant_id: ParticipantId,
-    key_id: Annotated[str, typer.Argument(metavar="KEY", help="Id of the key.")],
+    key_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="KEY",
+            help="Id of the key. One that begins with - needs -- before PARTICIPANT.",
+        ),
+    ],
 ) -> None:
     """As the operator, revoke a signing key; acts at once.
 

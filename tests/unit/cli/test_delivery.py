@@ -1,6 +1,7 @@
 """`puhui reconcile`, `puhui delivery` and `puhui participant signing-key`."""
 
 import hashlib
+import itertools
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -201,8 +202,12 @@ class TestEvidence:
 
 
 class TestSigningKeys:
-    def test_a_key_is_added_listed_and_revoked(self, call: Run, platform: FakePlatform) -> None:
-        key = new_key()
+    @pytest.mark.parametrize("mark", [[], ["--"]], ids=["plain", "begins with a dash"])
+    def test_a_key_is_added_listed_and_revoked(
+        self, call: Run, platform: FakePlatform, mark: list[str]
+    ) -> None:
+        made = (new_key() for _ in itertools.count())
+        key = next(key for key in made if key.key_id.startswith("-") == bool(mark))
         registered = participants_pb2.SigningKey(
             key_id=key.key_id, participant_id="par_1", public_jwk=key.public.jwk
         )
@@ -221,7 +226,7 @@ class TestSigningKeys:
         revoked.revoked_at.FromDatetime(WHEN)
         answer = participants_pb2.RevokeSigningKeyResponse(key=revoked)
         platform.answer("RevokeSigningKey", answer)
-        done = call("participant", "signing-key", "revoke", "par_1", key.key_id)
+        done = call("participant", "signing-key", "revoke", *mark, "par_1", key.key_id)
         assert "revoked" in done.out
         (revocation,) = platform.requests("RevokeSigningKey")
         assert (revocation.participant_id, revocation.key_id) == ("par_1", key.key_id)
