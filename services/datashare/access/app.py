@@ -38,6 +38,8 @@ from services.datashare.access.domain import (
 from services.datashare.access.manifest import Manifests
 from services.datashare.access.receipts import receipt
 from services.datashare.catalogue.domain import ContentLevel
+from services.datashare.consent import consuming
+from services.datashare.consent.consuming import tell_consumed
 from services.datashare.consent.domain import Consent
 from services.datashare.idempotency.domain import RequestKey, require_same
 from services.datashare.log.domain import Leaf, LeafKind, Sealer
@@ -48,7 +50,7 @@ from services.datashare.participants.domain import (
     Standing,
     require_good_standing,
 )
-from services.datashare.quota.domain import Key, Wish, beyond, exhausted, wanted
+from services.datashare.quota.domain import ONE_TIME, Key, Wish, beyond, exhausted, wanted
 from services.datashare.receipts.domain import Signer
 from services.datashare.summaries.domain import Found, StoredSeries, SummaryQuery
 from services.datashare.uses.domain import Counted, counted
@@ -187,7 +189,7 @@ class Mandates(Protocol):
         ...
 
 
-class Work(Protocol):
+class Work(consuming.Work, Protocol):
     """What a fetch needs in a transaction."""
 
     @property
@@ -440,6 +442,15 @@ class FetchSummaries:
             for index, refusal in (await self._count(work, items, scopes, earlier, now)).items():
                 del scopes[index]
                 decisions[index] = refusal
+            await tell_consumed(
+                work,
+                [
+                    consents[items[index].fetch.subject_id, items[index].fetch.consent_id]
+                    for index, scope in scopes.items()
+                    if scope.limit == ONE_TIME and items[index].key not in earlier
+                ],
+                now,
+            )
 
             made: dict[int, tuple[Access, Leaf]] = {}
             for index, decision in decisions.items():

@@ -28,7 +28,7 @@ from services.datashare.log.domain import LeafKind, canonical, leaf_hash
 from services.datashare.mandates.domain import MandateKind, Power, SigningRule
 from services.datashare.notices.domain import NoticeKind
 from services.datashare.participants.domain import Participant, SigningKey, Standing, SubjectName
-from services.datashare.quota.domain import Limit, Unit
+from services.datashare.quota.domain import ONE_TIME, Limit, Unit
 from services.datashare.wanted.domain import WantedState
 from services.kit.errors import (
     AlreadyExistsError,
@@ -580,6 +580,33 @@ class TestErasure:
             assert await self.listed(world, who, overdue=True) == [soon]
         assert await self.listed(world, caller(OTHER)) == []
         assert await self.listed(world, caller(RIVAL)) == []
+
+    async def test_one_use_of_a_one_time_consent_ends_it(self, world: World) -> None:
+        consent = await world.granted(mode=Mode.STORE, data_life_days=7, fetch_limit=ONE_TIME)
+        world.clock.advance(timedelta(days=2))
+        item = world.item(consent)
+        released, again = (await world.fetched(item))[0], (await world.fetched(item))[0]
+        assert isinstance(released, Released)
+        assert again == released
+        (refused,) = await world.fetched(world.item(consent))
+        assert isinstance(refused, FailedPreconditionError)
+        assert refused.reason == "CONSENT_CONSUMED"
+        due_at = world.clock.now() + timedelta(days=7)
+        assert await self.listed(world, caller(BANK)) == [(consent.core.consent_id, due_at)]
+        memory = world.transactions.memory
+        assert world.change_kinds().count(ChangeKind.CONSENT_CONSUMED) == 1
+        told = [
+            notice.party_id
+            for notice in memory.notices.values()
+            if notice.kind is NoticeKind.CONSENT_CONSUMED
+        ]
+        assert told == ["sub_0001", "par_bank"]
+        ended = [item.state for item in memory.wanted.values()].count(WantedState.ENDED)
+        assert ended == [item.state for item in memory.wanted.values()].count(WantedState.DUE)
+        found, now = await world.consents.get(caller(FIRM), consent.core.consent_id)
+        assert state_at(found, now) is State.CONSUMED
+        with pytest.raises(FailedPreconditionError, match="consumed"):
+            await world.end(caller(FIRM), consent, Action.WITHDRAW)
 
     async def test_it_is_attested_once_by_a_named_officer(self, world: World) -> None:
         consent = await world.granted(mode=Mode.STORE, data_life_days=0)

@@ -1,0 +1,93 @@
+"""What follows from the use of a one-time consent, in the transaction of its release.
+
+CONSUMED itself is computed from the use; what is written here is what others must learn of it:
+providers that nothing is due any more, the recipient until when it must erase, both parties that
+it was used.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from services.datashare.changes.domain import Change, ChangeKind
+from services.datashare.consent.domain import Consent, Mode
+from services.datashare.notices.writing import Notices, of_consent
+from services.datashare.wanted.domain import Item, ended
+
+
+class Changes(Protocol):
+    """The outbox."""
+
+    async def append(self, changes: Sequence[Change]) -> None:
+        """Add changes."""
+        ...
+
+
+class Duties(Protocol):
+    """What recipients must erase."""
+
+    async def end(self, consent: Consent, at: datetime) -> None:
+        """Bring a duty forward, as its consent ended before its time."""
+        ...
+
+
+class WantedItems(Protocol):
+    """What providers are told to supply."""
+
+    async def append(self, items: Sequence[Item]) -> None:
+        """Add items."""
+        ...
+
+    async def due_under(self, subject_id: str, consent_id: str) -> Sequence[Item]:
+        """Return what a consent made due."""
+        ...
+
+
+class Work(Protocol):
+    """What telling of a use needs in a transaction."""
+
+    @property
+    def changes(self) -> Changes:
+        """The outbox."""
+        ...
+
+    @property
+    def duties(self) -> Duties:
+        """What recipients must erase."""
+        ...
+
+    @property
+    def notices(self) -> Notices:
+        """What parties are told."""
+        ...
+
+    @property
+    def wanted(self) -> WantedItems:
+        """What providers are told to supply."""
+        ...
+
+
+async def tell_consumed(work: Work, consents: Iterable[Consent], now: datetime) -> None:
+    """Write down what follows from the use of one-time consents, of which there may be none.
+
+    Args:
+        work: the transaction of the releases.
+        consents: each held, and used in this transaction.
+        now: the releases' time.
+    """
+    for consent in consents:
+        core = consent.core
+        change = Change(
+            ChangeKind.CONSENT_CONSUMED,
+            now,
+            subject_id=core.subject_id,
+            consent_id=core.consent_id,
+            participant_id=core.recipient_id,
+        )
+        await work.changes.append([change])
+        await work.notices.append(of_consent(change, core.recipient_id))
+        items = await work.wanted.due_under(core.subject_id, core.consent_id)
+        if items:
+            await work.wanted.append(ended(items, now))
+        if core.terms.mode is Mode.STORE:
+            await work.duties.end(consent, now)
