@@ -5,6 +5,8 @@ Invariants:
 - A step, its leaf, its change in the feed and its notices are one transaction: whoever reads after
   the acknowledgement sees the dispute as it is then.
 - A dispute that nobody answers is told of once at each stage, whichever replica does it.
+- Whoever was released what is disputed is told, or sees it in the release: a release that was under
+  way when the dispute was opened, and is seen by neither side, is found a minute later.
 """
 
 import asyncio
@@ -317,9 +319,10 @@ class Disputes:
                 opened_at=now,
                 deadlines=deadlines(self._profile, now, self._calendar),
             )
+            dispute = replace(dispute, told=tuple(await _parties(work, dispute, now)))
             await work.disputes.add(dispute)
             await self._record(work, dispute, "open", now, by)
-            await self._tell(work, dispute, NoticeKind.DISPUTE_OPENED, now)
+            await _tell(work, dispute, dispute.told, NoticeKind.DISPUTE_OPENED, now)
             return dispute.dispute_id
 
         return await self._once(key, open_it)
@@ -489,7 +492,7 @@ class Disputes:
         await work.disputes.update(after)
         await self._record(work, after, step, now, by, ends=ends)
         if kind is not None:
-            await self._tell(work, after, kind, now)
+            await _tell(work, after, await _parties(work, after, now), kind, now)
         return after.dispute_id
 
     async def _record(
@@ -515,18 +518,6 @@ class Disputes:
             dispute_id=dispute.dispute_id,
         )
         await work.changes.append([change])
-
-    async def _tell(self, work: Work, dispute: Dispute, kind: NoticeKind, now: datetime) -> None:
-        """Tell the provider, the firm and who was released such records."""
-        target = dispute.target
-        about = About(dispute.subject_id, target.record_type, target.provider_id)
-        released = (await work.recipients.since(now - TOLD_BACK, [about])).get(about, ())
-        recipients = [recipient.participant_id for recipient in released]
-        parties = dict.fromkeys([target.provider_id, dispute.subject_id, *recipients])
-        due_at = dispute.deadlines.answer_due_at if dispute.state is DisputeState.OPEN else None
-        await work.notices.append(
-            [_notice(dispute, party_id, kind, now, due_at) for party_id in parties]
-        )
 
 
 class Remind:
@@ -570,10 +561,10 @@ class Remind:
                 found = await work.disputes.waiting(now, AT_ONCE)
                 for dispute in found:
                     await work.disputes.update(after_telling(dispute))
-                if found:
-                    await work.notices.append(
-                        [notice for dispute in found for notice in _reminders(dispute, now)]
-                    )
+                    if dispute.stage is Stage.LATECOMERS:
+                        await _latecomers(work, dispute, now)
+                    else:
+                        await work.notices.append(_reminders(dispute, now))
             if not found:  # somebody else tells them
                 return told
             told += len(found)
@@ -592,6 +583,31 @@ class Remind:
             if not found:
                 return moved
             after = found[-1].dispute_id
+
+
+async def _latecomers(work: Work, dispute: Dispute, now: datetime) -> None:
+    """Tell those who were released it while it was being opened."""
+    parties = await _parties(work, dispute, now)
+    late = [party_id for party_id in parties if party_id not in dispute.told]
+    await _tell(work, dispute, late, NoticeKind.DISPUTE_OPENED, now)
+
+
+async def _parties(work: Work, dispute: Dispute, now: datetime) -> Sequence[str]:
+    """Return the provider, the firm and who was released such records in the last 12 months."""
+    target = dispute.target
+    about = About(dispute.subject_id, target.record_type, target.provider_id)
+    released = (await work.recipients.since(now - TOLD_BACK, [about])).get(about, ())
+    recipients = (recipient.participant_id for recipient in released)
+    return list(dict.fromkeys([target.provider_id, dispute.subject_id, *recipients]))
+
+
+async def _tell(
+    work: Work, dispute: Dispute, parties: Sequence[str], kind: NoticeKind, now: datetime
+) -> None:
+    due_at = dispute.deadlines.answer_due_at if dispute.state is DisputeState.OPEN else None
+    await work.notices.append(
+        [_notice(dispute, party_id, kind, now, due_at) for party_id in parties]
+    )
 
 
 def _reminders(dispute: Dispute, now: datetime) -> Sequence[Notice]:

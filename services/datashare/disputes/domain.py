@@ -88,9 +88,15 @@ ANSWERS: Final[Mapping[DisputeState, Step]] = {
 """The step that is meant by an answer."""
 
 
+LATE_AFTER: Final = timedelta(minutes=1)
+"""No release is still under way that had begun so long ago."""
+
+
 class Stage(StrEnum):
     """What is told next of a dispute that nobody answers."""
 
+    # Who was released the record while the dispute was being opened, and did not see it.
+    LATECOMERS = "LATECOMERS"
     REMINDER = "REMINDER"
     OVERDUE = "OVERDUE"
     CORRECTION_OVERDUE = "CORRECTION_OVERDUE"
@@ -231,6 +237,7 @@ class Dispute:
         evidence: what it relies on.
         closed_at: when it was answered or taken back.
         stage: what is told next while nobody answers; None is nothing.
+        told: who was told in the transaction that opened it.
     """
 
     dispute_id: str
@@ -245,7 +252,8 @@ class Dispute:
     answer: str = ""
     evidence: str = ""
     closed_at: datetime | None = None
-    stage: Stage | None = Stage.REMINDER
+    stage: Stage | None = Stage.LATECOMERS
+    told: tuple[str, ...] = ()
 
     @property
     def marked(self) -> bool:
@@ -259,6 +267,8 @@ class Dispute:
         """When something is told next, if nobody answers."""
         due = self.deadlines
         match self.stage:
+            case Stage.LATECOMERS:
+                return self.opened_at + LATE_AFTER
             case Stage.REMINDER:
                 return due.remind_at
             case Stage.OVERDUE:
@@ -424,7 +434,9 @@ def check_answer(dispute: Dispute, step: Step, evidence: str, newest: Newest | N
 def after_telling(dispute: Dispute) -> Dispute:
     """Return a dispute of which its stage was told."""
     stage = None
-    if dispute.stage is Stage.REMINDER:
+    if dispute.stage is Stage.LATECOMERS:
+        stage = Stage.REMINDER
+    elif dispute.stage is Stage.REMINDER:
         stage = Stage.OVERDUE
     elif dispute.stage is Stage.OVERDUE and dispute.deadlines.correction_due_at:
         stage = Stage.CORRECTION_OVERDUE

@@ -54,6 +54,8 @@ dispute = sa.Table(
     sa.Column("stage", sa.String(32)),
     # Of the stage; NULL when nothing is told any more.
     sa.Column("told_next_at", UtcTime),
+    # Who was told of the opening: a list, as JSON.
+    sa.Column("told", sa.LargeBinary, nullable=False),
     # Readers of the record are told of it.
     sa.Column("marked", sa.Boolean, nullable=False),
     # Statement, answer and evidence as JSON, sealed.
@@ -175,6 +177,7 @@ class DisputeStore:
                 version=added.version,
                 reason=added.reason,
                 opened_at=added.opened_at,
+                told=orjson.dumps(added.told),
                 **values,
             )
         )
@@ -354,5 +357,6 @@ def _dispute(row: Any, words: Mapping[str, str]) -> Dispute:
         ),
         closed_at=row.closed_at,
         stage=Stage(row.stage) if row.stage else None,
+        told=tuple(orjson.loads(row.told)),
         **words,
     )

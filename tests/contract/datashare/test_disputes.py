@@ -13,6 +13,7 @@ from puhui.datashare.v1 import payloads_pb2, records_pb2
 from services.datashare.access.domain import Released
 from services.datashare.china import china_day
 from services.datashare.disputes.domain import (
+    LATE_AFTER,
     Dispute,
     DisputeReason,
     DisputeState,
@@ -354,6 +355,36 @@ async def test_everybody_concerned_is_told_of_each_step(datashare: Disputing) ->
     ]
 
 
+async def test_whom_a_release_under_way_kept_from_both_is_told_a_minute_later(
+    datashare: Disputing,
+) -> None:
+    dispute = await datashare.opened()
+    assert await told(datashare, "par_bank") == []
+    await datashare.fetched()  # as if it had read before the opening, and committed after
+    datashare.clock.advance(LATE_AFTER - timedelta(seconds=1))
+    assert await datashare.remind() == 0
+    datashare.clock.advance(timedelta(seconds=1))
+    assert await datashare.remind() == 1
+    assert await kinds(datashare, "par_bank") == ["DISPUTE_OPENED"]
+    assert await kinds(datashare, "par_court") == ["DISPUTE_OPENED"]
+    assert await kinds(datashare, dispute.subject_id) == ["DISPUTE_OPENED"]
+
+
+async def test_what_nobody_can_read_cannot_be_disputed(datashare: Disputing) -> None:
+    await datashare.submit("par_court", retraction(case(), 2))
+    with pytest.raises(NotFoundError) as refused:
+        await datashare.opened()
+    assert refused.value.reason == "NOT_FOUND"
+
+
+async def test_an_erasure_takes_disputes_along(datashare: Disputing) -> None:
+    dispute = await datashare.opened()
+    async with datashare.transactions.begin() as work:
+        await work.erasing.erase(dispute.subject_id)
+    async with datashare.database.read() as conn:
+        assert await conn.scalar(sa.select(sa.func.count()).select_from(dispute_table)) == 0
+
+
 async def test_who_was_released_it_more_than_a_year_ago_is_not_told(datashare: Disputing) -> None:
     await datashare.fetched()
     datashare.clock.advance(timedelta(days=367))
@@ -373,6 +404,9 @@ async def test_a_provider_is_reminded_once_and_both_are_told_when_it_is_late(
     dispute = await datashare.opened()
     due = dispute.deadlines
     assert await datashare.remind() == 0
+    datashare.clock.advance(LATE_AFTER)
+    assert await datashare.remind() == 1
+    assert await kinds(datashare, "par_court") == ["DISPUTE_OPENED"]
     wait_until(datashare, due.remind_at)
     assert await asyncio.gather(*(datashare.remind() for _ in range(3))) in (
         [1, 0, 0],
@@ -403,6 +437,7 @@ async def test_the_strict_profile_has_a_day_for_the_correction(database: Databas
     dispute = await made.opened()
     assert dispute.deadlines.correction_due_at
     for at, so_far in (
+        (dispute.opened_at + LATE_AFTER, []),
         (dispute.deadlines.remind_at, ["DISPUTE_REMINDER"]),
         (dispute.deadlines.answer_due_at, ["DISPUTE_REMINDER", "DISPUTE_OVERDUE"]),
         (dispute.deadlines.correction_due_at, ["DISPUTE_REMINDER"] + ["DISPUTE_OVERDUE"] * 2),

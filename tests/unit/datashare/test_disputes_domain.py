@@ -182,8 +182,8 @@ def test_corrected_needs_something_newer(newest: Newest | None, fine: bool) -> N
 
 def test_stages_are_told_in_their_order_and_end() -> None:
     for profile, stages in (
-        ("standard", [Stage.REMINDER, Stage.OVERDUE]),
-        ("strict", [Stage.REMINDER, Stage.OVERDUE, Stage.CORRECTION_OVERDUE]),
+        ("standard", [Stage.LATECOMERS, Stage.REMINDER, Stage.OVERDUE]),
+        ("strict", [Stage.LATECOMERS, Stage.REMINDER, Stage.OVERDUE, Stage.CORRECTION_OVERDUE]),
     ):
         dispute, told, times = opened(profile=profile), [], []
         while dispute.stage is not None:

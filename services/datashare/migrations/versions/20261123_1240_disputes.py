@@ -35,6 +35,7 @@ def upgrade() -> None:
         sa.Column("closed_at", UtcTime(), nullable=True),
         sa.Column("stage", sa.String(length=32), nullable=True),
         sa.Column("told_next_at", UtcTime(), nullable=True),
+        sa.Column("told", sa.LargeBinary(), nullable=False),
         sa.Column("marked", sa.Boolean(), nullable=False),
         sa.Column("words", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("subject_id", "dispute_id", name=op.f("pk_dispute")),
