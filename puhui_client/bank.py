@@ -75,6 +75,7 @@ def score_order(
     purpose: str = "credit_application",
     as_of: datetime | None = None,
     model_version: str = "",
+    automated_decision: bool = False,
     request_id: str | None = None,
 ) -> ScoreOrder:
     """Return an order for `batch_score`.
@@ -87,6 +88,7 @@ def score_order(
         purpose: code of the table of purposes; the consent's.
         as_of: data known by then, aware; None is now. Consent is always checked now.
         model_version: empty is the model in service.
+        automated_decision: a machine alone will decide on the credit; the consent must allow it.
         request_id: None makes one; sent again, the same id returns the same decision.
     """
     return ScoreOrder(
@@ -96,6 +98,7 @@ def score_order(
         purpose=purpose,
         as_of=None if as_of is None else to_timestamp(as_of),
         model_version=model_version,
+        automated_decision=automated_decision,
         officer=Officer(name=officer, file_reference=file_reference),
     )
 
@@ -129,6 +132,7 @@ class BankMethods(Methods):
         purpose: str = "credit_application",
         as_of: datetime | None = None,
         model_version: str = "",
+        automated_decision: bool = False,
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Decision:
@@ -142,6 +146,7 @@ class BankMethods(Methods):
             purpose: code of the table of purposes; the consent's.
             as_of: data known by then, aware; None is now. Consent is always checked now.
             model_version: empty is the model in service.
+            automated_decision: a machine alone will decide on the credit; the consent must allow it.
             request_id: None makes one; sent again, the same id returns the same decision.
             timeout: seconds; None is the client's.
 
@@ -158,6 +163,7 @@ class BankMethods(Methods):
             purpose=purpose,
             as_of=as_of,
             model_version=model_version,
+            automated_decision=automated_decision,
             request_id=request_id,
         )
         request = ScoreRequest(order=order)

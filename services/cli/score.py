@@ -78,6 +78,13 @@ async def score(
     ] = "",
     officer: Officer = "",
     file_reference: FileReference = "",
+    automated_decision: Annotated[
+        bool,
+        typer.Option(
+            "--automated-decision",
+            help="A machine alone will decide on the credit; the consent must allow it.",
+        ),
+    ] = False,
     request_id: Annotated[
         str | None,
         typer.Option("--request-id", help="Sent again, the same id gives the same decision."),
@@ -90,6 +97,7 @@ async def score(
         "purpose": purpose,
         "as_of": as_of,
         "model_version": model,
+        "automated_decision": automated_decision,
         "officer": officer,
         "file_reference": file_reference,
     }

@@ -51,6 +51,7 @@ class OrderCall:
         identity: the assertion that proves it, passed on to datashare.
         deadline: by the event loop's clock, seconds.
         traceparent: W3C trace context.
+        automated_decision: a machine alone will decide on the credit, which the consent must allow.
     """
 
     order: Order
@@ -58,6 +59,7 @@ class OrderCall:
     identity: str
     deadline: float
     traceparent: str
+    automated_decision: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from puhui.common.v1 import types_pb2
-from puhui.datashare.v1 import accesses_pb2, disputes_pb2, summaries_pb2
+from puhui.datashare.v1 import accesses_pb2, consents_pb2, disputes_pb2, summaries_pb2
 from services.kit.client import Channel
 from services.kit.clock import Clock
 from services.kit.errors import InternalError, PuhuiError
@@ -113,6 +113,7 @@ def _fetch(call: OrderCall) -> accesses_pb2.SummaryFetch:
         consent_id=order.consent_id,
         purpose=order.purpose,
         officer=types_pb2.Officer(name=order.officer, file_reference=order.file_reference),
+        derived_use=consents_pb2.DerivedUse(score=True, automated_decision=call.automated_decision),
     )
     if order.as_of is not None:
         fetch.as_of.FromDatetime(order.as_of)

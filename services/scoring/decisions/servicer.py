@@ -198,6 +198,7 @@ def _call(order: scoring_pb2.ScoreOrder) -> OrderCall:
         identity=current_metadata()[IDENTITY_METADATA],
         deadline=current_deadline(),
         traceparent=current_traceparent(),
+        automated_decision=order.automated_decision,
     )
 
 

@@ -17,6 +17,8 @@ from services.datashare.access.store import access
 from services.datashare.changes.domain import Change, ChangeKind
 from services.datashare.consent.domain import Action, Consent
 from services.datashare.participants.domain import Standing
+from services.datashare.quota.domain import ONE_TIME, Limit, Unit
+from services.datashare.quota.store import consent_use
 from services.kit.db import Database
 from services.kit.errors import AlreadyExistsError, PuhuiError
 from tests.fakes.replicas import Replica
@@ -160,6 +162,34 @@ async def test_a_request_sent_many_times_at_once_is_one_access(
     assert all(isinstance(result, Released) for (result,) in results)
     assert await releases(postgres, consent.core.consent_id) == ids
     assert len(ids) == 1
+
+
+@pytest.mark.parametrize("limit", [ONE_TIME, Limit(7, Unit.DAY)])
+async def test_no_more_than_the_limit_is_released_on_all_replicas_together(
+    replica: Replica, postgres: Database, migrated_postgres_url: str, limit: Limit
+) -> None:
+    second_database = Database.open(migrated_postgres_url, pool_size=10)
+    replicas = (replica, Replica(second_database))
+    firm = await replica.populate()
+    consents = [await replica.granted(firm, limit) for _ in range(2)]
+
+    async def fetch(number: int) -> list[str]:
+        # Batches over the same consents in either order, and each request sent twice.
+        items = [replica.item(consent, f"r{number // 2}.{i}") for i, consent in enumerate(consents)]
+        if number % 3:
+            items.reverse()
+        results = await replicas[number % 2].fetched(*items)
+        return ["" if isinstance(result, Released) else result.reason for result in results]
+
+    outcomes = await asyncio.gather(*(fetch(number) for number in range(32)))
+    await second_database.close()
+    reason = "QUOTA_EXHAUSTED" if limit.unit else "CONSENT_CONSUMED"
+    assert {outcome for batch in outcomes for outcome in batch} == {"", reason}
+    for consent in consents:
+        assert len(await releases(postgres, consent.core.consent_id)) == limit.times
+    async with postgres.read() as conn:
+        used = list(await conn.scalars(sa.select(consent_use.c.used)))
+    assert used == [limit.times] * 2
 
 
 async def test_one_id_with_two_bodies_at_once_is_one_access_and_a_refusal(

@@ -524,7 +524,8 @@ def test_who_asks_and_for_which_file_is_needed(
 ) -> None:
     platform.answer("Score", scoring_pb2.ScoreResponse(decision=DECISION))
     refused(call("score", "sub_1"), 2, "give --file-ref")
-    assert call("score", "sub_1", "--file-ref", "A-17").code == 0
+    assert call("score", "sub_1", "--file-ref", "A-17", "--automated-decision").code == 0
+    assert platform.requests("Score")[0].order.automated_decision
     officer = platform.requests("Score")[0].order.officer
     assert (officer.name, officer.file_reference) == ("Wang 王", "A-17")
     monkeypatch.delenv("PUHUI_OFFICER")

@@ -1,10 +1,14 @@
 """Fetching: what is released, what is recorded, what a replay gets."""
 
+import base64
+import json
 from dataclasses import replace
 from datetime import date, timedelta
+from typing import Any
 
 import pytest
 
+from puhui_client.signing import PublicKey
 from services.datashare.access.app import Item
 from services.datashare.access.domain import Access, CoverageState, Outcome, Released, content
 from services.datashare.catalogue.domain import SharingMode
@@ -12,9 +16,21 @@ from services.datashare.catalogue.loader import load
 from services.datashare.consent.domain import Action, Period
 from services.datashare.log.domain import LeafKind, canonical, leaf_hash
 from services.datashare.participants.domain import Participant, Standing
-from services.kit.errors import PermissionDeniedError, PuhuiError
+from services.datashare.quota.domain import ONE_TIME, Limit, Unit
+from services.kit.errors import PermissionDeniedError, PuhuiError, ResourceExhaustedError
 from services.kit.identity import Caller
-from tests.fakes.datashare_world import BANK, FIRM, NOW, OTHER, RIVAL, TERMS, World, caller
+from tests.fakes.datashare_world import (
+    BANK,
+    FIRM,
+    NOW,
+    OTHER,
+    RIVAL,
+    TAX,
+    TERMS,
+    World,
+    caller,
+)
+from tests.fakes.signing import SIGNER
 
 
 @pytest.fixture
@@ -371,3 +387,139 @@ class TestList:
             seen += [one.access.access_id for one in page]
         assert before == ""
         assert seen == sorted((access.access_id for access in world.recorded()), reverse=True)
+
+
+class TestQuota:
+    async def test_one_time_is_once_and_a_replay_uses_none(self, world: World) -> None:
+        consent = await world.granted(fetch_limit=ONE_TIME)
+        item = world.item(consent)
+        first = await released(world, item)
+        assert (await released(world, item)).access_id == first.access_id
+        assert reasons(await world.fetched(world.item(consent))) == ["CONSENT_CONSUMED"]
+        assert (await released(world, item)).access_id == first.access_id
+        assert list(world.transactions.memory.quotas.values()) == [1]
+        assert [access.refusal_reason for access in world.recorded()] == ["", "CONSENT_CONSUMED"]
+
+    async def test_a_limit_holds_until_the_next_period_begins(self, world: World) -> None:
+        consent = await world.granted(fetch_limit=Limit(2, Unit.DAY))
+        for _ in range(2):
+            await released(world, world.item(consent))
+        (refused,) = await world.fetched(world.item(consent))
+        assert isinstance(refused, ResourceExhaustedError)
+        # 16:30 in China: the day ends in seven and a half hours.
+        assert refused.reason == "QUOTA_EXHAUSTED"
+        assert refused.retry_after == timedelta(hours=7, minutes=30)
+        assert "2026-05-02T00:00:00+08:00" in refused.message
+        world.clock.advance(refused.retry_after)
+        await released(world, world.item(consent))
+        world.clock.advance(-timedelta(hours=1))
+        assert reasons(await world.fetched(world.item(consent))) == ["QUOTA_EXHAUSTED"]
+
+    async def test_of_a_batch_the_first_are_within(self, world: World) -> None:
+        narrow = await world.granted(fetch_limit=Limit(2, Unit.MONTH))
+        wide = await world.granted(fetch_limit=Limit(9, Unit.MONTH))
+        items = [world.item(consent) for consent in (narrow, wide, narrow, narrow, wide)]
+        twice = items[0]
+        assert reasons(await world.fetched(*items, twice)) == [
+            *("RELEASED", "RELEASED", "RELEASED", "QUOTA_EXHAUSTED", "RELEASED", "RELEASED")
+        ]
+        assert sorted(world.transactions.memory.quotas.values()) == [2, 2]
+
+    async def test_refusals_use_none(self, world: World) -> None:
+        consent = await world.granted(fetch_limit=ONE_TIME)
+        wrong = world.item(consent, record_types=("credit_facility",))
+        unnamed = world.item(consent, officer="")
+        assert reasons(await world.fetched(wrong, unnamed)) == [
+            "TYPE_NOT_CONSENTED",
+            "OFFICER_REQUIRED",
+        ]
+        await released(world, world.item(consent))
+
+    async def test_without_a_limit_of_its_own_the_purpose_has_one(self, world: World) -> None:
+        consent = await world.granted()
+        most = world.catalogue.purposes["credit_application"].max_fetches
+        key = ("sub_0001", consent.core.consent_id, most.period(NOW))
+        world.transactions.memory.quotas[key] = most.times - 1
+        outcomes = await world.fetched(world.item(consent), world.item(consent))
+        assert reasons(outcomes) == ["RELEASED", "QUOTA_EXHAUSTED"]
+
+
+class TestUse:
+    async def test_a_score_needs_a_consent_to_scores(self, world: World) -> None:
+        consent = await world.granted(score=False)
+        scored = world.item(consent, score=True)
+        assert reasons(await world.fetched(world.item(consent), scored)) == [
+            "RELEASED",
+            "USE_NOT_CONSENTED",
+        ]
+
+    async def test_a_decision_by_machine_alone_needs_a_consent_to_it(self, world: World) -> None:
+        plain, more = await world.granted(), await world.granted(automated_decision=True)
+        items = [world.item(each, score=True, automated_decision=True) for each in (plain, more)]
+        assert reasons(await world.fetched(*items)) == ["USE_NOT_CONSENTED", "RELEASED"]
+
+
+class TestReceipt:
+    async def test_it_proves_the_leaf_and_promises_to_log_it(self, world: World) -> None:
+        result = await released(world, world.item(await world.granted()))
+        (access,) = world.recorded()
+        receipt = result.receipt
+        assert receipt.content == canonical(content(access))
+        assert receipt.leaf_hash == leaf_hash(receipt.salt, receipt.content)
+        assert receipt.leaf_hash in {
+            leaf.hash for leaf in world.transactions.memory.leaves.values()
+        }
+        header, payload, signature = receipt.promise.split(".")
+        promised = base64.urlsafe_b64decode(payload + "==")
+        PublicKey.parse(SIGNER.key.public_jwk).verify(f"{header}..{signature}", promised)
+        assert json.loads(promised) == {
+            "included_by": "2026-05-02T08:30:00.000000Z",
+            "leaf_hash": receipt.leaf_hash.hex(),
+        }
+
+    async def test_a_replay_gets_that_of_its_release(self, world: World) -> None:
+        item = world.item(await world.granted())
+        first = await released(world, item)
+        world.clock.advance(timedelta(minutes=1))
+        assert (await released(world, item)).receipt == first.receipt
+
+
+class TestManifest:
+    async def manifest(self, world: World, **terms: Any) -> dict[tuple[str, str], str]:
+        result = await released(world, world.item(await world.granted(**terms)))
+        assert list(result.manifest) == sorted(result.manifest)
+        return {(e.record_type, e.provider_id): str(e.completeness) for e in result.manifest}
+
+    async def test_it_says_of_each_provider_and_type_what_is_there(self, world: World) -> None:
+        world.supply("sub_0001", "court_case", "par_court")
+        found = await self.manifest(world)
+        assert found["vat_invoice", "par_tax"] == "COMPLETE"
+        assert found["tax_filing", "par_tax"] == "ABSENT"
+        assert found["court_case", "par_court"] == "COMPLETE"
+        assert found["ip_right", ""] == "ABSENT"
+        assert found["credit_facility", ""] == "NOT_CONSENTED"
+        # A court supplies no invoices, so nobody waits for any from it.
+        both = await self.manifest(world, provider_ids=("par_court", "par_tax"))
+        assert ("vat_invoice", "par_court") not in both
+
+    async def test_what_is_withheld_or_left_out_is_told(self, world: World) -> None:
+        world.supply("sub_0001", "vat_invoice", "par_elsewhere")
+        found = await self.manifest(world)
+        assert (found["vat_invoice", "par_tax"], found["vat_invoice", ""]) == (
+            "COMPLETE",
+            "NOT_CONSENTED",
+        )
+        assert not any("elsewhere" in provider_id for _, provider_id in found)
+        world.transactions.memory.withheld["sub_0001"] = True
+        assert (await self.manifest(world))["vat_invoice", "par_tax"] == "PARTIAL"
+
+    async def test_what_is_due_and_has_not_come_is_partial(self, world: World) -> None:
+        kept = {name for name, kind in world.catalogue.types.items() if kind.kept_to_provider}
+        name = min(world.catalogue.on_consent - kept)
+        kind = min(world.catalogue.types[name].provider_kinds)
+        provider = replace(TAX, participant_id="par_due", provider_kind=kind)
+        world.transactions.memory.participants["par_due"] = provider
+        found = await self.manifest(
+            world, provider_ids=("par_due", "par_tax"), record_types=(name, "vat_invoice")
+        )
+        assert found[name, "par_due"] == "PARTIAL"

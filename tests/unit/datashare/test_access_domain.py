@@ -22,7 +22,15 @@ from services.datashare.access.domain import (
 )
 from services.datashare.catalogue.domain import ContentLevel
 from services.datashare.catalogue.loader import load
-from services.datashare.consent.domain import Action, Consent, Core, Period, advance, request
+from services.datashare.consent.domain import (
+    Action,
+    Consent,
+    Core,
+    Period,
+    Selection,
+    advance,
+    request,
+)
 from services.kit.errors import PuhuiError
 from tests.fakes.datashare_world import NOW, TERMS
 
@@ -122,6 +130,58 @@ class TestOfficer:
             assert (refused.code, refused.reason) == ("INVALID_ARGUMENT", "OFFICER_REQUIRED")
             assert [problem.field for problem in refused.fields] == fields
             assert all(name in refused.message for name in ("officer.name", "file_reference"))
+
+
+class TestFields:
+    PAID = Selection("tax_filing", ("paid", "filings"))
+
+    def consent(self, *fields: Selection) -> Consent:
+        core = Core("con_1", "sub_1", "par_bank", replace(TERMS, fields=fields))
+        return advance(request(core, NOW), Action.GRANT, NOW)
+
+    def test_nothing_named_is_what_the_consent_opens(self) -> None:
+        found = scope(FETCH, self.consent(self.PAID))
+        assert found.opened == {"tax_filing": {"paid", "filings"}}
+        assert found.narrowed == {"tax_filing"}
+        assert not scope(FETCH).opened
+
+    def test_what_is_not_opened_whole_counts_as_not_consented(self) -> None:
+        found = scope(FETCH, self.consent(self.PAID))
+        states = dict(RULES.coverage(found, {"vat_invoice", "tax_filing"}, (), ()))
+        assert states["tax_filing"] is CoverageState.NOT_CONSENTED
+        assert states["vat_invoice"] is CoverageState.SUPPLIED
+
+    def test_all_that_there_is_of_a_type_is_the_whole_type(self) -> None:
+        kind = load().types["tax_filing"]
+        names = (*kind.attributes, *(measure.name for measure in kind.measures))
+        found = scope(FETCH, self.consent(Selection("tax_filing", names)))
+        assert not found.narrowed
+
+    def test_less_may_be_asked_for_and_more_is_refused(self) -> None:
+        consent = self.consent(self.PAID)
+        less = replace(FETCH, fields=(Selection("tax_filing", ("paid",)),))
+        assert scope(less, consent).opened == {"tax_filing": {"paid"}}
+        more = replace(FETCH, fields=(Selection("tax_filing", ("paid", "arrears")),))
+        assert refusal(more, consent) == "FIELD_NOT_CONSENTED"
+        other = replace(FETCH, fields=(Selection("social_insurance", ("paid",)),))
+        assert refusal(other, consent) == "TYPE_NOT_CONSENTED"
+
+    @pytest.mark.parametrize(
+        ("part", "reason", "field"),
+        [
+            (Selection("horoscope", ("x",)), "TYPE_UNKNOWN", "fetch.fields[0].record_type"),
+            (Selection("tax_filing", ("paid", "x")), "FIELD_INVALID", "fetch.fields[0].names[1]"),
+            (
+                Selection("vat_invoice", ("input_net",)),
+                "FIELD_INVALID",
+                "fetch.fields[0].record_type",
+            ),
+        ],
+    )
+    def test_what_is_not_there_is_named(self, part: Selection, reason: str, field: str) -> None:
+        decided = decide(replace(FETCH, record_types=("tax_filing",), fields=(part,)))
+        assert isinstance(decided, PuhuiError)
+        assert (decided.reason, [problem.field for problem in decided.fields]) == (reason, [field])
 
 
 class TestDecide:
