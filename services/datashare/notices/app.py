@@ -1,8 +1,9 @@
 """Telling parties: by a stream that goes on from a cursor, or by asking and acknowledging.
 
 Each party is told its own only. A stream goes on from a cursor, in the order of commit; it looks
-anew every second, and checks each time that who speaks for a firm still may. A participant that is
-suspended is told as well: what it has to erase does not rest.
+anew every second, and checks each time that who speaks for a firm still may. Its standing is not
+asked for: the gateway lets no call of a suspended participant through, and its webhook goes on, as
+what it has to erase does not rest.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.datashare.bulk import probe, relation, stored_time, upsert_rows
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.idempotency.store import request
+from services.datashare.notices.endpoints import webhook
 from services.datashare.records.hiding import Hiding
 from services.datashare.records.store import RecordStore, record
 from services.datashare.retention.domain import Due, DueSeries, Reason, Run
@@ -399,3 +400,4 @@ class ErasingStore:
         for table in reversed(metadata.sorted_tables):
             if "subject_id" in table.c and table.name not in KEPT:
                 await self._conn.execute(sa.delete(table).where(table.c.subject_id == subject_id))
+        await self._conn.execute(sa.delete(webhook).where(webhook.c.party_id == subject_id))

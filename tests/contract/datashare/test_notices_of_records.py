@@ -4,10 +4,15 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from services.datashare.access.domain import Channel, Outcome
 from services.datashare.idempotency.domain import RequestKey
+from services.datashare.notices.contacts import Contact
 from services.datashare.notices.domain import NoticeKind
+from services.datashare.notices.endpoints import contact as contact_table
+from services.datashare.notices.endpoints import webhook as webhook_table
+from services.datashare.notices.webhooks import Webhook
 from services.kit.db import Database
 from tests.contract.datashare import test_stores as made
 from tests.fakes.datashare_records import (
@@ -144,6 +149,25 @@ async def test_who_brings_a_correction_that_fails_tells_nobody(office: Office) -
     ack = await office.datashare.submit("par_tax", invoice("a", 200_00, version=7))
     assert ack.rejections
     assert await office.told("par_2") == []
+
+
+async def test_where_an_erased_firm_was_told_is_forgotten(office: Office) -> None:
+    transactions = office.datashare.transactions
+    async with transactions.begin() as work:
+        await work.webhooks.set(
+            Webhook(
+                office.subject_id, "par_firm", "https://firm.example.cn/", b"s" * 32, NOW, 0, NOW
+            )
+        )
+        await work.contacts.set(
+            Contact(office.subject_id, "par_firm", "a@b.cn", "", "zh", 0, NOW, NOW)
+        )
+    await office.datashare.erase(
+        RequestKey("operator", "erase-2", b"f" * 32), office.subject_id, "asked for"
+    )
+    async with office.datashare.database.read() as conn:
+        for table in (webhook_table, contact_table):
+            assert (await conn.execute(sa.select(table))).all() == []
 
 
 async def test_an_erasure_is_told_to_all_who_were_released_anything(office: Office) -> None:
