@@ -146,7 +146,7 @@ class BankMethods(Methods):
             purpose: code of the table of purposes; the consent's.
             as_of: data known by then, aware; None is now. Consent is always checked now.
             model_version: empty is the model in service.
-            automated_decision: a machine alone will decide on the credit; the consent must allow it.
+            automated_decision: a machine alone will decide; the consent must allow it.
             request_id: None makes one; sent again, the same id returns the same decision.
             timeout: seconds; None is the client's.
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from puhui.common.v1.access_pb2 import Role
+from puhui.datashare.v1.accesses_pb2 import FetchSummaryResponse
 from puhui.datashare.v1.catalogue_pb2 import (
     GetRecordTypeRequest,
     ListPurposesRequest,
@@ -81,6 +82,27 @@ class PlatformMethods(Methods):
                 PublicKey.parse(key.public_jwk).verify(jws, content)
                 return key
         raise SigningError("it names no key of the platform: it was signed by somebody else")
+
+    async def verify_receipt(self, fetched: FetchSummaryResponse) -> datetime:
+        """Check that a release's receipt is about this access and the platform promised to log it.
+
+        Needs the extra `puhui[signing]`. Keep the receipt: it proves what was released to you and
+        when, also to others, by `platform_keys` alone.
+
+        Args:
+            fetched: as it was answered.
+
+        Returns:
+            The time by which the access's leaf is in the log.
+
+        Raises:
+            SigningError: of `puhui_client.signing`, something in it is not as the platform says.
+        """
+        from puhui_client.receipts import read_promise  # noqa: PLC0415 - an extra
+
+        promise = read_promise(fetched)
+        await self.verify_platform_signature(promise.jws, promise.payload)
+        return promise.included_by
 
     async def record_types(self) -> AsyncIterator[RecordTypePolicy]:
         """Go through the catalogue's record types."""
