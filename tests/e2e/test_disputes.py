@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from puhui_client import Client, records
 from puhui_client.errors import AlreadyExistsError, FailedPreconditionError, PermissionDeniedError
 from puhui_client.values import month
 from services.cli.main import app
-from tests.e2e.town import NOW, USCC, Town
+from tests.e2e.town import NOW, USCC, Town, running_town
 
 RECORD = "disputed-2025-02"
 
@@ -26,6 +27,13 @@ def headcount(number: int, version: int = 1, **changes: Any) -> Any:
     return records.social_insurance(
         uscc=USCC, obtained_at=NOW, headcount=number, version=version, **(values | changes)
     )
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    """A town of its own: what is disputed shows in every score of its firm."""
+    with running_town(tmp_path_factory.mktemp("disputes")) as made:
+        yield made
 
 
 @pytest.fixture
