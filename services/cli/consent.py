@@ -1,13 +1,23 @@
 """`puhui consent`: banks ask, firms answer."""
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from services.cli import output
-from services.cli.command import Session, remote, usage
+from services.cli.asking import Terms, read_terms, selected
+from services.cli.command import (
+    FileReference,
+    Officer,
+    Session,
+    remote,
+    require_officer,
+    usage,
+)
 from services.cli.inputs import (
     CHINA,
     Level,
@@ -22,16 +32,25 @@ from services.cli.inputs import (
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from puhui.datashare.v1.consents_pb2 import Consent
+    from puhui.datashare.v1.consents_pb2 import (
+        Consent,
+        ConsentSignature,
+        ConsentTerms,
+        FieldSelection,
+    )
     from puhui_client import Client
     from puhui_client.consents import Level as ContentLevelName
     from puhui_client.consents import State as StateName
+    from puhui_client.platform import RoleName
+    from puhui_client.signing import SigningKey
 
 app = typer.Typer(help="Ask for, give and end consents.", no_args_is_help=True)
 
 ConsentId = Annotated[str, typer.Argument(metavar="CONSENT", help="Id of the consent.")]
 Note = Annotated[str, typer.Option("--note", help="Why, for the other party to read.")]
 _ID = "par_"
+_DAYS = 90
+"""How long a consent runs when nobody says."""
 _MONTHS = 36
 """Whole months that a score looks at, services.scoring.features.firm.WINDOW."""
 
@@ -43,17 +62,30 @@ _MONTHS = 36
 async def request(
     session: Session,
     subject: Annotated[str, typer.Argument(help="The firm: subject id or registration number.")],
+    terms_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--terms",
+            metavar="FILE",
+            help="TOML file with terms; options win. See docs/consent.md.",
+        ),
+    ] = None,
     provider: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option("--provider", help="Id or name of whose records may be used; repeat."),
-    ],
+    ] = None,
     record_type: Annotated[
-        list[str], typer.Option("--type", help="Record type that may be used; repeat.")
-    ],
+        list[str] | None, typer.Option("--type", help="Record type that may be used; repeat.")
+    ] = None,
     purpose: Annotated[
-        str, typer.Option("--purpose", help="See `puhui catalogue list`.")
-    ] = "credit_application",
-    level: Annotated[Level, typer.Option("--level", help="How much is opened.")] = "summary",
+        str | None,
+        typer.Option(
+            "--purpose", help="See `puhui catalogue list`; credit_application by default."
+        ),
+    ] = None,
+    level: Annotated[
+        Level | None, typer.Option("--level", help="How much is opened; summary by default.")
+    ] = None,
     data_from: Annotated[
         date | None,
         typer.Option(
@@ -70,7 +102,9 @@ async def request(
             "--to", parser=parse_day, metavar="DAY", help="Last day of the data; else today."
         ),
     ] = None,
-    days: Annotated[int, typer.Option("--days", min=1, help="How long the consent runs.")] = 90,
+    days: Annotated[
+        int | None, typer.Option("--days", min=1, help="How long the consent runs; 90 by default.")
+    ] = None,
     expires: Annotated[
         datetime | None,
         typer.Option(
@@ -80,22 +114,125 @@ async def request(
             help="End of the consent, instead of --days.",
         ),
     ] = None,
+    not_before: Annotated[
+        datetime | None,
+        typer.Option(
+            "--not-before",
+            parser=parse_moment,
+            metavar="TIME",
+            help="Begin of the consent; else from the grant on.",
+        ),
+    ] = None,
+    fields: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--field",
+            metavar="TYPE.NAME",
+            help="Of this type only these fields or measures; repeat.",
+        ),
+    ] = None,
+    once: Annotated[
+        bool | None, typer.Option("--once", help="For one fetch, which ends the consent.")
+    ] = None,
+    fetches: Annotated[
+        str | None,
+        typer.Option(
+            "--fetches",
+            metavar="N/UNIT",
+            help="How often, e.g. 4/month; else as often as the purpose allows.",
+        ),
+    ] = None,
+    store_days: Annotated[
+        int | None,
+        typer.Option(
+            "--store",
+            min=0,
+            metavar="DAYS",
+            help="To be stored, until so many days after the end; else to be viewed only.",
+        ),
+    ] = None,
+    score: Annotated[
+        bool | None, typer.Option("--score/--no-score", help="Whether a score may be made of it.")
+    ] = None,
+    automated_decision: Annotated[
+        bool | None,
+        typer.Option("--automated-decision", help="A decision may be made by machine alone."),
+    ] = None,
+    onward: Annotated[
+        list[str] | None,
+        typer.Option("--onward", help="Id or name of whom it may be passed on to; repeat."),
+    ] = None,
+    language: Annotated[
+        str | None,
+        typer.Option("--language", metavar="[zh|en]", help="Of the notice; zh by default."),
+    ] = None,
+    supersedes: Annotated[
+        str | None,
+        typer.Option(
+            "--supersedes", metavar="CONSENT", help="The consent that it replaces once granted."
+        ),
+    ] = None,
+    officer: Annotated[
+        str, typer.Option("--officer", envvar="PUHUI_OFFICER", help="Who asks, as you know them.")
+    ] = "",
+    file_reference: Annotated[
+        str, typer.Option("--file-ref", help="Your file that it is for.")
+    ] = "",
 ) -> None:
     """As a bank, ask a firm for its consent. Nothing is open until the firm grants it."""
     by_number = is_uscc(subject)
     now = datetime.now(UTC)
-    last_day = data_to or now.astimezone(CHINA).date()
+    terms = Terms(
+        purpose=purpose,
+        provider=provider,
+        type=record_type,
+        level=level,
+        data_from=data_from,
+        data_to=data_to,
+        days=days,
+        expires=expires,
+        not_before=not_before,
+        fields=selected(fields or []),
+        once=once,
+        fetches=fetches,
+        store_days=store_days,
+        score=score,
+        automated_decision=automated_decision,
+        onward=onward,
+        language=language,
+        supersedes=supersedes,
+    )
+    if terms_file is not None:
+        terms = terms.over(read_terms(terms_file))
+    if not terms.provider or not terms.type:
+        raise usage("name whose records and which: --provider and --type, or a file of --terms")
+    if terms.once and terms.fetches:
+        raise usage("--once and --fetches exclude each other: give one of them")
+    frequency, notice_language = terms.frequency(), terms.notice_language()
+    last_day = terms.data_to or now.astimezone(CHINA).date()
     async with session.client() as client:
         consent = await client.request_consent(
             uscc=subject if by_number else "",
             subject_id="" if by_number else subject,
-            purpose=purpose,
-            providers=await _provider_ids(client, provider),
-            record_types=record_type,
-            content_level=cast("ContentLevelName", level.upper()),
-            data_from=data_from or whole_months_before(last_day, _MONTHS),
+            purpose=terms.purpose or "credit_application",
+            providers=await _ids(client, terms.provider, "PROVIDER"),
+            record_types=terms.type,
+            content_level=cast("ContentLevelName", (terms.level or "summary").upper()),
+            data_from=terms.data_from or whole_months_before(last_day, _MONTHS),
             data_to=last_day,
-            expires_at=expires or now + timedelta(days=days),
+            expires_at=terms.expires or now + timedelta(days=terms.days or _DAYS),
+            not_before=terms.not_before,
+            fields=terms.fields,
+            once=bool(terms.once),
+            fetches=frequency,
+            store_days=terms.store_days,
+            score=terms.score is not False,
+            automated_decision=bool(terms.automated_decision),
+            onward_recipients=await _ids(client, terms.onward or [], "BANK"),
+            notice_language=notice_language,
+            supersedes=terms.supersedes or "",
+            officer=officer,
+            file_reference=file_reference,
         )
         await _show(session, client, consent)
 
@@ -105,16 +242,23 @@ async def grant(
     session: Session,
     consent_id: ConsentId,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask; the terms were read.")] = False,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            "--signing-key", metavar="FILE", help="Sign with this key, which is registered."
+        ),
+    ] = None,
 ) -> None:
-    """As a firm, agree to the terms of a request, after reading them."""
+    """As a signer of the firm, agree to the terms of a request, after reading them."""
     if session.out.as_json and not yes:
         raise usage("with --json the terms cannot be read first: say --yes")
     async with session.client() as client:
         consent = await client.get_consent(consent_id)
         if not yes:
             session.out.stderr().print(_terms(consent, await _names(client)))
+            session.out.stderr().print(_notice(consent))
             typer.confirm("Grant exactly this?", abort=True, err=True)
-        consent = await client.grant_consent(consent)
+        consent = await client.grant_consent(consent, signing_key=_signing_key(key))
         await _show(session, client, consent)
 
 
@@ -134,6 +278,120 @@ async def withdraw(session: Session, consent_id: ConsentId, note: Note = "") -> 
         await _show(session, client, consent)
 
 
+@remote(app, example='puhui consent pause con_1 --note "until the audit is done"')
+async def pause(session: Session, consent_id: ConsentId, note: Note = "") -> None:
+    """As a firm, stop its consent for a time. Whatever is asked after this is refused."""
+    async with session.client() as client:
+        consent = await client.pause_consent(consent_id, note=note)
+        await _show(session, client, consent)
+
+
+@remote(app, example="puhui consent resume con_1")
+async def resume(session: Session, consent_id: ConsentId) -> None:
+    """As a firm, let a paused consent go on."""
+    async with session.client() as client:
+        consent = await client.resume_consent(consent_id)
+        await _show(session, client, consent)
+
+
+@remote(app, example="puhui consent duties --overdue")
+async def duties(
+    session: Session,
+    overdue: Annotated[
+        bool, typer.Option("--overdue", help="Only what is due and not attested.")
+    ] = False,
+) -> None:
+    """List what a bank must erase because a consent to store ended, soonest due first."""
+    async with session.client() as client:
+        found = [duty async for duty in client.erasure_duties(overdue=overdue)]
+        names = {} if session.out.as_json else await _names(client)
+    session.out.show(
+        {"duties": [output.plain(duty) for duty in found]},
+        output.table(
+            output.count(len(found), "duty", "duties"),
+            ["consent", "subject", "recipient", "ended", "due", "attested", "by", "statement"],
+            [
+                [
+                    duty.consent_id,
+                    duty.subject_id,
+                    _named(duty.recipient_id, names),
+                    output.moment(duty.ended_at),
+                    output.moment(duty.due_at),
+                    output.moment(duty.attested_at),
+                    duty.attested_by.name,
+                    duty.statement,
+                ]
+                for duty in found
+            ],
+        ),
+    )
+
+
+@remote(
+    app,
+    example='puhui consent attest con_1 --statement "deleted" --officer Wang --file-ref A-17',
+)
+async def attest(
+    session: Session,
+    consent_id: ConsentId,
+    statement: Annotated[str, typer.Option("--statement", help="What was done.")],
+    officer: Officer = "",
+    file_reference: FileReference = "",
+) -> None:
+    """As a bank, declare that what was stored under an ended consent is erased."""
+    require_officer(officer, file_reference)
+    async with session.client() as client:
+        duty = await client.attest_erasure(
+            consent_id, statement, officer=officer, file_reference=file_reference
+        )
+    session.out.show(
+        {"duty": output.plain(duty)},
+        output.pairs(
+            f"Erased: {duty.consent_id}",
+            [
+                ("due", output.moment(duty.due_at)),
+                ("attested", output.moment(duty.attested_at)),
+                ("by", f"{duty.attested_by.name}, {duty.attested_by.file_reference}"),
+                ("statement", duty.statement),
+            ],
+        ),
+    )
+
+
+@remote(app, example="puhui consent verify con_1")
+async def verify(session: Session, consent_id: ConsentId) -> None:
+    """Check the platform's signatures over a consent and its end, and the hash of its notice."""
+    import hashlib
+
+    from puhui_client.signing import SigningError
+
+    async with session.client() as client:
+        consent = await client.get_consent(consent_id)
+        if not consent.platform_jws:
+            raise usage("this consent is of schema version 1, which the platform did not sign")
+        signed = {"consent": (consent.platform_jws, consent.canonical)}
+        if consent.HasField("termination"):
+            signed["end"] = (consent.termination.jws, consent.termination.canonical)
+        found = {}
+        for what, (jws, content) in signed.items():
+            try:
+                key = await client.verify_platform_signature(jws, content)
+            except SigningError as error:
+                found[what] = f"NOT VALID: {error}"
+            else:
+                found[what] = f"signed by {key.suite} with {key.key_id}"
+    shown = json.loads(consent.canonical)["notice"]["sha256"]
+    same = shown == hashlib.sha256(consent.notice.encode()).hexdigest()
+    found["notice"] = "as hashed" if same else "NOT VALID: not the one whose hash was signed"
+    valid = not any(each.startswith("NOT VALID") for each in found.values())
+    session.out.show(
+        {"consent_id": consent_id, "valid": valid, "checks": found},
+        output.pairs(f"Consent {consent_id}", list(found.items())),
+    )
+    if not valid:
+        raise typer.Exit(1)
+
+
 @remote(app, example='puhui consent revoke con_1 --note "loan repaid"')
 async def revoke(session: Session, consent_id: ConsentId, note: Note = "") -> None:
     """As the bank that holds it or as the operator, end a consent."""
@@ -144,10 +402,10 @@ async def revoke(session: Session, consent_id: ConsentId, note: Note = "") -> No
 
 @remote(app, example="puhui consent show con_1", name="show")
 async def show(session: Session, consent_id: ConsentId) -> None:
-    """Show one consent with its terms."""
+    """Show one consent with its terms, and the notice that the firm is shown."""
     async with session.client() as client:
         consent = await client.get_consent(consent_id)
-        await _show(session, client, consent)
+        await _show(session, client, consent, _notice(consent))
 
 
 @remote(app, example="puhui consent list --state active", name="list")
@@ -184,12 +442,33 @@ async def list_consents(
 def _state(consent: "Consent") -> str:
     from puhui.datashare.v1.consents_pb2 import ConsentState
 
-    return lower(ConsentState.Name(consent.state), "CONSENT_STATE_")
+    return lower(ConsentState.Name(consent.state), "CONSENT_STATE_").replace("_", " ")
 
 
-async def _show(session: Session, client: "Client", consent: "Consent") -> None:
+def _signing_key(path: Path | None) -> "SigningKey | None":
+    if path is None:
+        return None
+    from puhui_client.signing import SigningError, SigningKey
+
+    try:
+        return SigningKey.read(path)
+    except OSError as error:
+        raise usage(f"{path} cannot be read ({error.strerror}): check it") from None
+    except SigningError as error:
+        raise usage(str(error)) from None
+
+
+def _notice(consent: "Consent") -> "RenderableType":
+    from rich.text import Text
+
+    return Text(f"\n{consent.notice}" if consent.notice else "")
+
+
+async def _show(
+    session: Session, client: "Client", consent: "Consent", *more: "RenderableType"
+) -> None:
     names = {} if session.out.as_json else await _names(client)
-    session.out.show({"consent": output.plain(consent)}, _terms(consent, names))
+    session.out.show({"consent": output.plain(consent)}, _terms(consent, names), *more)
 
 
 async def _names(client: "Client") -> dict[str, str]:
@@ -206,20 +485,20 @@ def _named(participant_id: str, names: Mapping[str, str]) -> str:
     return f"{participant_id} {names.get(participant_id, '')}".rstrip()
 
 
-async def _provider_ids(client: "Client", providers: list[str]) -> list[str]:
-    """Return the ids of providers that are given by id or by name."""
+async def _ids(client: "Client", providers: list[str], role: "RoleName") -> list[str]:
+    """Return the ids of participants that are given by id or by name."""
     if all(provider.startswith(_ID) for provider in providers):
         return providers
     ids: dict[str, list[str]] = {}
-    async for found in client.participants(role="PROVIDER"):
+    async for found in client.participants(role=role):
         ids.setdefault(found.name, []).append(found.participant_id)
     chosen = []
     for provider in providers:
         candidates = [provider] if provider.startswith(_ID) else ids.get(provider, [])
         if not candidates:
             raise usage(
-                f"no provider is called {provider}: "
-                "`puhui participant list --role provider` names them"
+                f"no {role.lower()} is called {provider}: "
+                f"`puhui participant list --role {role.lower()}` names them"
             )
         if len(candidates) > 1:
             raise usage(f"{provider} is the name of {', '.join(candidates)}: name one by its id")
@@ -244,8 +523,61 @@ def _terms(consent: "Consent", names: Mapping[str, str]) -> "RenderableType":
             ("data", f"{output.day(first)} to {output.day(last)}"),
             ("not before", output.moment(terms.not_before)),
             ("expires", output.moment(terms.expires_at)),
+            ("fields", "\n".join(_field(part) for part in terms.fields)),
+            ("fetches", _fetches(consent)),
+            ("kept", _kept(terms)),
+            ("made of it", _derived(terms)),
+            ("passed on", "\n".join(_named(each, names) for each in terms.onward_recipient_ids)),
+            ("signers", _signers(consent)),
+            ("agreed", "\n".join(_agreed(signature) for signature in consent.signatures)),
+            ("answer by", output.moment(consent.answer_by)),
+            ("replaces", consent.supersedes_consent_id),
+            ("replaced by", consent.superseded_by_consent_id),
             ("revision", str(consent.revision)),
             ("note", consent.note),
             ("hash", consent.canonical_sha256.hex()),
         ],
     )
+
+
+def _field(part: "FieldSelection") -> str:
+    return f"{part.record_type}: {', '.join(part.names)}"
+
+
+def _fetches(consent: "Consent") -> str:
+    from puhui.datashare.v1.consents_pb2 import FrequencyUnit
+
+    limit = consent.terms.fetch_limit
+    used = f", {consent.fetches_used} used"
+    match limit.WhichOneof("limit"):
+        case "one_time":
+            return f"once{used}"
+        case "periodic":
+            unit = lower(FrequencyUnit.Name(limit.periodic.unit), "FREQUENCY_UNIT_")
+            return f"{limit.periodic.times} a {unit}{used}"
+        case _:
+            return ""
+
+
+def _kept(terms: "ConsentTerms") -> str:
+    from puhui.datashare.v1.consents_pb2 import CONSENT_MODE_STORE
+
+    if terms.mode == CONSENT_MODE_STORE:
+        return f"stored, until {output.count(terms.data_life_days, 'day')} after the end"
+    return "viewed only"
+
+
+def _derived(terms: "ConsentTerms") -> str:
+    score = terms.derived_use.score if terms.HasField("derived_use") else True
+    decision = terms.derived_use.automated_decision
+    return f"{'a score' if score else 'no score'}, {'a' if decision else 'no'} decision by machine"
+
+
+def _signers(consent: "Consent") -> str:
+    if not consent.signer_ids:
+        return ""
+    return f"{consent.signers_required} of {', '.join(consent.signer_ids)}"
+
+
+def _agreed(signature: "ConsentSignature") -> str:
+    return f"{signature.signer_id} {'by a signature' if signature.jws else 'by its own call'}"

@@ -64,7 +64,19 @@ def lower(name: str, prefix: str) -> str:
 
 
 Level = Literal["profile", "summary", "transactions"]
-State = Literal["requested", "active", "rejected", "withdrawn", "revoked", "expired"]
+State = Literal[
+    "requested",
+    "partially_approved",
+    "active",
+    "paused",
+    "rejected",
+    "lapsed",
+    "withdrawn",
+    "revoked",
+    "expired",
+    "consumed",
+    "superseded",
+]
 Role = Literal["provider", "firm", "bank", "regulator", "operator"]
 Use = Literal["explanation", "dispute", "supervision"]
 

@@ -1,3 +1,5 @@
+import hashlib
+import json
 import subprocess
 import sys
 import time
@@ -16,11 +18,13 @@ from puhui.datashare.v1 import (
     catalogue_pb2,
     consents_pb2,
     participants_pb2,
+    receipts_pb2,
     subjects_pb2,
     summaries_pb2,
 )
 from puhui.gateway.v1 import gateway_pb2
 from puhui.scoring.v1 import decisions_pb2, models_pb2, scoring_pb2
+from puhui_client.signing import new_key
 from services.cli.main import app
 from services.scoring.features.firm import WINDOW
 from tests.fakes.platform import UNAVAILABLE, FakePlatform, refusal
@@ -369,6 +373,166 @@ def test_consents_end(call: Run, platform: FakePlatform, verb: str) -> None:
     assert done.document["consent"]["consent_id"] == "con_1"
     (request,) = platform.requests(method)
     assert (request.consent_id, request.note) == ("con_1", "why")
+
+
+TERMS_FILE = """\
+purpose = "portfolio_review"
+provider = ["par_tax"]
+type = ["vat_invoice", "tax_filing"]
+level = "summary"
+data_from = 2023-01-01
+data_to = 2024-12-31
+expires = "2024-12-31"
+not_before = 2024-06-01T00:00:00
+fetches = "4/month"
+store_days = 180
+score = false
+automated_decision = true
+onward = ["par_other"]
+language = "en"
+supersedes = "con_0"
+
+[fields]
+vat_invoice = ["output_net", "output_valid"]
+"""
+
+
+def test_terms_come_from_a_file_and_options_win(
+    call: Run, platform: FakePlatform, tmp_path: Path
+) -> None:
+    platform.answer("RequestConsent", consents_pb2.RequestConsentResponse(consent=CONSENT))
+    file = tmp_path / "terms.toml"
+    file.write_text(TERMS_FILE)
+    asked = ("consent", "request", "sub_1", "--terms", str(file), "--officer", "Wang", "--json")
+    assert call(*asked, "--file-ref", "A-17").code == 0
+    (request,) = platform.requests("RequestConsent")
+    terms = request.terms
+    assert (terms.purpose, list(terms.record_types)) == (
+        "portfolio_review",
+        ["vat_invoice", "tax_filing"],
+    )
+    assert terms.mode == consents_pb2.CONSENT_MODE_STORE
+    assert terms.data_life_days == 180
+    assert (terms.fetch_limit.periodic.times, terms.fetch_limit.periodic.unit) == (
+        4,
+        consents_pb2.FREQUENCY_UNIT_MONTH,
+    )
+    assert (terms.derived_use.score, terms.derived_use.automated_decision) == (False, True)
+    assert list(terms.onward_recipient_ids) == ["par_other"]
+    assert terms.notice_language == "en"
+    assert [(part.record_type, list(part.names)) for part in terms.fields] == [
+        ("vat_invoice", ["output_net", "output_valid"])
+    ]
+    assert terms.not_before.ToJsonString() == "2024-05-31T16:00:00Z"
+    assert request.supersedes_consent_id == "con_0"
+    assert (request.officer.name, request.officer.file_reference) == ("Wang", "A-17")
+    changed = ("--once", "--level", "profile", "--type", "grant", "--field", "grant.amount")
+    assert call(*asked, *changed, "--score").code == 0
+    terms = platform.requests("RequestConsent")[1].terms
+    assert terms.fetch_limit.WhichOneof("limit") == "one_time"
+    assert terms.content_level == types_pb2.CONTENT_LEVEL_PROFILE
+    assert terms.derived_use.score
+    assert [part.record_type for part in terms.fields] == ["grant"]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("purposes = 1", "there is no `purposes`: its keys are purpose,"),
+        ("days = '9'", "`days` should be a whole number"),
+        ("days = true", "`days` should be a whole number"),
+        ("type = []", "`type` should be a list of texts"),
+        ("fields = {a = 'b'}", "`fields` should be a table of lists of texts"),
+        ("level = 'all'", "`level` should be profile, summary, transactions"),
+        ("data_from = 'May'", "write it as 2024-05-31"),
+        ("= 1", "is not TOML"),
+        ("language = 'fr'", "zh or en"),
+        ("fetches = '4 a month'", "4/month"),
+        ("once = true\nfetches = '4/month'", "exclude each other"),
+    ],
+)
+def test_a_file_of_terms_that_is_wrong(
+    call: Run, platform: FakePlatform, tmp_path: Path, content: str, told: str
+) -> None:
+    file = tmp_path / "terms.toml"
+    file.write_text(content)
+    wrong = call(
+        *("consent", "request", "sub_1", "--terms", str(file), "--provider", "par_1"),
+        *(() if content.startswith("type") else ("--type", "grant")),
+    )
+    refused(wrong, 2, told)
+    assert platform.calls == []
+
+
+def test_pausing_and_resuming(call: Run, platform: FakePlatform) -> None:
+    platform.answer("PauseConsent", consents_pb2.PauseConsentResponse(consent=CONSENT))
+    platform.answer("ResumeConsent", consents_pb2.ResumeConsentResponse(consent=CONSENT))
+    assert call("consent", "pause", "con_1", "--note", "audit").code == 0
+    assert call("consent", "resume", "con_1").code == 0
+    (paused,) = platform.requests("PauseConsent")
+    assert (paused.consent_id, paused.note) == ("con_1", "audit")
+
+
+def test_what_is_to_be_erased(call: Run, platform: FakePlatform) -> None:
+    duty = consents_pb2.ErasureDuty(
+        consent_id="con_1", recipient_id="par_bank", statement="deleted"
+    )
+    duty.due_at.FromJsonString("2024-08-31T00:00:00Z")
+    platform.answer("ListErasureDuties", consents_pb2.ListErasureDutiesResponse(duties=[duty]))
+    platform.answer("ListParticipants", directory(par_bank="Bank of Trial"))
+    platform.answer("AttestErasure", consents_pb2.AttestErasureResponse(duty=duty))
+    listed = call("consent", "duties", "--overdue")
+    assert "par_bank Bank of Trial" in listed.out
+    assert "1 duty\n" in listed.out
+    assert platform.requests("ListErasureDuties")[0].overdue
+    attest = ("consent", "attest", "con_1", "--statement", "deleted")
+    assert call(*attest).code == 2
+    done = call(*attest, "--officer", "Wang", "--file-ref", "A-17", "--json")
+    assert done.document["duty"]["consent_id"] == "con_1"
+    (request,) = platform.requests("AttestErasure")
+    assert (request.officer.name, request.statement) == ("Wang", "deleted")
+
+
+def test_a_consent_is_verified(call: Run, platform: FakePlatform) -> None:
+    key, notice = new_key(), "告知书\n"
+    canonical = json.dumps(
+        {"notice": {"sha256": hashlib.sha256(notice.encode()).hexdigest()}}
+    ).encode()
+    consent = consents_pb2.Consent(
+        consent_id="con_1", canonical=canonical, platform_jws=key.sign(canonical), notice=notice
+    )
+    consent.termination.canonical = b"{}"
+    consent.termination.jws = key.sign(b"{}")
+    known = receipts_pb2.PlatformKey(key_id=key.key_id, public_jwk=key.public.jwk, suite="EdDSA")
+    platform.answer("ListPlatformKeys", receipts_pb2.ListPlatformKeysResponse(keys=[known]))
+    platform.answer("GetConsent", consents_pb2.GetConsentResponse(consent=consent))
+    good = call("consent", "verify", "con_1")
+    assert good.code == 0
+    assert f"signed by EdDSA with {key.key_id}" in good.out
+    consent.notice = "another"
+    consent.termination.canonical = b"[]"
+    platform.answer("GetConsent", consents_pb2.GetConsentResponse(consent=consent))
+    bad = call("consent", "verify", "con_1", "--json")
+    assert bad.code == 1
+    assert not bad.document["valid"]
+    assert bad.document["checks"]["consent"].startswith("signed by")
+    assert bad.document["checks"]["end"].startswith("NOT VALID")
+    assert bad.document["checks"]["notice"].startswith("NOT VALID")
+
+
+def test_a_grant_is_signed(call: Run, platform: FakePlatform, tmp_path: Path) -> None:
+    key, file = new_key(), tmp_path / "firm.pem"
+    file.write_text(key.pem)
+    file.chmod(0o600)
+    platform.answer("GetConsent", consents_pb2.GetConsentResponse(consent=CONSENT))
+    platform.answer("GrantConsent", consents_pb2.GrantConsentResponse(consent=CONSENT))
+    assert call("consent", "grant", "con_1", "--yes", "--signing-key", str(file)).code == 0
+    (request,) = platform.requests("GrantConsent")
+    (signature,) = request.signatures
+    key.public.verify(signature.jws, CONSENT.canonical)
+    refused(
+        call("consent", "grant", "con_1", "--yes", "--signing-key", "none"), 2, "cannot be read"
+    )
 
 
 def test_consents_are_shown_and_listed(call: Run, platform: FakePlatform) -> None:
