@@ -7,6 +7,7 @@ Every answer is kept and checked after the window; one that is not right fails t
 
 import asyncio
 import base64
+import hashlib
 import itertools
 import json
 import secrets
@@ -19,6 +20,7 @@ from typing import Any
 import grpc
 import uvloop
 
+from puhui.datashare.v1.accesses_pb2 import FetchSummaryResponse
 from puhui.scoring.v1.scoring_pb2 import (
     BatchScoreRequest,
     BatchScoreResponse,
@@ -30,6 +32,7 @@ from tests.bench.rig.processes import announce
 
 SCORE = "/puhui.scoring.v1.ScoringService/Score"
 BATCH_SCORE = "/puhui.scoring.v1.ScoringService/BatchScore"
+FETCH = "/puhui.datashare.v1.AccessService/FetchSummary"
 
 PLACE = "request-id-of-thirty-two-letters"
 """Stands in a template where each request gets an id of its own; the same length, so that the
@@ -177,6 +180,21 @@ def check_scores(answers: Sequence[bytes]) -> None:
     _distinct([ScoreResponse.FromString(answer).decision.decision_id for answer in answers])
 
 
+def check_fetches(answers: Sequence[bytes]) -> None:
+    """Each answer is a release of its own, whose receipt is about it."""
+    accesses = []
+    for answer in answers:
+        response = FetchSummaryResponse.FromString(answer)
+        receipt = response.receipt
+        hashed = hashlib.sha256(b"\x00" + receipt.salt + receipt.content).digest()
+        if hashed != receipt.leaf_hash or response.access_id.encode() not in receipt.content:
+            raise ValueError("a receipt is not about its release")
+        if not response.summary.coverage or not response.manifest:
+            raise ValueError("an answer does not say what is there")
+        accesses.append(response.access_id)
+    _distinct(accesses)
+
+
 def check_portfolios(answers: Sequence[bytes]) -> None:
     """Each result is a decision, and no two are the same one."""
     results = [BatchScoreResponse.FromString(answer) for answer in answers]
@@ -190,16 +208,17 @@ def check_echoes(answers: Sequence[bytes]) -> None:
         raise ValueError("an echo is not what was sent")
 
 
-def _distinct(decisions: Sequence[str]) -> None:
-    if not all(decisions):
-        raise ValueError("an answer has no decision")
-    if len(set(decisions)) != len(decisions):
-        raise ValueError("two requests got the same decision")
+def _distinct(ids: Sequence[str]) -> None:
+    if not all(ids):
+        raise ValueError("an answer has no decision or access")
+    if len(set(ids)) != len(ids):
+        raise ValueError("two requests got the same decision or access")
 
 
 _CHECKS: dict[str, Callable[[Sequence[bytes]], None]] = {
     SCORE: check_scores,
     BATCH_SCORE: check_portfolios,
+    FETCH: check_fetches,
     echo.METHOD: check_echoes,
 }
 
