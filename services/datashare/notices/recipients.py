@@ -6,6 +6,7 @@ what its consent leaves out, it must not learn that it is there.
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from typing import Final
 
 import orjson
 import sqlalchemy as sa
@@ -13,9 +14,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.datashare.access.domain import Channel, Outcome
 from services.datashare.access.store import access
-from services.datashare.consent.domain import core_of
+from services.datashare.bulk import probe, relation
+from services.datashare.consent.domain import Terms, core_of
 from services.datashare.consent.store import consent
 from services.datashare.notices.domain import About, Recipient
+
+_SUBJECT: Final = {"subject_id": sa.String()}
+_CONSENT: Final = {"subject_id": sa.String(), "consent_id": sa.String()}
+_RELEASED: Final = tuple(
+    access.c[name]
+    for name in ("subject_id", "recipient_id", "channel", "record_types", "consent_id")
+)
 
 
 class RecipientStore:
@@ -34,29 +43,19 @@ class RecipientStore:
         self, at: datetime, asked: Collection[About]
     ) -> Mapping[About, Sequence[Recipient]]:
         """Return who was released such records since a time, of what anybody was."""
-        rows = await self._conn.execute(
-            sa.select(
-                access.c.subject_id,
-                access.c.recipient_id,
-                access.c.channel,
-                access.c.record_types,
-                consent.c.canonical,
-            )
-            .join(
-                consent,
-                sa.and_(
-                    consent.c.subject_id == access.c.subject_id,
-                    consent.c.consent_id == access.c.consent_id,
-                ),
-                isouter=True,
-            )
-            .where(
-                access.c.subject_id.in_(sorted({about.subject_id for about in asked})),
-                access.c.outcome == Outcome.RELEASED,
-                access.c.accessed_at >= at,
-            )
-            .distinct()
+        subjects = sorted({about.subject_id for about in asked})
+        asks = relation(self._conn, "asks", _SUBJECT, [(subject_id,) for subject_id in subjects])
+        released = probe(
+            self._conn,
+            _RELEASED,
+            asks,
+            access.c.subject_id == asks.c.subject_id,
+            access.c.outcome == Outcome.RELEASED,
+            access.c.accessed_at >= at,
         )
+        rows = (await self._conn.execute(released.distinct())).all()
+        named = sorted({(row.subject_id, row.consent_id) for row in rows if row.consent_id})
+        terms = await self._terms(named)
         wanted: dict[str, list[About]] = {}
         for about in asked:
             wanted.setdefault(about.subject_id, []).append(about)
@@ -64,7 +63,8 @@ class RecipientStore:
         for row in rows:
             types = frozenset(orjson.loads(row.record_types))
             for about in wanted[row.subject_id]:
-                if self._held(about, types, row.recipient_id, row.canonical):
+                under = terms.get((row.subject_id, row.consent_id))
+                if self._held(about, types, row.recipient_id, under):
                     mine = found.setdefault(about, {})
                     scored = row.channel == Channel.SCORING
                     mine[row.recipient_id] = scored or mine.get(row.recipient_id, False)
@@ -73,8 +73,22 @@ class RecipientStore:
             for about, mine in found.items()
         }
 
+    async def _terms(self, named: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Terms]:
+        """Return the terms of consents by subject_id and consent_id."""
+        if not named:
+            return {}
+        asks = relation(self._conn, "asks", _CONSENT, named)
+        query = probe(
+            self._conn,
+            (consent.c.subject_id, consent.c.consent_id, consent.c.canonical),
+            asks,
+            *(consent.c[name] == asks.c[name] for name in _CONSENT),
+        )
+        rows = await self._conn.execute(query)
+        return {(row[0], row[1]): core_of(row[2]).terms for row in rows}
+
     def _held(
-        self, about: About, types: Collection[str], recipient_id: str, canonical: bytes | None
+        self, about: About, types: Collection[str], recipient_id: str, under: Terms | None
     ) -> bool:
         if not about.record_type:
             return True
@@ -82,10 +96,9 @@ class RecipientStore:
             return False
         if about.record_type in self._kept and about.provider_id != recipient_id:
             return False
-        if canonical is None or not about.provider_id:
+        if under is None or not about.provider_id:
             return True
         # A consent says nothing about what is open by law.
-        terms = core_of(canonical).terms
-        return about.record_type not in terms.record_types or (
-            about.provider_id in terms.provider_ids
+        return about.record_type not in under.record_types or (
+            about.provider_id in under.provider_ids
         )
