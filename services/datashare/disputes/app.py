@@ -321,8 +321,8 @@ class Disputes:
             )
             dispute = replace(dispute, told=tuple(await _parties(work, dispute, now)))
             await work.disputes.add(dispute)
-            await self._record(work, dispute, "open", now, by)
             await _tell(work, dispute, dispute.told, NoticeKind.DISPUTE_OPENED, now)
+            await self._record(work, dispute, "open", now, by)
             return dispute.dispute_id
 
         return await self._once(key, open_it)
@@ -490,9 +490,9 @@ class Disputes:
         ends: bool,
     ) -> str:
         await work.disputes.update(after)
-        await self._record(work, after, step, now, by, ends=ends)
         if kind is not None:
             await _tell(work, after, await _parties(work, after, now), kind, now)
+        await self._record(work, after, step, now, by, ends=ends)
         return after.dispute_id
 
     async def _record(

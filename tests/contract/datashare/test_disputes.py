@@ -346,6 +346,9 @@ async def test_everybody_concerned_is_told_of_each_step(datashare: Disputing) ->
             "DISPUTE_ANSWERED",
             "DISPUTE_CLOSED",
         ]
+    async with datashare.database.read() as conn:
+        of_disputes = sa.select(sa.func.count()).where(leaf.c.kind == "dispute")
+        assert await conn.scalar(of_disputes) == 3
     async with datashare.transactions.read() as work:
         changes = [entry.change for entry in await work.changes.after(0, 100)]
     assert [(str(change.kind), change.dispute_id) for change in changes] == [
