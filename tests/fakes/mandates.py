@@ -1,10 +1,10 @@
 """A fake of the port of mandates, on tables in memory."""
 
-from collections.abc import Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, MutableMapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from services.datashare.mandates.domain import Mandate, SigningRule, ended_at, registered
+from services.datashare.mandates.domain import Mandate, SigningRule, registered
 from services.datashare.participants.domain import Participant
 from services.kit.errors import UnavailableError
 
@@ -55,13 +55,11 @@ class FakeMandates:
             if row.subject_id in subject_ids and row.ended_at is None and row.suspended_at is None
         }
 
-    async def firms_of(self, participant_ids: Collection[str], now: datetime) -> Mapping[str, str]:
+    async def accounts_of(self, subject_id: str, participant_ids: Collection[str]) -> set[str]:
         return {
-            row.participant_id: row.subject_id
+            row.participant_id
             for row in self._rows.values()
-            if row.participant_id in participant_ids
-            and row.suspended_at is None
-            and ended_at(row, now) is None
+            if row.subject_id == subject_id and row.participant_id in participant_ids
         }
 
     async def end(self, mandates: Collection[Mandate]) -> None:

@@ -188,6 +188,10 @@ class Mandates(Protocol):
         """Return the mandate of an account that nobody ended, unchangeable until the end."""
         ...
 
+    async def accounts_of(self, subject_id: str, participant_ids: Collection[str]) -> set[str]:
+        """Return those of some accounts that speak for a firm or once did."""
+        ...
+
 
 class Leaves(Protocol):
     """The log."""
@@ -372,7 +376,9 @@ class Consents:
     ) -> Consent:
         subject_id, recipient_id = await _subject_id(work, subject), caller.participant_id
         named = {recipient_id, *terms.provider_ids, *terms.onward_recipient_ids}
-        people = await work.participants.among(named)
+        people = dict(await work.participants.among(named))
+        for id_ in await work.mandates.accounts_of(subject_id, named):
+            people[id_] = replace(people[id_], subject_id=subject_id)
         providers = nameable(
             people.values(),
             terms.record_types,

@@ -1,14 +1,14 @@
 """The tables of mandates, signing rules and proofs that were used."""
 
-from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.datashare.mandates.domain import Mandate, MandateKind, Power, SigningRule, ended_at
+from services.datashare.mandates.domain import Mandate, MandateKind, Power, SigningRule
 from services.datashare.schema import metadata
 from services.kit.db import UtcTime, insert_into
 
@@ -29,6 +29,7 @@ mandate = sa.Table(
     sa.Column("proved_by", sa.String(64), nullable=False),
 )
 
+_KEPT = timedelta(days=2)
 _STANDS = mandate.c.ended_at.is_(None)
 _IS_REPRESENTATIVE = mandate.c.kind == sa.literal_column(f"'{MandateKind.REPRESENTATIVE}'")
 
@@ -133,19 +134,15 @@ class MandateStore:
         )
         return set(rows)
 
-    async def firms_of(self, participant_ids: Collection[str], now: datetime) -> Mapping[str, str]:
-        """Return the firm for which each of some accounts speaks, of those that do now."""
-        rows = await self._conn.execute(
-            sa.select(mandate).where(
+    async def accounts_of(self, subject_id: str, participant_ids: Collection[str]) -> set[str]:
+        """Return those of some accounts that speak for a firm or once did."""
+        rows = await self._conn.scalars(
+            sa.select(mandate.c.participant_id).where(
+                mandate.c.subject_id == subject_id,
                 mandate.c.participant_id.in_(sorted(participant_ids)),
-                _STANDS,
-                mandate.c.suspended_at.is_(None),
             )
         )
-        found = map(_mandate, rows)
-        return {
-            each.participant_id: each.subject_id for each in found if ended_at(each, now) is None
-        }
+        return set(rows)
 
     async def end(self, mandates: Collection[Mandate]) -> None:
         """Write the end of locked mandates."""
@@ -194,7 +191,11 @@ class MandateStore:
             )
 
     async def use_proof(self, proof_id: str, at: datetime) -> bool:
-        """Take a proof that may be used once; tell whether it was not used before."""
+        """Take a proof that may be used once; tell whether it was not used before.
+
+        Those of before `_KEPT` are forgotten: they have expired.
+        """
+        await self._conn.execute(sa.delete(proof_use).where(proof_use.c.used_at < at - _KEPT))
         result = await self._conn.execute(
             insert_into(self._conn, proof_use)
             .values(proof_id=proof_id, used_at=at)

@@ -1,7 +1,6 @@
 """Mandates on the fake, SQLite and PostgreSQL: claiming, appointing, ending, signing rules."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -350,22 +349,38 @@ class TestList:
         assert listed.rule is None
 
 
-async def test_firms_of_accounts_are_those_for_which_they_speak_now(office: Office) -> None:
+async def test_accounts_of_a_firm_are_those_that_speak_or_once_spoke_for_it(
+    office: Office,
+) -> None:
     boss = await office.claim("par_boss")
-    await office.appoint("par_boss", "par_clerk", days=1)
+    await office.end("par_boss", await office.appoint("par_boss", "par_clerk"))
+    await office.claim("par_other", OTHER)
+    async with office.stored.read() as work:
+        assert await work.mandates.accounts_of(boss.subject_id, PEOPLE) == {
+            "par_boss",
+            "par_clerk",
+        }
+        assert await work.mandates.accounts_of(boss.subject_id, ["par_new"]) == set()
 
-    async def firms(who: Sequence[str] = PEOPLE) -> set[str]:
-        async with office.stored.read() as work:
-            found = await work.mandates.firms_of(who, office.clock.now())
-            assert set(found.values()) <= {boss.subject_id}
-            return set(found)
 
-    assert await firms() == {"par_boss", "par_clerk"}
-    assert await firms(["par_new"]) == set()
-    office.clock.at += timedelta(days=1)
-    assert await firms() == {"par_boss"}
+async def test_a_firm_is_spoken_for_while_a_mandate_stands(office: Office) -> None:
+    boss = await office.claim("par_boss")
     async with office.stored.begin() as work:
         assert await work.mandates.spoken_for({boss.subject_id, "x"}) == {boss.subject_id}
         await work.mandates.suspend(await work.mandates.lock_subject(boss.subject_id), NOW)
         assert await work.mandates.spoken_for({boss.subject_id}) == set()
-    assert await firms() == set()
+
+
+async def test_who_acts_is_waited_for_and_who_comes_after_is_refused(office: Office) -> None:
+    if isinstance(office.stored, FakeTransactions):
+        pytest.skip("the fake has one transaction at a time")
+    boss = await office.claim("par_boss")
+    delegate = await office.appoint("par_boss", "par_clerk")
+    async with office.stored.begin() as work:
+        assert await work.mandates.hold("par_clerk") == delegate
+        ending = asyncio.create_task(office.end("par_boss", delegate))
+        done, _ = await asyncio.wait([ending], timeout=0.3)
+        assert not done
+    await ending
+    assert await office.stands() == {"par_boss": MandateState.ACTIVE}
+    assert boss.is_representative
