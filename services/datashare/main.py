@@ -75,6 +75,7 @@ from services.datashare.mandates.store import MandateStore, Signers
 from services.datashare.notices.app import TellNotices
 from services.datashare.notices.delivery import Deliver
 from services.datashare.notices.endpoints import ContactStore, WebhookStore
+from services.datashare.notices.late import TellLate
 from services.datashare.notices.messaging import SendMessages
 from services.datashare.notices.messengers import MeteredReport, NoticesConfig, messenger_of
 from services.datashare.notices.post import HttpPost
@@ -571,6 +572,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
             lambda: inspect.run(config.inspection_interval),
             lambda: remind.run(config.dispute_interval),
             NameEarlier(transactions, asyncio.sleep).run,
+            TellLate(transactions, clock).run,
             deliver.run,
             *([send.run] if config.notices.sends else []),
         ],

@@ -40,9 +40,15 @@ class RecipientStore:
         self._kept = kept
 
     async def since(
-        self, at: datetime, asked: Collection[About]
+        self, at: datetime, asked: Collection[About], *, until: datetime | None = None
     ) -> Mapping[About, Sequence[Recipient]]:
-        """Return who was released such records since a time, of what anybody was."""
+        """Return who was released such records since a time, of what anybody was.
+
+        Args:
+            at: since then.
+            asked: which records.
+            until: and until then; None is now.
+        """
         subjects = sorted({about.subject_id for about in asked})
         asks = relation(self._conn, "asks", _SUBJECT, [(subject_id,) for subject_id in subjects])
         released = probe(
@@ -52,6 +58,7 @@ class RecipientStore:
             access.c.subject_id == asks.c.subject_id,
             access.c.outcome == Outcome.RELEASED,
             access.c.accessed_at >= at,
+            sa.true() if until is None else access.c.accessed_at <= until,
         )
         rows = (await self._conn.execute(released.distinct())).all()
         named = sorted({(row.subject_id, row.consent_id) for row in rows if row.consent_id})

@@ -53,6 +53,16 @@ acknowledgement = sa.Table(
     sa.Column("position", sa.BigInteger, nullable=False),
 )
 
+late = sa.Table(
+    "notice_late",
+    metadata,
+    # One row: up to which change those were looked for who read while it was made.
+    sa.Column("name", sa.String(16), primary_key=True),
+    sa.Column("position", sa.BigInteger, nullable=False),
+)
+
+_LATE = "changes"
+_ALONE = sa.select(sa.func.pg_try_advisory_xact_lock(0x6C617465))
 # Locks with two numbers are apart from those with one; the first says what the second counts.
 _LOCK = sa.text("SELECT pg_advisory_xact_lock(28776, n) FROM unnest(:numbers) AS n").bindparams(
     sa.bindparam("numbers", type_=ARRAY(sa.Integer))
@@ -111,6 +121,36 @@ class NoticeStore:
             .limit(limit)
         )
         return [_entry(row) for row in rows]
+
+    async def newest(self, party_id: str, limit: int) -> Sequence[Notice]:
+        """Return the last notices of a party."""
+        rows = await self._conn.execute(
+            sa.select(notice)
+            .where(notice.c.party_id == party_id)
+            .order_by(notice.c.position.desc())
+            .limit(limit)
+        )
+        return [_entry(row).notice for row in rows]
+
+    async def alone(self) -> bool:
+        """Tell whether nobody else looks for late readers until the end of this transaction."""
+        if self._conn.dialect.name != "postgresql":
+            return True
+        return bool(await self._conn.scalar(_ALONE))
+
+    async def looked_at(self) -> int:
+        """Return the position of the last change for which late readers were looked for."""
+        found = await self._conn.scalar(sa.select(late.c.position).where(late.c.name == _LATE))
+        return found or 0
+
+    async def look_on(self, position: int) -> None:
+        """Say up to which change late readers were looked for."""
+        insert = insert_into(self._conn, late).values(name=_LATE, position=position)
+        await self._conn.execute(
+            insert.on_conflict_do_update(
+                index_elements=["name"], set_={"position": insert.excluded.position}
+            )
+        )
 
     async def last(self, party_id: str) -> int:
         """Return the position of a party's newest notice; 0 is none."""

@@ -45,7 +45,7 @@ class Recipients(Protocol):
     """Who was released which records."""
 
     async def since(
-        self, at: datetime, asked: Collection[About]
+        self, at: datetime, asked: Collection[About], *, until: datetime | None = None
     ) -> Mapping[About, Sequence[Recipient]]:
         """Return who was released such records since a time, of what anybody was."""
         ...
@@ -116,27 +116,43 @@ async def tell_of_records(work: Telling, changes: Sequence[Change]) -> None:
     """
     if not changes:
         return
-    about = {
-        change: About(change.subject_id, change.record_type, change.participant_id)
-        for change in changes
-    }
+    about = {change: about_of(change) for change in changes}
     since = changes[0].changed_at - TOLD_BACK
     found = await work.recipients.since(since, set(about.values()))
     told = []
     for change, which in about.items():
-        notice = Notice(
-            party_id=change.subject_id,
-            kind=_RECORDS[change.kind],
-            occurred_at=change.changed_at,
-            subject_id=change.subject_id,
-            record_type=change.record_type,
-            participant_id=change.participant_id,
-        )
-        told.append(notice)
-        for recipient in found.get(which, ()):
-            told.append(replace(notice, party_id=recipient.participant_id))
-            if recipient.scored and notice.kind in _CHANGED:
-                told.append(
-                    replace(notice, party_id=recipient.participant_id, kind=NoticeKind.RESCORE_DUE)
-                )
+        told.append(_of_record(change, change.subject_id))
+        told += to_recipients(change, found.get(which, ()))
     await work.notices.append(told)
+
+
+def about_of(change: Change) -> About:
+    """Return which records a change is about."""
+    return About(change.subject_id, change.record_type, change.participant_id)
+
+
+def is_of_records(change: Change) -> bool:
+    """Tell whether a change is one of which recipients of records are told."""
+    return change.kind in _RECORDS
+
+
+def to_recipients(change: Change, recipients: Sequence[Recipient]) -> list[Notice]:
+    """Return what a change of records tells those to whom such records were released."""
+    told = []
+    for recipient in recipients:
+        notice = _of_record(change, recipient.participant_id)
+        told.append(notice)
+        if recipient.scored and notice.kind in _CHANGED:
+            told.append(replace(notice, kind=NoticeKind.RESCORE_DUE))
+    return told
+
+
+def _of_record(change: Change, party_id: str) -> Notice:
+    return Notice(
+        party_id=party_id,
+        kind=_RECORDS[change.kind],
+        occurred_at=change.changed_at,
+        subject_id=change.subject_id,
+        record_type=change.record_type,
+        participant_id=change.participant_id,
+    )

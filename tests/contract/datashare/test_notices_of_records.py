@@ -12,6 +12,7 @@ from services.datashare.notices.contacts import Contact
 from services.datashare.notices.domain import NoticeKind
 from services.datashare.notices.endpoints import contact as contact_table
 from services.datashare.notices.endpoints import webhook as webhook_table
+from services.datashare.notices.late import TellLate
 from services.datashare.notices.webhooks import Webhook
 from services.kit.db import Database
 from tests.contract.datashare import test_stores as made
@@ -149,6 +150,45 @@ async def test_who_brings_a_correction_that_fails_tells_nobody(office: Office) -
     ack = await office.datashare.submit("par_tax", invoice("a", 200_00, version=7))
     assert ack.rejections
     assert await office.told("par_2") == []
+
+
+async def test_who_read_while_it_was_corrected_is_told_afterwards_and_once(
+    office: Office,
+) -> None:
+    late = TellLate(office.datashare.transactions, office.datashare.clock)
+    await office.release("par_2", accessed_at=NOW)
+    await correct(office)
+    # As if committed after the correction had looked for recipients.
+    await office.release("par_3", accessed_at=NOW, channel=Channel.SCORING)
+    await office.release("par_4", accessed_at=NOW + timedelta(seconds=11))
+    await office.release("par_5", accessed_at=NOW - timedelta(seconds=61))
+    corrected = (CORRECTED, "vat_invoice", "par_tax")
+    office.datashare.clock.advance(timedelta(seconds=69))
+    await late()
+    assert await office.told("par_3") == []
+    office.datashare.clock.advance(timedelta(seconds=1))
+    for _ in range(2):
+        await late()
+        assert await office.told("par_2") == [corrected]
+        assert await office.told("par_3") == [corrected, (RESCORE, "vat_invoice", "par_tax")]
+        assert await office.told("par_4") == []
+        assert await office.told("par_5") == []
+    assert await office.told(office.subject_id) == [corrected]
+
+
+async def test_one_replica_looks_for_late_readers(postgres: Database) -> None:
+    office = Office(postgres)
+    await office.open()
+    await correct(office)
+    office.datashare.clock.advance(timedelta(hours=1))
+    late = TellLate(office.datashare.transactions, office.datashare.clock)
+    async with office.datashare.transactions.begin() as work:
+        assert await work.notices.alone()
+        await late()
+        assert await work.notices.looked_at() == 0
+    await late()
+    async with office.datashare.transactions.read() as work:
+        assert await work.notices.looked_at() > 0
 
 
 async def test_where_an_erased_firm_was_told_is_forgotten(office: Office) -> None:

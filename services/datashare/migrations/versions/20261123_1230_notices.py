@@ -43,6 +43,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("party_id", name=op.f("pk_notice_acknowledgement")),
     )
     op.create_table(
+        "notice_late",
+        sa.Column("name", sa.String(length=16), nullable=False),
+        sa.Column("position", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_notice_late")),
+    )
+    # Of what changed before there were notices, nobody is told.
+    op.execute(
+        "INSERT INTO notice_late (name, position) "
+        "SELECT 'changes', coalesce(max(position), 0) FROM change"
+    )
+    op.create_table(
         "webhook",
         sa.Column("party_id", sa.String(length=64), nullable=False),
         sa.Column("participant_id", sa.String(length=64), nullable=False),
@@ -74,5 +85,6 @@ def downgrade() -> None:
     """Take them away."""
     op.drop_table("contact")
     op.drop_table("webhook")
+    op.drop_table("notice_late")
     op.drop_table("notice_acknowledgement")
     op.drop_table("notice")
