@@ -40,6 +40,7 @@ class Contact:
         mobile: a number in E.164, or "".
         language: zh or en.
         position: of the last notice that it was told.
+        mailed: of the last notice in a mail; a text message about it may still be due.
         window_at: since when messages are counted.
         messages: since then.
         failures: in a row.
@@ -52,6 +53,7 @@ class Contact:
     mobile: str
     language: str
     position: int
+    mailed: int
     window_at: datetime
     next_attempt_at: datetime
     messages: int = 0
@@ -100,7 +102,12 @@ def sent(contact: Contact, position: int, now: datetime) -> Contact:
     messages = contact.messages + 1
     free_at = now if messages < MESSAGES_AN_HOUR else contact.window_at + HOUR
     return replace(
-        contact, position=position, messages=messages, failures=0, next_attempt_at=free_at
+        contact,
+        position=position,
+        mailed=position,
+        messages=messages,
+        failures=0,
+        next_attempt_at=free_at,
     )
 
 
@@ -111,14 +118,12 @@ def unsent(contact: Contact, now: datetime, uniform: Callable[[], float]) -> Con
     return replace(contact, failures=contact.failures + 1, next_attempt_at=at)
 
 
-def messages_of(
-    contact: Contact, message_id: str, words: Sequence[Words]
-) -> tuple[Message | None, Message | None]:
-    """Return the mail and the text message about notices, where there is an address or a number.
+def mail_of(contact: Contact, message_id: str, words: Sequence[Words]) -> Message:
+    """Return the mail about notices.
 
     Args:
         contact: to whom.
-        message_id: names what they are about.
+        message_id: names what it is about.
         words: the sentences, oldest first; not empty.
     """
     chinese = contact.language != "en"
@@ -128,14 +133,14 @@ def messages_of(
     if rest > 0:
         lines.append(f"另有 {rest} 条通知。" if chinese else f"There are {rest} more notices.")
     where = "详情请登录普惠平台查看。" if chinese else "See the platform for more."
-    mail = text = None
-    if contact.email:
-        subject = f"普惠平台通知（{len(said)} 条）" if chinese else f"Puhui: {len(said)} notice(s)"
-        mail = Message(message_id, contact.email, subject, "\n".join([*lines, "", where]) + "\n")
-    if contact.mobile:
-        more = len(said) - 1
-        first = said[0]
-        if more:
-            first += f"另有 {more} 条通知。" if chinese else f" There are {more} more notices."
-        text = Message(message_id, contact.mobile, "", f"【普惠】{first}" if chinese else first)
-    return mail, text
+    subject = f"普惠平台通知（{len(said)} 条）" if chinese else f"Puhui: {len(said)} notice(s)"
+    return Message(message_id, contact.email, subject, "\n".join([*lines, "", where]) + "\n")
+
+
+def text_of(contact: Contact, message_id: str, words: Sequence[Words]) -> Message:
+    """Return the text message about notices; arguments as of `mail_of`."""
+    chinese = contact.language != "en"
+    said = words[0].zh if chinese else words[0].en
+    if more := len(words) - 1:
+        said += f"另有 {more} 条通知。" if chinese else f" There are {more} more notices."
+    return Message(message_id, contact.mobile, "", f"【普惠】{said}" if chinese else said)

@@ -46,6 +46,7 @@ contact = sa.Table(
     # Sealed: address, number and language, as JSON.
     sa.Column("content", sa.LargeBinary, nullable=False),
     sa.Column("position", sa.BigInteger, nullable=False),
+    sa.Column("mailed", sa.BigInteger, nullable=False),
     # Messages since that time, to keep them few.
     sa.Column("window_at", UtcTime, nullable=False),
     sa.Column("messages", sa.Integer, nullable=False),
@@ -275,6 +276,7 @@ class ContactStore:
             participant_id=row.participant_id,
             **orjson.loads(content),
             position=row.position,
+            mailed=row.mailed,
             window_at=row.window_at,
             messages=row.messages,
             failures=row.failures,
@@ -308,6 +310,7 @@ def _state(changed: Webhook) -> dict[str, Any]:
 def _sent(changed: Contact) -> dict[str, Any]:
     return {
         "position": changed.position,
+        "mailed": changed.mailed,
         "window_at": changed.window_at,
         "messages": changed.messages,
         "failures": changed.failures,

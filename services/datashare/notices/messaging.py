@@ -7,21 +7,23 @@ sent again, under the same id.
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from services.datashare.mandates.domain import Mandate, MandateState, state_at
-from services.datashare.notices.app import worded
+from services.datashare.notices.app import Told, worded
 from services.datashare.notices.contacts import (
     Contact,
     Message,
     MessageError,
-    messages_of,
+    mail_of,
     sent,
+    text_of,
     unsent,
 )
 from services.datashare.notices.domain import Entry, NoticeKind
-from services.datashare.notices.texts import Texts, Words
+from services.datashare.notices.texts import Texts
 from services.datashare.participants.domain import Participant
 from services.kit.clock import Clock
 
@@ -193,26 +195,28 @@ class SendMessages:
             found = await work.notices.after(subject_id, contact.position, NOTICES_A_MESSAGE)
             mandate = await work.mandates.get(contact.participant_id)
             entries = [entry for entry in found if _concerns(entry, contact, mandate, now)]
-            words = [each.words for each in await worded(work.participants, self._texts, entries)]
+            told = await worded(work.participants, self._texts, entries)
         if not found:
             return
-        position = found[-1].position
-        if entries:
-            contact = await self._send(contact, entries[0].notice_id, words, position)
-        else:
-            contact = sent(contact, position, self._clock.now())
+        contact = await self._send(contact, told, found[-1].position)
         async with self._transactions.begin() as work:
             await work.contacts.save(contact, lease)
 
-    async def _send(
-        self, contact: Contact, message_id: str, words: Sequence[Words], position: int
-    ) -> Contact:
-        mail, text = messages_of(contact, message_id, words)
+    async def _send(self, contact: Contact, told: Sequence[Told], position: int) -> Contact:
+        """Send what is told, and return the contact after it."""
+        if not told:
+            return replace(contact, position=position)
+        new = [each for each in told if each.entry.position > contact.mailed]
         try:
-            if mail:
-                await self._messenger.mail(mail)
-            if text:
-                await self._messenger.text(text)
+            if contact.email and new:
+                message_id = new[0].entry.notice_id
+                words = [each.words for each in new]
+                await self._messenger.mail(mail_of(contact, message_id, words))
+                contact = replace(contact, mailed=position)
+            if contact.mobile:
+                message_id = told[0].entry.notice_id
+                words = [each.words for each in told]
+                await self._messenger.text(text_of(contact, message_id, words))
         except MessageError as error:
             self._report.unsent(str(error))
             return unsent(contact, self._clock.now(), self._uniform)

@@ -272,6 +272,7 @@ class SettleContacts:
                 mobile=mobile,
                 language=language or "zh",
                 position=position,
+                mailed=position,
                 window_at=before.window_at if before else now,
                 messages=before.messages if before else 0,
                 next_attempt_at=before.next_attempt_at if before else now,

@@ -50,7 +50,7 @@ class Post:
     def __init__(self) -> None:
         self.mails: list[Message] = []
         self.texts: list[Message] = []
-        self.down = False
+        self.down = self.silent = False
         self.troubles: list[str] = []
 
     async def mail(self, message: Message) -> None:
@@ -59,6 +59,8 @@ class Post:
         self.mails.append(message)
 
     async def text(self, message: Message) -> None:
+        if self.silent:
+            raise MessageError("the gateway for text messages: down")
         self.texts.append(message)
 
     def sent(self) -> None:
@@ -163,6 +165,28 @@ async def test_what_was_not_taken_is_sent_again(office: Office) -> None:
     await office.send()
     (mail,) = office.post.mails
     assert mail.subject == "普惠平台通知（2 条）"
+
+
+async def test_a_mail_is_not_sent_again_because_the_text_message_was_not_taken(
+    office: Office,
+) -> None:
+    await office.settle.set(caller(FIRM), MAIL, MOBILE, "en")
+    office.post.silent = True
+    await office.happen()
+    await office.send()
+    office.clock.advance(timedelta(minutes=1))
+    await office.send()
+    assert len(office.post.mails) == 1
+    await office.happen()
+    office.clock.advance(timedelta(minutes=2))
+    await office.send()
+    assert [mail.subject for mail in office.post.mails] == ["Puhui: 1 notice(s)"] * 2
+    office.post.silent = False
+    office.clock.advance(timedelta(minutes=4))
+    await office.send()
+    assert len(office.post.mails) == 2
+    (text,) = office.post.texts
+    assert "There are 1 more notices." in text.text
 
 
 async def test_who_speaks_no_more_is_only_told_of_that(office: Office) -> None:

@@ -200,7 +200,7 @@ async def test_where_an_erased_firm_was_told_is_forgotten(office: Office) -> Non
             )
         )
         await work.contacts.set(
-            Contact(office.subject_id, "par_firm", "a@b.cn", "", "zh", 0, NOW, NOW)
+            Contact(office.subject_id, "par_firm", "a@b.cn", "", "zh", 0, 0, NOW, NOW)
         )
     await office.datashare.erase(
         RequestKey("operator", "erase-2", b"f" * 32), office.subject_id, "asked for"

@@ -73,6 +73,7 @@ def upgrade() -> None:
         sa.Column("participant_id", sa.String(length=64), nullable=False),
         sa.Column("content", sa.LargeBinary(), nullable=False),
         sa.Column("position", sa.BigInteger(), nullable=False),
+        sa.Column("mailed", sa.BigInteger(), nullable=False),
         sa.Column("window_at", UtcTime(), nullable=False),
         sa.Column("messages", sa.Integer(), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
