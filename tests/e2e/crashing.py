@@ -1,11 +1,13 @@
 """The platform, which kills itself before a statement to its database: `CRASH_AT` says which.
 
-Counted are statements and commits, from 0, once the file `armed` is in the data folder.
+Counted are statements, commits and signatures, which the platform makes of a release between its
+commit and its answer, from 0, once the file `armed` is in the data folder.
 """
 
 import os
 import signal
 import sys
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from services.__main__ import main
+from services.datashare.receipts.keyfile import FileSigner
 
 _ARMED = Path(sys.argv[sys.argv.index("--data-dir") + 1]) / "armed"
 _AT = int(os.environ.get("CRASH_AT", "-1"))
@@ -24,7 +27,16 @@ def _step(*_: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _counted(sign: Callable[[FileSigner, bytes], str]) -> Callable[[FileSigner, bytes], str]:
+    def counted(signer: FileSigner, payload: bytes) -> str:
+        _step()
+        return sign(signer, payload)
+
+    return counted
+
+
 if __name__ == "__main__":
+    FileSigner.sign = _counted(FileSigner.sign)  # type: ignore[assignment,method-assign]  # no event tells of one
     sa.event.listen(sa.Engine, "before_cursor_execute", _step)
     sa.event.listen(sa.Engine, "commit", _step)
     sys.exit(main())

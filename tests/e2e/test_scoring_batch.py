@@ -1,7 +1,7 @@
 """A portfolio that outlasts one call, and one firm whose data cannot be read, over real gRPC."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +12,7 @@ from puhui_client import Client, ScoreResult, score_order
 from services.kit.calls import Authenticate
 from services.kit.client import Channel
 from services.kit.clock import SystemClock
-from services.kit.errors import InternalError
+from services.kit.errors import FailedPreconditionError, InternalError, PuhuiError
 from services.kit.identity import GATEWAY, SCORING, Caller, IdentityVerifier
 from services.kit.ids import SequentialIds
 from services.kit.server import Server, ServerConfig, by_assertion
@@ -121,3 +121,24 @@ async def test_a_summary_that_cannot_be_read_fails_its_own_order() -> None:
     assert isinstance(damaged, InternalError)
     assert isinstance(whole, Released)
     assert whole.access_id == "acc_1"
+
+
+class WithdrawnInTheMiddle(FakeSummaries):
+    """A datashare in which the consent is withdrawn after the first part of a portfolio."""
+
+    async def fetch(self, calls: Sequence[OrderCall]) -> list[Released | PuhuiError]:
+        answers = await super().fetch(calls)
+        if len(self.fetched) == 1:
+            return answers
+        return [FailedPreconditionError("CONSENT_WITHDRAWN", "withdrawn")] * len(answers)
+
+
+async def test_the_consent_is_checked_again_before_each_part_of_a_stream() -> None:
+    subjects = [f"sub_{number}" for number in range(150)]
+    summaries = WithdrawnInTheMiddle({subject: sales(1000) for subject in subjects}, NOW)
+    results, work = await scored(AddingModel("v1"), summaries, subjects, stream_limit=25.0)
+    # Each part is a fetch of its own, which checks: what was not fetched before is not scored.
+    assert [len(calls) for calls in summaries.fetched] == [64, 64, 22]
+    outcomes = [result.error.reason if result.error else "" for result in results]
+    assert outcomes == [""] * 64 + ["CONSENT_WITHDRAWN"] * 86
+    assert len(work.decisions.made) == 64

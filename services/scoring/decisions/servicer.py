@@ -1,6 +1,8 @@
 """ScoringService and DecisionService on the wire.
 
 A decision is told by the names that are stored with it, not by those that this release computes.
+Each part of a portfolio is a fetch of its own, whose consents are checked when it begins: a
+withdrawal that comes while results stream stops them before the next part.
 """
 
 import asyncio
