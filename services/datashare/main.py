@@ -67,7 +67,7 @@ from services.datashare.idempotency.store import RequestStore
 from services.datashare.log.domain import Sealer
 from services.datashare.log.store import LeafStore
 from services.datashare.mandates.app import Mandates
-from services.datashare.mandates.proofs import Proofs, read_issuers
+from services.datashare.mandates.proofs import proofs_taken
 from services.datashare.mandates.register import RegisterReader
 from services.datashare.mandates.registry import RegisterWatch
 from services.datashare.mandates.servicer import MandateCodec, MandateServicer, RuleCodec
@@ -402,7 +402,9 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         clock=clock,
         ids=ids,
         sealer=sealer,
-        proof=_proofs(config),
+        proof=proofs_taken(
+            config.proof_issuers, config.sandbox_proof_key, sandbox=config.sandbox
+        ),
         mandate_codec=MandateCodec(),
         rule_codec=RuleCodec(),
     )
@@ -577,19 +579,6 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
             *([send.run] if config.notices.sends else []),
         ],
         close=[post.close, messenger.close, database.close, telemetry.close],
-    )
-
-
-def _proofs(config: DatashareConfig) -> Proofs:
-    """Return what proofs of a firm's representative this deployment takes.
-
-    Raises:
-        ConfigError: a file cannot be used.
-    """
-    issuers, key = config.proof_issuers, config.sandbox_proof_key
-    return Proofs(
-        read_issuers("datashare.proof_issuers", issuers) if issuers else None,
-        read_key("datashare.sandbox_proof_key", key) if config.sandbox and key else None,
     )
 
 

@@ -24,6 +24,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey
 
 from services.datashare.mandates.app import Proved
+from services.datashare.sealing.keyring import read_key
 from services.kit.config import ConfigError
 from services.kit.errors import PermissionDeniedError
 
@@ -154,6 +155,23 @@ def _accepted(
     # Hashed, as an issuer may put anything there; with its name, as others may use the same.
     used = hashlib.sha256(f"{name}\x00{proof_id}".encode()).hexdigest()
     return Proved(issuer.how, used)
+
+
+def proofs_taken(issuers: Path | None, sandbox_key: Path | None, *, sandbox: bool) -> Proofs:
+    """Return what proofs a deployment takes.
+
+    Args:
+        issuers: file of those whose statements it believes; None is nobody's.
+        sandbox_key: file of the key from which codes are made.
+        sandbox: it is a sandbox; else the key is not even read.
+
+    Raises:
+        ConfigError: a file cannot be used.
+    """
+    return Proofs(
+        read_issuers("datashare.proof_issuers", issuers) if issuers else None,
+        read_key("datashare.sandbox_proof_key", sandbox_key) if sandbox and sandbox_key else None,
+    )
 
 
 def sandbox_code(key: bytes, uscc: str) -> str:

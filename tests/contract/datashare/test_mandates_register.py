@@ -1,6 +1,7 @@
 """A change of representative at the register suspends the mandates of the firm."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,7 +20,9 @@ from services.datashare.mandates.domain import (
     state_at,
 )
 from services.datashare.notices.domain import NoticeKind
+from services.datashare.participants.domain import Participant, Role, Standing
 from services.kit.db import Database
+from services.kit.errors import PermissionDeniedError
 from tests.fakes.datashare_records import (
     NOW,
     USCC,
@@ -252,3 +255,34 @@ def _noted(asked: list[str], name: str, call: Callable[..., Any]) -> Callable[..
         return await call(*args)
 
     return noted
+
+
+async def test_who_may_submit_supplies_for_the_firm_and_nobody_else_does(
+    datashare: Datashare,
+) -> None:
+    who = Participant("par_clerk", Role.FIRM, "A clerk", "", None, False, Standing.ACTIVE, NOW)
+    async with datashare.transactions.begin() as work:
+        await work.participants.add(who)
+        (clerk,) = [
+            each
+            for each in await work.mandates.lock_subject(await datashare.subject_id())
+            if each.participant_id == CLERK
+        ]
+    statement = record(
+        "s",
+        "2023-12-31",
+        record_type="financial_statement",
+        financial_statement=payloads_pb2.FinancialStatement(kind="annual"),
+    )
+    with pytest.raises(PermissionDeniedError) as caught:
+        await datashare.submit(CLERK, statement)
+    assert caught.value.reason == "MANDATE_REQUIRED"
+    async with datashare.transactions.begin() as work:
+        await work.mandates.end([replace(clerk, ended_at=NOW)])
+        submit = frozenset({Power.SUBMIT})
+        await work.mandates.add(replace(clerk, mandate_id="man_3", powers=submit))
+    assert list((await datashare.submit(CLERK, statement)).accepted) == [0]
+    other = retraction(statement, 1)
+    other.subject.uscc = "91110108MA01234537"
+    (refused,) = (await datashare.submit(CLERK, other)).rejections
+    assert refused.reason == "NOT_YOURS"

@@ -9,7 +9,15 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, OKPKey
 
-from services.datashare.mandates.proofs import Issuer, Issuers, Proofs, read_issuers, sandbox_code
+from services.datashare.main import DatashareConfig
+from services.datashare.mandates.proofs import (
+    Issuer,
+    Issuers,
+    Proofs,
+    proofs_taken,
+    read_issuers,
+    sandbox_code,
+)
 from services.kit.config import ConfigError
 from services.kit.errors import PermissionDeniedError
 
@@ -103,6 +111,38 @@ def test_a_code_is_taken_in_a_sandbox_alone(proofs: Proofs) -> None:
             sandbox.check(USCC, "par_1", wrong, NOW)
     with pytest.raises(PermissionDeniedError, match="no sandbox"):
         proofs.check(USCC, "par_1", code, NOW)
+
+
+@pytest.mark.parametrize("sandbox", [True, False])
+def test_a_deployment_that_does_not_say_that_it_is_a_sandbox_is_none(
+    tmp_path: Path, sandbox: bool
+) -> None:
+    path = tmp_path / "proof.key"
+    path.touch(0o600)
+    path.write_text(KEY.hex())
+    proofs = proofs_taken(None, path, sandbox=sandbox)
+    code = sandbox_code(KEY, USCC)
+    if sandbox:
+        assert proofs.check(USCC, "par_1", code, NOW).how == "simulated"
+        return
+    with pytest.raises(PermissionDeniedError, match="no sandbox"):
+        proofs.check(USCC, "par_1", code, NOW)
+
+
+def test_a_sandbox_needs_its_key(tmp_path: Path) -> None:
+    keys = dict.fromkeys(
+        (
+            "identity_gateway_public_key",
+            "identity_scoring_public_key",
+            "counterparty_key",
+            "kek_file",
+            "subject_token_key",
+            "signing_key",
+        ),
+        tmp_path,
+    )
+    with pytest.raises(ValueError, match="sandbox_proof_key"):
+        DatashareConfig(**keys, sandbox=True)  # type: ignore[arg-type]  # the keys are paths
 
 
 def test_who_trusts_no_verifier_takes_no_statement(statement: Statement) -> None:

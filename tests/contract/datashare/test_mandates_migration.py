@@ -1,0 +1,80 @@
+"""The migration lets every registered firm speak for itself; going back gives nobody power."""
+
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from services.datashare.main import MIGRATIONS
+from services.datashare.mandates.domain import registered
+from services.datashare.mandates.store import MandateStore
+from services.datashare.participants.domain import Participant, Role, Standing
+from services.datashare.participants.store import participant
+from services.kit.db import Database
+from services.kit.migrations import current, downgrade, upgrade
+from tests.fakes.datashare_world import NOW
+
+BEFORE = "72d8b1ea5f32"
+FIRM = Participant("par_01FIRM", Role.FIRM, "A", "", "sub_1", False, Standing.ACTIVE, NOW)
+BANK = Participant("par_01BANK", Role.BANK, "B", "", None, False, Standing.ACTIVE, NOW)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'datashare.db'}"
+    fresh: str = request.getfixturevalue("fresh_postgres_url")
+    return fresh
+
+
+async def registered_before(url: str) -> None:
+    upgrade(url, MIGRATIONS, BEFORE)
+    database = Database.open(url)
+    async with database.begin() as conn:
+        for person in (FIRM, BANK):
+            await conn.execute(
+                sa.insert(participant).values(
+                    participant_id=person.participant_id,
+                    role=person.role,
+                    name=person.name,
+                    provider_kind=person.provider_kind,
+                    subject_id=person.subject_id,
+                    historical_source=False,
+                    standing=person.standing,
+                    registered_at=NOW,
+                    simulated_source=False,
+                )
+            )
+    await database.close()
+
+
+async def test_registered_firms_speak_for_themselves(url: str) -> None:
+    await registered_before(url)
+    upgrade(url, MIGRATIONS)
+    database = Database.open(url)
+    async with database.begin() as conn:
+        mandates = MandateStore(conn)
+        assert await mandates.hold(FIRM.participant_id) == registered(
+            "man_0001FIRM", "sub_1", FIRM.participant_id, NOW
+        )
+        assert await mandates.hold(BANK.participant_id) is None
+    await database.close()
+    downgrade(url, MIGRATIONS, BEFORE)
+    assert current(url) == BEFORE
+    upgrade(url, MIGRATIONS)
+
+
+async def test_nobody_gets_power_back_by_going_back(url: str) -> None:
+    await registered_before(url)
+    upgrade(url, MIGRATIONS)
+    database = Database.open(url)
+    async with database.begin() as conn:
+        mandates = MandateStore(conn)
+        await mandates.suspend(await mandates.lock_subject("sub_1"), NOW)
+    with pytest.raises(RuntimeError, match="suspend those participants"):
+        downgrade(url, MIGRATIONS, BEFORE)
+    async with database.begin() as conn:
+        await conn.execute(sa.update(participant).values(standing=Standing.SUSPENDED))
+    await database.close()
+    downgrade(url, MIGRATIONS, BEFORE)
+    assert current(url) == BEFORE
