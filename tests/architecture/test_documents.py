@@ -1,6 +1,7 @@
 """The documents say what is there: made pages are fresh, links lead somewhere, commands exist."""
 
 import importlib.util
+import json
 import re
 import shlex
 from pathlib import Path
@@ -80,6 +81,17 @@ def test_the_page_of_findings_is_fresh() -> None:
     }
     assert {name: int(value.replace(",", "")) for name, value, _ in rows} == thresholds
     assert all(why for _, _, why in rows)
+
+
+def test_the_page_of_consents_is_fresh_and_names_every_field() -> None:
+    made, page = script("docs/consent.py"), (CHECKOUT / "docs/consent.md").read_text("utf-8")
+    assert made.page(page) == page, "run `make docs`"
+    with pytest.raises(ValueError, match="one part from"):
+        made.page("nothing is made here")
+    core = json.loads((CHECKOUT / "tests/golden/consent_core_2.json").read_bytes())
+    rows = page.partition("## The object, field by field")[2].partition("\n## ")[0]
+    fields = re.findall(r"^\| `(\w+)` \|", rows, re.MULTILINE)
+    assert sorted(fields) == sorted(core)
 
 
 def test_the_pictures_are_fresh() -> None:

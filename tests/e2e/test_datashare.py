@@ -19,9 +19,11 @@ from puhui.datashare.v1 import (
     changes_pb2,
     consents_pb2,
     participants_pb2,
+    receipts_pb2,
     records_pb2,
     summaries_pb2,
 )
+from puhui_client.signing import PublicKey
 from services.datashare.main import DatashareConfig, build, migrate
 from services.kit.client import Channel
 from services.kit.clock import SystemClock
@@ -165,7 +167,6 @@ async def granted(datashare: Datashare) -> consents_pb2.Consent:
             request_id=rid(),
             consent_id=asked.consent_id,
             canonical_sha256=hashlib.sha256(asked.canonical).digest(),
-            signatures=[consents_pb2.ConsentSignature(signer_id="par_firm", jws="e30..c2ln")],
         ),
         consents_pb2.GrantConsentResponse,
     )
@@ -250,7 +251,17 @@ class TestConsentAndAccess:
         consent = await granted(datashare)
         assert consent.state == consents_pb2.CONSENT_STATE_ACTIVE
         assert consent.revision == 2
-        assert consent.signatures[0].signer_id == "par_firm"
+        # It has no signing key, so it agreed by its authenticated call.
+        firm_id = datashare.people["firm"].participant_id
+        assert [(each.signer_id, each.jws) for each in consent.signatures] == [(firm_id, "")]
+        keys = await datashare.call(
+            datashare.people["firm"],
+            "ReceiptService/ListPlatformKeys",
+            receipts_pb2.ListPlatformKeysRequest(),
+            receipts_pb2.ListPlatformKeysResponse,
+        )
+        (key,) = keys.keys
+        PublicKey.parse(key.public_jwk).verify(consent.platform_jws, consent.canonical)
 
         wanted = fetch(consent)
         released = await fetched(datashare, wanted)
@@ -482,6 +493,7 @@ class TestParticipants:
             changes_pb2.ListChangesResponse,
         )
         assert [change.kind for change in feed.changes] == [
+            changes_pb2.CHANGE_KIND_MANDATE_CHANGED,
             changes_pb2.CHANGE_KIND_PARTICIPANT_SUSPENDED,
             changes_pb2.CHANGE_KIND_PARTICIPANT_REINSTATED,
             changes_pb2.CHANGE_KIND_KEY_REVOKED,

@@ -32,6 +32,7 @@ from services.datashare.consent.domain import (
     canonical,
     change_content,
     check_grant,
+    core_of,
     due_by,
     not_found,
     receipt_content,
@@ -402,7 +403,9 @@ class Consents:
             answer_by=min(now + ANSWER_WITHIN, terms.expires_at),
             supersedes=await _replaced(work, supersedes, subject_id, recipient_id, now),
         )
-        notice = write(core, {id_: person.name for id_, person in people.items()}, self._catalogue)
+        names = {id_: person.name for id_, person in people.items()}
+        # In the order of the canonical document, whatever that of the request was.
+        notice = write(core_of(canonical(core)), names, self._catalogue)
         core = replace(core, notice_sha256=sha256_of(notice))
         return request(core, now, notice=notice, platform_jws=self._signer.sign(canonical(core)))
 

@@ -54,7 +54,9 @@ def _lines(core: Core, names: Mapping[str, str], catalogue: Catalogue) -> Iterat
         return sentences[key].format(**places)
 
     def named(*ids: str) -> str:
-        return _SEPARATOR[language].join(names.get(id_, id_) for id_ in ids)
+        # In one line each, whatever they were registered as: a notice's lines are its own.
+        shown = (" ".join(names.get(id_, id_).split()) for id_ in ids)
+        return _SEPARATOR[language].join(shown)
 
     def listed(*texts: Text) -> str:
         return _SEPARATOR[language].join(_in(text, language) for text in texts)

@@ -102,7 +102,8 @@ def check_terms(
         problems["CONSENT_OVER_CEILING"] = over_ceiling(terms, begins, purpose)
     at_fault: dict[str, str] = {}
     for found in problems.values():
-        at_fault = found | at_fault
+        for name, problem in found.items():
+            at_fault.setdefault(name, problem)
     for reason, found in problems.items():
         if found:
             raise refusal(reason, at_fault)
