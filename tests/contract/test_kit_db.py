@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.kit.db import (
     Database,
@@ -299,6 +300,28 @@ async def test_transactions_give_what_the_factory_makes(db: Database) -> None:
         await conn.execute(things.insert().values(id="a"))
     async with work.read() as (conn, _):
         assert await conn.scalar(sa.select(things.c.id)) == "a"
+
+
+class _Last:
+    """Has something to write last."""
+
+    def __init__(self, conn: AsyncConnection) -> None:
+        self.conn = conn
+
+    async def finish(self) -> None:
+        await self.conn.execute(things.insert().values(id="last"))
+
+
+async def test_what_is_to_be_written_last_is_written_unless_it_failed(db: Database) -> None:
+    transactions = Transactions(db, _Last)
+    async with transactions.begin() as work:
+        await work.conn.execute(things.insert().values(id="first"))
+    with pytest.raises(ValueError, match="no"):
+        async with transactions.begin():
+            raise ValueError("no")
+    async with transactions.read() as work:
+        names = await work.conn.scalars(sa.select(things.c.id).order_by(things.c.id))
+        assert list(names) == ["first", "last"]
 
 
 async def test_copy_belongs_to_the_transaction(postgres_url: str) -> None:
