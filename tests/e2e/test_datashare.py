@@ -498,7 +498,7 @@ class TestParticipants:
             changes_pb2.CHANGE_KIND_PARTICIPANT_REINSTATED,
             changes_pb2.CHANGE_KIND_KEY_REVOKED,
         ]
-        assert feed.changes[2].key_id == issued.key_id
+        assert feed.changes[3].key_id == issued.key_id
 
     async def test_the_bootstrap_operator_has_the_configured_key(
         self, datashare: Datashare
