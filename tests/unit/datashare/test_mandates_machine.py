@@ -33,7 +33,7 @@ from tests.fakes.datashare_world import NOW
 T = TypeVar("T")
 
 FIRMS = [make("91", "110108", f"MA0F1RM{number}") for number in range(2)]
-PEOPLE = [f"par_{number}" for number in range(5)]
+PEOPLE = [f"par_{number}" for number in range(3)]
 
 firms = st.sampled_from(FIRMS)
 people = st.sampled_from(PEOPLE)
@@ -135,6 +135,13 @@ class MandateMachine(RuleBasedStateMachine):
             mine is not None and mine.is_representative and mine.subject_id == chosen.subject_id
         )
 
+    @rule(who=people)
+    def leave(self, who: str) -> None:
+        mine = self.active(who)
+        if mine is not None:
+            asyncio.run(self.mandates.end(Caller(who, "FIRM"), self.key(who), mine.mandate_id))
+            assert self.active(who) is None
+
     @rule(who=people, signers=st.lists(people, min_size=1, unique=True), required=st.integers(1, 3))
     def set_rule(self, who: str, signers: list[str], required: int) -> None:
         asked = SigningRule(tuple(signers), required)
@@ -145,8 +152,11 @@ class MandateMachine(RuleBasedStateMachine):
         firms_of = {mandate.subject_id for each in signers if (mandate := self.active(each))}
         assert len(firms_of) == 1
 
-    @rule(uscc=firms)
-    def suspend(self, uscc: str) -> None:
+    @rule(uscc=firms, really=st.integers(0, 3))
+    def suspend(self, uscc: str, really: int) -> None:
+        if really:
+            return
+
         async def suspend() -> None:
             subject_id = self.transactions.memory.subjects.get(uscc, "")
             async with self.transactions.begin() as work:
@@ -196,4 +206,4 @@ class MandateMachine(RuleBasedStateMachine):
 
 
 TestMandates = MandateMachine.TestCase
-TestMandates.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestMandates.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
