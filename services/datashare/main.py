@@ -565,6 +565,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         HealthServer(config.health, telemetry.render_metrics),
         prepare=[
             lambda: _prepare(config, database, stores.vault),
+            lambda: _let_speak(transactions),
             lambda: check_counterparty_keys(
                 database, stores.vault, counterparty_keys, tokens, clock
             ),
@@ -684,6 +685,12 @@ async def _tell_key(platform_keys: PlatformKeys) -> None:
         structlog.get_logger().warning(
             "the signing key could not be written down", problem=error.message
         )
+
+
+async def _let_speak(transactions: Transactions[Work]) -> None:
+    """Give registered firms their mandates that a version before registered meanwhile."""
+    async with transactions.begin() as work:
+        await work.mandates.fill()
 
 
 async def _check_keys(work: Maintenance) -> None:

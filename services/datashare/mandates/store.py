@@ -8,7 +8,16 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.datashare.mandates.domain import Mandate, MandateKind, Power, SigningRule
+from services.datashare.mandates.domain import (
+    ALL_POWERS,
+    BY_OPERATOR,
+    Mandate,
+    MandateKind,
+    Power,
+    SigningRule,
+)
+from services.datashare.participants.domain import Role
+from services.datashare.participants.store import participant
 from services.datashare.schema import metadata
 from services.kit.db import UtcTime, insert_into
 
@@ -95,6 +104,41 @@ class MandateStore:
                 ended_at=added.ended_at,
                 proved_by=added.proved_by,
             )
+        )
+
+    async def fill(self) -> None:
+        """Let registered firms speak for themselves of which no mandate was ever made.
+
+        A replica of the version before, which knows none, may register one during an upgrade.
+        """
+        stood = mandate.alias("stood")
+        of_it = sa.or_(
+            stood.c.participant_id == participant.c.participant_id,
+            stood.c.subject_id == participant.c.subject_id,
+        )
+        # "00" sorts before every id that is made of a time.
+        own_id = sa.literal("man_00") + sa.func.substr(participant.c.participant_id, 5)
+        values = {
+            mandate.c.subject_id: participant.c.subject_id,
+            mandate.c.mandate_id: own_id,
+            mandate.c.participant_id: participant.c.participant_id,
+            mandate.c.kind: sa.literal(MandateKind.REPRESENTATIVE.value),
+            mandate.c.powers: sa.literal(orjson.dumps(sorted(ALL_POWERS)), sa.LargeBinary),
+            mandate.c.since: participant.c.registered_at,
+            mandate.c.appointed_by: sa.literal(""),
+            mandate.c.proved_by: sa.literal(BY_OPERATOR),
+        }
+        await self._conn.execute(
+            insert_into(self._conn, mandate)
+            .from_select(
+                list(values),
+                sa.select(*values.values()).where(
+                    participant.c.role == Role.FIRM,
+                    participant.c.subject_id.is_not(None),
+                    ~sa.exists().where(of_it),
+                ),
+            )
+            .on_conflict_do_nothing()
         )
 
     async def get(self, participant_id: str) -> Mandate | None:

@@ -1,5 +1,6 @@
 """The migration lets every registered firm speak for itself; going back gives nobody power."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from services.datashare.main import MIGRATIONS
 from services.datashare.mandates.domain import registered
 from services.datashare.mandates.store import MandateStore
 from services.datashare.participants.domain import Participant, Role, Standing
-from services.datashare.participants.store import participant
+from services.datashare.participants.store import ParticipantStore, participant
 from services.kit.db import Database
 from services.kit.migrations import current, downgrade, upgrade
 from tests.fakes.datashare_world import NOW
@@ -78,3 +79,27 @@ async def test_nobody_gets_power_back_by_going_back(url: str) -> None:
     await database.close()
     downgrade(url, MIGRATIONS, BEFORE)
     assert current(url) == BEFORE
+
+
+async def test_a_firm_that_the_version_before_registers_meanwhile_speaks_at_the_next_start(
+    url: str,
+) -> None:
+    await registered_before(url)
+    upgrade(url, MIGRATIONS)
+    later = replace(FIRM, participant_id="par_02FIRM", subject_id="sub_2")
+    database = Database.open(url)
+    async with database.begin() as conn:
+        await ParticipantStore(conn).add(later)
+        mandates = MandateStore(conn)
+        await mandates.fill()
+        await mandates.fill()
+        assert await mandates.hold(later.participant_id) == registered(
+            "man_0002FIRM", "sub_2", later.participant_id, NOW
+        )
+        first = await mandates.hold(FIRM.participant_id)
+        assert first is not None
+        # What was ended stays ended.
+        await mandates.end([replace(first, ended_at=NOW)])
+        await mandates.fill()
+        assert await mandates.hold(FIRM.participant_id) is None
+    await database.close()
