@@ -32,6 +32,7 @@ from services.datashare.consent.domain import (
     check,
     not_found,
 )
+from services.datashare.consent.terms import ceiling_lowered
 from services.datashare.disputes.domain import Mark
 from services.datashare.log.domain import Json, rfc3339
 from services.datashare.quota.domain import Limit
@@ -313,7 +314,7 @@ class Rules:
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
-        self._purposes = frozenset(catalogue.purposes)
+        self._purposes = catalogue.purposes
         self._names = {
             name: frozenset((*kind.attributes, *(measure.name for measure in kind.measures)))
             for name, kind in catalogue.types.items()
@@ -347,7 +348,7 @@ class Rules:
 
         The first reason that applies, in this order: OFFICER_REQUIRED, PURPOSE_UNKNOWN,
         TYPE_UNKNOWN, DATE_IN_FUTURE, CONSENT_REQUIRED, CONSENT_NOT_FOUND, then those of
-        `consent.domain.check`.
+        `consent.domain.check`, CONSENT_OVER_CEILING.
 
         Args:
             fetch: what is asked.
@@ -383,6 +384,7 @@ class Rules:
         )
         # Whether it is used up is found out by counting, which a replay is not subject to.
         refusal = check(replace(consent, used=0), wanted, now)
+        refusal = refusal or ceiling_lowered(consent, self._purposes[fetch.purpose])
         if refusal is not None:
             return refusal
         record_types = frozenset(fetch.record_types) or consented | self._open

@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from services.datashare.catalogue.domain import Catalogue, ContentLevel, Purpose, RecordType
-from services.datashare.consent.domain import Mode, Terms, refusal
+from services.datashare.consent.domain import Consent, Mode, Terms, refusal
 from services.datashare.participants.domain import Participant, Role
 from services.datashare.quota.domain import Limit, Unit
+from services.kit.errors import FailedPreconditionError, PuhuiError
 
 # Most of the shorter unit that a longer one can hold.
 _WITHIN: Final[Mapping[tuple[Unit, Unit], int]] = {
@@ -134,6 +135,28 @@ def over_ceiling(terms: Terms, begins: datetime, purpose: Purpose) -> dict[str, 
             f"{str(most_often.unit).lower()}"
         )
     return over
+
+
+def ceiling_lowered(consent: Consent, purpose: Purpose) -> PuhuiError | None:
+    """Return why a consent allows nothing though it was granted, or None when it does.
+
+    The table of purposes may have changed since the request; the lower ceiling holds at once. A
+    consent of version 1 was granted without ceilings of range and frequency.
+
+    Args:
+        consent: that holds otherwise.
+        purpose: its purpose, as the table has it now.
+    """
+    if consent.core.schema_version == 1:
+        return None
+    terms = consent.core.terms
+    if not over_ceiling(terms, terms.not_before or consent.requested_at, purpose):
+        return None
+    return FailedPreconditionError(
+        "CONSENT_OVER_CEILING",
+        "the purpose's ceiling is lower now than what the consent allows: ask for a new consent "
+        "within it, ListPurposes says what it is",
+    )
 
 
 def _within(limit: Limit, ceiling: Limit) -> bool:

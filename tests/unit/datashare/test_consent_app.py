@@ -512,6 +512,21 @@ class TestVersions:
             assert [each.field for each in caught.value.fields] == ["supersedes_consent_id"]
 
 
+class TestCeilings:
+    async def test_one_that_was_lowered_since_holds_at_once(self, world: World) -> None:
+        consent = await world.granted()
+        credit = replace(world.catalogue.purpose("credit_application"), max_days=30)
+        purposes = {**world.catalogue.purposes, "credit_application": credit}
+        lowered = World(
+            world.clock, world.transactions, replace(world.catalogue, purposes=purposes)
+        )
+        (refused,) = await lowered.fetched(lowered.item(consent))
+        assert isinstance(refused, FailedPreconditionError)
+        assert refused.reason == "CONSENT_OVER_CEILING"
+        (released,) = await world.fetched(world.item(consent, request_id="of_before"))
+        assert isinstance(released, Released)
+
+
 class TestEnding:
     async def test_subject_and_recipient_get_a_signed_receipt(self, world: World) -> None:
         consent = await world.granted(mode=Mode.STORE, data_life_days=30)

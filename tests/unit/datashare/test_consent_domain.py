@@ -38,7 +38,7 @@ from services.datashare.consent.domain import (
     request,
     state_at,
 )
-from services.datashare.consent.terms import check_terms, over_ceiling
+from services.datashare.consent.terms import ceiling_lowered, check_terms, over_ceiling
 from services.datashare.mandates.domain import SigningRule
 from services.datashare.quota.domain import ONE_TIME, Limit, Unit
 from services.kit.errors import (
@@ -611,6 +611,24 @@ class TestTerms:
         check_terms(most, NOW, CATALOGUE, {"par_tax", "par_hr"}, "par_bank")
         longer = replace(TERMS, data_period=Period(last - timedelta(days=2192), last))
         assert self.refusal(longer) == ("CONSENT_OVER_CEILING", ["terms.data_period"])
+
+    def test_a_ceiling_that_was_lowered_holds_at_once(self) -> None:
+        consent, credit = active(), CATALOGUE.purpose("credit_application")
+        assert ceiling_lowered(consent, credit) is None
+        for lower in (
+            replace(credit, max_days=89),
+            replace(credit, max_data_days=365),
+            replace(credit, max_content_level=ContentLevel.PROFILE),
+        ):
+            refused = ceiling_lowered(consent, lower)
+            assert refused is not None
+            assert refused.reason == "CONSENT_OVER_CEILING"
+        few = active(fetch_limit=Limit(9, Unit.DAY))
+        fewer = replace(credit, max_fetches=Limit(8, Unit.DAY))
+        assert ceiling_lowered(few, credit) is None
+        assert ceiling_lowered(few, fewer) is not None
+        old = request(replace(CORE, schema_version=1), NOW)
+        assert ceiling_lowered(old, replace(credit, max_days=1)) is None
 
     def test_a_consent_must_end_after_it_begins_and_after_now(self) -> None:
         assert self.refusal(replace(TERMS, expires_at=NOW)) == (
