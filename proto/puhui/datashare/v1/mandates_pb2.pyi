@@ -109,7 +109,7 @@ class Mandate(_message.Message):
     mandate_id: _builtins.str
     subject_id: _builtins.str
     participant_id: _builtins.str
-    """The account that acts."""
+    """The account that acts. It has one mandate that has not ended at most."""
     kind: Global___MandateKind.ValueType
     state: Global___MandateState.ValueType
     appointed_by: _builtins.str
@@ -160,7 +160,9 @@ class SigningRule(_message.Message):
     required: _builtins.int
     @_builtins.property
     def signer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Accounts with a mandate of the firm."""
+        """Accounts with a mandate of the firm that includes POWER_GRANT. None, in an answer: whichever
+        account has one, as no rule was set.
+        """
 
     def __init__(
         self,

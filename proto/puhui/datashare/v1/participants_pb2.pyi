@@ -58,7 +58,9 @@ class Participant(_message.Message):
     provider_kind: _builtins.str
     """Of a provider: what it is, e.g. "tax"; the catalogue says which types each kind may supply."""
     subject_id: _builtins.str
-    """Of a firm: itself as a subject."""
+    """Of a firm's account: the firm with which it was registered; in VerifyKey, that about which it may
+    read now.
+    """
     historical_source: _builtins.bool
     """Of a provider: its deliveries may be imports or back-fills. The records of one whose header says
     `historical` count as known when the provider obtained them, all others when they came in.
@@ -109,7 +111,9 @@ class RegisterParticipantRequest(_message.Message):
     simulated_source: _builtins.bool
     @_builtins.property
     def subject(self) -> _types_pb2.SubjectRef:
-        """Required for a firm."""
+        """Of a firm: the account is its representative, on the operator's word. Without it an account of role
+        FIRM speaks for nobody until it claims a firm or is appointed.
+        """
 
     def __init__(
         self,
