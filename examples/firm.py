@@ -1,4 +1,4 @@
-"""As a firm: what is asked, what was granted, who looked, and what they were told.
+"""As a firm: what is held, what is asked and granted, who looked, and what they were told.
 
 PUHUI_GATEWAY=host:port PUHUI_API_KEY=... python examples/firm.py
 """
@@ -15,6 +15,11 @@ async def main() -> None:
     """Print all of it."""
     gateway, key = os.environ["PUHUI_GATEWAY"], os.environ["PUHUI_API_KEY"]
     async with Client(gateway, key) as firm:
+        facts = await firm.facts()
+        for holding in facts.holdings:
+            print(f"{holding.title_en}: {holding.records} by {holding.provider_name}")
+        for standing in facts.consents:
+            print(f"withdrawing {standing.consent.consent_id}: {standing.effect_en}")
         async for consent in firm.list_consents():
             state = ConsentState.Name(consent.state).removeprefix("CONSENT_STATE_").lower()
             terms = consent.terms
