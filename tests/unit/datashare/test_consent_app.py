@@ -29,6 +29,9 @@ from services.datashare.mandates.domain import MandateKind, Power, SigningRule
 from services.datashare.notices.domain import NoticeKind
 from services.datashare.participants.domain import Participant, SigningKey, Standing, SubjectName
 from services.datashare.quota.domain import ONE_TIME, Limit, Unit
+from services.datashare.receipts.domain import Suite
+from services.datashare.receipts.keyfile import FileSigner
+from services.datashare.receipts.keyfile import new_key as new_platform_key
 from services.datashare.wanted.domain import WantedState
 from services.kit.errors import (
     AlreadyExistsError,
@@ -309,6 +312,18 @@ class TestObject:
         assert core.notice_sha256 == hashlib.sha256(consent.notice.encode()).digest()
         assert "A bank" in consent.notice
         assert "puhui consent withdraw " + core.consent_id in consent.notice
+
+    async def test_the_suite_of_the_platforms_key_is_named_in_it(self, world: World) -> None:
+        p256 = FileSigner(new_platform_key(Suite.ES256).encode(), Suite.ES256)
+        world.consents._signer = p256
+        consent = await world.granted()
+        assert json.loads(consent.canonical)["suite"] == "ES256"
+        ended = await world.end(caller(FIRM), consent, Action.WITHDRAW)
+        assert ended.termination is not None
+        assert json.loads(ended.termination.canonical)["suite"] == "ES256"
+        public = PublicKey.parse(p256.key.public_jwk)
+        public.verify(consent.platform_jws, consent.canonical)
+        public.verify(ended.termination.jws, ended.termination.canonical)
 
     async def test_who_is_passed_on_to_must_be_another_institution(self, world: World) -> None:
         with pytest.raises(InvalidArgumentError) as caught:

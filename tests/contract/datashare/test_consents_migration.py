@@ -1,0 +1,77 @@
+"""Consents of before are read as they were granted; those of now keep the version before away."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from services.datashare.consent.domain import Action, State, advance, request, state_at
+from services.datashare.consent.store import ConsentStore
+from services.datashare.consent.store import consent as table
+from services.datashare.main import MIGRATIONS
+from services.kit.db import Database
+from services.kit.migrations import downgrade, upgrade
+from tests.contract.datashare.test_stores import NOW, consent
+
+BEFORE = "5d0c6f1e92b7"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'datashare.db'}"
+    fresh: str = request.getfixturevalue("fresh_postgres_url")
+    return fresh
+
+
+async def test_one_of_version_1_goes_on_as_it_was_granted(url: str) -> None:
+    upgrade(url, MIGRATIONS, BEFORE)
+    old = replace(consent(9).core, schema_version=1)
+    granted = advance(request(old, NOW), Action.GRANT, NOW)
+    database = Database.open(url)
+    async with database.begin() as conn:
+        row = {
+            "subject_id": old.subject_id,
+            "consent_id": old.consent_id,
+            "recipient_id": old.recipient_id,
+            "state": "ACTIVE",
+            "revision": 2,
+            "expires_at": old.terms.expires_at,
+            "canonical": granted.canonical,
+            "sha256": granted.sha256,
+            "signatures": b"[]",
+            "requested_at": NOW,
+            "changed_at": NOW,
+            "note": "",
+        }
+        # Columns that are not named are left to the database, as the version before did.
+        await conn.execute(sa.insert(table).values(row))
+    await database.close()
+    upgrade(url, MIGRATIONS)
+    database = Database.open(url)
+    async with database.read() as conn:
+        store = ConsentStore(conn)
+        assert await store.get("con_9", NOW) == granted
+        listed = await store.page(
+            subject_id=None,
+            recipient_id=None,
+            state=State.EXPIRED,
+            now=old.terms.expires_at,
+            before="",
+            limit=10,
+        )
+        assert [each.core.consent_id for each in listed] == ["con_9"]
+        assert state_at(granted, old.terms.expires_at) is State.EXPIRED
+    await database.close()
+    downgrade(url, MIGRATIONS, BEFORE)
+
+
+async def test_what_the_version_before_cannot_read_keeps_it_away(url: str) -> None:
+    upgrade(url, MIGRATIONS)
+    database = Database.open(url)
+    async with database.begin() as conn:
+        await ConsentStore(conn).add(request(consent(9).core, NOW, notice="a notice"))
+    await database.close()
+    with pytest.raises(RuntimeError, match="schema version 2"):
+        downgrade(url, MIGRATIONS, BEFORE)
