@@ -13,6 +13,7 @@ from puhui.datashare.v1 import (
     catalogue_pb2,
     consents_pb2,
     participants_pb2,
+    receipts_pb2,
     subjects_pb2,
 )
 from puhui.gateway.v1 import gateway_pb2
@@ -26,6 +27,7 @@ from puhui_client import (
     UnavailableError,
     score_order,
 )
+from puhui_client.signing import SigningError, new_key
 from tests.fakes.platform import UNAVAILABLE, FakePlatform, refusal
 
 UNTIL = datetime(2027, 1, 1, tzinfo=UTC)
@@ -81,6 +83,99 @@ async def test_a_request_for_consent(client: Client, platform: FakePlatform) -> 
             expires_at=Timestamp(seconds=int(UNTIL.timestamp())),
         ),
     )
+
+
+async def test_a_request_with_all_terms(client: Client, platform: FakePlatform) -> None:
+    platform.answer("RequestConsent", consents_pb2.RequestConsentResponse(consent=CONSENT))
+    asked: dict[str, Any] = {
+        "subject_id": "sub_1",
+        "purpose": "credit_application",
+        "providers": ["par_tax"],
+        "record_types": ["vat_invoice"],
+        "data_from": date(2023, 1, 1),
+        "data_to": date(2024, 12, 31),
+        "expires_at": UNTIL,
+    }
+    await client.request_consent(
+        **asked,
+        fields={"vat_invoice": ["output_net"]},
+        fetches=(4, "MONTH"),
+        store_days=0,
+        automated_decision=True,
+        onward_recipients=["par_2"],
+        notice_language="en",
+        supersedes="con_0",
+        officer="Wang",
+        file_reference="A-17",
+    )
+    await client.request_consent(**asked, once=True, score=False)
+    full, once = platform.requests("RequestConsent")
+    terms = full.terms
+    assert terms.mode == consents_pb2.CONSENT_MODE_STORE
+    assert terms.fields[0] == consents_pb2.FieldSelection(
+        record_type="vat_invoice", names=["output_net"]
+    )
+    assert terms.fetch_limit.periodic == consents_pb2.Frequency(
+        times=4, unit=consents_pb2.FREQUENCY_UNIT_MONTH
+    )
+    assert terms.derived_use == consents_pb2.DerivedUse(score=True, automated_decision=True)
+    assert (list(terms.onward_recipient_ids), terms.notice_language) == (["par_2"], "en")
+    assert full.supersedes_consent_id == "con_0"
+    assert full.officer == types_pb2.Officer(name="Wang", file_reference="A-17")
+    assert once.terms.fetch_limit.WhichOneof("limit") == "one_time"
+    assert once.terms.HasField("derived_use")
+    assert not once.terms.derived_use.score
+    assert not once.HasField("officer")
+    with pytest.raises(ValueError, match="exclude each other"):
+        await client.request_consent(**asked, once=True, fetches=(1, "DAY"))
+
+
+async def test_pausing_duties_and_attesting(client: Client, platform: FakePlatform) -> None:
+    platform.answer("PauseConsent", consents_pb2.PauseConsentResponse(consent=CONSENT))
+    platform.answer("ResumeConsent", consents_pb2.ResumeConsentResponse(consent=CONSENT))
+    assert await client.pause_consent("con_1", note="audit") == CONSENT
+    assert await client.resume_consent("con_1") == CONSENT
+    assert platform.requests("PauseConsent")[0].note == "audit"
+    duty = consents_pb2.ErasureDuty(consent_id="con_1")
+
+    def page(
+        request: consents_pb2.ListErasureDutiesRequest,
+    ) -> consents_pb2.ListErasureDutiesResponse:
+        more = "" if request.page_token else "2"
+        return consents_pb2.ListErasureDutiesResponse(duties=[duty], next_page_token=more)
+
+    platform.answer("ListErasureDuties", page)
+    assert await collect(client.erasure_duties(overdue=True)) == [duty, duty]
+    assert all(request.overdue for request in platform.requests("ListErasureDuties"))
+    platform.answer("AttestErasure", consents_pb2.AttestErasureResponse(duty=duty))
+    said = await client.attest_erasure("con_1", "deleted", officer="Wang", file_reference="A-17")
+    assert said == duty
+    (request,) = platform.requests("AttestErasure")
+    assert request.officer == types_pb2.Officer(name="Wang", file_reference="A-17")
+    assert request.statement == "deleted"
+
+
+async def test_signatures_of_the_platform(client: Client, platform: FakePlatform) -> None:
+    ours, other = new_key(), new_key()
+    known = receipts_pb2.PlatformKey(key_id=ours.key_id, public_jwk=ours.public.jwk)
+    platform.answer("ListPlatformKeys", receipts_pb2.ListPlatformKeysResponse(keys=[known]))
+    assert await client.verify_platform_signature(ours.sign(b"{}"), b"{}") == known
+    for jws, told in (
+        (other.sign(b"{}"), "no key of the platform"),
+        (ours.sign(b"[]"), "not by this key over this content"),
+        ("nonsense", "no key of the platform"),
+    ):
+        with pytest.raises(SigningError, match=told):
+            await client.verify_platform_signature(jws, b"{}")
+
+
+async def test_a_grant_that_is_signed(client: Client, platform: FakePlatform) -> None:
+    platform.answer("GrantConsent", consents_pb2.GrantConsentResponse(consent=CONSENT))
+    key = new_key()
+    await client.grant_consent(CONSENT, signing_key=key)
+    (request,) = platform.requests("GrantConsent")
+    (signature,) = request.signatures
+    key.public.verify(signature.jws, CONSENT.canonical)
 
 
 async def test_a_grant_names_the_hash_of_what_was_read(
