@@ -207,6 +207,8 @@ async def test_another_representative_at_the_register_suspends_until_a_new_claim
         (own,) = [each async for each in account.client.mandates()]
         assert own.state == mandates_pb2.MANDATE_STATE_SUSPENDED
         await learns_of_it(account.client, "")
+        with pytest.raises(PermissionDeniedError):
+            await anext(account.client.decisions())
     claimed = await successor.client.claim_firm(number, code_of(town, number))
     await every_read(successor.client)
     async with refused():
