@@ -161,7 +161,9 @@ class PlatformMethods(Methods):
             role: what it is to the platform.
             name: what it is called.
             provider_kind: of a provider, e.g. "tax"; the catalogue says what each may supply.
-            uscc: of a firm, its registration number; or else `subject_id`.
+            uscc: of a firm that the account is to represent, its registration number; or else
+                `subject_id`. Without either it speaks for nobody until it claims a firm or is
+                appointed.
             subject_id: of a firm, the platform's id of it.
             historical_source: of a provider, its records may count as known when obtained.
             simulated_source: of a provider, its records are simulated; results say so.

@@ -34,7 +34,11 @@ async def register(
         str, typer.Option("--kind", help="Of a provider: tax, court ...; see the catalogue.")
     ] = "",
     subject: Annotated[
-        str, typer.Option("--subject", help="Of a firm: registration number or subject id.")
+        str,
+        typer.Option(
+            "--subject",
+            help="Of a firm: registration number or subject id; the account represents it.",
+        ),
     ] = "",
     historical: Annotated[
         bool,
