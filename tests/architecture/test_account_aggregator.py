@@ -22,7 +22,7 @@ SCENARIOS = {
 
 
 def numbers(ranges: str) -> list[int]:
-    found = []
+    found: list[int] = []
     for part in ranges.split():
         first, _, last = part.partition("-")
         found += range(int(first), int(last or first) + 1)
