@@ -47,8 +47,8 @@ from services.datashare.consent.terms import check_terms, nameable
 from services.datashare.idempotency.app import Codec, Requests, once
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.domain import Leaf, LeafKind, Sealer
-from services.datashare.mandates.acting import acting, reading
-from services.datashare.mandates.domain import Mandate, Power, SigningRule
+from services.datashare.mandates.acting import reading
+from services.datashare.mandates.domain import Mandate, Power, SigningRule, require_any
 from services.datashare.notices.domain import NoticeKind
 from services.datashare.notices.writing import Notices, of_consent
 from services.datashare.participants.app import checked_uscc
@@ -531,8 +531,7 @@ class Consents:
                 found, earlier = await self._locked(work, consent_id, action)
                 # After the consent, as fetches lock the two.
                 await _require_good_standing(work, caller)
-                power = _POWERS.get(action, Power.WITHDRAW)
-                mandate = await acting(work.mandates, caller, power, self._clock.now())
+                mandate = await self._acting(work, caller, action, found)
                 before = _own(caller, mandate, found)
                 now = self._clock.now()
                 consent = await change(work, before, now)
@@ -541,6 +540,24 @@ class Consents:
                 return await self._changed(work, before, consent, caller, mandate)
 
             return await once(work.requests, key, self._clock.now(), self._codec, act)
+
+    async def _acting(
+        self, work: Work, caller: Caller, action: Action, consent: Consent | None
+    ) -> Mandate | None:
+        """Return the mandate under which a firm's account acts; None for others.
+
+        Raises:
+            PermissionDeniedError: MANDATE_REQUIRED.
+        """
+        if caller.role != Role.FIRM:
+            return None
+        powers = {_POWERS.get(action, Power.WITHDRAW)}
+        if action is Action.WITHDRAW and consent is not None:
+            rule, agreed = consent.core.signers, {each.signer_id for each in consent.signatures}
+            if caller.participant_id in agreed.union(rule.signer_ids):
+                powers.add(Power.GRANT)  # who could give it can take it back
+        mandate = await work.mandates.hold(caller.participant_id)
+        return require_any(mandate, powers, self._clock.now())
 
     async def _locked(
         self, work: Work, consent_id: str, action: Action

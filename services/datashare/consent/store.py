@@ -79,6 +79,14 @@ _HELD = (
     consent.c.requested_at,
     consent.c.changed_at,
 )
+_SUSPENDED = (
+    sa.exists()
+    .where(
+        participant.c.participant_id == consent.c.recipient_id,
+        participant.c.standing == Standing.SUSPENDED,
+    )
+    .correlate(consent)
+)
 _COLUMNS = (
     *_HELD,
     consent.c.signatures,
@@ -213,8 +221,9 @@ class ConsentStore:
 
     async def _by_subject(self, query: sa.Select[Any]) -> Mapping[str, Sequence[Consent]]:
         found: dict[str, list[Consent]] = {}
-        for row in await self._conn.execute(query):
-            found.setdefault(row[0], []).append(_consent(row[1:]))
+        for subject_id, suspended, *held in await self._conn.execute(query):
+            consent_held = replace(_consent(held), suspended=bool(suspended))
+            found.setdefault(subject_id, []).append(consent_held)
         return found
 
     async def update(self, changed: Consent) -> None:
@@ -301,15 +310,11 @@ def _state_at(now: datetime) -> sa.ColumnElement[str]:
         consent_use.c.period == LIFE,
         consent_use.c.used > 0,
     )
-    suspended = sa.exists().where(
-        participant.c.participant_id == consent.c.recipient_id,
-        participant.c.standing == Standing.SUSPENDED,
-    )
     happened = {
         Action.CONSUME: sa.and_(consent.c.one_time, used),
         Action.LAPSE: consent.c.answer_by <= now,
         Action.EXPIRE: consent.c.expires_at <= now,
-        Action.SUSPEND: suspended,
+        Action.SUSPEND: _SUSPENDED,
     }
     # The first that applies, as nothing leads on from a state that one of them ends in.
     return sa.case(
@@ -337,7 +342,7 @@ def _holding(conn: AsyncConnection) -> sa.Select[Any]:
 def _held(keys: sa.FromClause) -> sa.Select[Any]:
     """Return the query of consents by their keys, in the order in which they are held."""
     return (
-        sa.select(consent.c.subject_id, *_HELD)
+        sa.select(consent.c.subject_id, _SUSPENDED.label("suspended"), *_HELD)
         .join(keys, sa.and_(*(consent.c[name] == keys.c[name] for name in _KEY)))
         .order_by(consent.c.subject_id, consent.c.consent_id)
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -13,12 +14,14 @@ from puhui.datashare.v1 import payloads_pb2, records_pb2
 from services.datashare.catalogue.domain import ContentLevel
 from services.datashare.consent import store as consent_store
 from services.datashare.consent.app import Consents
+from services.datashare.consent.consuming import tell_consumed
 from services.datashare.consent.domain import Action, Consent, Period, Terms
 from services.datashare.consent.servicer import ConsentCodec
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.domain import Sealer
 from services.datashare.mandates.domain import registered
 from services.datashare.participants.domain import Participant, Role, Standing, SubjectName
+from services.datashare.quota.domain import ONE_TIME
 from services.datashare.records.store import record as record_table
 from services.datashare.subjects.uscc import make
 from services.kit.db import Database
@@ -188,6 +191,45 @@ async def test_after_its_end_nothing_more_comes_in(town: Town, action: Action, r
     # Another consent opens it again, and the old one has no more to say.
     await town.granted()
     assert await town.reasons(bill("b")) == {}
+
+
+async def test_while_it_is_paused_nothing_comes_in(town: Town) -> None:
+    consent, firm = await town.granted(), town.firm
+    consent_id = consent.core.consent_id
+    await town.consents.pause(firm, town.key(firm), consent_id, "")
+    assert await town.reasons(bill("a")) == {0: "CONSENT_PAUSED"}
+    await town.consents.resume(firm, town.key(firm), consent_id)
+    assert await town.reasons(bill("a")) == {}
+    for standing, reasons in (
+        (Standing.SUSPENDED, {0: "CONSENT_PAUSED"}),
+        (Standing.ACTIVE, {}),
+    ):
+        async with town.records.transactions.begin() as work:
+            assert await work.participants.lock("par_bank")
+            await work.participants.set_standing("par_bank", standing)
+        assert await town.reasons(bill("b")) == reasons
+
+
+async def test_after_its_one_use_nothing_comes_in(town: Town) -> None:
+    consent = await town.granted(fetch_limit=ONE_TIME)
+    assert await town.reasons(bill("a")) == {}
+    async with town.records.transactions.begin() as work:
+        await tell_consumed(work, [consent], town.records.clock.now())
+    assert await town.reasons(bill("b")) == {0: "CONSENT_REQUIRED"}
+
+
+async def test_a_later_version_takes_over_what_is_due(town: Town) -> None:
+    old = await town.granted()
+    terms = replace(old.core.terms, data_period=Period(date(2024, 1, 1), date(2024, 12, 31)))
+    asked = await town.consents.request(
+        BANK, town.key(BANK), SubjectName(uscc=USCC), terms, supersedes=old.core.consent_id
+    )
+    await town.consents.grant(
+        town.firm, town.key(town.firm), asked.core.consent_id, asked.sha256, ()
+    )
+    assert await town.reasons(bill("in", year=2024), bill("out", year=2023)) == {
+        1: "PERIOD_NOT_CONSENTED"
+    }
 
 
 async def test_time_ends_and_begins_it(town: Town) -> None:

@@ -375,6 +375,23 @@ class TestSigners:
         ended = await world.end(signer("par_firm"), consent, Action.WITHDRAW)
         assert ended.state is State.WITHDRAWN
 
+    async def test_a_signer_may_withdraw_whatever_else_it_may_not(self, world: World) -> None:
+        await rule(world, "par_firm", "par_cfo", required=2)
+        mandates = world.transactions.memory.mandates
+        grants = replace(mandates["man_par_cfo"], powers=frozenset({Power.GRANT}))
+        mandates["man_par_cfo"] = grants
+        mandates["man_clerk"] = replace(grants, mandate_id="man_clerk", participant_id="clerk")
+        consent = await world.requested()
+        for act in (
+            world.consents.pause(signer("par_cfo"), world.key(signer("par_cfo")), "c", ""),
+            world.end(signer("clerk"), consent, Action.WITHDRAW),
+        ):
+            with pytest.raises(PermissionDeniedError) as caught:
+                await act
+            assert caught.value.reason == "MANDATE_REQUIRED"
+        ended = await world.end(signer("par_cfo"), consent, Action.WITHDRAW)
+        assert ended.state is State.WITHDRAWN
+
     async def test_who_may_grant_but_is_no_signer_does_not(self, world: World) -> None:
         await rule(world, "par_cfo", required=1)
         consent = await world.requested()
