@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -50,9 +51,18 @@ class Files:
             )
             await conn.execute(sa.text("CHECKPOINT"))
         await database.close()
-        folders = [data / "base" / str(oid), *([data / "pg_wal"] if log else [])]
-        return [file for folder in folders for file in _files_in(folder)]
+        own = data / "base" / str(oid)
+        # The server writes this file as it makes the database, of which no older log can be.
+        born = (own / "PG_VERSION").stat().st_mtime_ns
+        return [*_files_in(own), *(_written_since(born, data / "pg_wal") if log else [])]
 
 
 def _files_in(folder: Path) -> Iterator[Path]:
     return (file for file in folder.iterdir() if file.is_file())
+
+
+def _written_since(moment: int, folder: Path) -> Iterator[Path]:
+    for file in _files_in(folder):
+        with suppress(FileNotFoundError):  # as above
+            if file.stat().st_mtime_ns >= moment:
+                yield file
