@@ -79,6 +79,16 @@ _HELD = (
     consent.c.requested_at,
     consent.c.changed_at,
 )
+_USED = (
+    sa.exists()
+    .where(
+        consent_use.c.subject_id == consent.c.subject_id,
+        consent_use.c.consent_id == consent.c.consent_id,
+        consent_use.c.period == LIFE,
+        consent_use.c.used > 0,
+    )
+    .correlate(consent)
+)
 _SUSPENDED = (
     sa.exists()
     .where(
@@ -163,6 +173,7 @@ class ConsentStore:
                 consent.c.recipient_id == recipient_id,
                 consent.c.state == State.ACTIVE,
                 consent.c.expires_at > now,
+                sa.not_(sa.and_(consent.c.one_time, _USED)),
             )
             .order_by(consent.c.consent_id)
         )
@@ -304,14 +315,8 @@ class ConsentStore:
 
 def _state_at(now: datetime) -> sa.ColumnElement[str]:
     """Return `domain.state_at` of the row as an expression."""
-    used = sa.exists().where(
-        consent_use.c.subject_id == consent.c.subject_id,
-        consent_use.c.consent_id == consent.c.consent_id,
-        consent_use.c.period == LIFE,
-        consent_use.c.used > 0,
-    )
     happened = {
-        Action.CONSUME: sa.and_(consent.c.one_time, used),
+        Action.CONSUME: sa.and_(consent.c.one_time, _USED),
         Action.LAPSE: consent.c.answer_by <= now,
         Action.EXPIRE: consent.c.expires_at <= now,
         Action.SUSPEND: _SUSPENDED,
