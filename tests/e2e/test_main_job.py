@@ -1,13 +1,21 @@
 """The main job over real gRPC: push, grant, score, withdraw, list."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 from google.protobuf.json_format import MessageToDict
 
-from puhui.datashare.v1.accesses_pb2 import ACCESS_OUTCOME_REFUSED, ACCESS_OUTCOME_RELEASED, Access
+from puhui.datashare.v1.accesses_pb2 import (
+    ACCESS_OUTCOME_REFUSED,
+    ACCESS_OUTCOME_RELEASED,
+    COMPLETENESS_ABSENT,
+    COMPLETENESS_COMPLETE,
+    COMPLETENESS_NOT_CONSENTED,
+    Access,
+)
 from puhui.datashare.v1.summaries_pb2 import CoverageState
 from puhui.scoring.v1 import decisions_pb2
 from puhui.scoring.v1.scoring_pb2 import MODEL_CLASS_SIMULATED
@@ -99,6 +107,42 @@ async def test_the_firm_sees_every_access_refusals_included(town: Town) -> None:
     assert (seen[2].officer.name, seen[2].officer.file_reference) == ("王", "F-9")
     assert [access.channel for access in seen] == ["scoring", "datashare", "scoring"]
     assert all(len(access.leaf_hash) == 32 for access in seen)
+
+
+async def test_a_release_proves_itself_and_says_whether_all_is_there(town: Town) -> None:
+    consent = await town.consent(fetches=(2, "DAY"))
+    tax_id = town.people["tax"].participant_id
+    async with town.client("bank") as bank:
+        fetched = [
+            await bank.fetch_summary(
+                town.subject_id,
+                consent.consent_id,
+                officer="王",
+                file_reference="F-1",
+                purpose="credit_application",
+                request_id=request_id,
+            )
+            for request_id in ("proof-1", "proof-1", "proof-2")
+        ]
+        before = datetime.now(UTC) + timedelta(hours=24)
+        assert await bank.verify_receipt(fetched[0]) <= before
+        # What is sent again is the same release, and no other use of the consent.
+        assert fetched[0].receipt == fetched[1].receipt
+        with pytest.raises(PuhuiError) as exhausted:
+            await bank.score(
+                town.subject_id, consent.consent_id, officer="王", file_reference="F-1"
+            )
+    assert exhausted.value.reason == "QUOTA_EXHAUSTED"
+    refused, second, first = await accesses(town, consent.consent_id)
+    assert refused.refusal_reason == "QUOTA_EXHAUSTED"
+    assert [second.leaf_hash, first.leaf_hash] == [
+        fetched[2].receipt.leaf_hash,
+        fetched[0].receipt.leaf_hash,
+    ]
+    manifest = {(e.record_type, e.provider_id): e.completeness for e in fetched[0].manifest}
+    assert manifest["vat_invoice", tax_id] == COMPLETENESS_COMPLETE
+    assert manifest["tax_filing", tax_id] == COMPLETENESS_ABSENT
+    assert manifest["credit_facility", ""] == COMPLETENESS_NOT_CONSENTED
 
 
 async def test_a_decision_reproduces_also_after_withdrawal(town: Town) -> None:
