@@ -62,9 +62,7 @@ def named_key(jws: str, refuse: Refuse = _refusal) -> str:
     members = header if isinstance(header, dict) else {}
     # The library understands some that would change what is signed (RFC 7797).
     if "crit" in members or "b64" in members:
-        raise refuse(
-            "has a header with `crit` or `b64`, which are not taken here: leave them out"
-        )
+        raise refuse("has a header with `crit` or `b64`, which are not taken here: leave them out")
     key_id = members.get("kid")
     if not isinstance(key_id, str) or not key_id.isascii() or not key_id.isprintable():
         raise refuse("names no key: put the key_id that was registered into its header as `kid`")
