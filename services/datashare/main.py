@@ -72,6 +72,7 @@ from services.datashare.mandates.register import RegisterReader
 from services.datashare.mandates.registry import RegisterWatch
 from services.datashare.mandates.servicer import MandateCodec, MandateServicer, RuleCodec
 from services.datashare.mandates.store import MandateStore, Signers
+from services.datashare.mandates.submissions import LogSubmission
 from services.datashare.notices.app import TellNotices
 from services.datashare.notices.delivery import Deliver
 from services.datashare.notices.endpoints import ContactStore, WebhookStore
@@ -446,6 +447,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         hints,
         clock,
         RegisterWatch(sealer),
+        LogSubmission(sealer),
     )
     decide = DecideReview(transactions, retry_on_conflict, take_in.row, AckCodec(), clock)
     rules = load_rules()

@@ -17,6 +17,7 @@ from services.datashare.deliveries.wire import Reader, control_fields
 from services.datashare.log.domain import Sealer
 from services.datashare.main import Stores, Work
 from services.datashare.mandates.registry import RegisterWatch
+from services.datashare.mandates.submissions import LogSubmission
 from services.datashare.participants.domain import Participant, Role, Standing
 from services.datashare.records.app import TakeIn
 from services.datashare.records.intake import Intake
@@ -167,6 +168,7 @@ class Datashare:
             Hints(load_weights(), self.catalogue.on_consent, self.clock, RandomIds(self.clock)),
             self.clock,
             RegisterWatch(Sealer(RandomIds(self.clock), secrets.token_bytes)),
+            LogSubmission(Sealer(RandomIds(self.clock), secrets.token_bytes)),
         )
         self.intake = Intake(self.catalogue, CounterpartyTokens(b"counterparty-key"))
         close = CloseDelivery(self.transactions, retry_on_conflict, self.clock)

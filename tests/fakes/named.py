@@ -15,6 +15,7 @@ from services.datashare.deliveries.wire import Reader, control_fields
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.domain import Sealer
 from services.datashare.mandates.registry import RegisterWatch
+from services.datashare.mandates.submissions import LogSubmission
 from services.datashare.participants.domain import SubjectName
 from services.datashare.quality import tables
 from services.datashare.quality.app import Inspect
@@ -80,6 +81,7 @@ class Named(Datashare):
             hints,
             self.clock,
             RegisterWatch(Sealer(self.ids, bytes)),
+            LogSubmission(Sealer(self.ids, bytes)),
         )
         self.servicer = RecordServicer(
             self.take_in,

@@ -13,6 +13,7 @@ from services.datashare.deliveries.domain import Delivery, check_opened, check_r
 from services.datashare.log.domain import Leaf
 from services.datashare.mandates import registry
 from services.datashare.mandates.domain import Mandate
+from services.datashare.mandates.submissions import LogSubmission
 from services.datashare.notices.writing import Notices, Recipients, tell_of_records
 from services.datashare.participants.domain import Participant, Role, SigningKey
 from services.datashare.records.domain import (
@@ -295,6 +296,7 @@ class TakeIn:
         hints: finds whom rows are about that do not say it.
         clock: the time.
         watch: suspends mandates when the register shows another representative.
+        log_submission: logs what accounts supply for firms.
     """
 
     def __init__(
@@ -306,6 +308,7 @@ class TakeIn:
         hints: Hints,
         clock: Clock,
         watch: registry.RegisterWatch,
+        log_submission: LogSubmission,
     ) -> None:
         self._transactions = transactions
         self._retry = retry
@@ -314,6 +317,7 @@ class TakeIn:
         self._hints = hints
         self._clock = clock
         self._watch = watch
+        self._log_submission = log_submission
         self._repeating: set[str] = set()
 
     async def supplier(self, provider_id: str, *, historical: bool) -> Participant:
@@ -375,6 +379,7 @@ class TakeIn:
             provider = check_supplier(
                 await work.participants.hold(batch.provider_id), historical=batch.historical
             )
+            mandate = None
             if provider.role is Role.FIRM:
                 mandate = await work.mandates.hold(batch.provider_id)
                 provider = speaking(provider, mandate, self._clock.now())
@@ -393,6 +398,10 @@ class TakeIn:
                 if earlier:
                     return earlier
             ack = await self._decided(work, batch, provider, trusting=trusting)
+            if mandate is not None:
+                taken = set(ack.accepted)
+                rows = [row for row in batch.rows if row.row in taken]
+                await self._log_submission(work, mandate, rows, self._clock.now())
             await account(
                 work.deliveries, provider, delivery, batch.sent, ack, key_id, self._clock.now()
             )

@@ -2,14 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from puhui.datashare.v1 import payloads_pb2, records_pb2
 from services.datashare.changes.domain import ChangeKind
+from services.datashare.china import day_number
+from services.datashare.log.domain import Json, LeafKind, canonical, leaf_hash, rfc3339
+from services.datashare.log.store import leaf
 from services.datashare.main import Work
 from services.datashare.mandates.domain import (
     Mandate,
@@ -21,6 +25,7 @@ from services.datashare.mandates.domain import (
 )
 from services.datashare.notices.domain import NoticeKind
 from services.datashare.participants.domain import Participant, Role, Standing
+from services.datashare.records.intake import content_hash
 from services.kit.db import Database
 from services.kit.errors import PermissionDeniedError
 from tests.fakes.datashare_records import (
@@ -282,6 +287,28 @@ async def test_who_may_submit_supplies_for_the_firm_and_nobody_else_does(
         submit = frozenset({Power.SUBMIT})
         await work.mandates.add(replace(clerk, mandate_id="man_3", powers=submit))
     assert list((await datashare.submit(CLERK, statement)).accepted) == [0]
+    async with datashare.database.read() as conn:
+        leaves = (await conn.execute(sa.select(leaf.c.kind, leaf.c.salt, leaf.c.hash))).all()
+    ((kind, salt, hashed),) = leaves
+    assert kind == LeafKind.MANDATE
+    told = statement.financial_statement.SerializeToString(deterministic=True)
+    year_end = day_number(date(2023, 12, 31))
+    content: dict[str, Json] = {
+        "action": "submitted",
+        "at": rfc3339(NOW),
+        "records": [
+            {
+                "content_sha256": content_hash(False, year_end, year_end, told).hex(),
+                "provider_record_id": "s",
+                "record_type": "financial_statement",
+                "version": 1,
+            }
+        ],
+        "subject_id": await datashare.subject_id(),
+        "principal_id": BOSS,
+        "delegate_id": CLERK,
+    }
+    assert hashed == leaf_hash(salt, canonical(content))
     other = retraction(statement, 1)
     other.subject.uscc = "91110108MA01234537"
     (refused,) = (await datashare.submit(CLERK, other)).rejections
