@@ -4,6 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from services.kit.db import UtcTime
+from services.kit.partitions import lock
 
 revision = "61c7a0d94e21"
 down_revision = "5d0c6f1e92b7"
@@ -13,6 +14,7 @@ depends_on = None
 
 def upgrade() -> None:
     """Add the platform's keys, what consents say and undergo from now on, and erasure duties."""
+    lock(["consent"])
     with op.batch_alter_table("consent") as consent:
         consent.add_column(
             sa.Column("notice", sa.Text(), nullable=False, server_default=sa.text("''"))
@@ -79,6 +81,7 @@ def downgrade() -> None:
             "there are consents of schema version 2, which the version before cannot read: "
             "go on with this version, or restore a backup of before"
         )
+    lock(["consent"])
     op.drop_table("platform_key")
     op.drop_table("erasure_duty")
     with op.batch_alter_table("consent") as consent:
