@@ -84,7 +84,7 @@ class QuotaStore:
                     joined([count for _, count in counts]),
                 ),
             )
-        return {(row[0], row[1], row[2]): row[3] for row in found}
+        return {(row.subject_id, row.consent_id, row.period): row.used for row in found}
 
     async def used(self, keys: Sequence[Key]) -> Mapping[Key, int]:
         """Return the counts of those of the keys under which something was used."""
@@ -94,4 +94,4 @@ class QuotaStore:
                 asked, sa.and_(*(consent_use.c[name] == asked.c[name] for name in _KEY))
             )
         )
-        return {(row[0], row[1], row[2]): row[3] for row in rows}
+        return {(row.subject_id, row.consent_id, row.period): row.used for row in rows}
