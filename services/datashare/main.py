@@ -403,9 +403,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         clock=clock,
         ids=ids,
         sealer=sealer,
-        proof=proofs_taken(
-            config.proof_issuers, config.sandbox_proof_key, sandbox=config.sandbox
-        ),
+        proof=proofs_taken(config.proof_issuers, config.sandbox_proof_key, sandbox=config.sandbox),
         mandate_codec=MandateCodec(),
         rule_codec=RuleCodec(),
     )
@@ -418,9 +416,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         codec=ConsentCodec(),
         catalogue=catalogue,
     )
-    duties = ErasureDuties(
-        transactions=transactions, clock=clock, sealer=sealer, codec=DutyCodec()
-    )
+    duties = ErasureDuties(transactions=transactions, clock=clock, sealer=sealer, codec=DutyCodec())
     fetch = FetchSummaries(
         transactions=transactions,
         retry=retry_on_conflict,
