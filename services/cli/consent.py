@@ -530,7 +530,7 @@ def _terms(consent: "Consent", names: Mapping[str, str]) -> "RenderableType":
             ("passed on", "\n".join(_named(each, names) for each in terms.onward_recipient_ids)),
             ("signers", _signers(consent)),
             ("agreed", "\n".join(_agreed(signature) for signature in consent.signatures)),
-            ("answer by", output.moment(consent.answer_by)),
+            ("answer by", output.moment(consent.answer_by) if _waits(consent) else ""),
             ("replaces", consent.supersedes_consent_id),
             ("replaced by", consent.superseded_by_consent_id),
             ("revision", str(consent.revision)),
@@ -538,6 +538,15 @@ def _terms(consent: "Consent", names: Mapping[str, str]) -> "RenderableType":
             ("hash", consent.canonical_sha256.hex()),
         ],
     )
+
+
+def _waits(consent: "Consent") -> bool:
+    from puhui.datashare.v1.consents_pb2 import (
+        CONSENT_STATE_PARTIALLY_APPROVED,
+        CONSENT_STATE_REQUESTED,
+    )
+
+    return consent.state in (CONSENT_STATE_REQUESTED, CONSENT_STATE_PARTIALLY_APPROVED)
 
 
 def _field(part: "FieldSelection") -> str:
