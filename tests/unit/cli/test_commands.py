@@ -607,7 +607,6 @@ def test_score_as_json(call: Run, platform: FakePlatform) -> None:
             "coverage": [{"record_type": "court_case", "state": "COVERAGE_STATE_NONE_EXISTS"}],
             "notices": [{"code": "SIMULATED", "text_zh": "模拟", "text_en": "Simulated model"}],
             "disputes": [],
-            "linked": [],
         }
     }
 

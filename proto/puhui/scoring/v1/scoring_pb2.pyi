@@ -23,25 +23,6 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class _SubjectRelation:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _SubjectRelationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SubjectRelation.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    SUBJECT_RELATION_UNSPECIFIED: _SubjectRelation.ValueType  # 0
-    SUBJECT_RELATION_OWNER: _SubjectRelation.ValueType  # 1
-    SUBJECT_RELATION_GUARANTOR: _SubjectRelation.ValueType  # 2
-    SUBJECT_RELATION_BUYER: _SubjectRelation.ValueType  # 3
-
-class SubjectRelation(_SubjectRelation, metaclass=_SubjectRelationEnumTypeWrapper): ...
-
-SUBJECT_RELATION_UNSPECIFIED: SubjectRelation.ValueType  # 0
-SUBJECT_RELATION_OWNER: SubjectRelation.ValueType  # 1
-SUBJECT_RELATION_GUARANTOR: SubjectRelation.ValueType  # 2
-SUBJECT_RELATION_BUYER: SubjectRelation.ValueType  # 3
-Global___SubjectRelation: _TypeAlias = SubjectRelation  # noqa: Y015
-
 class _ModelClass:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -83,7 +64,6 @@ class ScoreOrder(_message.Message):
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     OFFICER_FIELD_NUMBER: _builtins.int
     AUTOMATED_DECISION_FIELD_NUMBER: _builtins.int
-    LINKED_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Unique per caller. A replay is checked against the consent again and returns the same decision."""
     subject_id: _builtins.str
@@ -102,10 +82,6 @@ class ScoreOrder(_message.Message):
     def officer(self) -> _types_pb2.Officer:
         """Needed, with both of its parts: else OFFICER_REQUIRED."""
 
-    @_builtins.property
-    def linked(self) -> _containers.RepeatedCompositeFieldContainer[Global___LinkedSubject]:
-        """Owners, guarantors and buyers whose data may enter, each under its own consent."""
-
     def __init__(
         self,
         *,
@@ -117,42 +93,14 @@ class ScoreOrder(_message.Message):
         model_version: _builtins.str = ...,
         officer: _types_pb2.Officer | None = ...,
         automated_decision: _builtins.bool = ...,
-        linked: _abc.Iterable[Global___LinkedSubject] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "officer", b"officer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "automated_decision", b"automated_decision", "consent_id", b"consent_id", "linked", b"linked", "model_version", b"model_version", "officer", b"officer", "purpose", b"purpose", "request_id", b"request_id", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "automated_decision", b"automated_decision", "consent_id", b"consent_id", "model_version", b"model_version", "officer", b"officer", "purpose", b"purpose", "request_id", b"request_id", "subject_id", b"subject_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ScoreOrder: _TypeAlias = ScoreOrder  # noqa: Y015
-
-@_typing.final
-class LinkedSubject(_message.Message):
-    """Another subject whose own consent lets its data enter a firm's score."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    RELATION_FIELD_NUMBER: _builtins.int
-    SUBJECT_ID_FIELD_NUMBER: _builtins.int
-    CONSENT_ID_FIELD_NUMBER: _builtins.int
-    relation: Global___SubjectRelation.ValueType
-    subject_id: _builtins.str
-    consent_id: _builtins.str
-    def __init__(
-        self,
-        *,
-        relation: Global___SubjectRelation.ValueType = ...,
-        subject_id: _builtins.str = ...,
-        consent_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent_id", b"consent_id", "relation", b"relation", "subject_id", b"subject_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___LinkedSubject: _TypeAlias = LinkedSubject  # noqa: Y015
 
 @_typing.final
 class ScoreRequest(_message.Message):
@@ -263,7 +211,6 @@ class Decision(_message.Message):
     COVERAGE_FIELD_NUMBER: _builtins.int
     NOTICES_FIELD_NUMBER: _builtins.int
     DISPUTES_FIELD_NUMBER: _builtins.int
-    LINKED_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     subject_id: _builtins.str
     access_id: _builtins.str
@@ -307,10 +254,6 @@ class Decision(_message.Message):
     def disputes(self) -> _containers.RepeatedCompositeFieldContainer[_summaries_pb2.DisputeMark]:
         """Disputes about records that counted in it."""
 
-    @_builtins.property
-    def linked(self) -> _containers.RepeatedCompositeFieldContainer[Global___LinkedAccess]:
-        """Linked subjects whose data entered, by the access under which it was read."""
-
     def __init__(
         self,
         *,
@@ -329,40 +272,14 @@ class Decision(_message.Message):
         coverage: _abc.Iterable[_summaries_pb2.Coverage] | None = ...,
         notices: _abc.Iterable[Global___Notice] | None = ...,
         disputes: _abc.Iterable[_summaries_pb2.DisputeMark] | None = ...,
-        linked: _abc.Iterable[Global___LinkedAccess] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "decided_at", b"decided_at", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_id", b"access_id", "as_of", b"as_of", "consent_id", b"consent_id", "coverage", b"coverage", "decided_at", b"decided_at", "decision_id", b"decision_id", "disputes", b"disputes", "grade", b"grade", "linked", b"linked", "model", b"model", "notices", b"notices", "pd", b"pd", "purpose", b"purpose", "reasons", b"reasons", "score", b"score", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_id", b"access_id", "as_of", b"as_of", "consent_id", b"consent_id", "coverage", b"coverage", "decided_at", b"decided_at", "decision_id", b"decision_id", "disputes", b"disputes", "grade", b"grade", "model", b"model", "notices", b"notices", "pd", b"pd", "purpose", b"purpose", "reasons", b"reasons", "score", b"score", "subject_id", b"subject_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Decision: _TypeAlias = Decision  # noqa: Y015
-
-@_typing.final
-class LinkedAccess(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    RELATION_FIELD_NUMBER: _builtins.int
-    SUBJECT_ID_FIELD_NUMBER: _builtins.int
-    ACCESS_ID_FIELD_NUMBER: _builtins.int
-    relation: Global___SubjectRelation.ValueType
-    subject_id: _builtins.str
-    access_id: _builtins.str
-    def __init__(
-        self,
-        *,
-        relation: Global___SubjectRelation.ValueType = ...,
-        subject_id: _builtins.str = ...,
-        access_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_id", b"access_id", "relation", b"relation", "subject_id", b"subject_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___LinkedAccess: _TypeAlias = LinkedAccess  # noqa: Y015
 
 @_typing.final
 class ModelRef(_message.Message):
