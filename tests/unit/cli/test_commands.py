@@ -240,7 +240,7 @@ def test_an_overload_says_when_to_try_again(call: Run, platform: FakePlatform) -
 
 def test_nobody_answers(call: Run, platform: FakePlatform) -> None:
     platform.answer("WhoAmI", UNAVAILABLE)
-    refused(call("--timeout", "0.1", "participant", "whoami"), 1, "UNAVAILABLE")
+    refused(call("--timeout", "1", "participant", "whoami"), 1, "UNAVAILABLE")
 
 
 # Consents.
