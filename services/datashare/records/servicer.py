@@ -21,7 +21,7 @@ from services.kit.errors import InvalidArgumentError
 from services.kit.identity import current_caller
 
 _Context = grpc.aio.ServicerContext[object, object]
-AT_ONCE: Final[Mapping[DialectName, int]] = {"sqlite": 200, "postgresql": 20}
+AT_ONCE: Final[Mapping[DialectName, int]] = {"sqlite": 200, "postgresql": 10}
 """Rows that are checked before others get a turn: about 2 and 0.2 ms.
 
 Among the others is the batch that is being stored: each answer of the database waits for a turn.
