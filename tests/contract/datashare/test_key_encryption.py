@@ -161,7 +161,8 @@ async def test_a_remembered_key_serves_the_bytes_that_it_was_read_from() -> None
     kms, clock = FakeKms(), FixedClock(NOW)
     made = vault(kms, clock)
     wrapped = (await made.make(["sub_1"]))["sub_1"]
-    forged = Wrapped(wrapped.kek_id, wrapped.content[:-1] + b"x")
+    altered = wrapped.content[:-1] + bytes((wrapped.content[-1] ^ 1,))
+    forged = Wrapped(wrapped.kek_id, altered)
     with pytest.raises(SealBrokenError):
         await made.open({"sub_1": forged})
     with pytest.raises(SealBrokenError):
