@@ -1,8 +1,7 @@
 """What a party is told: by a stream, by asking and acknowledging, or by webhook, mail and text."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from puhui.datashare.v1.notices_pb2 import (
     AcknowledgeNoticesRequest,
@@ -20,14 +19,9 @@ from puhui.datashare.v1.notices_pb2 import (
     Webhook,
 )
 from puhui_client.base import PAGE, Methods
-from puhui_client.errors import DeadlineExceededError, PuhuiError
-from puhui_client.transport import pause_before
 
 if TYPE_CHECKING:
     from puhui.datashare.v1.notices_pb2_grpc import NoticeServiceAsyncStub
-
-_ATTEMPTS: Final = 8
-"""Openings of a stream, one after the other, that give nothing."""
 
 Language = Literal["zh", "en"]
 
@@ -77,27 +71,10 @@ class NoticeMethods(Methods):
             InvalidArgumentError: PAGE_TOKEN_INVALID, the cursor is another's.
             PuhuiError: the platform does not answer any more.
         """
-        attempt = 0
-        while True:
-            request = StreamNoticesRequest(cursor=cursor, follow=follow)
-            try:
-                async for page in self._transport.stream(self._notices.StreamNotices, request):
-                    attempt = 0
-                    last = len(page.notices) - 1
-                    for index, notice in enumerate(page.notices):
-                        yield NoticeItem(notice, page.cursor if index == last else cursor)
-                    cursor = page.cursor
-                if not follow:
-                    return
-            except DeadlineExceededError:
-                if not follow:
-                    raise
-            except PuhuiError as error:
-                attempt += 1
-                pause = pause_before(attempt, error) if attempt < _ATTEMPTS else None
-                if pause is None:
-                    raise
-                await asyncio.sleep(pause)
+        request = StreamNoticesRequest(cursor=cursor, follow=follow)
+        found = self._resumed(self._notices.StreamNotices, request, lambda page: page.notices)
+        async for notice, behind in found:
+            yield NoticeItem(notice, behind)
 
     async def waiting_notices(self, *, limit: int = 50) -> ListNoticesResponse:
         """Return the first notices that are not acknowledged, and the cursor behind them.

@@ -1,9 +1,8 @@
 """What a data provider is told: what is due, what waits for it, how what it supplied was used."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import date
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from puhui.datashare.v1.accesses_pb2 import ListUsesRequest, Use
 from puhui.datashare.v1.reviews_pb2 import (
@@ -15,8 +14,6 @@ from puhui.datashare.v1.reviews_pb2 import (
 )
 from puhui.datashare.v1.wanted_pb2 import StreamWantedRequest, Wanted
 from puhui_client.base import PAGE, Methods, new_request_id
-from puhui_client.errors import DeadlineExceededError, PuhuiError
-from puhui_client.transport import pause_before
 from puhui_client.values import subject_ref, to_date
 
 if TYPE_CHECKING:
@@ -26,9 +23,6 @@ if TYPE_CHECKING:
 
 ReviewStateName = Literal["WAITING", "MATCHED", "DISMISSED"]
 """Where a review stands."""
-
-_ATTEMPTS: Final = 8
-"""Openings of a stream, one after the other, that give nothing."""
 
 
 class WantedItem(NamedTuple):
@@ -66,27 +60,10 @@ class SupplyMethods(Methods):
             InvalidArgumentError: PAGE_TOKEN_INVALID, the cursor is another's.
             PuhuiError: the platform does not answer any more.
         """
-        attempt = 0
-        while True:
-            request = StreamWantedRequest(cursor=cursor, follow=follow)
-            try:
-                async for page in self._transport.stream(self._wanted.StreamWanted, request):
-                    attempt = 0
-                    last = len(page.items) - 1
-                    for index, item in enumerate(page.items):
-                        yield WantedItem(item, page.cursor if index == last else cursor)
-                    cursor = page.cursor
-                if not follow:
-                    return
-            except DeadlineExceededError:
-                if not follow:
-                    raise
-            except PuhuiError as error:
-                attempt += 1
-                pause = pause_before(attempt, error) if attempt < _ATTEMPTS else None
-                if pause is None:
-                    raise
-                await asyncio.sleep(pause)
+        request = StreamWantedRequest(cursor=cursor, follow=follow)
+        found = self._resumed(self._wanted.StreamWanted, request, lambda page: page.items)
+        async for item, behind in found:
+            yield WantedItem(item, behind)
 
     async def uses(
         self, provider_id: str, *, first: date | None = None, last: date | None = None
