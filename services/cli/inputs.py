@@ -2,7 +2,6 @@
 
 import re
 from datetime import date, datetime, time, timedelta, timezone
-from pathlib import Path
 from typing import Literal
 
 from services.cli.command import usage
@@ -79,12 +78,3 @@ State = Literal[
 ]
 Role = Literal["provider", "firm", "bank", "regulator", "operator"]
 Use = Literal["explanation", "dispute", "supervision"]
-
-
-def keep_cursor(cursor_file: Path | None, cursor: str) -> None:
-    """Write a cursor so that a crash leaves the old one or the new one."""
-    if cursor_file is None or not cursor:
-        return
-    beside = cursor_file.with_name(f"{cursor_file.name}.new")
-    beside.write_text(f"{cursor}\n")
-    beside.replace(cursor_file)

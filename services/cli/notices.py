@@ -1,20 +1,16 @@
 """`puhui notices`, `puhui webhook` and `puhui contact`: what one is told, and where."""
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from services.cli import output
 from services.cli.command import Session, remote
-from services.cli.inputs import keep_cursor, lower
+from services.cli.cursors import CursorFile, Follow, keep_cursor, kept_cursor, show_followed
+from services.cli.inputs import lower
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from puhui.datashare.v1.notices_pb2 import Contact, Notice, Webhook
-    from puhui_client import NoticeItem
 
 webhook = typer.Typer(
     help="Webhook: have your notices posted to an address of yours.", no_args_is_help=True
@@ -34,35 +30,26 @@ def register(main: typer.Typer) -> None:
 
 async def notices(
     session: Session,
-    follow: Annotated[
-        bool,
-        typer.Option("--follow", help="Wait for what comes; with --json one document a line."),
-    ] = False,
+    follow: Follow = False,
     ack: Annotated[
         bool, typer.Option("--ack", help="Say that what is shown was dealt with.")
     ] = False,
-    cursor_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--cursor-file",
-            metavar="FILE",
-            dir_okay=False,
-            help="Go on behind what was shown last, as kept in this file; made by the first run.",
-        ),
-    ] = None,
+    cursor_file: CursorFile = None,
     english: Annotated[bool, typer.Option("--english", help="Sentences in English.")] = False,
 ) -> None:
     """List what you are told: consents, disputes, corrections, erasures, what is due.
 
     Without --cursor-file it begins behind what was acknowledged.
     """
-    cursor = ""
-    if cursor_file is not None and cursor_file.exists():
-        cursor = cursor_file.read_text().strip()
+    cursor = kept_cursor(cursor_file)
     async with session.client() as client:
         items = client.notices(cursor, follow=follow)
         if follow:
-            await _follow(session, items, cursor_file, english=english)
+            async for item in items:
+                cells = _cells(item.notice, english=english)
+                document = {"notice": output.plain(item.notice)}
+                line = "  ".join(cell for cell in cells if cell)
+                show_followed(session, cursor_file, item.cursor, document, line)
             return
         found = []
         async for item in items:
@@ -167,25 +154,6 @@ async def show_contact(session: Session) -> None:
     async with session.client() as client:
         found = await client.contact()
     _show_contact(session, found)
-
-
-async def _follow(
-    session: Session,
-    items: "AsyncIterator[NoticeItem]",
-    cursor_file: Path | None,
-    *,
-    english: bool,
-) -> None:
-    async for item in items:
-        if session.out.as_json:
-            line = json.dumps(
-                {"notice": output.plain(item.notice), "cursor": item.cursor}, ensure_ascii=False
-            )
-        else:
-            line = "  ".join(cell for cell in _cells(item.notice, english=english) if cell)
-        # A reader at the other end of a pipe has it before the cursor moves on.
-        typer.echo(line)
-        keep_cursor(cursor_file, item.cursor)
 
 
 def _cells(notice: "Notice", *, english: bool) -> list[str]:

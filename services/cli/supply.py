@@ -1,20 +1,17 @@
 """`puhui wanted` and `puhui uses`: what is due from a provider, and how it was used."""
 
-import json
-from collections.abc import AsyncIterator
 from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from services.cli import output
 from services.cli.command import Session, remote, usage
-from services.cli.inputs import keep_cursor, lower, parse_day
+from services.cli.cursors import CursorFile, Follow, keep_cursor, kept_cursor, show_followed
+from services.cli.inputs import lower, parse_day
 
 if TYPE_CHECKING:
     from puhui.datashare.v1.wanted_pb2 import Wanted
-    from puhui_client import WantedItem
 
 
 def register(app: typer.Typer) -> None:
@@ -25,28 +22,18 @@ def register(app: typer.Typer) -> None:
 
 async def wanted(
     session: Session,
-    follow: Annotated[
-        bool,
-        typer.Option("--follow", help="Wait for what comes; with --json one document a line."),
-    ] = False,
-    cursor_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--cursor-file",
-            metavar="FILE",
-            dir_okay=False,
-            help="Go on behind what was shown last, as kept in this file; made by the first run.",
-        ),
-    ] = None,
+    follow: Follow = False,
+    cursor_file: CursorFile = None,
 ) -> None:
     """As a provider, list what consents make due: firm, type and period; and what has ended."""
-    cursor = ""
-    if cursor_file is not None and cursor_file.exists():
-        cursor = cursor_file.read_text().strip()
+    cursor = kept_cursor(cursor_file)
     async with session.client() as client:
         items = client.wanted(cursor, follow=follow)
         if follow:
-            await _follow(session, items, cursor_file)
+            async for item in items:
+                document = {"wanted": output.plain(item.wanted)}
+                line = "  ".join(_cells(item.wanted))
+                show_followed(session, cursor_file, item.cursor, document, line)
             return
         found = []
         async for item in items:
@@ -99,21 +86,6 @@ async def uses(
             ],
         ),
     )
-
-
-async def _follow(
-    session: Session, items: "AsyncIterator[WantedItem]", cursor_file: Path | None
-) -> None:
-    async for item in items:
-        if session.out.as_json:
-            line = json.dumps(
-                {"wanted": output.plain(item.wanted), "cursor": item.cursor}, ensure_ascii=False
-            )
-        else:
-            line = "  ".join(_cells(item.wanted))
-        # A reader at the other end of a pipe has it before the cursor moves on.
-        typer.echo(line)
-        keep_cursor(cursor_file, item.cursor)
 
 
 def _cells(item: "Wanted") -> list[str]:
