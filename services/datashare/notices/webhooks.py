@@ -34,6 +34,9 @@ PARK_FAILURES: Final = 10
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_6TO4: Final = ipaddress.IPv6Network("2002::/16")
+_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+"""All of IPv6 that is assigned to hosts of the internet; what carries an IPv4 address is apart."""
 
 
 class WebhookState(StrEnum):
@@ -118,6 +121,8 @@ def may_reach(address: IpAddress, *, private: bool) -> bool:
             return may_reach(address.ipv4_mapped, private=private)
         if address in _NAT64:
             return may_reach(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF), private=private)
+        if not private and (address not in _UNICAST or address in _6TO4):
+            return False
     if address.is_multicast or address.is_unspecified:
         return False
     # Link-local ones are where clouds answer with a machine's credentials.
