@@ -481,6 +481,10 @@ class FakeNotices:
             if at > position and notice.party_id == party_id
         ][:limit]
 
+    async def last(self, party_id: str) -> int:
+        mine = (at for at, notice in self._rows.items() if notice.party_id == party_id)
+        return max(mine, default=0)
+
     async def acknowledged(self, party_id: str) -> int:
         return self._acknowledged.get(party_id, 0)
 

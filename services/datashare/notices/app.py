@@ -15,6 +15,7 @@ from services.datashare.notices.domain import Entry
 from services.datashare.notices.texts import Texts, Words
 from services.datashare.participants.domain import Participant, Role
 from services.kit.clock import Clock
+from services.kit.errors import InvalidArgumentError, invalid_field
 from services.kit.identity import Caller
 
 PAGE: Final = 200
@@ -31,6 +32,10 @@ class Notices(Protocol):
 
     async def after(self, party_id: str, position: int, limit: int) -> Sequence[Entry]:
         """Return the first `limit` notices of a party behind a position, in their order."""
+        ...
+
+    async def last(self, party_id: str) -> int:
+        """Return the position of a party's newest notice; 0 is none."""
         ...
 
     async def acknowledged(self, party_id: str) -> int:
@@ -168,10 +173,13 @@ class TellNotices:
         """Say that everything up to a position was dealt with.
 
         Raises:
+            InvalidArgumentError: PAGE_TOKEN_INVALID, nothing was told up to there yet.
             PermissionDeniedError: MANDATE_REQUIRED.
         """
         async with self._transactions.begin() as work:
             party_id = await acting_party(work.mandates, caller, self._clock)
+            if position > await work.notices.last(party_id):
+                raise no_cursor()
             await work.notices.acknowledge(party_id, position)
 
     async def _look(
@@ -187,6 +195,12 @@ class TellNotices:
             entries = await work.notices.after(party_id, position, limit)
             told = await worded(work.participants, self._texts, entries)
         return told, entries[-1].position if entries else position
+
+
+def no_cursor() -> InvalidArgumentError:
+    """Return the refusal of a cursor that nobody was given."""
+    problem = "is none that these notices gave you: send it as it was given, or none"
+    return invalid_field("PAGE_TOKEN_INVALID", "cursor", problem)
 
 
 async def acting_party(mandates: Mandates, caller: Caller, clock: Clock) -> str:

@@ -6,12 +6,12 @@ import grpc
 
 from puhui.datashare.v1 import notices_pb2 as pb
 from puhui.datashare.v1 import notices_pb2_grpc
-from services.datashare.notices.app import TellNotices, Told
+from services.datashare.notices.app import TellNotices, Told, no_cursor
 from services.datashare.notices.contacts import Contact
 from services.datashare.notices.setting import SettleContacts, SettleWebhooks, Shown
 from services.datashare.notices.webhooks import WebhookState, shown_secret
 from services.datashare.times import stamp_of
-from services.kit.errors import InvalidArgumentError, invalid_field
+from services.kit.errors import InvalidArgumentError
 from services.kit.identity import Caller, current_caller
 from services.kit.pages import DEFAULT_PAGE_SIZE, decode_page_token, encode_page_token
 
@@ -141,8 +141,7 @@ def _position(caller: Caller, cursor: str) -> int:
     try:
         place = decode_page_token(cursor, _bound_to(caller), (int,))
     except InvalidArgumentError:
-        problem = "is none that these notices gave you: send it as it was given, or none"
-        raise invalid_field("PAGE_TOKEN_INVALID", "cursor", problem) from None
+        raise no_cursor() from None
     return int(place[0]) if place else 0
 
 

@@ -14,7 +14,7 @@ from services.datashare.notices.domain import Notice, NoticeKind
 from services.datashare.notices.texts import TextsError, Words
 from services.datashare.notices.texts import load as load_texts
 from services.datashare.participants.domain import Standing
-from services.kit.errors import PermissionDeniedError
+from services.kit.errors import InvalidArgumentError, PermissionDeniedError
 from services.kit.identity import Caller
 from tests.fakes.datashare_world import BANK, FIRM, NOW, RIVAL, TAX, World, caller
 
@@ -99,6 +99,14 @@ class TestTheStream:
         await listener.tell.acknowledge(caller(BANK), page.position)
         assert await listener.told(caller(BANK)) == [numbered(2)]
         assert await listener.told(caller(BANK), 0) == [numbered(0), numbered(1), numbered(2)]
+
+    async def test_nobody_acknowledges_what_was_not_told_yet(self, listener: Listener) -> None:
+        await listener.add(numbered(0), replace(GRANTED, party_id="sub_0001"))
+        for position in (2, 2**63 - 1):
+            with pytest.raises(InvalidArgumentError) as refused:
+                await listener.tell.acknowledge(caller(BANK), position)
+            assert refused.value.reason == "PAGE_TOKEN_INVALID"
+        assert await listener.told(caller(BANK)) == [numbered(0)]
 
     async def test_it_follows_what_comes_and_shows_that_it_lives(self, listener: Listener) -> None:
         await listener.add(numbered(1))
