@@ -1,13 +1,15 @@
 """Adapters that send mails and text messages, and the configuration of all that tells parties.
 
-Mail goes by the standard library's SMTP client in a thread: there are a few messages an hour and
-firm, and another dependency would save nothing. A text message is one JSON POST to the gateway of
+Mail goes by the standard library's SMTP client, in threads of its own so that a mail server that
+hangs holds up nothing else: there are a few messages an hour and firm, and another dependency would
+save nothing. A text message is one JSON POST to the gateway of
 whoever sends them; gateways that want another shape take a small proxy in between.
 """
 
 import asyncio
 import smtplib
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.utils import formatdate
@@ -24,6 +26,7 @@ from services.kit.clock import Clock
 from services.kit.config import ConfigError
 
 _TIMEOUT_S: Final = 20.0
+_MAILERS: Final = 8
 _TLS: Final = ("starttls", "tls", "none")
 
 
@@ -131,6 +134,7 @@ class NetworkMessenger:
         self._password = _read("datashare.notices.smtp_password", config.smtp_password)
         self._token = _read("datashare.notices.sms_token", config.sms_token)
         self._client = httpx.AsyncClient(timeout=_TIMEOUT_S, transport=transport)
+        self._mailers = ThreadPoolExecutor(_MAILERS, thread_name_prefix="mail")
 
     async def mail(self, message: Message) -> None:
         """Send a mail; returns when the server took it.
@@ -139,7 +143,8 @@ class NetworkMessenger:
             MessageError: it did not.
         """
         if self._config.smtp_host:
-            await asyncio.to_thread(self._mail, message)
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._mailers, self._mail, message)
 
     async def text(self, message: Message) -> None:
         """Send a text message; returns when the gateway took it.
@@ -163,6 +168,7 @@ class NetworkMessenger:
 
     async def close(self) -> None:
         """Close its connections."""
+        self._mailers.shutdown(wait=False, cancel_futures=True)
         await self._client.aclose()
 
     def _mail(self, message: Message) -> None:

@@ -2,13 +2,17 @@
 
 A host's name is resolved here, each of its addresses is checked, and the connection goes to one
 of them: a name that leads elsewhere the next moment leads nowhere else. Redirects are not followed,
-proxies of the environment are not asked, and nothing of the answer is read but its status.
+proxies of the environment are not asked, and nothing of the answer is read but its status. Names
+are resolved in threads of their own: a name server that does not answer, which a receiver chooses,
+holds up nothing else.
 """
 
 import asyncio
+import functools
 import ipaddress
 import socket
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -18,6 +22,7 @@ from services.datashare.notices.webhooks import PostError, may_reach
 
 TIMEOUT_S: Final = 10.0
 _AGENT: Final = "puhui"
+_RESOLVERS: Final = 32
 
 
 class HttpPost:
@@ -37,6 +42,7 @@ class HttpPost:
         self._client = httpx.AsyncClient(
             verify=tls or True, trust_env=False, follow_redirects=False, timeout=timeout_s
         )
+        self._resolvers = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="webhook-names")
 
     async def __call__(self, url: str, headers: dict[str, str], body: bytes) -> None:
         """Post; returns when the receiver answered that it has taken it (2xx).
@@ -57,6 +63,7 @@ class HttpPost:
 
     async def close(self) -> None:
         """Close its connections."""
+        self._resolvers.shutdown(wait=False, cancel_futures=True)
         await self._client.aclose()
 
     async def _status(self, url: str, headers: dict[str, str], body: bytes) -> int:
@@ -80,9 +87,9 @@ class HttpPost:
         return response.status_code
 
     async def _resolve(self, host: str, port: int) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-        loop = asyncio.get_running_loop()
+        resolve = functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
         try:
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found = await asyncio.get_running_loop().run_in_executor(self._resolvers, resolve)
         except (OSError, UnicodeError):  # UnicodeError: it cannot be a name
             raise PostError("its host's name is not known") from None
         addresses = [ipaddress.ip_address(entry[4][0]) for entry in found]

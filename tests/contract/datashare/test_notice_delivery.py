@@ -34,6 +34,7 @@ from tests.fakes.datashare_world import BANK, FIRM, NOW, OPERATOR, caller
 from tests.fakes.mandates import representative
 from tests.fakes.receiver import Receiver, receiving
 from tests.fakes.sealing import vault
+from tests.fakes.threads import busy_threads
 
 SOMETHING = Notice("par_bank", NoticeKind.CONSENT_WITHDRAWN, NOW, subject_id="sub_0001")
 OTHER = Caller("par_other", "BANK")
@@ -332,6 +333,14 @@ class TestTheWayThere:
                     await post(f"https://{host}:{receiver.port}/", {}, b"{}")
             await post.close()
             assert receiver.requests == []
+
+    async def test_names_are_resolved_beside_the_threads_of_others(self) -> None:
+        async with busy_threads(), receiving() as receiver:
+            post = HttpPost(private=True)
+            async with asyncio.timeout(5):
+                await post(receiver.url, {}, b"{}")
+            await post.close()
+        assert len(receiver.requests) == 1
 
     async def test_http_is_for_loopback_alone(self) -> None:
         post = HttpPost(private=True)

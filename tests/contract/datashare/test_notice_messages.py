@@ -33,6 +33,7 @@ from services.kit.ids import RandomIds
 from tests.fakes.datashare_world import BANK, FIRM, NOW, RIVAL, caller
 from tests.fakes.mandates import representative
 from tests.fakes.sealing import vault
+from tests.fakes.threads import busy_threads
 
 ASKED = Notice(
     "sub_0001",
@@ -294,8 +295,8 @@ def _config(**fields: object) -> NoticesConfig:
     return NoticesConfig(**fields)  # type: ignore[arg-type]  # as each test gives them
 
 
-async def test_mail_goes_by_smtp() -> None:
-    async with _mail_server() as (port, kept):
+async def test_mail_goes_by_smtp_beside_the_threads_of_others() -> None:
+    async with _mail_server() as (port, kept), busy_threads(), asyncio.timeout(5):
         config = _config(
             smtp_host="127.0.0.1", smtp_port=port, smtp_tls="none", mail_from="no-reply@puhui.cn"
         )
