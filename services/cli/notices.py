@@ -50,6 +50,9 @@ async def notices(
                 document = {"notice": output.plain(item.notice)}
                 line = "  ".join(cell for cell in cells if cell)
                 show_followed(session, cursor_file, item.cursor, document, line)
+                if ack and item.cursor != cursor:
+                    await client.acknowledge_notices(item.cursor)
+                    cursor = item.cursor
             return
         found = []
         async for item in items:

@@ -67,6 +67,14 @@ def test_who_follows_gets_a_line_for_each_and_goes_on_from_the_file(
     assert [request.cursor for request in platform.requests("StreamNotices")] == ["", "3"]
 
 
+def test_who_follows_acknowledges_what_was_shown(call: Run, platform: FakePlatform) -> None:
+    gone = refusal("PERMISSION_DENIED", "MANDATE_REQUIRED")
+    platform.answer("StreamNotices", [page("2", DUE, OPENED), page("3", DUE), gone])
+    platform.answer("AcknowledgeNotices", pb.AcknowledgeNoticesResponse())
+    assert len(call("notices", "--follow", "--ack").out.splitlines()) == 3
+    assert [request.cursor for request in platform.requests("AcknowledgeNotices")] == ["2", "3"]
+
+
 def test_a_webhook_is_set_shown_resumed_and_removed(call: Run, platform: FakePlatform) -> None:
     fresh = pb.Webhook(url="https://bank.example.cn/x", state=pb.WEBHOOK_STATE_ACTIVE)
     platform.answer("SetWebhook", pb.SetWebhookResponse(webhook=fresh, secret="whsec_eA=="))
