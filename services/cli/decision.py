@@ -6,6 +6,7 @@ import typer
 
 from services.cli import output
 from services.cli.command import Session, remote
+from services.cli.dispute import marks_cell
 from services.cli.inputs import Use, lower
 from services.cli.score import decision_parts
 
@@ -70,7 +71,7 @@ async def list_decisions(
         {"decisions": [output.plain(decision) for decision in found]},
         output.table(
             output.count(len(found), "decision"),
-            ["when", "decision", "subject", "score>", "grade", "PD>", "model"],
+            ["when", "decision", "subject", "score>", "grade", "PD>", "in dispute", "model"],
             [
                 [
                     output.moment(decision.decided_at),
@@ -79,6 +80,7 @@ async def list_decisions(
                     str(decision.score),
                     decision.grade,
                     f"{decision.pd:.2%}",
+                    marks_cell(decision.disputes),
                     decision.model.version,
                 ]
                 for decision in found

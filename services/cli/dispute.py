@@ -1,5 +1,6 @@
 """`puhui dispute` and `puhui reevaluations`: what is said to be wrong, and what follows from it."""
 
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
@@ -219,6 +220,14 @@ def marks_table(marks: "Sequence[DisputeMark]") -> "RenderableType":
             for mark in marks
         ],
     )
+
+
+def marks_cell(marks: "Sequence[DisputeMark]") -> str:
+    """Return in a few words how many disputes stand about what a score read, by their state."""
+    from puhui.datashare.v1.disputes_pb2 import DisputeState
+
+    states = Counter(lower(DisputeState.Name(mark.state), "DISPUTE_STATE_") for mark in marks)
+    return ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
 
 
 def _state(dispute: "Dispute") -> str:

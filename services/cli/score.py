@@ -19,7 +19,7 @@ from services.cli.command import (
     require_officer,
     usage,
 )
-from services.cli.dispute import marks_table
+from services.cli.dispute import marks_cell, marks_table
 from services.cli.inputs import NOT_UTF8, is_uscc, lower, parse_moment
 from services.cli.progress import bar
 
@@ -170,7 +170,7 @@ async def _portfolio(session: Session, client: "Client", orders: "list[ScoreOrde
         },
         output.table(
             f"{scored} scored, {len(results) - scored} refused",
-            ["subject", "consent", "score>", "grade", "PD>", "decision or reason"],
+            ["subject", "consent", "score>", "grade", "PD>", "in dispute", "decision or reason"],
             [_result_row(result) for result in results],
         ),
     )
@@ -189,13 +189,14 @@ def _result_row(result: "ScoreResult") -> list[str]:
     order, decision = result.order, result.decision
     if decision is None:
         reason = result.error.reason if result.error else ""
-        return [order.subject_id, order.consent_id, "", "", "", reason]
+        return [order.subject_id, order.consent_id, "", "", "", "", reason]
     return [
         order.subject_id,
         order.consent_id,
         str(decision.score),
         decision.grade,
         f"{decision.pd:.2%}",
+        marks_cell(decision.disputes),
         decision.decision_id,
     ]
 

@@ -1,6 +1,7 @@
 """`puhui dispute` and `puhui reevaluations`."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -130,6 +131,36 @@ def test_reevaluations(call: Run, platform: FakePlatform) -> None:
         assert part in shown
     document = call("reevaluations", "--limit", "1", "--json").document
     assert [each["cause"] for each in document["reevaluations"]] == ["RECORD_CORRECTED"]
+
+
+def test_a_portfolio_and_a_list_tell_which_scores_are_on_disputed_records(
+    call: Run, platform: FakePlatform, tmp_path: Path
+) -> None:
+    states = [pb.DISPUTE_STATE_UNVERIFIABLE, pb.DISPUTE_STATE_OPEN, pb.DISPUTE_STATE_OPEN]
+    disputed = scoring_pb2.Decision(
+        decision_id="dec_1",
+        disputes=[summaries_pb2.DisputeMark(dispute_id="dis_1", state=state) for state in states],
+    )
+    plain = scoring_pb2.Decision(decision_id="dec_2")
+    answers = [
+        scoring_pb2.BatchScoreResponse(index=index, decision=decision)
+        for index, decision in enumerate([disputed, plain])
+    ]
+    platform.answer("BatchScore", lambda request: answers)
+    (tmp_path / "p.csv").write_text("subject_id,consent_id\nsub_1,con_1\nsub_2,con_2\n")
+    platform.answer(
+        "ListDecisions", decisions_pb2.ListDecisionsResponse(decisions=[disputed, plain])
+    )
+    for command in (
+        ("score", "--batch", "p.csv", "--officer", "Wang", "--file-ref", "A-17"),
+        ("decision", "list"),
+    ):
+        shown = call(*command).out
+        assert "in dispute" in shown
+        (first,) = [line for line in shown.splitlines() if "dec_1" in line]
+        (second,) = [line for line in shown.splitlines() if "dec_2" in line]
+        assert "2 open, 1 unverifiable" in first
+        assert "open" not in second
 
 
 def test_a_decision_shows_what_was_disputed(call: Run, platform: FakePlatform) -> None:
