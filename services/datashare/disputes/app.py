@@ -401,7 +401,9 @@ class Disputes:
             before = _of_firm(subject_id, await work.disputes.lock(dispute_id))
             now = self._clock.now()
             after = replace(advance(before, Step.STATE, now), statement=statement)
-            return await self._taken(work, after, Step.STATE, now, by, None, ends=False)
+            return await self._taken(
+                work, after, Step.STATE, now, by, NoticeKind.DISPUTE_STATED, ends=False
+            )
 
         return await self._once(key, state_it)
 
@@ -485,13 +487,12 @@ class Disputes:
         step: Step,
         now: datetime,
         by: Mapping[str, str],
-        kind: NoticeKind | None,
+        kind: NoticeKind,
         *,
         ends: bool,
     ) -> str:
         await work.disputes.update(after)
-        if kind is not None:
-            await _tell(work, after, await _parties(work, after, now), kind, now)
+        await _tell(work, after, await _parties(work, after, now), kind, now)
         await self._record(work, after, step, now, by, ends=ends)
         return after.dispute_id
 

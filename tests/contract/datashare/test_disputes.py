@@ -199,6 +199,8 @@ async def test_upheld_needs_evidence_and_shows_the_statement_on(datashare: Dispu
     assert [mark.statement for mark in await marks(datashare)] == ["We appeal."]
     await state("")
     assert await marks(datashare) == ()
+    for party_id in ("par_court", "par_bank", dispute.subject_id):
+        assert (await kinds(datashare, party_id))[-2:] == ["DISPUTE_STATED"] * 2
 
 
 async def test_unverifiable_stays_marked_until_it_is_corrected(datashare: Disputing) -> None:

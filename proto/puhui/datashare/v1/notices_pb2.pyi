@@ -53,6 +53,8 @@ class _NoticeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NoticeKind
     NOTICE_KIND_RESCORE_DUE: _NoticeKind.ValueType  # 22
     """A score was made on a record that was corrected, retracted or repaired since."""
     NOTICE_KIND_MANDATE_CHANGED: _NoticeKind.ValueType  # 23
+    NOTICE_KIND_DISPUTE_STATED: _NoticeKind.ValueType  # 24
+    """The firm changed what readers are shown beside a record that it disputes."""
 
 class NoticeKind(_NoticeKind, metaclass=_NoticeKindEnumTypeWrapper): ...
 
@@ -81,6 +83,8 @@ NOTICE_KIND_RECORD_ERASED: NoticeKind.ValueType  # 21
 NOTICE_KIND_RESCORE_DUE: NoticeKind.ValueType  # 22
 """A score was made on a record that was corrected, retracted or repaired since."""
 NOTICE_KIND_MANDATE_CHANGED: NoticeKind.ValueType  # 23
+NOTICE_KIND_DISPUTE_STATED: NoticeKind.ValueType  # 24
+"""The firm changed what readers are shown beside a record that it disputes."""
 Global___NoticeKind: _TypeAlias = NoticeKind  # noqa: Y015
 
 class _WebhookState:
