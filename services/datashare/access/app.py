@@ -349,9 +349,10 @@ class FetchSummaries:
             firsts.setdefault(item.key, index)
         present = {i: waiting[i] for i in firsts.values() if waiting[i].fetch.as_of is None}
         results |= await self._run(present, channel, past=False)
-        rest = {i: waiting[i] for i in firsts.values() if i not in results}
-        for part in _few_folds(rest):
-            results |= await self._run(part, channel, past=True)
+        # Twice where another transaction released one meanwhile; then it is found.
+        while rest := {i: waiting[i] for i in firsts.values() if i not in results}:
+            for part in _few_folds(rest):
+                results |= await self._run(part, channel, past=True)
         for index, item in waiting.items():
             if index not in results:
                 first = firsts[item.key]
@@ -390,6 +391,9 @@ class FetchSummaries:
             items: by index.
             channel: the service through which the data is used.
             past: whether to read a past; else allowed replays have no result.
+
+        Returns:
+            The results; a request has none that was released meanwhile, on which this waited.
         """
         async with self._transactions.begin() as work:
             consents = await work.consents.hold(_consent_keys(items.values()))
@@ -441,7 +445,10 @@ class FetchSummaries:
             unknown -= gone
             for index, refusal in (await self._count(work, items, scopes, earlier, now)).items():
                 del scopes[index]
-                decisions[index] = refusal
+                if refusal is None:
+                    del decisions[index]
+                else:
+                    decisions[index] = refusal
             await tell_consumed(
                 work,
                 [
@@ -540,8 +547,11 @@ class FetchSummaries:
         scopes: Mapping[int, Scope],
         earlier: Mapping[tuple[str, str], Earlier],
         now: datetime,
-    ) -> dict[int, PuhuiError]:
-        """Count what is about to be released, and return the refusals of what is beyond a limit."""
+    ) -> dict[int, PuhuiError | None]:
+        """Count what is about to be released, and return the refusals of what is beyond a limit.
+
+        None is of a request that another transaction released, whose count this waited for.
+        """
         wishes = {
             index: Wish(items[index].fetch.subject_id, items[index].fetch.consent_id, scope.limit)
             for index, scope in scopes.items()
@@ -554,10 +564,15 @@ class FetchSummaries:
         refused = [
             index for index, over in zip(wishes, beyond(asked, used, now), strict=True) if over
         ]
-        if refused:
-            back = wanted([wishes[index] for index in refused], now)
-            await work.quotas.add([(key, -count) for key, count in back])
-        return {index: exhausted(wishes[index].limit, now) for index in refused}
+        if not refused:
+            return {}
+        back = wanted([wishes[index] for index in refused], now)
+        await work.quotas.add([(key, -count) for key, count in back])
+        meanwhile = await work.accesses.released([items[index].key for index in refused])
+        return {
+            index: None if items[index].key in meanwhile else exhausted(wishes[index].limit, now)
+            for index in refused
+        }
 
     async def _supplying(self, work: Work, scopes: Collection[Scope]) -> Mapping[str, str]:
         """Return as what each provider that the scopes name supplies."""

@@ -164,6 +164,24 @@ async def test_a_request_sent_many_times_at_once_is_one_access(
     assert len(ids) == 1
 
 
+async def test_a_request_sent_many_times_at_once_uses_a_one_time_consent_once(
+    replica: Replica, postgres: Database
+) -> None:
+    firm = await replica.populate()
+    for _ in range(5):
+        consent = await replica.granted(firm, ONE_TIME)
+        item = replica.item(consent)
+        results = await asyncio.gather(*(replica.fetched(item) for _ in range(6)))
+        # None of them is told that the consent was used, by itself.
+        assert {type(result) for (result,) in results} == {Released}
+        assert len(await releases(postgres, consent.core.consent_id)) == 1
+    async with postgres.read() as conn:
+        outcomes = set(await conn.scalars(sa.select(access.c.outcome)))
+        used = set(await conn.scalars(sa.select(consent_use.c.used)))
+    assert outcomes == {"RELEASED"}
+    assert used == {1}
+
+
 @pytest.mark.parametrize("limit", [ONE_TIME, Limit(7, Unit.DAY)])
 async def test_no_more_than_the_limit_is_released_on_all_replicas_together(
     replica: Replica, postgres: Database, migrated_postgres_url: str, limit: Limit
