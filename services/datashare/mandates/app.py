@@ -367,6 +367,7 @@ class Mandates:
             }
             await work.leaves.append([self._sealer.seal(LeafKind.MANDATE, content, now)])
             await work.changes.append([change_of(mine, now)])
+            await work.notices.append([recording.notice_of(mine, now)])
             return rule
 
         return await self._once(caller, key, self._rule_codec, set_rule)

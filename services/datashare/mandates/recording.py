@@ -78,16 +78,16 @@ async def record(
     contents = (change_content(each, action, by, at, **more) for each in mandates)
     await work.leaves.append([sealer.seal(LeafKind.MANDATE, content, at) for content in contents])
     await work.changes.append([change_of(each, at) for each in mandates])
-    await work.notices.append(
-        [
-            Notice(
-                party_id=each.subject_id,
-                kind=NoticeKind.MANDATE_CHANGED,
-                occurred_at=at,
-                subject_id=each.subject_id,
-                participant_id=each.participant_id,
-                mandate_id=each.mandate_id,
-            )
-            for each in mandates
-        ]
+    await work.notices.append([notice_of(each, at) for each in mandates])
+
+
+def notice_of(mandate: Mandate, at: datetime) -> Notice:
+    """Return what a firm is told of a change of a mandate, or of who signs for it."""
+    return Notice(
+        party_id=mandate.subject_id,
+        kind=NoticeKind.MANDATE_CHANGED,
+        occurred_at=at,
+        subject_id=mandate.subject_id,
+        participant_id=mandate.participant_id,
+        mandate_id=mandate.mandate_id,
     )

@@ -304,8 +304,12 @@ class TestRule:
         boss = await office.claim("par_boss")
         await office.appoint("par_boss", "par_clerk", frozenset({Power.GRANT}))
         both = SigningRule(("par_boss", "par_clerk"), 2)
+        async with office.stored.read() as work:
+            told = await work.notices.after(boss.subject_id, 0, 9)
         assert await office.rule("par_boss", both) == both
         async with office.stored.begin() as work:
+            (notice,) = (await work.notices.after(boss.subject_id, 0, 9))[len(told) :]
+            assert notice.notice.mandate_id == boss.mandate_id
             assert await Signers(work.mandates).of(boss.subject_id) == both  # type: ignore[arg-type]  # the fake has the same methods
             assert await Signers(work.mandates).of("sub_other") == ANY_ONE  # type: ignore[arg-type]  # the fake has the same methods
         one = replace(both, required=1)

@@ -200,7 +200,7 @@ class MandateMachine(RuleBasedStateMachine):
     @invariant()
     def every_change_has_its_leaf_and_its_notice(self) -> None:
         memory = self.transactions.memory
-        assert len(memory.notices) <= len(memory.changes)
+        assert len(memory.notices) == len(memory.changes)
         if memory.mandates:
             assert len(memory.leaves) >= len(memory.mandates)
 
