@@ -49,8 +49,7 @@ from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.domain import Leaf, LeafKind, Sealer
 from services.datashare.mandates.acting import reading
 from services.datashare.mandates.domain import Mandate, Power, SigningRule, require_any
-from services.datashare.notices.domain import NoticeKind
-from services.datashare.notices.writing import Notices, of_consent
+from services.datashare.notices.writing import Notices, erasure_due, of_consent
 from services.datashare.participants.app import checked_uscc
 from services.datashare.participants.domain import (
     Participant,
@@ -659,8 +658,7 @@ class Consents:
         await work.changes.append([change])
         notices = of_consent(change, caller.participant_id)
         if erase_by is not None:
-            kind_due = NoticeKind.ERASURE_DUE
-            notices += [replace(told, kind=kind_due, due_at=erase_by) for told in notices]
+            notices += erasure_due(notices, erase_by)
         await work.notices.append(notices)
 
 

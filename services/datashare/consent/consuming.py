@@ -1,8 +1,8 @@
 """What follows from the use of a one-time consent, in the transaction of its release.
 
 CONSUMED itself is computed from the use; what is written here is what others must learn of it:
-providers that nothing is due any more, the recipient until when it must erase, both parties that
-it was used.
+providers that nothing is due any more, both parties that it was used and until when what was stored
+must be erased.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Protocol
 
 from services.datashare.changes.domain import Change, ChangeKind
-from services.datashare.consent.domain import Consent, Mode
-from services.datashare.notices.writing import Notices, of_consent
+from services.datashare.consent.domain import Consent, Mode, due_by
+from services.datashare.notices.writing import Notices, erasure_due, of_consent
 from services.datashare.wanted.domain import Item, ended
 
 
@@ -85,9 +85,11 @@ async def tell_consumed(work: Work, consents: Iterable[Consent], now: datetime) 
             participant_id=core.recipient_id,
         )
         await work.changes.append([change])
-        await work.notices.append(of_consent(change, core.recipient_id))
+        notices = of_consent(change, core.recipient_id)
+        if core.terms.mode is Mode.STORE:
+            await work.duties.end(consent, now)
+            notices += erasure_due(notices, due_by(consent, now))
+        await work.notices.append(notices)
         items = await work.wanted.due_under(core.subject_id, core.consent_id)
         if items:
             await work.wanted.append(ended(items, now))
-        if core.terms.mode is Mode.STORE:
-            await work.duties.end(consent, now)

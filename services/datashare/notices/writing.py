@@ -85,6 +85,16 @@ def of_consent(change: Change, acting_id: str) -> list[Notice]:
     ]
 
 
+def erasure_due(told: Sequence[Notice], by: datetime) -> list[Notice]:
+    """Return what tells the same parties until when must be erased what was stored.
+
+    Args:
+        told: the notices of a consent's end.
+        by: the last moment.
+    """
+    return [replace(notice, kind=NoticeKind.ERASURE_DUE, due_at=by) for notice in told]
+
+
 def of_standing(
     recipient_id: str, consents: Sequence[tuple[str, str]], kind: NoticeKind, at: datetime
 ) -> list[Notice]:

@@ -659,6 +659,12 @@ class TestErasure:
         consent = await world.granted(mode=Mode.STORE, data_life_days=0)
         with pytest.raises(FailedPreconditionError) as early:
             await self.attest(world, BANK, consent)
+        due = [
+            (notice.party_id, notice.due_at)
+            for notice in memory.notices.values()
+            if notice.kind is NoticeKind.ERASURE_DUE
+        ]
+        assert due == [("sub_0001", due_at), ("par_bank", due_at)]
         assert early.value.reason == "CONSENT_STATE"
         await world.end(caller(FIRM), consent, Action.WITHDRAW)
         with pytest.raises(NotFoundError):
