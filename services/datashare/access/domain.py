@@ -530,7 +530,8 @@ def whole_months(period: Period) -> tuple[int, int]:
 def last_months(at: datetime, count: int) -> Period:
     """Return the days of the months up to that of a time in China, which is in whole."""
     there = china_date(at)
-    year, month = divmod(there.year * 12 + there.month - count, 12)
+    # Before the year 1 there are no days.
+    year, month = divmod(max(there.year * 12 + there.month - count, 12), 12)
     last_day = monthrange(there.year, there.month)[1]
     return Period(date(year, month + 1, 1), there.replace(day=last_day))
 

@@ -106,6 +106,11 @@ def check_terms(
         for name, problem in found.items():
             at_fault.setdefault(name, problem)
     for reason, found in problems.items():
+        if begins - now > timedelta(days=purpose.max_days):
+            problems["FIELD_INVALID"]["terms.not_before"] = (
+                f"lies more than {purpose.max_days} days ahead, longer than a consent for this "
+                "purpose may run: ask when it is nearer"
+            )
         if found:
             raise refusal(reason, at_fault)
 

@@ -109,6 +109,9 @@ class TestMonths:
         assert last_months(datetime(2024, 2, 29, tzinfo=UTC), 14) == Period(
             date(2023, 1, 1), date(2024, 2, 29)
         )
+        assert last_months(datetime.min.replace(tzinfo=UTC), 60) == Period(
+            date(1, 1, 1), date(1, 1, 31)
+        )
 
 
 class TestOfficer:

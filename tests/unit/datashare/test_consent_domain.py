@@ -667,3 +667,20 @@ def test_a_period_ends_after_it_begins(first: date, last: date) -> None:
     assume(last < first)
     with pytest.raises(ValueError, match="before it begins"):
         Period(first, last)
+    def test_it_begins_no_later_than_one_may_run(self) -> None:
+        begin = NOW + timedelta(days=365)
+        latest = replace(TERMS, not_before=begin, expires_at=begin + timedelta(days=9))
+        check_terms(latest, NOW, CATALOGUE, {"par_tax", "par_hr"}, "par_bank")
+        for later in (
+            replace(latest, not_before=begin + timedelta(microseconds=1)),
+            # Past which no erasure could be due.
+            replace(
+                TERMS,
+                not_before=datetime(9999, 6, 1, tzinfo=UTC),
+                expires_at=datetime.max.replace(tzinfo=UTC),
+                mode=Mode.STORE,
+                data_life_days=36500,
+            ),
+        ):
+            assert self.refusal(later) == ("FIELD_INVALID", ["terms.not_before"])
+
