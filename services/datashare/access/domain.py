@@ -467,8 +467,13 @@ class Rules:
         return None
 
     def _selection_problem(self, fetch: Fetch) -> PuhuiError | None:
+        seen: set[str] = set()
         for index, part in enumerate(fetch.fields):
             where = f"fields[{index}]"
+            if part.record_type in seen:
+                problem = "was named before: put all its names in one place"
+                return _invalid("FIELD_INVALID", f"{where}.record_type", problem)
+            seen.add(part.record_type)
             if part.record_type not in self._known:
                 return _invalid(
                     "TYPE_UNKNOWN", f"{where}.record_type", "is not in the catalogue of types"

@@ -186,6 +186,12 @@ class TestFields:
         assert isinstance(decided, PuhuiError)
         assert (decided.reason, [problem.field for problem in decided.fields]) == (reason, [field])
 
+    def test_a_type_is_named_once(self) -> None:
+        twice = (Selection("tax_filing", ("paid",)), Selection("tax_filing", ("filings",)))
+        decided = decide(replace(FETCH, fields=twice))
+        assert isinstance(decided, PuhuiError)
+        assert [problem.field for problem in decided.fields] == ["fetch.fields[1].record_type"]
+
 
 class TestDecide:
     def test_nothing_named_is_all_of_the_consent_and_all_that_is_open(self) -> None:
