@@ -89,6 +89,7 @@ class ConsentMethods(Methods):
         onward_recipients: Sequence[str] = (),
         notice_language: Language = "zh",
         supersedes: str = "",
+        for_subject_id: str = "",
         officer: str = "",
         file_reference: str = "",
         request_id: str | None = None,
@@ -118,6 +119,8 @@ class ConsentMethods(Methods):
             onward_recipients: ids of participants to which it may be passed on.
             notice_language: of the notice that the firm is shown.
             supersedes: consent_id of the consent that these terms are to replace once granted.
+            for_subject_id: the other firm whose score the data may enter; needed for the purpose
+                "related_party", and for it alone.
             officer: who asks, as the bank knows them.
             file_reference: the bank's file.
             request_id: None makes one.
@@ -143,6 +146,7 @@ class ConsentMethods(Methods):
             fetch_limit=_limit(fetches, once=once),
             onward_recipient_ids=onward_recipients,
             notice_language="" if notice_language == "zh" else notice_language,
+            for_subject_id=for_subject_id,
         )
         if store_days is not None:
             terms.mode, terms.data_life_days = CONSENT_MODE_STORE, store_days

@@ -15,7 +15,7 @@ from puhui.common.v1.errors_pb2 import ErrorReason
 
 _DETAILS = "grpc-status-details-bin"
 # The block of ErrorReason that is about consents.
-_CONSENT_REASONS = frozenset((*range(60, 79), 90, 91))
+_CONSENT_REASONS = frozenset((*range(60, 80), 90, 91))
 
 
 @dataclass(frozen=True)

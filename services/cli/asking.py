@@ -41,6 +41,7 @@ class Terms:
         onward: ids or names of those to whom it may be passed on.
         language: of the notice.
         supersedes: the consent to be replaced.
+        for_subject: the other firm whose score the data may enter.
     """
 
     purpose: str | None = None
@@ -61,6 +62,7 @@ class Terms:
     onward: list[str] | None = None
     language: str | None = None
     supersedes: str | None = None
+    for_subject: str | None = None
 
     def over(self, earlier: "Terms") -> "Terms":
         """Return these terms, with those of `earlier` where these say nothing."""
@@ -126,6 +128,7 @@ _KINDS: Final[Mapping[str, type]] = {
     "onward": list,
     "language": str,
     "supersedes": str,
+    "for_subject": str,
 }
 _WORDS: Final = {
     str: "a text",

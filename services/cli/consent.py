@@ -26,6 +26,7 @@ from services.cli.inputs import (
     lower,
     parse_day,
     parse_moment,
+    subject_id_of,
     whole_months_before,
 )
 
@@ -172,6 +173,15 @@ async def request(
             "--supersedes", metavar="CONSENT", help="The consent that it replaces once granted."
         ),
     ] = None,
+    for_subject: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="SUBJECT",
+            help="The other firm whose score the data may enter: subject id or registration "
+            "number. For the purpose related_party, and for it alone.",
+        ),
+    ] = None,
     officer: Annotated[
         str, typer.Option("--officer", envvar="PUHUI_OFFICER", help="Who asks, as you know them.")
     ] = "",
@@ -201,6 +211,7 @@ async def request(
         onward=onward,
         language=language,
         supersedes=supersedes,
+        for_subject=for_subject,
     )
     if terms_file is not None:
         terms = terms.over(read_terms(terms_file))
@@ -231,6 +242,9 @@ async def request(
             onward_recipients=await _ids(client, terms.onward or [], "BANK"),
             notice_language=notice_language,
             supersedes=terms.supersedes or "",
+            for_subject_id=await subject_id_of(client, terms.for_subject)
+            if terms.for_subject
+            else "",
             officer=officer,
             file_reference=file_reference,
         )
@@ -517,6 +531,7 @@ def _terms(consent: "Consent", names: Mapping[str, str]) -> "RenderableType":
             ("subject", consent.subject_id),
             ("recipient", _named(consent.recipient_id, names)),
             ("purpose", terms.purpose),
+            ("for the score of", terms.for_subject_id),
             ("level", lower(ContentLevel.Name(terms.content_level), "CONTENT_LEVEL_")),
             ("types", ", ".join(terms.record_types)),
             ("providers", "\n".join(_named(provider, names) for provider in terms.provider_ids)),

@@ -2,9 +2,12 @@
 
 import re
 from datetime import date, datetime, time, timedelta, timezone
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from services.cli.command import usage
+
+if TYPE_CHECKING:
+    from puhui_client import Client
 
 CHINA = timezone(timedelta(hours=8), "CST")
 """China Standard Time: the zone of a day or time that names none."""
@@ -30,6 +33,15 @@ def is_uscc(subject: str) -> bool:
         "the firm is named by its registration number, 18 digits and capital letters, or by its "
         "subject id, sub_...: this is neither"
     )
+
+
+async def subject_id_of(client: "Client", subject: str) -> str:
+    """Return the subject id of a firm that is named by it or by its registration number.
+
+    Raises:
+        typer.BadParameter: it has the form of neither.
+    """
+    return await client.resolve_subject(subject) if is_uscc(subject) else subject
 
 
 def parse_day(text: str) -> date:

@@ -197,6 +197,7 @@ class Purpose:
         max_data_days: longest range of the data that a consent for it may open.
         max_content_level: highest level that a consent for it may open.
         max_fetches: most often that a consent for it may be fetched under.
+        for_another_firm: the data is for the score of another firm, which consent and fetch name.
     """
 
     code: str
@@ -206,6 +207,7 @@ class Purpose:
     max_data_days: int
     max_content_level: ContentLevel
     max_fetches: Limit
+    for_another_firm: bool = False
 
 
 @dataclass(frozen=True)

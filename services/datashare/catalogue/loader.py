@@ -240,6 +240,7 @@ def _purpose(code: str, section: _Section) -> Purpose:
         max_fetches=_limit(
             _Section(f"{section.where}: max_fetches", section.take("max_fetches", dict))
         ),
+        for_another_firm=section.optional("for_another_firm", bool, False),
     )
     section.end()
     return purpose

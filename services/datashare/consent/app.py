@@ -389,7 +389,17 @@ class Consents:
         institutions = {
             id_ for id_, person in people.items() if person.role in (Role.BANK, Role.PROVIDER)
         }
-        check_terms(terms, now, self._catalogue, providers, recipient_id, institutions)
+        other = terms.for_subject_id
+        check_terms(
+            terms,
+            now,
+            self._catalogue,
+            providers,
+            recipient_id,
+            institutions,
+            subject_id=subject_id,
+            known_subjects=await work.subjects.existing({other}) if other else (),
+        )
         limit = terms.fetch_limit or self._catalogue.purposes[terms.purpose].max_fetches
         core = Core(
             consent_id=self._ids.new("con"),

@@ -201,6 +201,7 @@ class Terms:
         automated_decision: a decision may be made by machine alone.
         onward_recipient_ids: participants to which the recipient may pass it on.
         notice_language: of the notice that the firm is shown, "zh" or "en".
+        for_subject_id: the firm whose score the data may enter; empty where that is the subject.
     """
 
     purpose: str
@@ -218,6 +219,7 @@ class Terms:
     automated_decision: bool = False
     onward_recipient_ids: tuple[str, ...] = ()
     notice_language: str = "zh"
+    for_subject_id: str = ""
 
     @property
     def one_time(self) -> bool:
@@ -406,6 +408,7 @@ class Wanted:
         fields: names by type; a type that is not named leaves them to the consent.
         score: a score is made of it.
         automated_decision: a decision is made of it by machine alone.
+        for_subject_id: the firm whose score it is for; empty is that of the subject itself.
     """
 
     recipient_id: str
@@ -418,6 +421,7 @@ class Wanted:
     fields: Mapping[str, frozenset[str]] = field(default_factory=dict)
     score: bool = False
     automated_decision: bool = False
+    for_subject_id: str = ""
 
 
 def canonical(core: Core) -> bytes:
@@ -465,6 +469,8 @@ def _version_2(core: Core) -> dict[str, Any]:
             "command": f"puhui consent withdraw {core.consent_id}",
         },
     }
+    if terms.for_subject_id:
+        document["for_subject_id"] = terms.for_subject_id
     limit = terms.fetch_limit
     if limit is not None:
         unit = "ONCE" if limit.unit is None else str(limit.unit)
@@ -527,6 +533,7 @@ def _with_version_2(core: Core, document: Mapping[str, Any]) -> Core:
             automated_decision=use["automated_decision"],
             onward_recipient_ids=tuple(document["onward_recipient_ids"]),
             notice_language=document["notice"]["language"],
+            for_subject_id=document.get("for_subject_id", ""),
         ),
         suite=document["suite"],
         signers=SigningRule(tuple(signers["ids"]), signers["required"]),
@@ -723,7 +730,7 @@ def check(consent: Consent, wanted: Wanted, now: datetime) -> PuhuiError | None:
     The first reason that applies, in this order: subject and recipient (CONSENT_NOT_FOUND, so that
     a stranger learns nothing), state (CONSENT_WITHDRAWN, CONSENT_REVOKED, CONSENT_EXPIRED,
     CONSENT_PAUSED, CONSENT_CONSUMED, CONSENT_SUPERSEDED, CONSENT_NOT_ACTIVE),
-    CONSENT_NOT_YET_VALID, PURPOSE_, TYPE_, FIELD_, PROVIDER_, PERIOD_, CONTENT_ and
+    CONSENT_NOT_YET_VALID, PURPOSE_, SUBJECT_, TYPE_, FIELD_, PROVIDER_, PERIOD_, CONTENT_ and
     USE_NOT_CONSENTED.
     """
     core, terms = consent.core, consent.core.terms
@@ -739,6 +746,11 @@ def check(consent: Consent, wanted: Wanted, now: datetime) -> PuhuiError | None:
         )
     for reason, missing, remedy in (
         ("PURPOSE_NOT_CONSENTED", wanted.purpose != terms.purpose, "the consent's purpose"),
+        (
+            "SUBJECT_NOT_CONSENTED",
+            wanted.for_subject_id != terms.for_subject_id,
+            "the score of the firm that the consent names",
+        ),
         (
             "TYPE_NOT_CONSENTED",
             not wanted.record_types.issubset(terms.record_types),

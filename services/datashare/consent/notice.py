@@ -69,6 +69,8 @@ def _lines(core: Core, names: Mapping[str, str], catalogue: Catalogue) -> Iterat
         purpose_code=purpose.code,
         purposes_version=core.purposes_version,
     )
+    if terms.for_subject_id:
+        yield say("for_another", for_subject_id=terms.for_subject_id)
     yield say(f"level_{terms.content_level.name}")
     yield say("types", types=listed(*(catalogue.types[name].title for name in terms.record_types)))
     for part in terms.fields:

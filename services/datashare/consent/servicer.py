@@ -203,6 +203,7 @@ def _terms(message: pb.ConsentTerms) -> Terms:
         automated_decision=message.derived_use.automated_decision,
         onward_recipient_ids=tuple(message.onward_recipient_ids),
         notice_language=message.notice_language or "zh",
+        for_subject_id=message.for_subject_id,
     )
 
 
@@ -249,6 +250,7 @@ def terms_message(terms: Terms) -> pb.ConsentTerms:
         derived_use=pb.DerivedUse(score=terms.score, automated_decision=terms.automated_decision),
         onward_recipient_ids=terms.onward_recipient_ids,
         notice_language=terms.notice_language,
+        for_subject_id=terms.for_subject_id,
     )
 
 

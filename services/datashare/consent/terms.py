@@ -60,6 +60,9 @@ def check_terms(
     known_providers: Collection[str],
     recipient_id: str,
     known_recipients: Collection[str] = (),
+    *,
+    subject_id: str = "",
+    known_subjects: Collection[str] = (),
 ) -> None:
     """Refuse terms that name what is not there, make no sense, or ask for too much.
 
@@ -70,6 +73,8 @@ def check_terms(
         known_providers: those of `terms.provider_ids` that may be named.
         recipient_id: the bank that asks.
         known_recipients: those of `terms.onward_recipient_ids` that may be named.
+        subject_id: the firm that is asked.
+        known_subjects: `terms.for_subject_id` where there is such a subject.
 
     Raises:
         InvalidArgumentError: PURPOSE_UNKNOWN, TYPE_UNKNOWN, FIELD_INVALID or CONSENT_OVER_CEILING,
@@ -90,6 +95,7 @@ def check_terms(
         "FIELD_INVALID": {
             **_parties(terms, catalogue, known_providers, recipient_id, known_recipients),
             **_fields(terms, catalogue),
+            **_other_firm(terms, purpose, subject_id, known_subjects),
         },
         "CONSENT_OVER_CEILING": {},
     }
@@ -100,17 +106,17 @@ def check_terms(
             "must be 0 unless the mode is STORE: what is only viewed is not kept"
         )
     if purpose is not None:
+        if begins - now > timedelta(days=purpose.max_days):
+            problems["FIELD_INVALID"]["terms.not_before"] = (
+                f"lies more than {purpose.max_days} days ahead, longer than a consent for this "
+                "purpose may run: ask when it is nearer"
+            )
         problems["CONSENT_OVER_CEILING"] = over_ceiling(terms, begins, purpose)
     at_fault: dict[str, str] = {}
     for found in problems.values():
         for name, problem in found.items():
             at_fault.setdefault(name, problem)
     for reason, found in problems.items():
-        if begins - now > timedelta(days=purpose.max_days):
-            problems["FIELD_INVALID"]["terms.not_before"] = (
-                f"lies more than {purpose.max_days} days ahead, longer than a consent for this "
-                "purpose may run: ask when it is nearer"
-            )
         if found:
             raise refusal(reason, at_fault)
 
@@ -197,6 +203,23 @@ def _parties(
         for index, onward_id in enumerate(terms.onward_recipient_ids)
         if onward_id not in known_recipients or onward_id == recipient_id
     }
+
+
+def _other_firm(
+    terms: Terms, purpose: Purpose | None, subject_id: str, known_subjects: Collection[str]
+) -> dict[str, str]:
+    other = terms.for_subject_id
+    problem = ""
+    if purpose is not None and not purpose.for_another_firm:
+        if other:
+            problem = "must be empty: the purpose is about the subject alone"
+    elif purpose is not None and not other:
+        problem = "is needed for this purpose: name the firm whose score the data may enter"
+    elif other and other == subject_id:
+        problem = "is the subject itself: name the firm that it owns, guarantees or buys from"
+    elif other and other not in known_subjects:
+        problem = "is no subject of the platform: ResolveSubject gives the id of a firm"
+    return {"terms.for_subject_id": problem} if problem else {}
 
 
 def _fields(terms: Terms, catalogue: Catalogue) -> dict[str, str]:

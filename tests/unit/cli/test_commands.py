@@ -391,6 +391,7 @@ automated_decision = true
 onward = ["par_other"]
 language = "en"
 supersedes = "con_0"
+for_subject = "sub_9"
 
 [fields]
 vat_invoice = ["output_net", "output_valid"]
@@ -425,10 +426,13 @@ def test_terms_come_from_a_file_and_options_win(
     ]
     assert terms.not_before.ToJsonString() == "2024-05-31T16:00:00Z"
     assert request.supersedes_consent_id == "con_0"
+    assert terms.for_subject_id == "sub_9"
     assert (request.officer.name, request.officer.file_reference) == ("Wang", "A-17")
     changed = ("--once", "--level", "profile", "--type", "grant", "--field", "grant.amount")
-    assert call(*asked, *changed, "--score").code == 0
+    platform.answer("ResolveSubject", subjects_pb2.ResolveSubjectResponse(subject_id="sub_10"))
+    assert call(*asked, *changed, "--score", "--for", USCC).code == 0
     terms = platform.requests("RequestConsent")[1].terms
+    assert terms.for_subject_id == "sub_10"
     assert terms.fetch_limit.WhichOneof("limit") == "one_time"
     assert terms.content_level == types_pb2.CONTENT_LEVEL_PROFILE
     assert terms.derived_use.score
@@ -607,6 +611,7 @@ def test_score_as_json(call: Run, platform: FakePlatform) -> None:
             "coverage": [{"record_type": "court_case", "state": "COVERAGE_STATE_NONE_EXISTS"}],
             "notices": [{"code": "SIMULATED", "text_zh": "模拟", "text_en": "Simulated model"}],
             "disputes": [],
+            "linked": [],
         }
     }
 

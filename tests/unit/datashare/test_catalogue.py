@@ -199,7 +199,7 @@ def test_measures_of_invoices(catalogue: Catalogue) -> None:
 def test_purposes(catalogue: Catalogue) -> None:
     assert catalogue.purpose("credit_application").max_content_level == ContentLevel.TRANSACTIONS
     assert catalogue.purpose("model_training").max_days == 1095
-    assert catalogue.purposes_version == 1
+    assert catalogue.purposes_version == 2
     for purpose in catalogue.purposes.values():
         # What is fetched for it lies within what a consent for it may run.
         assert purpose.max_data_days >= purpose.max_days
@@ -264,7 +264,7 @@ def test_unknown_names(catalogue: Catalogue) -> None:
         ("policies/grant.toml", "zh =", "zh", "grant.toml"),
         ("purposes.toml", "max_days = 365", "max_days = 0", "purposes.credit_application"),
         ("purposes.toml", '"SUMMARY"', '"ALL"', "PROFILE, SUMMARY, TRANSACTIONS"),
-        ("purposes.toml", "version = 1", "", "`version`"),
+        ("purposes.toml", "version = 2", "", "`version`"),
         ("purposes.toml", 'per = "day"', 'per = "week"', "DAY, MONTH, YEAR"),
         ("purposes.toml", "times = 200", "times = 0", "max_fetches"),
         ("purposes.toml", "consequences]\nzh", "consequences]\nzz", "consequences"),
@@ -314,9 +314,11 @@ async def test_a_policy_over_the_wire(catalogue: Catalogue) -> None:
     assert answer.type.retention.days == answer.type.retention_days == 10950
     assert not answer.type.retention.from_field
     purposes = await servicer.ListPurposes(catalogue_pb2.ListPurposesRequest(), None)  # type: ignore[arg-type]  # the servicer does not use the context
-    assert [item.max_content_level for item in purposes.purposes] == [3, 2, 2]
+    assert [item.max_content_level for item in purposes.purposes] == [3, 2, 2, 2]
     credit = purposes.purposes[0]
-    assert (credit.max_fetches, credit.max_fetches_per, purposes.version) == (200, "day", 1)
+    named = [item.code for item in purposes.purposes if item.for_another_firm]
+    assert named == ["related_party"]
+    assert (credit.max_fetches, credit.max_fetches_per, purposes.version) == (200, "day", 2)
     assert credit.consequences.en.startswith("The institution decides")
 
 

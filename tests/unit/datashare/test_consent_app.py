@@ -10,6 +10,7 @@ import pytest
 
 from puhui_client.signing import PublicKey, new_key
 from services.datashare.access.domain import Released
+from services.datashare.catalogue.domain import ContentLevel
 from services.datashare.changes.domain import ChangeKind
 from services.datashare.consent.domain import (
     Action,
@@ -89,6 +90,16 @@ class TestRequest:
         with pytest.raises(InvalidArgumentError) as caught:
             await world.requested(provider_ids=("par_tax", "par_bank"))
         assert [problem.field for problem in caught.value.fields] == ["terms.provider_ids[1]"]
+
+    async def test_for_another_firm_it_names_one_that_is_there(self, world: World) -> None:
+        related = {"purpose": "related_party", "content_level": ContentLevel.SUMMARY}
+        consent = await world.requested(**related, for_subject_id="sub_0002")
+        assert json.loads(consent.canonical)["for_subject_id"] == "sub_0002"
+        assert "sub_0002" in consent.notice
+        for other in ("", "sub_0001", "sub_9"):
+            with pytest.raises(InvalidArgumentError) as caught:
+                await world.requested(**related, for_subject_id=other)
+            assert [problem.field for problem in caught.value.fields] == ["terms.for_subject_id"]
 
 
 class TestSuspended:
@@ -302,7 +313,7 @@ class TestObject:
             expires_at=NOW + timedelta(days=20), mode=Mode.STORE, data_life_days=30
         )
         core = consent.core
-        assert (core.schema_version, core.suite, core.purposes_version) == (2, "EdDSA", 1)
+        assert (core.schema_version, core.suite, core.purposes_version) == (2, "EdDSA", 2)
         assert core.signers == SigningRule(("par_cfo", "par_firm"), 2)
         # What was left open is filled in: so the firm knows what it agrees to.
         assert core.terms.fetch_limit == Limit(200, Unit.DAY)
@@ -648,6 +659,12 @@ class TestErasure:
             if notice.kind is NoticeKind.CONSENT_CONSUMED
         ]
         assert told == ["sub_0001", "par_bank"]
+        due = [
+            (notice.party_id, notice.due_at)
+            for notice in memory.notices.values()
+            if notice.kind is NoticeKind.ERASURE_DUE
+        ]
+        assert due == [("sub_0001", due_at), ("par_bank", due_at)]
         ended = [item.state for item in memory.wanted.values()].count(WantedState.ENDED)
         assert ended == [item.state for item in memory.wanted.values()].count(WantedState.DUE)
         found, now = await world.consents.get(caller(FIRM), consent.core.consent_id)
@@ -659,12 +676,6 @@ class TestErasure:
         consent = await world.granted(mode=Mode.STORE, data_life_days=0)
         with pytest.raises(FailedPreconditionError) as early:
             await self.attest(world, BANK, consent)
-        due = [
-            (notice.party_id, notice.due_at)
-            for notice in memory.notices.values()
-            if notice.kind is NoticeKind.ERASURE_DUE
-        ]
-        assert due == [("sub_0001", due_at), ("par_bank", due_at)]
         assert early.value.reason == "CONSENT_STATE"
         await world.end(caller(FIRM), consent, Action.WITHDRAW)
         with pytest.raises(NotFoundError):

@@ -65,7 +65,7 @@ RICH = Core(
     "sub_1",
     "par_bank",
     Terms(
-        purpose="credit_application",
+        purpose="related_party",
         provider_ids=("par_hr", "par_tax"),
         record_types=("tax_filing", "vat_invoice"),
         content_level=ContentLevel.SUMMARY,
@@ -80,10 +80,11 @@ RICH = Core(
         automated_decision=True,
         onward_recipient_ids=("par_guarantor",),
         notice_language="en",
+        for_subject_id="sub_9",
     ),
     suite="EdDSA",
     signers=SigningRule(("par_cfo", "par_firm"), 2),
-    purposes_version=1,
+    purposes_version=2,
     notice_sha256=bytes(range(32)),
     answer_by=NOW + timedelta(days=30),
     supersedes=Version("con_1", bytes(32)),
@@ -381,6 +382,7 @@ class TestCheck:
                     "state",
                     "early",
                     "purpose",
+                    "firm",
                     "type",
                     "field",
                     "provider",
@@ -437,6 +439,8 @@ class TestCheck:
             wanted = replace(wanted, purpose="portfolio_review")
         if "type" in faults:
             wanted = replace(wanted, record_types=frozenset({"vat_invoice", "credit_facility"}))
+        if "firm" in faults:
+            wanted = replace(wanted, for_subject_id="sub_9")
         if "provider" in faults:
             wanted = replace(wanted, provider_ids=frozenset({"par_tax", "par_other"}))
         if "period" in faults:
@@ -448,6 +452,7 @@ class TestCheck:
             "state": state[1],
             "early": "CONSENT_NOT_YET_VALID",
             "purpose": "PURPOSE_NOT_CONSENTED",
+            "firm": "SUBJECT_NOT_CONSENTED",
             "type": "TYPE_NOT_CONSENTED",
             "field": "FIELD_NOT_CONSENTED",
             "provider": "PROVIDER_NOT_CONSENTED",
@@ -509,6 +514,43 @@ class TestTerms:
             "FIELD_INVALID",
             ["terms.provider_ids[0]", "terms.provider_ids[2]"],
         )
+
+    @pytest.mark.parametrize(
+        ("purpose", "other", "good"),
+        [
+            ("related_party", "sub_9", True),
+            ("related_party", "", False),
+            ("related_party", "sub_1", False),
+            ("related_party", "sub_unknown", False),
+            ("credit_application", "", True),
+            ("credit_application", "sub_9", False),
+            ("model_training", "sub_9", False),
+        ],
+    )
+    def test_another_firm_is_named_for_the_purpose_that_is_about_one(
+        self, purpose: str, other: str, good: bool
+    ) -> None:
+        terms = replace(TERMS, purpose=purpose, for_subject_id=other)
+        known = {"par_tax", "par_hr"}
+
+        def check_them() -> None:
+            check_terms(
+                terms,
+                NOW,
+                CATALOGUE,
+                known,
+                "par_bank",
+                subject_id="sub_1",
+                known_subjects={"sub_1", "sub_9"} & {other},
+            )
+
+        if good:
+            check_them()
+        else:
+            with pytest.raises(InvalidArgumentError) as caught:
+                check_them()
+            assert caught.value.reason == "FIELD_INVALID"
+            assert [problem.field for problem in caught.value.fields] == ["terms.for_subject_id"]
 
     def test_every_field_at_fault_is_named_at_once(self) -> None:
         reason, fields = self.refusal(
@@ -638,6 +680,23 @@ class TestTerms:
         late = replace(TERMS, not_before=TERMS.expires_at)
         assert self.refusal(late) == ("FIELD_INVALID", ["terms.expires_at"])
 
+    def test_it_begins_no_later_than_one_may_run(self) -> None:
+        begin = NOW + timedelta(days=365)
+        latest = replace(TERMS, not_before=begin, expires_at=begin + timedelta(days=9))
+        check_terms(latest, NOW, CATALOGUE, {"par_tax", "par_hr"}, "par_bank")
+        for later in (
+            replace(latest, not_before=begin + timedelta(microseconds=1)),
+            # Past which no erasure could be due.
+            replace(
+                TERMS,
+                not_before=datetime(9999, 6, 1, tzinfo=UTC),
+                expires_at=datetime.max.replace(tzinfo=UTC),
+                mode=Mode.STORE,
+                data_life_days=36500,
+            ),
+        ):
+            assert self.refusal(later) == ("FIELD_INVALID", ["terms.not_before"])
+
     @pytest.mark.parametrize(
         ("purpose", "days", "level"),
         [
@@ -667,20 +726,3 @@ def test_a_period_ends_after_it_begins(first: date, last: date) -> None:
     assume(last < first)
     with pytest.raises(ValueError, match="before it begins"):
         Period(first, last)
-    def test_it_begins_no_later_than_one_may_run(self) -> None:
-        begin = NOW + timedelta(days=365)
-        latest = replace(TERMS, not_before=begin, expires_at=begin + timedelta(days=9))
-        check_terms(latest, NOW, CATALOGUE, {"par_tax", "par_hr"}, "par_bank")
-        for later in (
-            replace(latest, not_before=begin + timedelta(microseconds=1)),
-            # Past which no erasure could be due.
-            replace(
-                TERMS,
-                not_before=datetime(9999, 6, 1, tzinfo=UTC),
-                expires_at=datetime.max.replace(tzinfo=UTC),
-                mode=Mode.STORE,
-                data_life_days=36500,
-            ),
-        ):
-            assert self.refusal(later) == ("FIELD_INVALID", ["terms.not_before"])
-

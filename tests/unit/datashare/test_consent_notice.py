@@ -47,6 +47,11 @@ def test_everything_at_once_reads_like_this(language: str) -> None:
         ({"onward_recipient_ids": ("par_x",)}, "passed on to: par_x", "下列机构：par_x"),
         ({"content_level": ContentLevel.TRANSACTIONS}, "single transactions", "单笔明细数据"),
         ({"content_level": ContentLevel.PROFILE}, "nothing of its business", "不含经营数据"),
+        (
+            {"purpose": "related_party", "for_subject_id": "sub_9"},
+            "for the score of firm sub_9",
+            "仅限计入企业sub_9（平台编号）的信用评分",
+        ),
         ({"purpose": "model_training"}, "decides nothing", "不用于对本企业作出任何决定"),
     ],
 )

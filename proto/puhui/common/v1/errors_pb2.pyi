@@ -163,6 +163,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The consent was for one time, and was used."""
     ERROR_REASON_CONSENT_SUPERSEDED: _ErrorReason.ValueType  # 78
     """A later version of the consent is active."""
+    ERROR_REASON_SUBJECT_NOT_CONSENTED: _ErrorReason.ValueType  # 79
+    """The consent is for the score of another firm than the one that the data is asked for."""
     ERROR_REASON_QUOTA_EXHAUSTED: _ErrorReason.ValueType  # 95
     """The consent's fetches of this period are used up; RetryInfo says when the next period begins."""
     ERROR_REASON_USE_NOT_CONSENTED: _ErrorReason.ValueType  # 90
@@ -333,6 +335,8 @@ ERROR_REASON_CONSENT_CONSUMED: ErrorReason.ValueType  # 77
 """The consent was for one time, and was used."""
 ERROR_REASON_CONSENT_SUPERSEDED: ErrorReason.ValueType  # 78
 """A later version of the consent is active."""
+ERROR_REASON_SUBJECT_NOT_CONSENTED: ErrorReason.ValueType  # 79
+"""The consent is for the score of another firm than the one that the data is asked for."""
 ERROR_REASON_QUOTA_EXHAUSTED: ErrorReason.ValueType  # 95
 """The consent's fetches of this period are used up; RetryInfo says when the next period begins."""
 ERROR_REASON_USE_NOT_CONSENTED: ErrorReason.ValueType  # 90

@@ -85,6 +85,7 @@ class SummaryFetch(_message.Message):
     OFFICER_FIELD_NUMBER: _builtins.int
     DERIVED_USE_FIELD_NUMBER: _builtins.int
     FIELDS_FIELD_NUMBER: _builtins.int
+    FOR_SUBJECT_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Unique per caller. A replay is checked against the consent again and makes no new access."""
     subject_id: _builtins.str
@@ -92,6 +93,10 @@ class SummaryFetch(_message.Message):
     """May be left out when only types that are open by law are asked for."""
     purpose: _builtins.str
     """Code of the table of purposes."""
+    for_subject_id: _builtins.str
+    """The firm whose score the data is for: that of the consent. Needed for a purpose that is
+    `for_another_firm`, empty for every other.
+    """
     @_builtins.property
     def record_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Empty: those of the consent and those open by law. A type outside is refused, never trimmed."""
@@ -131,10 +136,11 @@ class SummaryFetch(_message.Message):
         officer: _types_pb2.Officer | None = ...,
         derived_use: _consents_pb2.DerivedUse | None = ...,
         fields: _abc.Iterable[_consents_pb2.FieldSelection] | None = ...,
+        for_subject_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "derived_use", b"derived_use", "officer", b"officer", "period", b"period"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "consent_id", b"consent_id", "derived_use", b"derived_use", "fields", b"fields", "officer", b"officer", "period", b"period", "purpose", b"purpose", "record_types", b"record_types", "request_id", b"request_id", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "consent_id", b"consent_id", "derived_use", b"derived_use", "fields", b"fields", "for_subject_id", b"for_subject_id", "officer", b"officer", "period", b"period", "purpose", b"purpose", "record_types", b"record_types", "request_id", b"request_id", "subject_id", b"subject_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -427,6 +433,7 @@ class Access(_message.Message):
     LEAF_HASH_FIELD_NUMBER: _builtins.int
     FIRST_MONTH_FIELD_NUMBER: _builtins.int
     LAST_MONTH_FIELD_NUMBER: _builtins.int
+    FOR_SUBJECT_ID_FIELD_NUMBER: _builtins.int
     access_id: _builtins.str
     subject_id: _builtins.str
     recipient_id: _builtins.str
@@ -447,6 +454,8 @@ class Access(_message.Message):
     first_month: _builtins.int
     """First and last month that was opened, yyyymm; 0 of a refusal."""
     last_month: _builtins.int
+    for_subject_id: _builtins.str
+    """The firm whose score the data was for; empty when it was for the subject's own."""
     @_builtins.property
     def accessed_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -473,10 +482,11 @@ class Access(_message.Message):
         leaf_hash: _builtins.bytes = ...,
         first_month: _builtins.int = ...,
         last_month: _builtins.int = ...,
+        for_subject_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["accessed_at", b"accessed_at", "officer", b"officer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_id", b"access_id", "accessed_at", b"accessed_at", "channel", b"channel", "consent_id", b"consent_id", "consent_revision", b"consent_revision", "content_level", b"content_level", "first_month", b"first_month", "last_month", b"last_month", "leaf_hash", b"leaf_hash", "officer", b"officer", "outcome", b"outcome", "purpose", b"purpose", "recipient_id", b"recipient_id", "recipient_name", b"recipient_name", "record_types", b"record_types", "refusal_reason", b"refusal_reason", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_id", b"access_id", "accessed_at", b"accessed_at", "channel", b"channel", "consent_id", b"consent_id", "consent_revision", b"consent_revision", "content_level", b"content_level", "first_month", b"first_month", "for_subject_id", b"for_subject_id", "last_month", b"last_month", "leaf_hash", b"leaf_hash", "officer", b"officer", "outcome", b"outcome", "purpose", b"purpose", "recipient_id", b"recipient_id", "recipient_name", b"recipient_name", "record_types", b"record_types", "refusal_reason", b"refusal_reason", "subject_id", b"subject_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -133,6 +133,7 @@ class ConsentTerms(_message.Message):
     DERIVED_USE_FIELD_NUMBER: _builtins.int
     ONWARD_RECIPIENT_IDS_FIELD_NUMBER: _builtins.int
     NOTICE_LANGUAGE_FIELD_NUMBER: _builtins.int
+    FOR_SUBJECT_ID_FIELD_NUMBER: _builtins.int
     purpose: _builtins.str
     """Code of the table of purposes."""
     content_level: _types_pb2.ContentLevel.ValueType
@@ -142,6 +143,10 @@ class ConsentTerms(_message.Message):
     """Days that the recipient may keep what it stored after the consent ends; 0 unless the mode is STORE."""
     notice_language: _builtins.str
     """Language of the notice that the firm is shown: zh or en; empty is zh."""
+    for_subject_id: _builtins.str
+    """The firm whose score the data may enter: needed for a purpose that is `for_another_firm`, empty
+    for every other.
+    """
     @_builtins.property
     def provider_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Participants whose records may be used."""
@@ -191,10 +196,11 @@ class ConsentTerms(_message.Message):
         derived_use: Global___DerivedUse | None = ...,
         onward_recipient_ids: _abc.Iterable[_builtins.str] | None = ...,
         notice_language: _builtins.str = ...,
+        for_subject_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["data_period", b"data_period", "derived_use", b"derived_use", "expires_at", b"expires_at", "fetch_limit", b"fetch_limit", "not_before", b"not_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_level", b"content_level", "data_life_days", b"data_life_days", "data_period", b"data_period", "derived_use", b"derived_use", "expires_at", b"expires_at", "fetch_limit", b"fetch_limit", "fields", b"fields", "mode", b"mode", "not_before", b"not_before", "notice_language", b"notice_language", "onward_recipient_ids", b"onward_recipient_ids", "provider_ids", b"provider_ids", "purpose", b"purpose", "record_types", b"record_types"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_level", b"content_level", "data_life_days", b"data_life_days", "data_period", b"data_period", "derived_use", b"derived_use", "expires_at", b"expires_at", "fetch_limit", b"fetch_limit", "fields", b"fields", "for_subject_id", b"for_subject_id", "mode", b"mode", "not_before", b"not_before", "notice_language", b"notice_language", "onward_recipient_ids", b"onward_recipient_ids", "provider_ids", b"provider_ids", "purpose", b"purpose", "record_types", b"record_types"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -31,7 +31,7 @@ from puhui.common.v1 import types_pb2 as puhui_dot_common_dot_v1_dot_types__pb2
 from puhui.datashare.v1 import summaries_pb2 as puhui_dot_datashare_dot_v1_dot_summaries__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epuhui/scoring/v1/scoring.proto\x12\x10puhui.scoring.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1cpuhui/common/v1/access.proto\x1a\x1bpuhui/common/v1/types.proto\x1a\"puhui/datashare/v1/summaries.proto\"\x95\x02\n\nScoreOrder\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1d\n\nsubject_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1b\n\nconsent_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1a\n\x07purpose\x18\x04 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12)\n\x05\x61s_of\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1e\n\rmodel_version\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12)\n\x07officer\x18\x07 \x01(\x0b\x32\x18.puhui.common.v1.Officer\x12\x1a\n\x12\x61utomated_decision\x18\x08 \x01(\x08\"C\n\x0cScoreRequest\x12\x33\n\x05order\x18\x01 \x01(\x0b\x32\x1c.puhui.scoring.v1.ScoreOrderB\x06\xbaH\x03\xc8\x01\x01\"=\n\rScoreResponse\x12,\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1a.puhui.scoring.v1.Decision\"N\n\x11\x42\x61tchScoreRequest\x12\x39\n\x06orders\x18\x01 \x03(\x0b\x32\x1c.puhui.scoring.v1.ScoreOrderB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x90N\"\x84\x01\n\x12\x42\x61tchScoreResponse\x12\r\n\x05index\x18\x01 \x01(\r\x12.\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x1a.puhui.scoring.v1.DecisionH\x00\x12%\n\x07refused\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"\xd4\x03\n\x08\x44\x65\x63ision\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12.\n\ndecided_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\taccess_id\x18\x04 \x01(\t\x12\x12\n\nconsent_id\x18\x05 \x01(\t\x12\x0f\n\x07purpose\x18\x06 \x01(\t\x12)\n\x05\x61s_of\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05model\x18\x08 \x01(\x0b\x32\x1a.puhui.scoring.v1.ModelRef\x12\n\n\x02pd\x18\t \x01(\x01\x12\r\n\x05score\x18\n \x01(\x05\x12\r\n\x05grade\x18\x0b \x01(\t\x12)\n\x07reasons\x18\x0c \x03(\x0b\x32\x18.puhui.scoring.v1.Reason\x12.\n\x08\x63overage\x18\r \x03(\x0b\x32\x1c.puhui.datashare.v1.Coverage\x12)\n\x07notices\x18\x0e \x03(\x0b\x32\x18.puhui.scoring.v1.Notice\x12\x31\n\x08\x64isputes\x18\x0f \x03(\x0b\x32\x1f.puhui.datashare.v1.DisputeMark\"N\n\x08ModelRef\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x31\n\x0bmodel_class\x18\x02 \x01(\x0e\x32\x1c.puhui.scoring.v1.ModelClass\"z\n\x06Reason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06points\x18\x02 \x01(\x01\x12\x0f\n\x07text_zh\x18\x03 \x01(\t\x12\x0f\n\x07text_en\x18\x04 \x01(\t\x12\x30\n\x08\x66\x65\x61tures\x18\x05 \x03(\x0b\x32\x1e.puhui.scoring.v1.FeatureValue\"|\n\x0c\x46\x65\x61tureValue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x32\n\x07missing\x18\x03 \x01(\x0e\x32!.puhui.datashare.v1.CoverageState\x12\x0c\n\x04unit\x18\x04 \x01(\tB\x08\n\x06_value\"8\n\x06Notice\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07text_zh\x18\x02 \x01(\t\x12\x0f\n\x07text_en\x18\x03 \x01(\t*\x94\x01\n\nModelClass\x12\x1b\n\x17MODEL_CLASS_UNSPECIFIED\x10\x00\x12\x19\n\x15MODEL_CLASS_SIMULATED\x10\x01\x12\x16\n\x12MODEL_CLASS_EXPERT\x10\x02\x12\x1b\n\x17MODEL_CLASS_UNVALIDATED\x10\x03\x12\x19\n\x15MODEL_CLASS_VALIDATED\x10\x04\x32\xf7\x01\n\x0eScoringService\x12\x66\n\x05Score\x12\x1e.puhui.scoring.v1.ScoreRequest\x1a\x1f.puhui.scoring.v1.ScoreResponse\"\x1c\xca\xf3\x18\x03\n\x01\x03\x82\xd3\xe4\x93\x02\x0f\"\n/v1/scores:\x01*\x12}\n\nBatchScore\x12#.puhui.scoring.v1.BatchScoreRequest\x1a$.puhui.scoring.v1.BatchScoreResponse\"\"\xca\xf3\x18\x03\n\x01\x03\x82\xd3\xe4\x93\x02\x15\"\x10/v1/scores:batch:\x01*0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epuhui/scoring/v1/scoring.proto\x12\x10puhui.scoring.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1cpuhui/common/v1/access.proto\x1a\x1bpuhui/common/v1/types.proto\x1a\"puhui/datashare/v1/summaries.proto\"\xd0\x02\n\nScoreOrder\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1d\n\nsubject_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1b\n\nconsent_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1a\n\x07purpose\x18\x04 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12)\n\x05\x61s_of\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1e\n\rmodel_version\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12)\n\x07officer\x18\x07 \x01(\x0b\x32\x18.puhui.common.v1.Officer\x12\x1a\n\x12\x61utomated_decision\x18\x08 \x01(\x08\x12\x39\n\x06linked\x18\t \x03(\x0b\x32\x1f.puhui.scoring.v1.LinkedSubjectB\x08\xbaH\x05\x92\x01\x02\x10\x08\"\x8e\x01\n\rLinkedSubject\x12?\n\x08relation\x18\x01 \x01(\x0e\x32!.puhui.scoring.v1.SubjectRelationB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1d\n\nsubject_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1d\n\nconsent_id\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"C\n\x0cScoreRequest\x12\x33\n\x05order\x18\x01 \x01(\x0b\x32\x1c.puhui.scoring.v1.ScoreOrderB\x06\xbaH\x03\xc8\x01\x01\"=\n\rScoreResponse\x12,\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1a.puhui.scoring.v1.Decision\"N\n\x11\x42\x61tchScoreRequest\x12\x39\n\x06orders\x18\x01 \x03(\x0b\x32\x1c.puhui.scoring.v1.ScoreOrderB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x90N\"\x84\x01\n\x12\x42\x61tchScoreResponse\x12\r\n\x05index\x18\x01 \x01(\r\x12.\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x1a.puhui.scoring.v1.DecisionH\x00\x12%\n\x07refused\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"\x84\x04\n\x08\x44\x65\x63ision\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12.\n\ndecided_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\taccess_id\x18\x04 \x01(\t\x12\x12\n\nconsent_id\x18\x05 \x01(\t\x12\x0f\n\x07purpose\x18\x06 \x01(\t\x12)\n\x05\x61s_of\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05model\x18\x08 \x01(\x0b\x32\x1a.puhui.scoring.v1.ModelRef\x12\n\n\x02pd\x18\t \x01(\x01\x12\r\n\x05score\x18\n \x01(\x05\x12\r\n\x05grade\x18\x0b \x01(\t\x12)\n\x07reasons\x18\x0c \x03(\x0b\x32\x18.puhui.scoring.v1.Reason\x12.\n\x08\x63overage\x18\r \x03(\x0b\x32\x1c.puhui.datashare.v1.Coverage\x12)\n\x07notices\x18\x0e \x03(\x0b\x32\x18.puhui.scoring.v1.Notice\x12\x31\n\x08\x64isputes\x18\x0f \x03(\x0b\x32\x1f.puhui.datashare.v1.DisputeMark\x12.\n\x06linked\x18\x10 \x03(\x0b\x32\x1e.puhui.scoring.v1.LinkedAccess\"\xf9\x01\n\x0cLinkedAccess\x12\x33\n\x08relation\x18\x01 \x01(\x0e\x32!.puhui.scoring.v1.SubjectRelation\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x11\n\taccess_id\x18\x03 \x01(\t\x12\x12\n\nconsent_id\x18\x04 \x01(\t\x12\x0f\n\x02pd\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12.\n\x08\x63overage\x18\x06 \x03(\x0b\x32\x1c.puhui.datashare.v1.Coverage\x12\x31\n\x08\x64isputes\x18\x07 \x03(\x0b\x32\x1f.puhui.datashare.v1.DisputeMarkB\x05\n\x03_pd\"N\n\x08ModelRef\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x31\n\x0bmodel_class\x18\x02 \x01(\x0e\x32\x1c.puhui.scoring.v1.ModelClass\"z\n\x06Reason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06points\x18\x02 \x01(\x01\x12\x0f\n\x07text_zh\x18\x03 \x01(\t\x12\x0f\n\x07text_en\x18\x04 \x01(\t\x12\x30\n\x08\x66\x65\x61tures\x18\x05 \x03(\x0b\x32\x1e.puhui.scoring.v1.FeatureValue\"\x8e\x01\n\x0c\x46\x65\x61tureValue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x32\n\x07missing\x18\x03 \x01(\x0e\x32!.puhui.datashare.v1.CoverageState\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\x10\n\x08withheld\x18\x05 \x01(\x08\x42\x08\n\x06_value\"8\n\x06Notice\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07text_zh\x18\x02 \x01(\t\x12\x0f\n\x07text_en\x18\x03 \x01(\t*\x8b\x01\n\x0fSubjectRelation\x12 \n\x1cSUBJECT_RELATION_UNSPECIFIED\x10\x00\x12\x1a\n\x16SUBJECT_RELATION_OWNER\x10\x01\x12\x1e\n\x1aSUBJECT_RELATION_GUARANTOR\x10\x02\x12\x1a\n\x16SUBJECT_RELATION_BUYER\x10\x03*\x94\x01\n\nModelClass\x12\x1b\n\x17MODEL_CLASS_UNSPECIFIED\x10\x00\x12\x19\n\x15MODEL_CLASS_SIMULATED\x10\x01\x12\x16\n\x12MODEL_CLASS_EXPERT\x10\x02\x12\x1b\n\x17MODEL_CLASS_UNVALIDATED\x10\x03\x12\x19\n\x15MODEL_CLASS_VALIDATED\x10\x04\x32\xf7\x01\n\x0eScoringService\x12\x66\n\x05Score\x12\x1e.puhui.scoring.v1.ScoreRequest\x1a\x1f.puhui.scoring.v1.ScoreResponse\"\x1c\xca\xf3\x18\x03\n\x01\x03\x82\xd3\xe4\x93\x02\x0f\"\n/v1/scores:\x01*\x12}\n\nBatchScore\x12#.puhui.scoring.v1.BatchScoreRequest\x1a$.puhui.scoring.v1.BatchScoreResponse\"\"\xca\xf3\x18\x03\n\x01\x03\x82\xd3\xe4\x93\x02\x15\"\x10/v1/scores:batch:\x01*0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,6 +48,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCOREORDER'].fields_by_name['purpose']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_SCOREORDER'].fields_by_name['model_version']._loaded_options = None
   _globals['_SCOREORDER'].fields_by_name['model_version']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_SCOREORDER'].fields_by_name['linked']._loaded_options = None
+  _globals['_SCOREORDER'].fields_by_name['linked']._serialized_options = b'\272H\005\222\001\002\020\010'
+  _globals['_LINKEDSUBJECT'].fields_by_name['relation']._loaded_options = None
+  _globals['_LINKEDSUBJECT'].fields_by_name['relation']._serialized_options = b'\272H\007\202\001\004\020\001 \000'
+  _globals['_LINKEDSUBJECT'].fields_by_name['subject_id']._loaded_options = None
+  _globals['_LINKEDSUBJECT'].fields_by_name['subject_id']._serialized_options = b'\272H\006r\004\020\001\030@'
+  _globals['_LINKEDSUBJECT'].fields_by_name['consent_id']._loaded_options = None
+  _globals['_LINKEDSUBJECT'].fields_by_name['consent_id']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_SCOREREQUEST'].fields_by_name['order']._loaded_options = None
   _globals['_SCOREREQUEST'].fields_by_name['order']._serialized_options = b'\272H\003\310\001\001'
   _globals['_BATCHSCOREREQUEST'].fields_by_name['orders']._loaded_options = None
@@ -56,28 +64,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCORINGSERVICE'].methods_by_name['Score']._serialized_options = b'\312\363\030\003\n\001\003\202\323\344\223\002\017\"\n/v1/scores:\001*'
   _globals['_SCORINGSERVICE'].methods_by_name['BatchScore']._loaded_options = None
   _globals['_SCORINGSERVICE'].methods_by_name['BatchScore']._serialized_options = b'\312\363\030\003\n\001\003\202\323\344\223\002\025\"\020/v1/scores:batch:\001*'
-  _globals['_MODELCLASS']._serialized_start=1751
-  _globals['_MODELCLASS']._serialized_end=1899
+  _globals['_SUBJECTRELATION']._serialized_start=2274
+  _globals['_SUBJECTRELATION']._serialized_end=2413
+  _globals['_MODELCLASS']._serialized_start=2416
+  _globals['_MODELCLASS']._serialized_end=2564
   _globals['_SCOREORDER']._serialized_start=265
-  _globals['_SCOREORDER']._serialized_end=542
-  _globals['_SCOREREQUEST']._serialized_start=544
-  _globals['_SCOREREQUEST']._serialized_end=611
-  _globals['_SCORERESPONSE']._serialized_start=613
-  _globals['_SCORERESPONSE']._serialized_end=674
-  _globals['_BATCHSCOREREQUEST']._serialized_start=676
-  _globals['_BATCHSCOREREQUEST']._serialized_end=754
-  _globals['_BATCHSCORERESPONSE']._serialized_start=757
-  _globals['_BATCHSCORERESPONSE']._serialized_end=889
-  _globals['_DECISION']._serialized_start=892
-  _globals['_DECISION']._serialized_end=1360
-  _globals['_MODELREF']._serialized_start=1362
-  _globals['_MODELREF']._serialized_end=1440
-  _globals['_REASON']._serialized_start=1442
-  _globals['_REASON']._serialized_end=1564
-  _globals['_FEATUREVALUE']._serialized_start=1566
-  _globals['_FEATUREVALUE']._serialized_end=1690
-  _globals['_NOTICE']._serialized_start=1692
-  _globals['_NOTICE']._serialized_end=1748
-  _globals['_SCORINGSERVICE']._serialized_start=1902
-  _globals['_SCORINGSERVICE']._serialized_end=2149
+  _globals['_SCOREORDER']._serialized_end=601
+  _globals['_LINKEDSUBJECT']._serialized_start=604
+  _globals['_LINKEDSUBJECT']._serialized_end=746
+  _globals['_SCOREREQUEST']._serialized_start=748
+  _globals['_SCOREREQUEST']._serialized_end=815
+  _globals['_SCORERESPONSE']._serialized_start=817
+  _globals['_SCORERESPONSE']._serialized_end=878
+  _globals['_BATCHSCOREREQUEST']._serialized_start=880
+  _globals['_BATCHSCOREREQUEST']._serialized_end=958
+  _globals['_BATCHSCORERESPONSE']._serialized_start=961
+  _globals['_BATCHSCORERESPONSE']._serialized_end=1093
+  _globals['_DECISION']._serialized_start=1096
+  _globals['_DECISION']._serialized_end=1612
+  _globals['_LINKEDACCESS']._serialized_start=1615
+  _globals['_LINKEDACCESS']._serialized_end=1864
+  _globals['_MODELREF']._serialized_start=1866
+  _globals['_MODELREF']._serialized_end=1944
+  _globals['_REASON']._serialized_start=1946
+  _globals['_REASON']._serialized_end=2068
+  _globals['_FEATUREVALUE']._serialized_start=2071
+  _globals['_FEATUREVALUE']._serialized_end=2213
+  _globals['_NOTICE']._serialized_start=2215
+  _globals['_NOTICE']._serialized_end=2271
+  _globals['_SCORINGSERVICE']._serialized_start=2567
+  _globals['_SCORINGSERVICE']._serialized_end=2814
 # @@protoc_insertion_point(module_scope)

@@ -23,6 +23,26 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _SubjectRelation:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SubjectRelationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SubjectRelation.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SUBJECT_RELATION_UNSPECIFIED: _SubjectRelation.ValueType  # 0
+    SUBJECT_RELATION_OWNER: _SubjectRelation.ValueType  # 1
+    SUBJECT_RELATION_GUARANTOR: _SubjectRelation.ValueType  # 2
+    SUBJECT_RELATION_BUYER: _SubjectRelation.ValueType  # 3
+
+class SubjectRelation(_SubjectRelation, metaclass=_SubjectRelationEnumTypeWrapper):
+    """What the other firm is to the firm that is scored."""
+
+SUBJECT_RELATION_UNSPECIFIED: SubjectRelation.ValueType  # 0
+SUBJECT_RELATION_OWNER: SubjectRelation.ValueType  # 1
+SUBJECT_RELATION_GUARANTOR: SubjectRelation.ValueType  # 2
+SUBJECT_RELATION_BUYER: SubjectRelation.ValueType  # 3
+Global___SubjectRelation: _TypeAlias = SubjectRelation  # noqa: Y015
+
 class _ModelClass:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -64,6 +84,7 @@ class ScoreOrder(_message.Message):
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     OFFICER_FIELD_NUMBER: _builtins.int
     AUTOMATED_DECISION_FIELD_NUMBER: _builtins.int
+    LINKED_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Unique per caller. A replay is checked against the consent again and returns the same decision."""
     subject_id: _builtins.str
@@ -82,6 +103,12 @@ class ScoreOrder(_message.Message):
     def officer(self) -> _types_pb2.Officer:
         """Needed, with both of its parts: else OFFICER_REQUIRED."""
 
+    @_builtins.property
+    def linked(self) -> _containers.RepeatedCompositeFieldContainer[Global___LinkedSubject]:
+        """Owners, guarantors and buyers whose data is to enter, each under its own consent for this firm's
+        score; none twice and not the firm itself. One that is refused refuses the order.
+        """
+
     def __init__(
         self,
         *,
@@ -93,14 +120,43 @@ class ScoreOrder(_message.Message):
         model_version: _builtins.str = ...,
         officer: _types_pb2.Officer | None = ...,
         automated_decision: _builtins.bool = ...,
+        linked: _abc.Iterable[Global___LinkedSubject] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "officer", b"officer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "automated_decision", b"automated_decision", "consent_id", b"consent_id", "model_version", b"model_version", "officer", b"officer", "purpose", b"purpose", "request_id", b"request_id", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "automated_decision", b"automated_decision", "consent_id", b"consent_id", "linked", b"linked", "model_version", b"model_version", "officer", b"officer", "purpose", b"purpose", "request_id", b"request_id", "subject_id", b"subject_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ScoreOrder: _TypeAlias = ScoreOrder  # noqa: Y015
+
+@_typing.final
+class LinkedSubject(_message.Message):
+    """Another firm whose own consent lets its data enter a firm's score."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELATION_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    CONSENT_ID_FIELD_NUMBER: _builtins.int
+    relation: Global___SubjectRelation.ValueType
+    subject_id: _builtins.str
+    consent_id: _builtins.str
+    """Of the purpose related_party, for the firm that is scored."""
+    def __init__(
+        self,
+        *,
+        relation: Global___SubjectRelation.ValueType = ...,
+        subject_id: _builtins.str = ...,
+        consent_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent_id", b"consent_id", "relation", b"relation", "subject_id", b"subject_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LinkedSubject: _TypeAlias = LinkedSubject  # noqa: Y015
 
 @_typing.final
 class ScoreRequest(_message.Message):
@@ -211,6 +267,7 @@ class Decision(_message.Message):
     COVERAGE_FIELD_NUMBER: _builtins.int
     NOTICES_FIELD_NUMBER: _builtins.int
     DISPUTES_FIELD_NUMBER: _builtins.int
+    LINKED_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     subject_id: _builtins.str
     access_id: _builtins.str
@@ -246,13 +303,20 @@ class Decision(_message.Message):
     def notices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Notice]:
         """What the reader must know: MODEL_SIMULATED, the model was trained on simulated data;
         MODEL_UNVALIDATED, on real outcomes, but it was not validated independently; DATA_SIMULATED,
-        some of this firm's data comes from a simulated source; DATA_WITHHELD, some data that was known
-        then is no longer used, because it was repaired, ran out or was erased.
+        some of the data comes from a simulated source; DATA_WITHHELD, some data that was known then is no
+        longer used, because it was repaired, ran out or was erased; DISPUTED_DATA, some records are in
+        dispute. Those of linked subjects count, but for the firm, which is not told about their data.
         """
 
     @_builtins.property
     def disputes(self) -> _containers.RepeatedCompositeFieldContainer[_summaries_pb2.DisputeMark]:
-        """Disputes about records that counted in it."""
+        """Disputes about the firm's records that counted in it."""
+
+    @_builtins.property
+    def linked(self) -> _containers.RepeatedCompositeFieldContainer[Global___LinkedAccess]:
+        """The linked subjects that the order named, and what of each entered. The firm is shown their
+        relations alone: they consented to the bank.
+        """
 
     def __init__(
         self,
@@ -272,14 +336,66 @@ class Decision(_message.Message):
         coverage: _abc.Iterable[_summaries_pb2.Coverage] | None = ...,
         notices: _abc.Iterable[Global___Notice] | None = ...,
         disputes: _abc.Iterable[_summaries_pb2.DisputeMark] | None = ...,
+        linked: _abc.Iterable[Global___LinkedAccess] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "decided_at", b"decided_at", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_id", b"access_id", "as_of", b"as_of", "consent_id", b"consent_id", "coverage", b"coverage", "decided_at", b"decided_at", "decision_id", b"decision_id", "disputes", b"disputes", "grade", b"grade", "model", b"model", "notices", b"notices", "pd", b"pd", "purpose", b"purpose", "reasons", b"reasons", "score", b"score", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_id", b"access_id", "as_of", b"as_of", "consent_id", b"consent_id", "coverage", b"coverage", "decided_at", b"decided_at", "decision_id", b"decision_id", "disputes", b"disputes", "grade", b"grade", "linked", b"linked", "model", b"model", "notices", b"notices", "pd", b"pd", "purpose", b"purpose", "reasons", b"reasons", "score", b"score", "subject_id", b"subject_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Decision: _TypeAlias = Decision  # noqa: Y015
+
+@_typing.final
+class LinkedAccess(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELATION_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    ACCESS_ID_FIELD_NUMBER: _builtins.int
+    CONSENT_ID_FIELD_NUMBER: _builtins.int
+    PD_FIELD_NUMBER: _builtins.int
+    COVERAGE_FIELD_NUMBER: _builtins.int
+    DISPUTES_FIELD_NUMBER: _builtins.int
+    relation: Global___SubjectRelation.ValueType
+    subject_id: _builtins.str
+    access_id: _builtins.str
+    """The access under which its data was read; empty when nothing was, because the model has no
+    feature for the relation.
+    """
+    consent_id: _builtins.str
+    pd: _builtins.float
+    """Its own probability of default, by the same model and without linked subjects of its own; unset
+    when there was not enough data for one.
+    """
+    @_builtins.property
+    def coverage(self) -> _containers.RepeatedCompositeFieldContainer[_summaries_pb2.Coverage]:
+        """What of its data was there and why the rest was not."""
+
+    @_builtins.property
+    def disputes(self) -> _containers.RepeatedCompositeFieldContainer[_summaries_pb2.DisputeMark]:
+        """Disputes about its records that counted."""
+
+    def __init__(
+        self,
+        *,
+        relation: Global___SubjectRelation.ValueType = ...,
+        subject_id: _builtins.str = ...,
+        access_id: _builtins.str = ...,
+        consent_id: _builtins.str = ...,
+        pd: _builtins.float | None = ...,
+        coverage: _abc.Iterable[_summaries_pb2.Coverage] | None = ...,
+        disputes: _abc.Iterable[_summaries_pb2.DisputeMark] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_pd", b"_pd", "pd", b"pd"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pd", b"_pd", "access_id", b"access_id", "consent_id", b"consent_id", "coverage", b"coverage", "disputes", b"disputes", "pd", b"pd", "relation", b"relation", "subject_id", b"subject_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__pd: _TypeAlias = _typing.Literal["pd"]  # noqa: Y015
+    _WhichOneofArgType__pd: _TypeAlias = _typing.Literal["_pd", b"_pd"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pd) -> _WhichOneofReturnType__pd | None: ...
+
+Global___LinkedAccess: _TypeAlias = LinkedAccess  # noqa: Y015
 
 @_typing.final
 class ModelRef(_message.Message):
@@ -349,12 +465,17 @@ class FeatureValue(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     MISSING_FIELD_NUMBER: _builtins.int
     UNIT_FIELD_NUMBER: _builtins.int
+    WITHHELD_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     value: _builtins.float
     """Unset when missing."""
     missing: _summaries_pb2.CoverageState.ValueType
     """Why it is missing."""
     unit: _builtins.str
+    withheld: _builtins.bool
+    """It tells about a linked subject, which consented to the bank and not to this reader: value and
+    why there is none are left out.
+    """
     def __init__(
         self,
         *,
@@ -362,10 +483,11 @@ class FeatureValue(_message.Message):
         value: _builtins.float | None = ...,
         missing: _summaries_pb2.CoverageState.ValueType = ...,
         unit: _builtins.str = ...,
+        withheld: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "missing", b"missing", "name", b"name", "unit", b"unit", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "missing", b"missing", "name", b"name", "unit", b"unit", "value", b"value", "withheld", b"withheld"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
     _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
