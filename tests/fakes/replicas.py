@@ -3,10 +3,11 @@
 import hashlib
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
+from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.datashare.access.app import FetchSummaries, Item, Results
+from services.datashare.access.app import FetchSummaries, Item
 from services.datashare.access.domain import Channel, Fetch, Released, Rules
 from services.datashare.access.manifest import Manifests
 from services.datashare.catalogue.domain import ContentLevel
@@ -32,6 +33,7 @@ from tests.fakes.signing import SIGNER
 
 BANK = Caller("par_bank", "BANK", None, "A bank")
 NOW = datetime.now(UTC)
+T = TypeVar("T")
 
 
 class Replica:
@@ -87,8 +89,8 @@ class Replica:
         )
         self._ids = ids
 
-    async def _retry(self, work: Callable[[], Awaitable[Results]]) -> Results:
-        async def watched() -> Results:
+    async def _retry(self, work: Callable[[], Awaitable[T]]) -> T:
+        async def watched() -> T:
             try:
                 return await work()
             except Exception as error:

@@ -16,8 +16,7 @@ Invariants:
 """
 
 import functools
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Protocol, TypeAlias
@@ -66,6 +65,7 @@ from services.kit.errors import (
 )
 from services.kit.identity import Caller
 from services.kit.ids import Ids
+from services.kit.transactions import Retry, Transactions
 
 MOST_FOLDS: Final = 8
 """Most pasts of subjects that are read in one transaction."""
@@ -243,26 +243,6 @@ class Work(consuming.Work, Protocol):
         ...
 
 
-class Transactions(Protocol):
-    """Opens transactions."""
-
-    def begin(self) -> AbstractAsyncContextManager[Work]:
-        """Give a write transaction."""
-        ...
-
-    def read(self) -> AbstractAsyncContextManager[Work]:
-        """Give a snapshot."""
-        ...
-
-
-class Retry(Protocol):
-    """Runs a transaction again that lost a race against another one."""
-
-    async def __call__(self, work: Callable[[], Awaitable[Results]]) -> Results:
-        """Return what the work returns in the end."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Item:
     """One fetch of a batch.
@@ -301,7 +281,7 @@ class FetchSummaries:
     def __init__(
         self,
         *,
-        transactions: Transactions,
+        transactions: Transactions[Work],
         retry: Retry,
         clock: Clock,
         ids: Ids,
@@ -661,7 +641,7 @@ class ListAccesses:
         clock: the time.
     """
 
-    def __init__(self, transactions: Transactions, clock: Clock) -> None:
+    def __init__(self, transactions: Transactions[Work], clock: Clock) -> None:
         self._transactions = transactions
         self._clock = clock
 

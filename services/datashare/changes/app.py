@@ -1,11 +1,11 @@
 """Reading the feed of changes."""
 
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from services.datashare.changes.domain import Entry
 from services.kit.errors import invalid_field
+from services.kit.transactions import Snapshots
 
 DEFAULT_PAGE = 100
 
@@ -27,14 +27,6 @@ class Work(Protocol):
         ...
 
 
-class Transactions(Protocol):
-    """Opens transactions."""
-
-    def read(self) -> AbstractAsyncContextManager[Work]:
-        """Give a snapshot."""
-        ...
-
-
 class Feed:
     """The changes after a cursor.
 
@@ -42,7 +34,7 @@ class Feed:
         transactions: opens snapshots.
     """
 
-    def __init__(self, transactions: Transactions) -> None:
+    def __init__(self, transactions: Snapshots[Work]) -> None:
         self._transactions = transactions
 
     async def list(self, cursor: str, page_size: int) -> tuple[Sequence[Entry], str]:

@@ -1,7 +1,6 @@
 """What recipients must erase once a STORE consent has ended, and that they did."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
@@ -17,6 +16,7 @@ from services.datashare.notices.writing import Notices
 from services.datashare.participants.domain import Role, Standing, require_good_standing
 from services.kit.clock import Clock
 from services.kit.identity import Caller
+from services.kit.transactions import Transactions
 
 
 class DutyRows(Protocol):
@@ -102,18 +102,6 @@ class Work(Protocol):
         ...
 
 
-class Transactions(Protocol):
-    """Opens transactions."""
-
-    def begin(self) -> AbstractAsyncContextManager[Work]:
-        """Give a write transaction."""
-        ...
-
-    def read(self) -> AbstractAsyncContextManager[Work]:
-        """Give a snapshot."""
-        ...
-
-
 class ErasureDuties:
     """What recipients must erase.
 
@@ -125,7 +113,7 @@ class ErasureDuties:
     """
 
     def __init__(
-        self, *, transactions: Transactions, clock: Clock, sealer: Sealer, codec: Codec[Duty]
+        self, *, transactions: Transactions[Work], clock: Clock, sealer: Sealer, codec: Codec[Duty]
     ) -> None:
         self._transactions = transactions
         self._clock = clock

@@ -1,7 +1,6 @@
 """Signatures and counts of batches that are taken in, closing deliveries, and reading both."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Protocol
@@ -34,6 +33,7 @@ from services.datashare.records.domain import Ack, check_supplier
 from services.kit.clock import Clock
 from services.kit.errors import AlreadyExistsError, NotFoundError, invalid_field
 from services.kit.identity import Caller
+from services.kit.transactions import Retry, Transactions
 
 NO_ROWS = Tally(0, 0, 0, 0, 0, 0)
 _SEES_ALL = (Role.OPERATOR, Role.REGULATOR)
@@ -134,26 +134,6 @@ class Work(Protocol):
     @property
     def deliveries(self) -> Deliveries:
         """Where each delivery is."""
-        ...
-
-
-class Transactions(Protocol):
-    """Opens transactions."""
-
-    def begin(self) -> AbstractAsyncContextManager[Work]:
-        """Give a write transaction."""
-        ...
-
-    def read(self) -> AbstractAsyncContextManager[Work]:
-        """Give a snapshot."""
-        ...
-
-
-class Retry(Protocol):
-    """Runs work again that lost a race against another transaction."""
-
-    async def __call__(self, work: Callable[[], Awaitable[Reconciliation]]) -> Reconciliation:
-        """Return what the work returns in the end."""
         ...
 
 
@@ -269,7 +249,7 @@ class CloseDelivery:
         clock: the time.
     """
 
-    def __init__(self, transactions: Transactions, retry: Retry, clock: Clock) -> None:
+    def __init__(self, transactions: Transactions[Work], retry: Retry, clock: Clock) -> None:
         self._transactions = transactions
         self._retry = retry
         self._clock = clock
@@ -320,7 +300,7 @@ class Reconciliations:
         clock: the time.
     """
 
-    def __init__(self, transactions: Transactions, clock: Clock) -> None:
+    def __init__(self, transactions: Transactions[Work], clock: Clock) -> None:
         self._transactions = transactions
         self._clock = clock
 

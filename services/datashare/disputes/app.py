@@ -6,12 +6,11 @@ Invariants:
   the acknowledgement sees the dispute as it is then.
 - A dispute that nobody answers is told of once at each stage, whichever replica does it.
 - Whoever was released what is disputed is told, or sees it in the release: a release that was under
-  way when the dispute was opened, and is seen by neither side, is found a minute later.
+  way when the dispute was opened, and is seen by neither side, is found `LATE_AFTER` it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -31,7 +30,9 @@ from services.datashare.disputes.domain import (
     Target,
     advance,
     after_telling,
-    check_answer,
+    check_corrected,
+    check_evidence,
+    check_room,
     check_target,
     content,
     deadlines,
@@ -53,6 +54,7 @@ from services.kit.errors import (
 )
 from services.kit.identity import Caller
 from services.kit.ids import Ids
+from services.kit.transactions import Retry, Transactions
 
 _SEEING: Final = (Power.READ, Power.DISPUTE)
 
@@ -68,6 +70,14 @@ class DisputeRows(Protocol):
 
     async def newest(self, subject_id: str, target: Target) -> Newest | None:
         """Return the newest version of a subject's record."""
+        ...
+
+    async def repeats(self, disputed: Dispute, version: int) -> bool:
+        """Tell whether a version says the same in the disputed field as the disputed version."""
+        ...
+
+    async def standing(self, subject_id: str) -> int:
+        """Return of how many disputes about a subject's records readers are told."""
         ...
 
     async def opened(self, subject_id: str, target: Target) -> str | None:
@@ -205,26 +215,6 @@ class Work(Protocol):
         ...
 
 
-class Transactions(Protocol):
-    """Opens transactions."""
-
-    def begin(self) -> AbstractAsyncContextManager[Work]:
-        """Give a write transaction."""
-        ...
-
-    def read(self) -> AbstractAsyncContextManager[Work]:
-        """Give a snapshot."""
-        ...
-
-
-class Retry(Protocol):
-    """Runs work again that lost a race against another transaction."""
-
-    async def __call__(self, work: Callable[[], Awaitable[str]]) -> str:
-        """Return what the work returns in the end."""
-        ...
-
-
 class IdCodec:
     """A dispute's id as a stored response: its words are kept in one place alone."""
 
@@ -249,12 +239,13 @@ class Disputes:
         profile: how much time there is.
         calendar: of working days.
         fields: those of the payload, by record type.
+        kept: record types of which a firm is not told what there is.
     """
 
     def __init__(
         self,
         *,
-        transactions: Transactions,
+        transactions: Transactions[Work],
         retry: Retry,
         clock: Clock,
         ids: Ids,
@@ -262,6 +253,7 @@ class Disputes:
         profile: Profile,
         calendar: Calendar,
         fields: Mapping[str, frozenset[str]],
+        kept: Collection[str],
     ) -> None:
         self._transactions = transactions
         self._retry = retry
@@ -271,6 +263,7 @@ class Disputes:
         self._profile = profile
         self._calendar = calendar
         self._fields = fields
+        self._kept = kept
         self._codec: Codec[str] = IdCodec()
 
     async def open(
@@ -286,7 +279,8 @@ class Disputes:
         Raises:
             InvalidArgumentError: TYPE_UNKNOWN, or FIELD_INVALID, there is no such field.
             NotFoundError: NOT_FOUND, the firm has no such record that anybody can read.
-            FailedPreconditionError: DISPUTE_STATE, the firm supplied the record itself.
+            FailedPreconditionError: DISPUTE_STATE, the firm supplied the record itself, or readers
+                are told of as many of its disputes as they can be.
             AlreadyExistsError: ALREADY_EXISTS, it is disputed already; or REQUEST_ID_REUSED.
             PermissionDeniedError: NOT_YOURS, PARTICIPANT_SUSPENDED or MANDATE_REQUIRED.
         """
@@ -296,11 +290,16 @@ class Disputes:
 
         async def open_it(work: Work) -> str:
             subject_id, by = await _firm(work, caller, self._clock.now())
-            if target.provider_id == caller.participant_id:
+            supplier = await work.mandates.get(target.provider_id)
+            if supplier is not None and supplier.subject_id == subject_id:
                 raise FailedPreconditionError(
-                    "DISPUTE_STATE", "you supplied this record yourself: submit a correction of it"
+                    "DISPUTE_STATE",
+                    "your firm supplied this record itself: let the account that did, "
+                    f"{target.provider_id}, submit a correction of it",
                 )
-            newest = await work.disputes.newest(subject_id, target)
+            newest = None
+            if target.record_type not in self._kept:
+                newest = await work.disputes.newest(subject_id, target)
             now = self._clock.now()
             version = check_target(target, newest, china_day(now), fields)
             if earlier := await work.disputes.opened(subject_id, target):
@@ -308,6 +307,7 @@ class Disputes:
                     "ALREADY_EXISTS",
                     f"this is disputed already, as {earlier}: add to its statement, or close it",
                 )
+            check_room(await work.disputes.standing(subject_id))
             dispute = Dispute(
                 dispute_id=self._ids.new("dis"),
                 subject_id=subject_id,
@@ -352,10 +352,10 @@ class Disputes:
             before = _of_provider(caller, await work.disputes.lock(dispute_id))
             await _require_good_standing(work, caller)
             now = self._clock.now()
-            after = advance(before, step, now)
-            newest = await work.disputes.newest(before.subject_id, before.target)
-            check_answer(before, step, evidence, newest)
-            after = replace(after, answer=answer, evidence=evidence)
+            after = replace(advance(before, step, now), answer=answer, evidence=evidence)
+            check_evidence(step, evidence)
+            if step is Step.CORRECT:
+                await self._check_corrected(work, before, now)
             by = {"participant_id": caller.participant_id}
             return await self._taken(
                 work, after, step, now, by, NoticeKind.DISPUTE_ANSWERED, ends=True
@@ -391,7 +391,7 @@ class Disputes:
 
         Raises:
             NotFoundError: NOT_FOUND.
-            FailedPreconditionError: DISPUTE_STATE, nothing is shown of it any more.
+            FailedPreconditionError: DISPUTE_STATE, nothing is shown of it any more, or of too many.
             AlreadyExistsError: REQUEST_ID_REUSED.
             PermissionDeniedError: NOT_YOURS, PARTICIPANT_SUSPENDED or MANDATE_REQUIRED.
         """
@@ -401,6 +401,8 @@ class Disputes:
             before = _of_firm(subject_id, await work.disputes.lock(dispute_id))
             now = self._clock.now()
             after = replace(advance(before, Step.STATE, now), statement=statement)
+            if after.marked and not before.marked:
+                check_room(await work.disputes.standing(subject_id))
             return await self._taken(
                 work, after, Step.STATE, now, by, NoticeKind.DISPUTE_STATED, ends=False
             )
@@ -465,6 +467,14 @@ class Disputes:
         if len(found) > page_size:
             behind = (page[-1].deadlines.answer_due_at, page[-1].dispute_id)
         return page, behind, now
+
+    @staticmethod
+    async def _check_corrected(work: Work, dispute: Dispute, now: datetime) -> None:
+        """Refuse to call corrected what is not; what nobody reads any more needs no correction."""
+        newest = await work.disputes.newest(dispute.subject_id, dispute.target)
+        if newest is not None and newest.is_read(china_day(now)):
+            repeats = await work.disputes.repeats(dispute, newest.version)
+            check_corrected(dispute, newest, repeats=repeats)
 
     async def _once(self, key: RequestKey, work_on: Callable[[Work], Awaitable[str]]) -> Dispute:
         async def attempt() -> str:
@@ -532,7 +542,7 @@ class Remind:
     """
 
     def __init__(
-        self, transactions: Transactions, clock: Clock, profile: Profile, calendar: Calendar
+        self, transactions: Transactions[Work], clock: Clock, profile: Profile, calendar: Calendar
     ) -> None:
         self._transactions = transactions
         self._clock = clock

@@ -1,7 +1,6 @@
 """Telling a firm what is held about it, who looked, and which consents stand."""
 
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Final, NamedTuple, Protocol
 
@@ -24,6 +23,7 @@ from services.datashare.participants.domain import Participant
 from services.kit.clock import Clock
 from services.kit.errors import invalid_field
 from services.kit.identity import Caller
+from services.kit.transactions import Snapshots
 
 LATEST: Final = 20
 """Accesses on the page."""
@@ -134,8 +134,9 @@ class Disputes(Protocol):
         due_by: datetime | None,
         after: tuple[datetime, str] | None,
         limit: int,
+        marked: bool = False,
     ) -> Sequence[Dispute]:
-        """Return disputes, soonest due first."""
+        """Return disputes, soonest due first; perhaps only those of which readers are told."""
         ...
 
 
@@ -173,14 +174,6 @@ class Work(Protocol):
         ...
 
 
-class Transactions(Protocol):
-    """Opens snapshots."""
-
-    def read(self) -> AbstractAsyncContextManager[Work]:
-        """Give a snapshot."""
-        ...
-
-
 class TellFacts:
     """Tells firms.
 
@@ -190,7 +183,7 @@ class TellFacts:
         clock: the time.
     """
 
-    def __init__(self, transactions: Transactions, catalogue: Catalogue, clock: Clock) -> None:
+    def __init__(self, transactions: Snapshots[Work], catalogue: Catalogue, clock: Clock) -> None:
         self._transactions = transactions
         self._catalogue = catalogue
         self._clock = clock
@@ -283,7 +276,7 @@ class TellFacts:
             found = await work.held.records(subject_id, types, china_day(now), after, page_size + 1)
             marked = await self._marked(work, subject_id) if found else {}
         page = found[:page_size]
-        told = [Told(each, marked.get(_name(each), ())) for each in page]
+        told = [Told(each, marked.get(_name(each), ()), now) for each in page]
         return told, _position(page[-1]) if len(found) > page_size else None
 
     async def _firm(self, work: Work, caller: Caller, now: datetime) -> str:
@@ -302,11 +295,11 @@ class TellFacts:
             due_by=None,
             after=None,
             limit=_MOST,
+            marked=True,
         ):
-            if dispute.marked:
-                target = dispute.target
-                name = target.provider_id, target.record_type, target.provider_record_id
-                found.setdefault(name, []).append(dispute)
+            target = dispute.target
+            name = target.provider_id, target.record_type, target.provider_record_id
+            found.setdefault(name, []).append(dispute)
         return found
 
     def _standing(self, consent: Consent, names: Mapping[str, str]) -> Standing:

@@ -5,7 +5,6 @@ sees it.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
@@ -46,6 +45,7 @@ from services.kit.errors import (
 )
 from services.kit.identity import Caller
 from services.kit.ids import Ids
+from services.kit.transactions import Retry, Transactions
 
 T = TypeVar("T")
 
@@ -157,26 +157,6 @@ class Work(recording.Work, Protocol):
         ...
 
 
-class Transactions(Protocol):
-    """Opens transactions."""
-
-    def begin(self) -> AbstractAsyncContextManager[Work]:
-        """Give a write transaction."""
-        ...
-
-    def read(self) -> AbstractAsyncContextManager[Work]:
-        """Give a snapshot."""
-        ...
-
-
-class Retry(Protocol):
-    """Runs work again that lost a race against another transaction."""
-
-    async def __call__(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Return what the work returns in the end."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Listed:
     """A page of a firm's mandates.
@@ -211,7 +191,7 @@ class Mandates:
     def __init__(
         self,
         *,
-        transactions: Transactions,
+        transactions: Transactions[Work],
         retry: Retry,
         clock: Clock,
         ids: Ids,

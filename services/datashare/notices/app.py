@@ -7,7 +7,6 @@ what it has to erase does not rest.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from typing import Final, NamedTuple, Protocol
 
 from services.datashare.mandates.domain import Mandate, Power, require_power
@@ -17,6 +16,7 @@ from services.datashare.participants.domain import Participant, Role
 from services.kit.clock import Clock
 from services.kit.errors import InvalidArgumentError, invalid_field
 from services.kit.identity import Caller
+from services.kit.transactions import Transactions
 
 PAGE: Final = 200
 """Notices that a stream tells at a time."""
@@ -86,18 +86,6 @@ class Work(Protocol):
         ...
 
 
-class Transactions(Protocol):
-    """Opens transactions."""
-
-    def begin(self) -> AbstractAsyncContextManager[Work]:
-        """Give a write transaction."""
-        ...
-
-    def read(self) -> AbstractAsyncContextManager[Work]:
-        """Give a snapshot."""
-        ...
-
-
 class Told(NamedTuple):
     """A notice and its sentence."""
 
@@ -124,7 +112,7 @@ class TellNotices:
 
     def __init__(
         self,
-        transactions: Transactions,
+        transactions: Transactions[Work],
         texts: Texts,
         clock: Clock,
         sleep: Callable[[float], Awaitable[None]],

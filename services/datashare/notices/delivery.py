@@ -8,7 +8,6 @@ ends well before it, whatever a receiver does, and a slow receiver holds up nobo
 import asyncio
 import functools
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 from urllib.parse import urlsplit
@@ -26,6 +25,7 @@ from services.datashare.notices.webhooks import (
     taken,
 )
 from services.kit.clock import Clock
+from services.kit.transactions import Transactions
 
 LEASE: Final = timedelta(seconds=30)
 TURN_S: Final = 10.0
@@ -87,18 +87,6 @@ class Work(Protocol):
         ...
 
 
-class Transactions(Protocol):
-    """Opens transactions."""
-
-    def begin(self) -> AbstractAsyncContextManager[Work]:
-        """Give a write transaction."""
-        ...
-
-    def read(self) -> AbstractAsyncContextManager[Work]:
-        """Give a snapshot."""
-        ...
-
-
 class Post(Protocol):
     """Posts to an address."""
 
@@ -140,7 +128,7 @@ class Deliver:
 
     def __init__(
         self,
-        transactions: Transactions,
+        transactions: Transactions[Work],
         post: Post,
         report: Report,
         clock: Clock,

@@ -9,7 +9,6 @@ around a change, and was not told of it with the others, is told then.
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from itertools import groupby
 from typing import Final, Protocol
@@ -19,6 +18,7 @@ from services.datashare.notices import writing
 from services.datashare.notices.domain import Notice
 from services.datashare.notices.writing import about_of, is_of_records, to_recipients
 from services.kit.clock import Clock
+from services.kit.transactions import Transactions
 
 BEFORE: Final = timedelta(seconds=60)
 """How long before a change a fetch may have begun that ends after it: no call takes longer."""
@@ -77,18 +77,6 @@ class Work(Protocol):
         ...
 
 
-class Transactions(Protocol):
-    """Opens transactions."""
-
-    def begin(self) -> AbstractAsyncContextManager[Work]:
-        """Give a write transaction."""
-        ...
-
-    def read(self) -> AbstractAsyncContextManager[Work]:
-        """Give a snapshot."""
-        ...
-
-
 class TellLate:
     """Tells those who read while something changed.
 
@@ -97,7 +85,7 @@ class TellLate:
         clock: the time.
     """
 
-    def __init__(self, transactions: Transactions, clock: Clock) -> None:
+    def __init__(self, transactions: Transactions[Work], clock: Clock) -> None:
         self._transactions = transactions
         self._clock = clock
 

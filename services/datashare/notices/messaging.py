@@ -6,7 +6,6 @@ sent again, under the same id.
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -26,6 +25,7 @@ from services.datashare.notices.domain import Entry, NoticeKind
 from services.datashare.notices.texts import Texts
 from services.datashare.participants.domain import Participant
 from services.kit.clock import Clock
+from services.kit.transactions import Transactions
 
 LEASE: Final = timedelta(minutes=2)
 AT_ONCE: Final = 8
@@ -97,18 +97,6 @@ class Work(Protocol):
         ...
 
 
-class Transactions(Protocol):
-    """Opens transactions."""
-
-    def begin(self) -> AbstractAsyncContextManager[Work]:
-        """Give a write transaction."""
-        ...
-
-    def read(self) -> AbstractAsyncContextManager[Work]:
-        """Give a snapshot."""
-        ...
-
-
 class Messenger(Protocol):
     """Sends messages."""
 
@@ -155,7 +143,7 @@ class SendMessages:
 
     def __init__(
         self,
-        transactions: Transactions,
+        transactions: Transactions[Work],
         messenger: Messenger,
         report: Report,
         texts: Texts,

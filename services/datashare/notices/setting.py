@@ -4,7 +4,6 @@ For a firm its representative settles this, and nobody whom it appointed.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit, urlunsplit
@@ -21,6 +20,7 @@ from services.datashare.participants.domain import Role
 from services.kit.clock import Clock
 from services.kit.errors import NotFoundError, PermissionDeniedError
 from services.kit.identity import Caller
+from services.kit.transactions import Transactions
 
 
 class Webhooks(Protocol):
@@ -109,18 +109,6 @@ class Work(Protocol):
         ...
 
 
-class Transactions(Protocol):
-    """Opens transactions."""
-
-    def begin(self) -> AbstractAsyncContextManager[Work]:
-        """Give a write transaction."""
-        ...
-
-    def read(self) -> AbstractAsyncContextManager[Work]:
-        """Give a snapshot."""
-        ...
-
-
 class Shown(NamedTuple):
     """A webhook as it is shown.
 
@@ -145,7 +133,7 @@ class SettleWebhooks:
 
     def __init__(
         self,
-        transactions: Transactions,
+        transactions: Transactions[Work],
         clock: Clock,
         random_bytes: Callable[[int], bytes],
         *,
@@ -245,7 +233,7 @@ class SettleContacts:
         clock: the time.
     """
 
-    def __init__(self, transactions: Transactions, clock: Clock) -> None:
+    def __init__(self, transactions: Transactions[Work], clock: Clock) -> None:
         self._transactions = transactions
         self._clock = clock
 

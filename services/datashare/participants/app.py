@@ -1,7 +1,6 @@
 """Registering participants, their keys, what they sign with, and their standing."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
@@ -40,6 +39,7 @@ from services.kit.errors import (
 )
 from services.kit.identity import Caller
 from services.kit.ids import Ids
+from services.kit.transactions import Transactions
 
 
 class Participants(Protocol):
@@ -168,18 +168,6 @@ class Work(recording.Work, Protocol):
         ...
 
 
-class Transactions(Protocol):
-    """Opens transactions."""
-
-    def begin(self) -> AbstractAsyncContextManager[Work]:
-        """Give a write transaction."""
-        ...
-
-    def read(self) -> AbstractAsyncContextManager[Work]:
-        """Give a snapshot."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Registration:
     """What is said of a new participant; see `Participant`."""
@@ -224,7 +212,7 @@ class ParticipantDirectory:
     def __init__(
         self,
         *,
-        transactions: Transactions,
+        transactions: Transactions[Work],
         clock: Clock,
         ids: Ids,
         sealer: Sealer,

@@ -13,7 +13,6 @@ Invariants:
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from datetime import date, datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
@@ -37,6 +36,7 @@ from services.datashare.quality.domain import (
 from services.datashare.quality.tally import Tally
 from services.kit.clock import Clock
 from services.kit.ids import Ids
+from services.kit.transactions import Transactions
 
 RECORDS_A_STEP: Final = 500
 ARRIVALS_A_STEP: Final = 200
@@ -262,18 +262,6 @@ class Work(Protocol):
         ...
 
 
-class Transactions(Protocol):
-    """Opens transactions."""
-
-    def begin(self) -> AbstractAsyncContextManager[Work]:
-        """Give a write transaction."""
-        ...
-
-    def read(self) -> AbstractAsyncContextManager[Work]:
-        """Give a snapshot."""
-        ...
-
-
 class Examiner(Protocol):
     """Reads payloads."""
 
@@ -308,7 +296,7 @@ class Inspect:
 
     def __init__(
         self,
-        transactions: Transactions,
+        transactions: Transactions[Work],
         examiner: Examiner,
         rules: Rules,
         clock: Clock,

@@ -5,7 +5,6 @@ it asks for; others are told by role, which the .proto says.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Final, NamedTuple, Protocol
@@ -16,6 +15,7 @@ from services.datashare.quality.tally import percentile
 from services.kit.clock import Clock
 from services.kit.errors import PermissionDeniedError, invalid_field
 from services.kit.identity import Caller
+from services.kit.transactions import Snapshots
 
 REPORTED_DAYS: Final = 30
 OLDEST: Final = date(1970, 1, 1)
@@ -114,14 +114,6 @@ class Work(Protocol):
         ...
 
 
-class Transactions(Protocol):
-    """Opens transactions."""
-
-    def read(self) -> AbstractAsyncContextManager[Work]:
-        """Give a snapshot."""
-        ...
-
-
 @dataclass(frozen=True)
 class TypeQuality:
     """The quality of what a provider supplies of one type.
@@ -171,7 +163,7 @@ class ReportQuality:
         clock: the time.
     """
 
-    def __init__(self, transactions: Transactions, clock: Clock) -> None:
+    def __init__(self, transactions: Snapshots[Work], clock: Clock) -> None:
         self._transactions = transactions
         self._clock = clock
 
@@ -234,7 +226,7 @@ class ListFindings:
         clock: the time.
     """
 
-    def __init__(self, transactions: Transactions, clock: Clock) -> None:
+    def __init__(self, transactions: Snapshots[Work], clock: Clock) -> None:
         self._transactions = transactions
         self._clock = clock
 

@@ -5,12 +5,12 @@ question for keys: with its leaf, so that nobody dates one back. Keys are never 
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from services.datashare.log.domain import Leaf, LeafKind, Sealer, rfc3339
 from services.datashare.receipts.domain import PlatformKey, PlatformKeyRows, Signer
 from services.kit.clock import Clock
+from services.kit.transactions import Transactions
 
 
 class Leaves(Protocol):
@@ -35,18 +35,6 @@ class Work(Protocol):
         ...
 
 
-class Transactions(Protocol):
-    """Opens transactions."""
-
-    def begin(self) -> AbstractAsyncContextManager[Work]:
-        """Give a write transaction."""
-        ...
-
-    def read(self) -> AbstractAsyncContextManager[Work]:
-        """Give a snapshot."""
-        ...
-
-
 class PlatformKeys:
     """The platform's keys.
 
@@ -58,7 +46,7 @@ class PlatformKeys:
     """
 
     def __init__(
-        self, *, transactions: Transactions, clock: Clock, sealer: Sealer, signer: Signer
+        self, *, transactions: Transactions[Work], clock: Clock, sealer: Sealer, signer: Signer
     ) -> None:
         self._transactions = transactions
         self._clock = clock

@@ -1,7 +1,6 @@
 """Taking in batches: one transaction covers records, summaries, the outbox and the delivery."""
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
@@ -35,6 +34,7 @@ from services.datashare.reviews.domain import NAMING_TYPE
 from services.datashare.summaries.app import Facts, Series, update_summaries
 from services.datashare.summaries.domain import Fact, Layout, SeriesChange, SeriesKey
 from services.kit.clock import Clock
+from services.kit.transactions import Retry, Transactions
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -242,26 +242,6 @@ class Work(Protocol):
         ...
 
 
-class Transactions(Protocol):
-    """Opens transactions."""
-
-    def begin(self) -> AbstractAsyncContextManager[Work]:
-        """Give a write transaction."""
-        ...
-
-    def read(self) -> AbstractAsyncContextManager[Work]:
-        """Give a snapshot."""
-        ...
-
-
-class Retry(Protocol):
-    """Runs work again that lost a race against another transaction."""
-
-    async def __call__(self, work: Callable[[], Awaitable[Ack]]) -> Ack:
-        """Return what the work returns in the end."""
-        ...
-
-
 @dataclass(frozen=True)
 class Batch:
     """Rows of one provider that were checked one by one.
@@ -301,7 +281,7 @@ class TakeIn:
 
     def __init__(
         self,
-        transactions: Transactions,
+        transactions: Transactions[Work],
         retry: Retry,
         layouts: Mapping[str, Layout],
         on_consent: Collection[str],

@@ -12,10 +12,9 @@ Invariants:
 
 import functools
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from services.datashare.changes.domain import Change, ChangeKind
 from services.datashare.china import china_day
@@ -36,8 +35,7 @@ from services.datashare.summaries.domain import Layout, SeriesKey, SeriesState
 from services.kit.clock import Clock
 from services.kit.errors import FailedPreconditionError, NotFoundError
 from services.kit.ids import Ids
-
-T = TypeVar("T")
+from services.kit.transactions import Retry, Transactions
 
 SERIES_AT_ONCE: Final = 50
 """Series that one transaction of a run holds."""
@@ -262,26 +260,6 @@ class Work(Protocol):
         ...
 
 
-class Transactions(Protocol):
-    """Opens transactions."""
-
-    def begin(self) -> AbstractAsyncContextManager[Work]:
-        """Give a write transaction."""
-        ...
-
-    def read(self) -> AbstractAsyncContextManager[Work]:
-        """Give a snapshot."""
-        ...
-
-
-class Retry(Protocol):
-    """Runs a transaction again that lost a race against another one."""
-
-    async def __call__(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Return what the work returns in the end."""
-        ...
-
-
 @dataclass(frozen=True)
 class Plan:
     """What a run would delete.
@@ -313,7 +291,7 @@ class Retention:
     def __init__(
         self,
         *,
-        transactions: Transactions,
+        transactions: Transactions[Work],
         retry: Retry,
         layouts: Mapping[str, Layout],
         clock: Clock,
@@ -478,7 +456,7 @@ class EraseSubject:
     def __init__(
         self,
         *,
-        transactions: Transactions,
+        transactions: Transactions[Work],
         retry: Retry,
         clock: Clock,
         ids: Ids,
@@ -570,7 +548,7 @@ class Rebuild:
 
     def __init__(
         self,
-        transactions: Transactions,
+        transactions: Transactions[Work],
         retry: Retry,
         layouts: Mapping[str, Layout],
         clock: Clock,

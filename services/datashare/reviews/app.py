@@ -7,7 +7,6 @@ on consent does not wait: it would be kept while nobody allowed it.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
@@ -36,6 +35,7 @@ from services.kit.clock import Clock
 from services.kit.errors import NotFoundError
 from services.kit.identity import Caller
 from services.kit.ids import Ids
+from services.kit.transactions import Retry, Transactions
 
 
 class Names(Protocol):
@@ -356,20 +356,7 @@ class Subjects(Protocol):
 
 
 W = TypeVar("W", bound=Work)
-W_co = TypeVar("W_co", bound=Work, covariant=True)
 W_contra = TypeVar("W_contra", bound=Work, contravariant=True)
-
-
-class Transactions(Protocol[W_co]):
-    """Opens transactions."""
-
-    def begin(self) -> AbstractAsyncContextManager[W_co]:
-        """Give a write transaction."""
-        ...
-
-    def read(self) -> AbstractAsyncContextManager[W_co]:
-        """Give a snapshot."""
-        ...
 
 
 class TakeRow(Protocol[W_contra]):
@@ -379,14 +366,6 @@ class TakeRow(Protocol[W_contra]):
         self, work: W_contra, provider: Participant, row: Incoming, *, historical: bool
     ) -> Ack:
         """Return what became of the row, in the transaction that decides about it."""
-        ...
-
-
-class Retry(Protocol):
-    """Runs work again that lost a race against another transaction."""
-
-    async def __call__(self, work: Callable[[], Awaitable[Ack]]) -> Ack:
-        """Return what the work returns in the end."""
         ...
 
 
@@ -453,18 +432,6 @@ class Numbers(Protocol):
         ...
 
 
-class NamingTransactions(Protocol):
-    """Opens transactions."""
-
-    def begin(self) -> AbstractAsyncContextManager[Naming]:
-        """Give a write transaction."""
-        ...
-
-    def read(self) -> AbstractAsyncContextManager[Naming]:
-        """Give a snapshot."""
-        ...
-
-
 class NameEarlier:
     """Names the firms of registrations that a version without this index took in.
 
@@ -474,7 +441,7 @@ class NameEarlier:
     """
 
     def __init__(
-        self, transactions: NamingTransactions, sleep: Callable[[float], Awaitable[None]]
+        self, transactions: Transactions[Naming], sleep: Callable[[float], Awaitable[None]]
     ) -> None:
         self._transactions = transactions
         self._sleep = sleep

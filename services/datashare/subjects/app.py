@@ -1,11 +1,11 @@
 """Resolving registration numbers."""
 
 from collections.abc import Iterable
-from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from services.datashare.subjects.uscc import UsccError, check
 from services.kit.errors import FieldProblem, InvalidArgumentError, NotFoundError
+from services.kit.transactions import Snapshots
 
 
 class Subjects(Protocol):
@@ -29,14 +29,6 @@ class Work(Protocol):
         ...
 
 
-class Transactions(Protocol):
-    """Opens transactions."""
-
-    def read(self) -> AbstractAsyncContextManager[Work]:
-        """Give a snapshot."""
-        ...
-
-
 class ResolveSubject:
     """The subject_id of a registration number.
 
@@ -44,7 +36,7 @@ class ResolveSubject:
         transactions: opens snapshots.
     """
 
-    def __init__(self, transactions: Transactions) -> None:
+    def __init__(self, transactions: Snapshots[Work]) -> None:
         self._transactions = transactions
 
     async def __call__(self, uscc: str) -> str:

@@ -1,7 +1,6 @@
 """Telling providers how what they supplied is used."""
 
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
 from datetime import date
 from typing import Protocol
 
@@ -10,6 +9,7 @@ from services.datashare.participants.domain import Participant, Role
 from services.datashare.uses.domain import Use
 from services.kit.errors import NotFoundError, PermissionDeniedError, invalid_field
 from services.kit.identity import Caller
+from services.kit.transactions import Snapshots
 
 Place = tuple[int, str, str]
 """Day, record type and purpose of a use in a list."""
@@ -61,14 +61,6 @@ class Work(Protocol):
         ...
 
 
-class Transactions(Protocol):
-    """Opens transactions."""
-
-    def read(self) -> AbstractAsyncContextManager[Work]:
-        """Give a snapshot."""
-        ...
-
-
 class ListUses:
     """How often what a provider supplied was used.
 
@@ -76,7 +68,7 @@ class ListUses:
         transactions: opens snapshots.
     """
 
-    def __init__(self, transactions: Transactions) -> None:
+    def __init__(self, transactions: Snapshots[Work]) -> None:
         self._transactions = transactions
 
     async def __call__(

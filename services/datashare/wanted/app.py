@@ -6,12 +6,12 @@ once the last one was taken.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from typing import Final, NamedTuple, Protocol
 
 from services.datashare.participants.domain import Participant, require_good_standing
 from services.datashare.wanted.domain import Entry, Item
 from services.kit.clock import Clock
+from services.kit.transactions import Snapshots
 
 PAGE: Final = 200
 """Items that are told at a time."""
@@ -65,14 +65,6 @@ class Work(Protocol):
         ...
 
 
-class Transactions(Protocol):
-    """Opens transactions."""
-
-    def read(self) -> AbstractAsyncContextManager[Work]:
-        """Give a snapshot."""
-        ...
-
-
 class Told(NamedTuple):
     """An item, and the registration number by which the provider finds the firm in its books."""
 
@@ -98,7 +90,7 @@ class TellWanted:
 
     def __init__(
         self,
-        transactions: Transactions,
+        transactions: Snapshots[Work],
         clock: Clock,
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:

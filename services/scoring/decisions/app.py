@@ -7,7 +7,6 @@ decision; every reading of a stored decision is recorded before it is answered.
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -21,6 +20,7 @@ from services.kit.errors import (
 )
 from services.kit.identity import Caller
 from services.kit.ids import Ids
+from services.kit.transactions import Transactions
 from services.scoring.decisions.domain import (
     Decision,
     DisputeMark,
@@ -158,18 +158,6 @@ class Decisions(Protocol):
         ...
 
 
-class Work(Protocol):
-    """Opens transactions."""
-
-    def begin(self) -> AbstractAsyncContextManager[Decisions]:
-        """Open one that writes."""
-        ...
-
-    def read(self) -> AbstractAsyncContextManager[Decisions]:
-        """Open one that reads."""
-        ...
-
-
 class Scoring:
     """The use cases.
 
@@ -182,7 +170,12 @@ class Scoring:
     """
 
     def __init__(
-        self, summaries: Summaries, models: Models, work: Work, clock: Clock, ids: Ids
+        self,
+        summaries: Summaries,
+        models: Models,
+        work: Transactions[Decisions],
+        clock: Clock,
+        ids: Ids,
     ) -> None:
         self._summaries = summaries
         self._models = models

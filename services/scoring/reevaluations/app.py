@@ -10,13 +10,13 @@ Invariants:
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
 from services.kit.clock import Clock
 from services.kit.errors import DeadlineExceededError, UnavailableError
 from services.kit.identity import Caller
+from services.kit.transactions import Transactions
 from services.scoring.decisions.domain import Decision
 from services.scoring.reevaluations.domain import Correction, Reevaluation, due
 
@@ -82,18 +82,6 @@ class Reevaluations(Protocol):
         ...
 
 
-class Transactions(Protocol):
-    """Opens transactions."""
-
-    def begin(self) -> AbstractAsyncContextManager[Reevaluations]:
-        """Open one that writes."""
-        ...
-
-    def read(self) -> AbstractAsyncContextManager[Reevaluations]:
-        """Open one that reads."""
-        ...
-
-
 class Follow:
     """Follows the feed.
 
@@ -103,7 +91,7 @@ class Follow:
         clock: the time.
     """
 
-    def __init__(self, feed: Feed, transactions: Transactions, clock: Clock) -> None:
+    def __init__(self, feed: Feed, transactions: Transactions[Reevaluations], clock: Clock) -> None:
         self._feed = feed
         self._transactions = transactions
         self._clock = clock
@@ -156,7 +144,7 @@ class ListReevaluations:
         transactions: opens transactions.
     """
 
-    def __init__(self, transactions: Transactions) -> None:
+    def __init__(self, transactions: Transactions[Reevaluations]) -> None:
         self._transactions = transactions
 
     async def __call__(

@@ -5,14 +5,15 @@ import math
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 import sqlalchemy as sa
 
+from services.kit import transactions
 from services.kit.db import Database, Transactions
 from services.kit.migrations import differences, upgrade
-from services.scoring.decisions.app import Decisions, Work
+from services.scoring.decisions.app import Decisions
 from services.scoring.decisions.domain import (
     Decision,
     Inputs,
@@ -28,6 +29,7 @@ from services.scoring.features.domain import Coverage, FeatureVector
 from tests.fakes.decisions import FakeDecisions, FakeWork
 
 NOW = datetime(2026, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)
+Work: TypeAlias = transactions.Transactions[Decisions]
 TREE = Path(__file__).parents[3] / "services" / "scoring" / "migrations"
 
 

@@ -11,16 +11,21 @@ from typing import Any, NamedTuple
 import pytest
 import sqlalchemy as sa
 
+from services.kit import transactions
 from services.kit.clock import FixedClock
 from services.kit.db import Database, Transactions
 from services.kit.identity import Caller
 from services.kit.migrations import upgrade
-from services.scoring.decisions.app import Work
+from services.scoring.decisions.app import Decisions
 from services.scoring.decisions.domain import Decision, DisputeMark, Inputs, Order, Outcome
 from services.scoring.decisions.store import DecisionStore
 from services.scoring.features.domain import Coverage, FeatureVector
-from services.scoring.reevaluations.app import SETTLED, Follow, ListReevaluations
-from services.scoring.reevaluations.app import Transactions as Kept
+from services.scoring.reevaluations.app import (
+    SETTLED,
+    Follow,
+    ListReevaluations,
+    Reevaluations,
+)
 from services.scoring.reevaluations.domain import Cause, Correction, Reevaluation
 from services.scoring.reevaluations.store import ReevaluationStore, correction
 from tests.fakes.decisions import FakeWork
@@ -34,8 +39,8 @@ BANK = Caller("par_bank", "BANK")
 class Bench(NamedTuple):
     """What a test works with."""
 
-    work: Work
-    kept: Kept
+    work: transactions.Transactions[Decisions]
+    kept: transactions.Transactions[Reevaluations]
     feed: FakeFeed
     clock: FixedClock
     stored: Callable[[], Awaitable[int]]
