@@ -6,7 +6,6 @@ the consent as it was and ends before the change, or sees the changed one.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol, TypeAlias
@@ -65,6 +64,7 @@ from services.kit.clock import Clock
 from services.kit.errors import FailedPreconditionError, NotFoundError
 from services.kit.identity import Caller
 from services.kit.ids import Ids
+from services.kit.transactions import Transactions
 
 
 class ConsentRows(Protocol):
@@ -260,17 +260,6 @@ class Work(Protocol):
         ...
 
 
-class Transactions(Protocol):
-    """Opens transactions."""
-
-    def begin(self) -> AbstractAsyncContextManager[Work]:
-        """Give a write transaction."""
-        ...
-
-    def read(self) -> AbstractAsyncContextManager[Work]:
-        """Give a snapshot."""
-        ...
-
 
 _CHANGES: Final = {
     Action.APPROVE: ChangeKind.CONSENT_APPROVED,
@@ -309,7 +298,7 @@ class Consents:
     def __init__(
         self,
         *,
-        transactions: Transactions,
+        transactions: Transactions[Work],
         clock: Clock,
         ids: Ids,
         sealer: Sealer,
