@@ -1,28 +1,60 @@
-"""What records of the register say of representatives: names are compared by their tokens."""
+"""What records of the register say of representatives: names are compared by their tokens.
 
-from collections.abc import Sequence
+Invariants:
+
+- Records are compared in the order in which what they say came about, in whatever order they come
+  in: by their day, then by when they were obtained. The day on which the firm was founded, by which
+  many date their registrations, says nothing of its representative and does not count.
+- Another representative came about by the end of the day of the record that names it, where that is
+  the day of the change, or later than the day of the record before; else by when it was obtained;
+  in any case before what is later was obtained.
+- A correction of a registration is never earlier than what it corrects. A change that was corrected
+  and a record that was taken back say nothing.
+"""
+
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from itertools import groupby, pairwise
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.datashare.china import CHINA, date_of_day, day_number
-from services.datashare.mandates.registry import Shown
+from services.datashare.china import CHINA, china_day, date_of_day, day_number
+from services.datashare.mandates.registry import TYPES, Shown
 from services.datashare.records.domain import Incoming
 from services.datashare.records.payloads import payload_types
 from services.datashare.records.store import opened, record
 from services.datashare.sealing.store import Seals
 from services.datashare.times import date_of
-from services.kit.db import EPOCH, to_microseconds
+from services.kit.db import from_microseconds
 
-_ROLE: Final = "legal_representative"
+# Of a partnership, the managing partner represents it.
+_ROLES: Final = frozenset({"legal_representative", "partner"})
 _REGISTRATION: Final = "registration"
-_MICROSECOND: Final = timedelta(microseconds=1)
 _PAYLOADS: Final = payload_types()
+_NAMES: Final = ("subject_id", "record_type", "provider_record_id")
 
-# When a registration was obtained, and the token of whom it names.
-_Named = tuple[tuple[int, int], bytes]
+
+class _Entry(NamedTuple):
+    """Whom a version of a record names, in the order in which that came about.
+
+    Args:
+        day: on which it was so, in days since 1970-01-01.
+        obtained_at: by the provider's clock.
+        record: its type and the provider's own id.
+        version: of the record.
+        token: of the representative.
+        is_change: the day is that of the change.
+    """
+
+    day: int
+    obtained_at: datetime
+    record: tuple[str, str]
+    version: int
+    token: bytes
+    is_change: bool
 
 
 class RegisterReader:
@@ -47,67 +79,107 @@ class RegisterReader:
             rows: of `registry.TYPES`, no retractions; each with its subject_id.
         """
         found = []
-        known: dict[str, dict[str, _Named]] = {}
-        if firms := {id_ for id_, row in rows if row.record_type == _REGISTRATION}:
-            known = await self._known(provider_id, sorted(firms))
+        entries: dict[str, list[_Entry]] = {}
         for subject_id, row in rows:
-            payload = _parsed(row.record_type, row.payload)
-            if row.record_type != _REGISTRATION:
-                if payload.role == _ROLE:
-                    found.append(Shown(subject_id, row.record_type, _end_of_day(payload)))
-                continue
-            token = payload.legal_representative_token
-            if not token:
-                continue
-            of_firm = known.setdefault(subject_id, {})
-            before = _before(of_firm, row.provider_record_id)
-            if before not in (b"", token):
-                obtained_at = EPOCH + row.obtained_at * _MICROSECOND
-                found.append(Shown(subject_id, row.record_type, obtained_at))
-            of_firm[row.provider_record_id] = (row.occurred_to, row.obtained_at), token
+            entry = _entry(row, row.payload, from_microseconds(row.obtained_at))
+            if entry is not None:
+                entries.setdefault(subject_id, []).append(entry)
+                if entry.is_change:
+                    found.append(Shown(subject_id, row.record_type, _end_of(entry.day)))
+        registered = sorted({id_ for id_, row in rows if row.record_type == _REGISTRATION})
+        if registered:
+            for subject_id, known in await self._known(provider_id, registered):
+                entries.setdefault(subject_id, []).append(known)
+        for subject_id in registered:
+            at = _last_change(entries[subject_id])
+            if at is not None:
+                found.append(Shown(subject_id, _REGISTRATION, at))
         return found
 
     async def _known(
         self, provider_id: str, subject_ids: Sequence[str]
-    ) -> dict[str, dict[str, _Named]]:
-        """Return whom stored registrations named last, by firm and record."""
+    ) -> Sequence[tuple[str, _Entry]]:
+        """Return what is stored about firms and stands, each with its firm."""
         result = await self._conn.execute(
             sa.select(record)
             .where(
                 record.c.subject_id.in_(subject_ids),
-                record.c.record_type == _REGISTRATION,
+                record.c.record_type.in_(sorted(TYPES)),
                 record.c.provider_id == provider_id,
-                record.c.retracted.is_(False),
             )
-            .order_by(record.c.subject_id, record.c.provider_record_id, record.c.version)
+            .order_by(*(record.c[name] for name in (*_NAMES, "version")))
         )
         rows = result.all()
         keys = await self._seals.keys({row.subject_id for row in rows if row.sealed})
-        known: dict[str, dict[str, _Named]] = {}
-        for row in rows:
-            content = opened(row, keys)
-            token = _parsed(_REGISTRATION, content).legal_representative_token if content else b""
-            if token:
-                named = (row.occurred_to, to_microseconds(row.obtained_at)), token
-                known.setdefault(row.subject_id, {})[row.provider_record_id] = named
+        known: list[tuple[str, _Entry]] = []
+        for (subject_id, *_), versions in groupby(rows, attrgetter(*_NAMES)):
+            said: list[_Entry] = []
+            for row in versions:
+                # Of a change the newest version counts, of a registration what each one said.
+                if row.retracted or row.record_type != _REGISTRATION:
+                    said.clear()
+                content = None if row.retracted else opened(row, keys)
+                entry = _entry(row, content, row.obtained_at) if content else None
+                if entry is not None:
+                    said.append(entry)
+            known += ((subject_id, entry) for entry in said)
         return known
 
 
-def _before(of_firm: dict[str, _Named], provider_record_id: str) -> bytes:
-    """Return whom the version before names; of a new record, whom the latest other one names."""
-    same = of_firm.get(provider_record_id)
-    if same is not None:
-        return same[1]
-    return max(of_firm.values(), default=((0, 0), b""))[1]
+def _last_change(entries: Iterable[_Entry]) -> datetime | None:
+    """Return by when the representative of a firm changed last, if it ever did.
+
+    Args:
+        entries: of the firm, in whatever order.
+    """
+    by: datetime | None = None
+    for before, entry in reversed(list(pairwise(_ordered(entries)))):
+        own = entry.obtained_at
+        if entry.is_change or entry.day > before.day:
+            own = min(own, _end_of(entry.day))
+        by = own if by is None else min(by, own)
+        if entry.token != before.token:
+            return by
+    return None
 
 
-def _parsed(record_type: str, content: bytes) -> Any:
-    payload = _PAYLOADS[record_type]()
+def _ordered(entries: Iterable[_Entry]) -> Sequence[_Entry]:
+    """Return those that name somebody, in the order in which they came about."""
+    latest: dict[tuple[str, str], _Entry] = {}
+    found = []
+    for entry in sorted(entries, key=attrgetter("version")):
+        corrected = latest.get(entry.record, entry)
+        placed = entry._replace(
+            day=max(entry.day, corrected.day),
+            obtained_at=max(entry.obtained_at, corrected.obtained_at),
+        )
+        latest[entry.record] = placed
+        if placed.token:
+            found.append(placed)
+    return sorted(found)
+
+
+def _entry(row: Any, content: bytes, obtained_at: datetime) -> _Entry | None:
+    """Return what a version says of the representative; None of other officers."""
+    payload: Any = _PAYLOADS[row.record_type]()
     payload.ParseFromString(content)
-    return payload
+    record_of = row.record_type, row.provider_record_id
+    if row.record_type == _REGISTRATION:
+        day = row.occurred_to
+        if day == day_number(date_of(payload.founded, "registration.founded")):
+            day = china_day(obtained_at)
+        token = payload.legal_representative_token
+        return _Entry(day, obtained_at, record_of, row.version, token, is_change=False)
+    again = payload.former_token and payload.former_token == payload.successor_token
+    if payload.role not in _ROLES or again:
+        return None
+    day = day_number(date_of(payload.changed_at, "officer_change.changed_at"))
+    token = payload.successor_token
+    return _Entry(day, obtained_at, record_of, row.version, token, is_change=True)
 
 
-def _end_of_day(payload: Any) -> datetime:
-    """Return the last instant of the day of a change: its hour is not known."""
-    day = date_of_day(day_number(date_of(payload.changed_at, "officer_change.changed_at")) + 1)
-    return datetime(day.year, day.month, day.day, tzinfo=CHINA) - _MICROSECOND
+def _end_of(day: int) -> datetime:
+    """Return the last instant of a day, as the hour of what happened on it is not known."""
+    following = date_of_day(day + 1)
+    midnight = datetime(following.year, following.month, following.day, tzinfo=CHINA)
+    return midnight - timedelta.resolution

@@ -8,7 +8,8 @@ Invariants:
   claim, or that shows in a state of the register from before it, says nothing against who proved
   it later. A change on the day of the claim counts, as its hour is not known: claiming again costs
   little, a stranger who goes on speaking for a firm much.
-- What is historical needs no other rule: back-fills and imports tell days and states of before.
+- What counts is when it came about, never when it came in: back-fills, imports and records that are
+  late tell days and states of before, and change nothing for who claimed after these.
 - A batch without a record of these types asks nothing; one about firms for which nobody speaks asks
   one question.
 """
@@ -33,7 +34,7 @@ class Shown:
     Args:
         subject_id: the firm.
         record_type: of the record that shows it.
-        at: the latest time at which this can have come about.
+        at: the latest time at which this can have come about, by the records themselves.
     """
 
     subject_id: str

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, datetime, timedelta
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from services.datashare.mandates.domain import (
 from services.datashare.notices.domain import NoticeKind
 from services.datashare.participants.domain import Participant, Role, Standing
 from services.datashare.records.intake import content_hash
+from services.datashare.subjects.uscc import make
 from services.kit.db import Database
 from services.kit.errors import PermissionDeniedError
 from tests.fakes.datashare_records import (
@@ -55,24 +57,30 @@ async def datashare(database: Database) -> Datashare:
     """A firm with a representative since `CLAIMED`, and a delegate since yesterday."""
     built = Datashare(database)
     await built.register(provider("market_regulator", historical=True), provider("tax"))
-    async with built.transactions.begin() as work:
-        subject_id = (await work.subjects.resolve_or_create_many([USCC]))[USCC]
-        await work.mandates.add(registered("man_1", subject_id, BOSS, CLAIMED))
+    await speak_for(built, USCC, BOSS, CLERK)
+    return built
+
+
+async def speak_for(datashare: Datashare, uscc: str, boss: str, clerk: str) -> None:
+    async with datashare.transactions.begin() as work:
+        subject_id = (await work.subjects.resolve_or_create_many([uscc]))[uscc]
+        await work.mandates.add(registered("man_1", subject_id, boss, CLAIMED))
         await work.mandates.add(
             Mandate(
                 "man_2",
                 subject_id,
-                CLERK,
+                clerk,
                 MandateKind.DELEGATE,
                 frozenset({Power.READ}),
                 NOW - timedelta(days=1),
-                appointed_by=BOSS,
+                appointed_by=boss,
             )
         )
-    return built
 
 
-def change(at: datetime, role: str = "legal_representative") -> records_pb2.Record:
+def change(
+    at: datetime, role: str = "legal_representative", successor: str = "李四"
+) -> records_pb2.Record:
     day = f"{at:%Y-%m-%d}"
     row = record(
         f"change:{day}:{role}",
@@ -81,7 +89,7 @@ def change(at: datetime, role: str = "legal_representative") -> records_pb2.Reco
         officer_change=payloads_pb2.OfficerChange(
             role=role,
             former="张三",
-            successor="李四",
+            successor=successor,
             changed_at={"year": at.year, "month": at.month, "day": at.day},
         ),
     )
@@ -90,11 +98,15 @@ def change(at: datetime, role: str = "legal_representative") -> records_pb2.Reco
 
 
 def registration(
-    name: str, at: datetime, version: int = 1, record_id: str = "registration"
+    name: str,
+    at: datetime,
+    version: int = 1,
+    record_id: str = "registration",
+    on: str = "2015-03-01",
 ) -> records_pb2.Record:
     row = record(
         record_id,
-        "2015-03-01",
+        on,
         record_type="registration",
         version=version,
         registration=payloads_pb2.Registration(
@@ -109,8 +121,14 @@ def registration(
     return row
 
 
-async def states(datashare: Datashare) -> list[MandateState]:
-    subject_id = await datashare.subject_id()
+def excerpt(name: str, on: datetime, at: datetime) -> records_pb2.Record:
+    """What the register says as of a day, under an id of its own."""
+    day = f"{on:%Y-%m-%d}"
+    return registration(name, at, record_id=f"excerpt:{day}:{at:%m-%d}:{name}", on=day)
+
+
+async def states(datashare: Datashare, uscc: str = USCC) -> list[MandateState]:
+    subject_id = await datashare.subject_id(uscc)
     async with datashare.transactions.read() as work:
         found = await work.mandates.of_subject(subject_id)
     return [state_at(mandate, datashare.clock.now()) for mandate in found]
@@ -156,6 +174,11 @@ async def test_it_is_told_once(datashare: Datashare) -> None:
         # After the claim, though before the delegate was appointed.
         ([change(NOW - timedelta(days=5))], SUSPENDED),
         ([change(AFTER, "finance")], ACTIVE),
+        # Who represents a partnership.
+        ([change(AFTER, "partner")], SUSPENDED),
+        # Appointed again; the place is vacant.
+        ([change(AFTER, successor="张三")], ACTIVE),
+        ([change(AFTER, successor="")], SUSPENDED),
         ([change(BEFORE), change(AFTER)], SUSPENDED),
         ([registration("张三", AFTER)], ACTIVE),
         ([registration("张三", BEFORE), registration("张三", AFTER, 2)], ACTIVE),
@@ -189,6 +212,93 @@ async def test_what_counts_as_a_change(
     for part in [rows] if together else [[row] for row in rows]:
         await submitted(datashare, *part)
     assert await states(datashare) == expected
+
+
+LONG_BEFORE = CLAIMED - timedelta(days=900)
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        # Old excerpts that were obtained, or that come in, after the claim of who came later.
+        (
+            [
+                excerpt("张三", LONG_BEFORE, AFTER + timedelta(days=9)),
+                excerpt("李四", BEFORE, AFTER),
+            ],
+            ACTIVE,
+        ),
+        (
+            [
+                excerpt("张三", LONG_BEFORE, LONG_BEFORE),
+                excerpt("王五", LONG_BEFORE + timedelta(days=30), AFTER),
+                excerpt("李四", BEFORE, BEFORE),
+                change(BEFORE),
+            ],
+            ACTIVE,
+        ),
+        # By when they were obtained, where all have the day of the firm's founding.
+        (
+            [
+                registration("张三", LONG_BEFORE, record_id="1"),
+                registration("李四", BEFORE, record_id="2"),
+            ],
+            ACTIVE,
+        ),
+        # Another one since the claim, among what is old.
+        (
+            [
+                excerpt("张三", LONG_BEFORE, AFTER),
+                excerpt("李四", BEFORE, AFTER),
+                excerpt("王五", AFTER, AFTER + timedelta(days=9)),
+            ],
+            SUSPENDED,
+        ),
+        # Of the same day, so that the day does not tell which was first.
+        (
+            [
+                excerpt("张三", LONG_BEFORE, LONG_BEFORE),
+                excerpt("李四", LONG_BEFORE, AFTER),
+            ],
+            SUSPENDED,
+        ),
+        ([change(BEFORE), change(AFTER), change(LONG_BEFORE)], SUSPENDED),
+    ],
+)
+async def test_the_order_in_which_records_come_in_changes_nothing(
+    datashare: Datashare, rows: list[records_pb2.Record], expected: list[MandateState]
+) -> None:
+    for number, order in enumerate(permutations(rows)):
+        uscc = make("91", "110108", f"MA{number:06}")
+        await speak_for(datashare, uscc, f"par_boss_{number}", f"par_clerk_{number}")
+        for row in order:
+            about = records_pb2.Record()
+            about.CopyFrom(row)
+            about.subject.uscc = uscc
+            await submitted(datashare, about)
+        told = [row.provider_record_id for row in order]
+        assert (told, await states(datashare, uscc)) == (told, expected)
+
+
+async def test_a_registration_that_shows_a_change_known_from_before_the_claim_changes_nothing(
+    datashare: Datashare,
+) -> None:
+    await submitted(datashare, registration("张三", LONG_BEFORE), change(BEFORE))
+    await submitted(datashare, registration("李四", AFTER, 2))
+    assert await states(datashare) == ACTIVE
+    await submitted(datashare, registration("王五", AFTER, 3))
+    assert await states(datashare) == SUSPENDED
+
+
+async def test_who_was_registered_by_mistake_does_not_count_once_that_is_taken_back(
+    datashare: Datashare,
+) -> None:
+    mistaken = excerpt("王五", LONG_BEFORE, BEFORE)
+    taken = retraction(mistaken, 2)
+    taken.obtained_at.FromDatetime(AFTER)
+    await submitted(datashare, mistaken, taken)
+    await submitted(datashare, excerpt("李四", AFTER, AFTER))
+    assert await states(datashare) == ACTIVE
 
 
 @pytest.mark.parametrize("late", [BEFORE, AFTER])
