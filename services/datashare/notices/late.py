@@ -9,7 +9,7 @@ around a change, and was not told of it with the others, is told then.
 
 import asyncio
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Final, Protocol
 
@@ -27,14 +27,13 @@ AFTER: Final = timedelta(seconds=10)
 commit, and replicas' clocks differ. Who read what is new in that time is told in vain."""
 POLL_S: Final = 15.0
 _CHANGES: Final = 500
-_NEWEST: Final = 1_000
 
 
 class Notices(writing.Notices, Protocol):
     """What parties are told."""
 
-    async def newest(self, party_id: str, limit: int) -> Sequence[Notice]:
-        """Return the last notices of a party."""
+    async def of(self, party_id: str, at: datetime) -> Sequence[Notice]:
+        """Return what a party was told of a moment."""
         ...
 
     async def alone(self) -> bool:
@@ -135,6 +134,6 @@ class TellLate:
         told = {
             notice
             for party_id in sorted({notice.party_id for notice in due})
-            for notice in await work.notices.newest(party_id, _NEWEST)
+            for notice in await work.notices.of(party_id, at)
         }
         await work.notices.append([notice for notice in due if notice not in told])

@@ -10,6 +10,7 @@ once, in order and last, these locks cannot deadlock. SQLite has one writer.
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -42,6 +43,7 @@ notice = sa.Table(
     sa.Column("mandate_id", sa.String(64), nullable=False),
     sa.Column("due_at", UtcTime),
     sa.Index(None, "party_id", "position"),
+    sa.Index(None, "party_id", "occurred_at"),
     sqlite_autoincrement=True,  # a position is never used again
 )
 
@@ -122,13 +124,10 @@ class NoticeStore:
         )
         return [_entry(row) for row in rows]
 
-    async def newest(self, party_id: str, limit: int) -> Sequence[Notice]:
-        """Return the last notices of a party."""
+    async def of(self, party_id: str, at: datetime) -> Sequence[Notice]:
+        """Return what a party was told of a moment."""
         rows = await self._conn.execute(
-            sa.select(notice)
-            .where(notice.c.party_id == party_id)
-            .order_by(notice.c.position.desc())
-            .limit(limit)
+            sa.select(notice).where(notice.c.party_id == party_id, notice.c.occurred_at == at)
         )
         return [_entry(row).notice for row in rows]
 

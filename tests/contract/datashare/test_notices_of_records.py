@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from services.datashare.access.domain import Channel, Outcome
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.notices.contacts import Contact
-from services.datashare.notices.domain import NoticeKind
+from services.datashare.notices.domain import Notice, NoticeKind
 from services.datashare.notices.endpoints import contact as contact_table
 from services.datashare.notices.endpoints import webhook as webhook_table
 from services.datashare.notices.late import TellLate
@@ -174,6 +174,21 @@ async def test_who_read_while_it_was_corrected_is_told_afterwards_and_once(
         assert await office.told("par_4") == []
         assert await office.told("par_5") == []
     assert await office.told(office.subject_id) == [corrected]
+
+
+async def test_who_was_told_at_once_is_not_told_late_however_much_it_was_told_since(
+    office: Office,
+) -> None:
+    await office.release("par_2", accessed_at=NOW)
+    await correct(office)
+    later = NOW + timedelta(seconds=1)
+    async with office.datashare.transactions.begin() as work:
+        others = (Notice("par_2", CORRECTED, later, f"sub_{n}") for n in range(1_500))
+        await work.notices.append(list(others))
+    office.datashare.clock.advance(timedelta(hours=1))
+    await TellLate(office.datashare.transactions, office.datashare.clock)()
+    async with office.datashare.transactions.read() as work:
+        assert len(await work.notices.after("par_2", 0, 2_000)) == 1 + 1_500
 
 
 async def test_one_replica_looks_for_late_readers(postgres: Database) -> None:
