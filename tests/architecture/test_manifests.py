@@ -23,6 +23,13 @@ def keys(service: str) -> dict[str, Key]:
     return {key.variable: key for key in describe(config_of(service), service)}
 
 
+FILE = re.compile(r"(?P<folder>/etc/puhui/[a-z-]+)/(?P<name>[a-z-]+\.[a-z]+)")
+MOUNT = re.compile(r"- name: (?P<volume>\S+)\n +mountPath: (?P<folder>\S+)\n")
+VOLUME = re.compile(
+    r"- name: (?P<volume>\S+)\n +(secret:\n +secretName|configMap:\n +name): (?P<source>\S+)\n"
+)
+
+
 def files(k8s: Path) -> list[Path]:
     return [path for path in k8s.rglob("*") if path.suffix in (".yaml", ".env")]
 
@@ -77,6 +84,38 @@ def test_a_pod_lives_longer_than_its_server_takes_to_end(k8s: Path, service: str
 def test_no_secret_is_in_a_config_map(k8s: Path, service: str) -> None:
     secret = {variable for variable, key in keys(service).items() if key.secret}
     assert settings(k8s, service).keys() & secret == set()
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_file_of_a_service_is_mounted_and_operators_are_told_to_make_it(
+    checkout: Path, k8s: Path, service: str
+) -> None:
+    parts = [
+        *(k8s / "base" / service).iterdir(),
+        *(k8s / "components").glob(f"*/{service}.yaml"),
+    ]
+    text = "\n".join(part.read_text() for part in parts)
+    folders = {found["folder"]: found["volume"] for found in MOUNT.finditer(text)}
+    sources = {found["volume"]: found["source"] for found in VOLUME.finditer(text)}
+    guide = (checkout / "docs/operators.md").read_text().replace("\\\n", " ")
+    made = "\n".join(
+        line.replace("$service", service) for line in guide.splitlines() if " create " in line
+    )
+    told = list(FILE.finditer(text))
+    assert told
+    for file in told:
+        source = sources[folders[file["folder"]]]
+        name = re.escape(file["name"])
+        wanted = rf"create (secret generic|configmap) {source} .*--from-file={name}(=|\s|$)"
+        assert re.search(wanted, made), f"{source}: {file['name']}"
+
+
+def test_production_knows_who_represents_a_firm_and_is_no_sandbox(k8s: Path) -> None:
+    overlay = (k8s / "overlays/prod/kustomization.yaml").read_text()
+    assert "../../components/proof-issuers\n" in overlay
+    component = (k8s / "components/proof-issuers/datashare.yaml").read_text()
+    assert "PUHUI_DATASHARE_PROOF_ISSUERS\n" in component
+    assert not [path for path in files(k8s) if "_SANDBOX" in path.read_text()]
 
 
 def test_the_images_are_of_this_version(checkout: Path, k8s: Path) -> None:
