@@ -1,16 +1,13 @@
 """The commands of docs/consent.md as they stand there, on a real platform.
 
-Marks are those of the README's test; keys are in the files that the page names.
+Marks are those of `guides`; keys are in the files that the page names.
 """
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_readme import END, LEFT_OUT, blocks, script, settled
+from tests.e2e.guides import LEFT_OUT, assert_shown, blocks, environment, run, script, settled
 from tests.e2e.town import USCC, Town
 
 
@@ -40,27 +37,13 @@ def test_what_the_page_of_consents_says_runs(town: Town, checkout: Path, tmp_pat
         key = tmp_path / f"{who}.key"
         key.write_text(town.key(who))
         key.chmod(0o600)
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("PUHUI_")}
-    environ |= {
-        "PATH": f"{Path(sys.executable).parent}:{environ['PATH']}",
-        "PUHUI_GATEWAY": town.platform.gateway,
-        "COLUMNS": "200",
-        "HOME": str(tmp_path),
-    }
-    shell = subprocess.run(
-        ["bash", "-c", text],
-        cwd=tmp_path,
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        timeout=120,
-        check=False,
+    environ = environment(
+        PUHUI_GATEWAY=town.platform.gateway,
+        COLUMNS="200",
+        HOME=str(tmp_path),
     )
-    assert shell.returncode == 0, shell.stdout[-4000:]
-    printed = shell.stdout.split(f"{END}\n")
+    printed = run(text, tmp_path, environ)
     for block, output in zip(expected, printed, strict=False):
         line = first_missing(settled(block.content), settled(output))
-        assert not line, f"{line!r} is not printed in its place; what was:\n{output}"
+        assert_shown(line, output)
     assert "deleted" in printed[-2]

@@ -1,13 +1,10 @@
 """The commands of docs/firm.md as they stand there, on a real platform.
 
-Marks are those of the README's test. Beside what the page says there are the operator, who opens
+Marks are those of `guides`. Beside what the page says there are the operator, who opens
 two accounts and tells the code, the tax bureau, which supplied an invoice, and the bank.
 """
 
 import asyncio
-import os
-import subprocess
-import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +13,7 @@ import pytest
 from puhui_client import records
 from services.datashare.mandates.proofs import sandbox_code
 from services.datashare.subjects import uscc
-from tests.e2e.test_readme import END, blocks, missing, script, settled
+from tests.e2e.guides import assert_shown, blocks, environment, missing, run, script, settled
 from tests.e2e.town import Town
 
 FIRM = uscc.make("91", "110108", "MA02GUDE")
@@ -82,33 +79,19 @@ def test_what_the_page_for_firms_says_runs(town: Town, checkout: Path, tmp_path:
     text = MANDATE_OF + text.replace("puhui facts\n", granting, 1)
     for word, meant in words.items():
         text = text.replace(word, meant)
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("PUHUI_")}
-    environ |= {
-        "PATH": f"{Path(sys.executable).parent}:{environ['PATH']}",
-        "PUHUI_GATEWAY": town.platform.gateway,
-        "PUHUI_API_KEY": key,
-        "COLUMNS": "200",
-        "HOME": str(tmp_path),
-    }
-    shell = subprocess.run(
-        ["bash", "-c", text],
-        cwd=tmp_path,
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        timeout=120,
-        check=False,
+    environ = environment(
+        PUHUI_GATEWAY=town.platform.gateway,
+        PUHUI_API_KEY=key,
+        COLUMNS="200",
+        HOME=str(tmp_path),
     )
-    assert shell.returncode == 0, shell.stdout[-4000:]
-    printed = shell.stdout.split(f"{END}\n")
+    printed = run(text, tmp_path, environ)
     for block, output in zip(expected, printed, strict=False):
         shown = block.content
         for word, meant in words.items():
             shown = shown.replace(word, meant)
         line = missing(settled(shown), settled(output))
-        assert not line, f"{line!r} is not printed in its place; what was:\n{output}"
+        assert_shown(line, output)
     page = (tmp_path / "facts-of-my-firm" / "facts.html").read_text("utf-8")
     assert words["CONSENT"] in page
     assert "某某仪器有限公司" not in page

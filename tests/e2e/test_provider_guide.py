@@ -1,21 +1,18 @@
 """The commands of docs/provider.md as they stand there, on a real platform.
 
-Marks are those of the README's test. Beside what the page says there are the operator, who
+Marks are those of `guides`. Beside what the page says there are the operator, who
 registers the signing key once it is made, and a bureau's database.
 """
 
 import asyncio
-import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_readme import END, blocks, missing, script, settled
+from tests.e2e.guides import assert_shown, blocks, environment, missing, run, script, settled
 from tests.e2e.town import Town
 
 REGISTER = (
@@ -51,28 +48,14 @@ def test_what_the_page_for_providers_says_runs(town: Town, checkout: Path, tmp_p
         database.executescript(ROWS)
     (tmp_path / "bureau.url").write_text("sqlite:///bureau.db\n")
     (tmp_path / "bureau.url").chmod(0o600)
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("PUHUI_")}
-    environ |= {
-        "PATH": f"{Path(sys.executable).parent}:{environ['PATH']}",
-        "PUHUI_GATEWAY": town.platform.gateway,
-        "PUHUI_API_KEY": api_key,
-        "OPERATOR_KEY": town.key("operator"),
-        "COLUMNS": "150",
-        "HOME": str(tmp_path),
-    }
-    shell = subprocess.run(
-        ["bash", "-c", made.replace("YOUR_ID", participant_id)],
-        cwd=tmp_path,
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        timeout=120,
-        check=False,
+    environ = environment(
+        PUHUI_GATEWAY=town.platform.gateway,
+        PUHUI_API_KEY=api_key,
+        OPERATOR_KEY=town.key("operator"),
+        COLUMNS="150",
+        HOME=str(tmp_path),
     )
-    assert shell.returncode == 0, shell.stdout[-4000:]
-    printed = shell.stdout.split(f"{END}\n")
+    printed = run(made.replace("YOUR_ID", participant_id), tmp_path, environ)
     for block, output in zip(expected, printed, strict=False):
         line = missing(settled(block.content), settled(output))
-        assert not line, f"{line!r} is not printed in its place; what was:\n{output}"
+        assert_shown(line, output)
