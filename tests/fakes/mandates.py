@@ -46,8 +46,6 @@ class FakeMandates:
             if row.subject_id == subject_id and row.ended_at is None
         ]
 
-    of_subject = lock_subject
-
     async def spoken_for(self, subject_ids: Collection[str]) -> set[str]:
         return {
             row.subject_id

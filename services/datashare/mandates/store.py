@@ -159,12 +159,6 @@ class MandateStore:
         )
         return [_mandate(row) for row in rows]
 
-    async def of_subject(self, subject_id: str) -> Sequence[Mandate]:
-        """Return the mandates of a firm that nobody ended."""
-        query = sa.select(mandate).where(mandate.c.subject_id == subject_id, _STANDS)
-        rows = await self._conn.execute(query.order_by(mandate.c.mandate_id))
-        return [_mandate(row) for row in rows]
-
     async def spoken_for(self, subject_ids: Collection[str]) -> set[str]:
         """Return those of the firms that have a mandate that stands and is not suspended."""
         rows = await self._conn.scalars(

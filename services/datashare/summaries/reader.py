@@ -72,7 +72,6 @@ _PAIR: Final = {name: KEY[name] for name in ("subject_id", "record_type")}
 _WANTED: Final = Relation("wanted", _PAIR)
 _WIDTH: Final = len(series.columns) + 1
 """Of a row of `_Stored`."""
-_DISPUTED: Final = is_disputed(series)
 
 
 class _ChangedMeanwhileError(Exception):

@@ -87,8 +87,8 @@ async def test_no_act_follows_the_change_that_the_register_told(world: Disputing
     late = await act(world, 0)
     assert isinstance(late, PermissionDeniedError)
     assert late.reason == "MANDATE_REQUIRED"
-    async with world.transactions.read() as work:
-        (mandate,) = await work.mandates.of_subject(await world.subject_id())
+    async with world.transactions.begin() as work:
+        (mandate,) = await work.mandates.lock_subject(await world.subject_id())
     assert state_at(mandate, world.clock.now()) is MandateState.SUSPENDED
 
 

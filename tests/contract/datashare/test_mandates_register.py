@@ -129,8 +129,8 @@ def excerpt(name: str, on: datetime, at: datetime) -> records_pb2.Record:
 
 async def states(datashare: Datashare, uscc: str = USCC) -> list[MandateState]:
     subject_id = await datashare.subject_id(uscc)
-    async with datashare.transactions.read() as work:
-        found = await work.mandates.of_subject(subject_id)
+    async with datashare.transactions.begin() as work:
+        found = await work.mandates.lock_subject(subject_id)
     return [state_at(mandate, datashare.clock.now()) for mandate in found]
 
 
