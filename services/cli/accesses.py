@@ -7,6 +7,7 @@ import typer
 
 from services.cli import output
 from services.cli.command import Session, remote
+from services.cli.facts import made
 from services.cli.inputs import lower
 
 _TYPES_NAMED = 2
@@ -37,7 +38,17 @@ async def accesses(
         {"accesses": [output.plain(access) for access in found]},
         output.table(
             output.count(len(found), "access", "accesses"),
-            ["when", "who", "officer", "file", "purpose", "types", "outcome", "consent"],
+            [
+                "when",
+                "who",
+                "officer",
+                "file",
+                "purpose",
+                "made of it",
+                "types",
+                "outcome",
+                "consent",
+            ],
             [
                 [
                     output.moment(access.accessed_at),
@@ -45,6 +56,7 @@ async def accesses(
                     access.officer.name,
                     access.officer.file_reference,
                     access.purpose,
+                    made(access),
                     _types(access.record_types),
                     access.refusal_reason
                     or lower(AccessOutcome.Name(access.outcome), "ACCESS_OUTCOME_"),

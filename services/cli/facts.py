@@ -119,7 +119,17 @@ def _holdings(holdings: "Sequence[Holding]") -> "RenderableType":
 def _accesses(accesses: "Sequence[Access]", counted: str) -> "RenderableType":
     return output.table(
         f"Who looked 查询记录: {counted}",
-        ["when", "institution", "officer", "file", "purpose", "types", "consent", "result"],
+        [
+            "when",
+            "institution",
+            "officer",
+            "file",
+            "purpose",
+            "made of it",
+            "types",
+            "consent",
+            "result",
+        ],
         [
             [
                 output.moment(access.accessed_at),
@@ -127,6 +137,7 @@ def _accesses(accesses: "Sequence[Access]", counted: str) -> "RenderableType":
                 access.officer.name,
                 access.officer.file_reference,
                 access.purpose,
+                made(access),
                 ", ".join(access.record_types),
                 access.consent_id,
                 result(access),
@@ -134,6 +145,13 @@ def _accesses(accesses: "Sequence[Access]", counted: str) -> "RenderableType":
             for access in accesses
         ],
     )
+
+
+def made(access: "Access") -> str:
+    """Return what was made of the data of an access; of those of before nobody knows it."""
+    use = access.derived_use
+    said = ("score" if use.score else "", "decision by machine" if use.automated_decision else "")
+    return ", ".join(filter(None, said))
 
 
 def result(access: "Access") -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from services.cli import output
-from services.cli.facts import about, result, said, state
+from services.cli.facts import about, made, result, said, state
 from services.cli.inputs import CHINA, lower
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _holdings(facts: "GetFactsResponse") -> Rows:
 def _accesses(accesses: "Sequence[Access]") -> Rows:
     names = (
         "accessed_at", "recipient_id", "recipient_name", "officer", "file_reference", "purpose",
-        "record_types", "consent_id", "result", "access_id",
+        "made_of_it", "record_types", "consent_id", "result", "access_id",
     )  # fmt: skip
     return [
         names,
@@ -127,6 +127,7 @@ def _accesses(accesses: "Sequence[Access]") -> Rows:
                 access.officer.name,
                 access.officer.file_reference,
                 access.purpose,
+                made(access),
                 " ".join(access.record_types),
                 access.consent_id,
                 result(access),

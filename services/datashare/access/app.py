@@ -386,6 +386,11 @@ class FetchSummaries:
                 for item in items.values()
                 if (item.fetch.subject_id, item.fetch.consent_id) not in consents
             }
+            unproved |= {
+                item.fetch.for_subject_id
+                for item in items.values()
+                if item.fetch.for_subject_id != _consented_firm(consents, item.fetch)
+            } - {""}
             unknown = unproved - await work.subjects.existing(unproved) if unproved else set()
             earlier = await work.accesses.released([item.key for item in items.values()])
             # Only now, as the locks may have been waited for: a consent must hold at this time.
@@ -397,9 +402,12 @@ class FetchSummaries:
                 consent = consents.get((fetch.subject_id, fetch.consent_id))
                 standing = standings.get(item.caller.participant_id)
                 decision = self._decide(item, before, standing, consent, now)
-                if fetch.subject_id in unknown and isinstance(decision, Scope):
+                if isinstance(decision, Scope) and not unknown.isdisjoint(
+                    (fetch.subject_id, fetch.for_subject_id)
+                ):
                     decision = NotFoundError(
-                        "NOT_FOUND", "there is no such subject: check the subject_id"
+                        "NOT_FOUND",
+                        "there is no such subject: check subject_id and for_subject_id",
                     )
                 if past or before is None or not isinstance(decision, Scope):
                     decisions[index] = decision
@@ -458,6 +466,8 @@ class FetchSummaries:
                 if item.fetch.subject_id in unknown:
                     # Whatever was sent instead of an id, perhaps a registration number.
                     access = replace(access, subject_id="")
+                if item.fetch.for_subject_id in unknown:
+                    access = replace(access, for_subject_id="")
                 made[index] = access, self._sealer.seal(LeafKind.ACCESS, content(access), now)
             replays = [
                 (items[i].fetch.subject_id, earlier[items[i].key].access_id)
@@ -630,6 +640,9 @@ class FetchSummaries:
             channel=channel,
             officer=fetch.officer,
             file_reference=fetch.file_reference,
+            score=fetch.score,
+            automated_decision=fetch.automated_decision,
+            for_subject_id=fetch.for_subject_id,
         )
 
 
@@ -686,6 +699,12 @@ class ListAccesses:
 def _consent_keys(items: Iterable[Item]) -> list[tuple[str, str]]:
     keys = {(item.fetch.subject_id, item.fetch.consent_id) for item in items}
     return sorted(key for key in keys if key[1])
+
+
+def _consented_firm(consents: Mapping[tuple[str, str], Consent], fetch: Fetch) -> str:
+    """Return the firm whose score the consent that a fetch names is for; empty without one."""
+    consent = consents.get((fetch.subject_id, fetch.consent_id))
+    return consent.core.terms.for_subject_id if consent is not None else ""
 
 
 def _few_folds(items: Mapping[int, Item]) -> Iterator[dict[int, Item]]:

@@ -5,6 +5,8 @@ Invariants:
 - Types that are open by law need no consent, but a purpose; every other type needs a consent that
   covers the fetch now. A consent that is named must hold, whatever is asked for.
 - A fetch is allowed as it stands or refused, never trimmed.
+- Data that is to enter another firm's score is asked for by a purpose of its own, for that firm by
+  name, and under a consent that names the same one.
 - Every fetch names the officer and the file it is made for; one that does not is refused.
 - Of a type of which the consent opens some measures only, a fetch gets those, and is told that the
   type is not consented to: what is not there must not be taken for a zero.
@@ -22,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
 
-from services.datashare.catalogue.domain import Catalogue, ContentLevel, SharingMode
+from services.datashare.catalogue.domain import Catalogue, ContentLevel, Purpose, SharingMode
 from services.datashare.china import china_date, china_day
 from services.datashare.consent.domain import (
     Consent,
@@ -91,6 +93,7 @@ class Fetch:
             consent's.
         score: a score is made of it.
         automated_decision: a decision is made of it by machine alone.
+        for_subject_id: the firm whose score it is for; empty is that of the subject itself.
     """
 
     request_id: str
@@ -106,6 +109,7 @@ class Fetch:
     fields: tuple[Selection, ...] = ()
     score: bool = False
     automated_decision: bool = False
+    for_subject_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +167,9 @@ class Access:
         channel: through which service.
         officer: the person at the institution.
         file_reference: the institution's file.
+        score: whether a score is made of it; None of an access of before this was recorded.
+        automated_decision: whether a decision is made of it by machine alone; None likewise.
+        for_subject_id: the firm whose score it was for; empty when it was the subject's own.
     """
 
     access_id: str
@@ -184,6 +191,9 @@ class Access:
     channel: Channel
     officer: str
     file_reference: str
+    score: bool | None = None
+    automated_decision: bool | None = None
+    for_subject_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,8 +357,8 @@ class Rules:
         """Return what a fetch reads, or why it is refused.
 
         The first reason that applies, in this order: OFFICER_REQUIRED, PURPOSE_UNKNOWN,
-        TYPE_UNKNOWN, DATE_IN_FUTURE, CONSENT_REQUIRED, CONSENT_NOT_FOUND, then those of
-        `consent.domain.check`, CONSENT_OVER_CEILING.
+        FIELD_INVALID of `for_subject_id`, TYPE_UNKNOWN, DATE_IN_FUTURE, CONSENT_REQUIRED,
+        CONSENT_NOT_FOUND, then those of `consent.domain.check`, CONSENT_OVER_CEILING.
 
         Args:
             fetch: what is asked.
@@ -381,6 +391,7 @@ class Rules:
             },
             score=fetch.score,
             automated_decision=fetch.automated_decision,
+            for_subject_id=fetch.for_subject_id,
         )
         # Whether it is used up is found out by counting, which a replay is not subject to.
         refusal = check(replace(consent, used=0), wanted, now)
@@ -450,6 +461,8 @@ class Rules:
             return _officer_required(fetch)
         if fetch.purpose not in self._purposes:
             return _invalid("PURPOSE_UNKNOWN", "purpose", "is not in the table of purposes")
+        if wrong := _wrong_firm(fetch, self._purposes[fetch.purpose]):
+            return _invalid("FIELD_INVALID", "for_subject_id", wrong)
         for index, name in enumerate(fetch.record_types):
             if name not in self._known:
                 return _invalid(
@@ -542,8 +555,8 @@ def last_months(at: datetime, count: int) -> Period:
 
 
 def content(access: Access) -> dict[str, Json]:
-    """Return what an access's leaf attests."""
-    return {
+    """Return what an access's leaf attests: of one of before, without what was not recorded."""
+    attested: dict[str, Json] = {
         "access_id": access.access_id,
         "subject_id": access.subject_id,
         "recipient_id": access.recipient_id,
@@ -564,6 +577,24 @@ def content(access: Access) -> dict[str, Json]:
         "officer": access.officer,
         "file_reference": access.file_reference,
     }
+    if access.score is not None:
+        attested["score"] = access.score
+        attested["automated_decision"] = access.automated_decision
+    if access.for_subject_id:
+        attested["for_subject_id"] = access.for_subject_id
+    return attested
+
+
+def _wrong_firm(fetch: Fetch, purpose: Purpose) -> str:
+    """Return what is wrong with the firm whose score the data is for; empty when nothing is."""
+    other = fetch.for_subject_id
+    if other and not purpose.for_another_firm:
+        return "must be empty: this purpose is about the subject alone"
+    if purpose.for_another_firm and not other:
+        return "is needed for this purpose: name the firm whose score the data is for"
+    if other == fetch.subject_id:
+        return "is the subject itself: name the other firm whose score the data is for"
+    return ""
 
 
 def _officer_required(fetch: Fetch) -> InvalidArgumentError:

@@ -195,6 +195,7 @@ def _fetch(message: pb.SummaryFetch) -> Fetch:
         fields=tuple(Selection(part.record_type, tuple(part.names)) for part in message.fields),
         score=message.derived_use.score,
         automated_decision=message.derived_use.automated_decision,
+        for_subject_id=message.for_subject_id,
     )
 
 
@@ -250,25 +251,32 @@ def _manifest(entries: tuple[Entry, ...]) -> bytes:
 
 def access_messages(accesses: Sequence[Recorded]) -> list[pb.Access]:
     """Return the messages of accesses."""
-    return [
-        pb.Access(
-            access_id=recorded.access.access_id,
-            subject_id=recorded.access.subject_id,
-            accessed_at=stamp_of(recorded.access.accessed_at),
-            recipient_id=recorded.access.recipient_id,
-            recipient_name=recorded.recipient_name,
-            officer=types_pb2.Officer(
-                name=recorded.access.officer, file_reference=recorded.access.file_reference
-            ),
-            purpose=recorded.access.purpose,
-            record_types=recorded.access.record_types,
-            content_level=types_pb2.ContentLevel.ValueType(recorded.access.content_level),
-            consent_id=recorded.access.consent_id,
-            consent_revision=recorded.access.consent_revision,
-            outcome=pb.AccessOutcome.Value(f"ACCESS_OUTCOME_{recorded.access.outcome}"),
-            refusal_reason=recorded.access.refusal_reason,
-            channel=recorded.access.channel,
-            leaf_hash=recorded.leaf_hash,
-        )
-        for recorded in accesses
-    ]
+    return [_access_message(recorded) for recorded in accesses]
+
+
+def _access_message(recorded: Recorded) -> pb.Access:
+    access = recorded.access
+    message = pb.Access(
+        access_id=access.access_id,
+        subject_id=access.subject_id,
+        accessed_at=stamp_of(access.accessed_at),
+        recipient_id=access.recipient_id,
+        recipient_name=recorded.recipient_name,
+        officer=types_pb2.Officer(name=access.officer, file_reference=access.file_reference),
+        purpose=access.purpose,
+        record_types=access.record_types,
+        content_level=types_pb2.ContentLevel.ValueType(access.content_level),
+        consent_id=access.consent_id,
+        consent_revision=access.consent_revision,
+        outcome=pb.AccessOutcome.Value(f"ACCESS_OUTCOME_{access.outcome}"),
+        refusal_reason=access.refusal_reason,
+        channel=access.channel,
+        leaf_hash=recorded.leaf_hash,
+        first_month=access.first_month,
+        last_month=access.last_month,
+        for_subject_id=access.for_subject_id,
+    )
+    if access.score is not None:
+        message.derived_use.score = access.score
+        message.derived_use.automated_decision = bool(access.automated_decision)
+    return message

@@ -52,6 +52,11 @@ access = sa.Table(
     sa.Column("file_reference", sa.String(64), nullable=False),
     sa.Column("leaf_id", sa.String(64), nullable=False),
     sa.Column("leaf_hash", sa.LargeBinary(32), nullable=False),
+    # None of accesses of before they were recorded.
+    sa.Column("score", sa.Boolean),
+    sa.Column("automated_decision", sa.Boolean),
+    # Empty when it was for the subject's own.
+    sa.Column("for_subject_id", sa.String(64), nullable=False, server_default=sa.text("''")),
     sa.Index(None, "recipient_id", "access_id"),
 )
 
@@ -174,6 +179,9 @@ def _row(conn: AsyncConnection, added: Access, sealed: Leaf) -> tuple[Any, ...]:
         added.file_reference,
         sealed.leaf_id,
         sealed.hash,
+        added.score,
+        added.automated_decision,
+        added.for_subject_id,
     )
 
 
@@ -202,4 +210,7 @@ def _access(row: sa.Row[Any]) -> Access:
         channel=Channel(row.channel),
         officer=row.officer,
         file_reference=row.file_reference,
+        score=row.score,
+        automated_decision=row.automated_decision,
+        for_subject_id=row.for_subject_id,
     )

@@ -66,6 +66,8 @@ def access(number: int, **changes: Any) -> tuple[Access, Leaf]:
         channel=Channel.SCORING,
         officer="王",
         file_reference="F-1",
+        score=bool(number % 2),
+        automated_decision=False,
     )
     leaf = Leaf(f"leaf_{number:02}", NOW, LeafKind.ACCESS, b"s" * 16, bytes([number]) * 32)
     return replace(made, **changes), leaf
@@ -265,7 +267,7 @@ class TestAccesses:
             access(1),
             access(2, outcome=Outcome.REFUSED, refusal_reason="CONSENT_EXPIRED", first_month=0),
             access(3, subject_id="sub_2"),
-            access(4, recipient_id="par_9"),
+            access(4, recipient_id="par_9", score=None, automated_decision=None),
         ]
         async with stored.begin() as work:
             await work.accesses.append(rows)

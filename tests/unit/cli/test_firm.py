@@ -54,6 +54,7 @@ ACCESS = accesses_pb2.Access(
     consent_id="con_1",
     outcome=accesses_pb2.ACCESS_OUTCOME_REFUSED,
     refusal_reason="CONSENT_WITHDRAWN",
+    derived_use=consents_pb2.DerivedUse(score=True, automated_decision=True),
 )
 FACTS = facts_pb2.GetFactsResponse(
     subject_id="sub_1",
@@ -209,6 +210,7 @@ def test_facts_are_told_in_tables(call: Run, platform: FakePlatform) -> None:
         "Tax bureau",
         "Who looked 查询记录: 7 releases, 1 refusal",
         "A-17",
+        "machine",
         "CONSENT_WITHDRAWN",
         "Consents in force 有效授权: 1",
         "puhui consent withdraw con_1",
@@ -251,6 +253,7 @@ def test_an_export_has_everything_and_is_the_owners(
     assert rows[0]["accessed_at"] == "2024-06-01T08:00:00+08:00"
     # Not a formula in a spreadsheet.
     assert rows[0]["officer"] == "'=HYPERLINK(1)"
+    assert rows[0]["made_of_it"] == "score, decision by machine"
     page = (folder / "facts.html").read_text()
     assert "<b>not ours</b>" not in page
     assert "&lt;b&gt;not ours&lt;/b&gt;" in page

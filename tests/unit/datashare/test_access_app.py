@@ -11,9 +11,10 @@ import pytest
 from puhui_client.signing import PublicKey
 from services.datashare.access.app import Item
 from services.datashare.access.domain import Access, CoverageState, Outcome, Released, content
-from services.datashare.catalogue.domain import SharingMode
+from services.datashare.access.servicer import access_messages
+from services.datashare.catalogue.domain import ContentLevel, SharingMode
 from services.datashare.catalogue.loader import load
-from services.datashare.consent.domain import Action, Period
+from services.datashare.consent.domain import Action, Consent, Period
 from services.datashare.log.domain import LeafKind, canonical, leaf_hash
 from services.datashare.participants.domain import Participant, Standing
 from services.datashare.quota.domain import ONE_TIME, Limit, Unit
@@ -77,7 +78,23 @@ class TestRelease:
             channel=access.channel,
             officer="王",
             file_reference="F-1",
+            score=False,
+            automated_decision=False,
         )
+
+    async def test_what_is_made_of_it_is_recorded_and_told(self, world: World) -> None:
+        consent = await world.granted(automated_decision=True)
+        result = await released(world, world.item(consent, score=True, automated_decision=True))
+        attested = json.loads(result.receipt.content)
+        assert (attested["score"], attested["automated_decision"]) == (True, True)
+        listed, _ = await world.accesses(caller(FIRM), "", "", 10)
+        (told,) = access_messages(listed)
+        assert (told.derived_use.score, told.derived_use.automated_decision) == (True, True)
+        assert (told.first_month, told.last_month) == (202301, 202612)
+        (of_before,) = access_messages(
+            [replace(listed[0], access=replace(listed[0].access, score=None))]
+        )
+        assert not of_before.HasField("derived_use")
 
     async def test_without_an_officer_it_is_refused_and_the_refusal_recorded(
         self, world: World
@@ -442,6 +459,75 @@ class TestQuota:
         world.transactions.memory.quotas[key] = most.times - 1
         outcomes = await world.fetched(world.item(consent), world.item(consent))
         assert reasons(outcomes) == ["RELEASED", "QUOTA_EXHAUSTED"]
+
+
+RELATED: dict[str, Any] = {"purpose": "related_party", "for_subject_id": "sub_0002"}
+
+
+class TestForAnotherFirm:
+    """What a firm consents to for the score of another one is open for that one's alone."""
+
+    async def related(self, world: World) -> Consent:
+        return await world.granted(**RELATED, content_level=ContentLevel.SUMMARY)
+
+    async def test_the_firm_is_in_the_access_its_leaf_and_what_the_subject_is_told(
+        self, world: World
+    ) -> None:
+        result = await released(world, world.item(await self.related(world), **RELATED, score=True))
+        (access,) = world.recorded()
+        assert (access.subject_id, access.for_subject_id) == ("sub_0001", "sub_0002")
+        assert json.loads(result.receipt.content)["for_subject_id"] == "sub_0002"
+        listed, _ = await world.accesses(caller(FIRM), "", "", 10)
+        assert [told.for_subject_id for told in access_messages(listed)] == ["sub_0002"]
+
+    async def test_another_firm_is_refused_and_so_is_none(self, world: World) -> None:
+        world.transactions.memory.subjects["third"] = "sub_0003"
+        related, plain = await self.related(world), await world.granted()
+        items = [
+            world.item(related, **{**RELATED, "for_subject_id": "sub_0003"}),
+            world.item(related, purpose="related_party"),
+            world.item(related, **{**RELATED, "for_subject_id": "sub_0001"}),
+            world.item(related),
+            world.item(plain, **RELATED),
+            world.item(plain, for_subject_id="sub_0002"),
+        ]
+        results = await world.fetched(*items)
+        assert reasons(results) == [
+            "SUBJECT_NOT_CONSENTED",
+            "FIELD_INVALID",
+            "FIELD_INVALID",
+            "PURPOSE_NOT_CONSENTED",
+            "PURPOSE_NOT_CONSENTED",
+            "FIELD_INVALID",
+        ]
+        for result in results:
+            if isinstance(result, PuhuiError) and result.reason == "FIELD_INVALID":
+                assert [field.field for field in result.fields] == ["fetch.for_subject_id"]
+        # The subject is told who tried, and for which firm.
+        assert [access.for_subject_id for access in world.recorded()][:2] == ["sub_0003", ""]
+
+    async def test_what_is_no_subject_is_not_recorded(self, world: World) -> None:
+        number = "91110108MA0123456X"
+        named = {**RELATED, "for_subject_id": number}
+        items = [
+            world.item(await self.related(world), **named),
+            world.item(None, **named, record_types=("court_case",)),
+        ]
+        assert reasons(await world.fetched(*items)) == ["SUBJECT_NOT_CONSENTED", "NOT_FOUND"]
+        assert [access.for_subject_id for access in world.recorded()] == ["", ""]
+
+    async def test_its_quota_is_counted_by_its_own_consent(self, world: World) -> None:
+        related = await world.granted(
+            **RELATED, content_level=ContentLevel.SUMMARY, fetch_limit=ONE_TIME
+        )
+        items = [world.item(related, **RELATED) for _ in range(2)]
+        assert reasons(await world.fetched(*items)) == ["RELEASED", "CONSENT_CONSUMED"]
+        assert reasons(await world.fetched(items[0])) == ["RELEASED"]
+
+    async def test_after_its_withdrawal_nothing_is_released(self, world: World) -> None:
+        related = await self.related(world)
+        await world.end(caller(FIRM), related, Action.WITHDRAW)
+        assert reasons(await world.fetched(world.item(related, **RELATED))) == ["CONSENT_WITHDRAWN"]
 
 
 class TestUse:

@@ -333,8 +333,16 @@ def test_a_leaf_attests_every_field_of_an_access() -> None:
         channel=Channel.SCORING,
         officer="",
         file_reference="",
+        score=True,
+        automated_decision=False,
+        for_subject_id="sub_9",
     )
     stated = content(access)
     assert set(stated) == set(Access.__slots__)
+    assert (stated["score"], stated["automated_decision"]) == (True, False)
+    # The leaves of before are as they were.
+    before = replace(access, score=None, automated_decision=None, for_subject_id="")
+    since = ("score", "automated_decision", "for_subject_id")
+    assert content(before) == {name: stated[name] for name in stated if name not in since}
     assert stated["fingerprint"] == "0f" * 32
     assert stated["accessed_at"] == "2026-05-01T08:30:00.000000Z"

@@ -434,6 +434,7 @@ class Access(_message.Message):
     FIRST_MONTH_FIELD_NUMBER: _builtins.int
     LAST_MONTH_FIELD_NUMBER: _builtins.int
     FOR_SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    DERIVED_USE_FIELD_NUMBER: _builtins.int
     access_id: _builtins.str
     subject_id: _builtins.str
     recipient_id: _builtins.str
@@ -462,6 +463,10 @@ class Access(_message.Message):
     def officer(self) -> _types_pb2.Officer: ...
     @_builtins.property
     def record_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def derived_use(self) -> _consents_pb2.DerivedUse:
+        """What is made of the data, as it was said; unset of an access of before this was recorded."""
+
     def __init__(
         self,
         *,
@@ -483,10 +488,11 @@ class Access(_message.Message):
         first_month: _builtins.int = ...,
         last_month: _builtins.int = ...,
         for_subject_id: _builtins.str = ...,
+        derived_use: _consents_pb2.DerivedUse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accessed_at", b"accessed_at", "officer", b"officer"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accessed_at", b"accessed_at", "derived_use", b"derived_use", "officer", b"officer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_id", b"access_id", "accessed_at", b"accessed_at", "channel", b"channel", "consent_id", b"consent_id", "consent_revision", b"consent_revision", "content_level", b"content_level", "first_month", b"first_month", "for_subject_id", b"for_subject_id", "last_month", b"last_month", "leaf_hash", b"leaf_hash", "officer", b"officer", "outcome", b"outcome", "purpose", b"purpose", "recipient_id", b"recipient_id", "recipient_name", b"recipient_name", "record_types", b"record_types", "refusal_reason", b"refusal_reason", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_id", b"access_id", "accessed_at", b"accessed_at", "channel", b"channel", "consent_id", b"consent_id", "consent_revision", b"consent_revision", "content_level", b"content_level", "derived_use", b"derived_use", "first_month", b"first_month", "for_subject_id", b"for_subject_id", "last_month", b"last_month", "leaf_hash", b"leaf_hash", "officer", b"officer", "outcome", b"outcome", "purpose", b"purpose", "recipient_id", b"recipient_id", "recipient_name", b"recipient_name", "record_types", b"record_types", "refusal_reason", b"refusal_reason", "subject_id", b"subject_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -55,6 +55,10 @@ class _NoticeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NoticeKind
     NOTICE_KIND_MANDATE_CHANGED: _NoticeKind.ValueType  # 23
     NOTICE_KIND_DISPUTE_STATED: _NoticeKind.ValueType  # 24
     """The firm changed what readers are shown beside a record that it disputes."""
+    NOTICE_KIND_CONSENT_EXPIRED: _NoticeKind.ValueType  # 25
+    """Its time was over: computed from the time, told soon after."""
+    NOTICE_KIND_CONSENT_LAPSED: _NoticeKind.ValueType  # 26
+    """Nobody answered in time; likewise."""
 
 class NoticeKind(_NoticeKind, metaclass=_NoticeKindEnumTypeWrapper): ...
 
@@ -85,6 +89,10 @@ NOTICE_KIND_RESCORE_DUE: NoticeKind.ValueType  # 22
 NOTICE_KIND_MANDATE_CHANGED: NoticeKind.ValueType  # 23
 NOTICE_KIND_DISPUTE_STATED: NoticeKind.ValueType  # 24
 """The firm changed what readers are shown beside a record that it disputes."""
+NOTICE_KIND_CONSENT_EXPIRED: NoticeKind.ValueType  # 25
+"""Its time was over: computed from the time, told soon after."""
+NOTICE_KIND_CONSENT_LAPSED: NoticeKind.ValueType  # 26
+"""Nobody answered in time; likewise."""
 Global___NoticeKind: _TypeAlias = NoticeKind  # noqa: Y015
 
 class _WebhookState:
