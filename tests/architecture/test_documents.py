@@ -117,22 +117,44 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def calls(text: str) -> list[str]:
-    """What stands after `puhui`, in blocks of shell and within sentences."""
+    """What stands after `puhui` in blocks of shell."""
     blocks = "".join(SHELL.findall(text)).replace("\\\n", " ")
-    found = re.findall(r"(?:^|\$\(|bin/)puhui ([^|<)\n]+)", blocks, re.MULTILINE)
-    return found + [" ".join(call.split()) for call in re.findall(r"`puhui\s([^`]+)`", text)]
+    return re.findall(r"(?:^|\$\(|bin/)puhui ([^|<>)\n]+)", blocks, re.MULTILINE)
+
+
+def mentions(text: str) -> list[str]:
+    """What stands after `puhui` within sentences, where much may be left out."""
+    return [" ".join(call.split()) for call in re.findall(r"`puhui\s([^`]+)`", text)]
+
+
+def taken_apart(call: str) -> tuple[Any, list[str]]:
+    """The command that is called, and the words after its name."""
+    words = shlex.split(call, comments=True)
+    command: Any = typer.main.get_command(app)
+    while hasattr(command, "commands") and words and not words[0].startswith("-"):
+        assert words[0] in command.commands, call
+        command = command.commands[words.pop(0)]
+    return command, words
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_commands_exist_with_their_options(page: Path) -> None:
-    for call in calls(page.read_text("utf-8")):
-        words = shlex.split(call, comments=True)
-        command: Any = typer.main.get_command(app)
-        while hasattr(command, "commands") and words and not words[0].startswith("-"):
-            assert words[0] in command.commands, call
-            command = command.commands[words.pop(0)]
+    for call in mentions(page.read_text("utf-8")):
+        command, words = taken_apart(call)
         options = {name for parameter in command.params for name in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= options, call
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_commands_in_blocks_are_whole(page: Path) -> None:
+    for call in calls(page.read_text("utf-8")):
+        command, words = taken_apart(call)
+        try:
+            command.make_context(call, words)
+        except typer.BadParameter as error:
+            # The reader's own files are not here.
+            if "does not exist" not in error.message:
+                pytest.fail(f"{call}: {error.format_message()}")
 
 
 @pytest.mark.parametrize("page", GUIDES, ids=named)
