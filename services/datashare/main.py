@@ -481,6 +481,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         profile=profile,
         calendar=calendar,
         fields=payload_fields(),
+        kept=stores.kept,
     )
     remind = Remind(transactions, clock, profile, calendar)
 
@@ -553,7 +554,9 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     server.add(
         receipts_pb2_grpc.add_ReceiptServiceServicer_to_server, ReceiptServicer(platform_keys)
     )
-    server.add(disputes_pb2_grpc.add_DisputeServiceServicer_to_server, DisputeServicer(disputes))
+    server.add(
+        disputes_pb2_grpc.add_DisputeServiceServicer_to_server, DisputeServicer(disputes, clock)
+    )
     server.add(accesses_pb2_grpc.add_AccessServiceServicer_to_server, accesses)
     server.add(
         changes_pb2_grpc.add_ChangeServiceServicer_to_server, ChangeServicer(Feed(transactions))

@@ -4,7 +4,8 @@ Invariants:
 
 - A dispute is about a field of one record, or all of it, as the record stood when it was opened.
 - `TRANSITIONS` is all that may happen; CORRECTED and CLOSED are final.
-- CORRECTED says that something newer than the disputed version came in; UPHELD names evidence.
+- CORRECTED says that something newer than the disputed version came in, with another value where
+  that was said to be wrong, or that nobody reads the record any more; UPHELD names evidence.
 - From the opening to the end readers are told of it wherever the record counts: while it is OPEN,
   when it ended UNVERIFIABLE, and when it was UPHELD and the subject's statement stands.
 - Deadlines are the ends of days in China. The opening's day does not count.
@@ -88,8 +89,12 @@ ANSWERS: Final[Mapping[DisputeState, Step]] = {
 """The step that is meant by an answer."""
 
 
-LATE_AFTER: Final = timedelta(minutes=1)
-"""No release is still under way that had begun so long ago."""
+LATE_AFTER: Final = timedelta(minutes=3)
+"""No release is still under way that had begun so long ago: the longest call takes two minutes."""
+
+MOST_STANDING: Final = 100
+"""Disputes about a firm of which readers are told at once: each answer about it carries them all,
+and up to 64 answers are one message of at most 16 MB."""
 
 
 class Stage(StrEnum):
@@ -217,6 +222,14 @@ class Newest(NamedTuple):
     version: int
     retracted: bool
     hidden_on: int | None
+
+    def is_read(self, today: int) -> bool:
+        """Tell whether somebody may read the record.
+
+        Args:
+            today: days since 1970-01-01 in China.
+        """
+        return not self.retracted and (self.hidden_on is None or today < self.hidden_on)
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,11 +383,7 @@ def check_target(target: Target, newest: Newest | None, today: int, fields: froz
         NotFoundError: NOT_FOUND, there is no such record, or no read shows it.
         InvalidArgumentError: FIELD_INVALID, the payload has no such field.
     """
-    if (
-        newest is None
-        or newest.retracted
-        or (newest.hidden_on is not None and newest.hidden_on <= today)
-    ):
+    if newest is None or not newest.is_read(today):
         raise NotFoundError(
             "NOT_FOUND",
             "there is no such record of yours that anybody can read: check provider_id, "
@@ -407,28 +416,60 @@ def advance(dispute: Dispute, step: Step, now: datetime) -> Dispute:
     return replace(dispute, state=state, closed_at=now, stage=None)
 
 
-def check_answer(dispute: Dispute, step: Step, evidence: str, newest: Newest | None) -> None:
-    """Refuse an answer that nothing bears out.
+def check_evidence(step: Step, evidence: str) -> None:
+    """Refuse to stand by a record without saying why.
 
     Args:
-        dispute: as it is.
         step: the answer.
         evidence: as the provider names it.
-        newest: the record's newest version.
 
     Raises:
-        FailedPreconditionError: DISPUTE_STATE, nothing was corrected.
-        InvalidArgumentError: FIELD_INVALID, no evidence.
+        InvalidArgumentError: FIELD_INVALID.
     """
-    if step is Step.CORRECT and (newest is None or newest.version <= dispute.version):
-        raise FailedPreconditionError(
-            "DISPUTE_STATE",
-            f"the record is still at version {dispute.version}, which is disputed: push the "
-            "corrected version or the retraction first, then answer",
-        )
     if step is Step.UPHOLD and not evidence.strip():
         problem = "is needed with UPHELD: name what you rely on, e.g. a document's number and hash"
         raise invalid_field("FIELD_INVALID", "evidence", problem)
+
+
+def check_corrected(dispute: Dispute, newest: Newest, *, repeats: bool) -> None:
+    """Refuse to call corrected what is not.
+
+    Args:
+        dispute: about a record that is read.
+        newest: the record's newest version.
+        repeats: it says the same in the disputed field as the version that is disputed.
+
+    Raises:
+        FailedPreconditionError: DISPUTE_STATE.
+    """
+    problem = ""
+    if newest.version <= dispute.version:
+        problem = f"the record is still at version {dispute.version}, which is disputed"
+    elif repeats and dispute.reason is DisputeReason.WRONG_VALUE:
+        field = dispute.target.field
+        problem = f"version {newest.version} says the same in {field}, which is disputed"
+    if problem:
+        raise FailedPreconditionError(
+            "DISPUTE_STATE",
+            f"{problem}: push the corrected version or the retraction first, then answer",
+        )
+
+
+def check_room(standing: int) -> None:
+    """Refuse that readers are told of still another dispute.
+
+    Args:
+        standing: of how many about the firm they are told.
+
+    Raises:
+        FailedPreconditionError: DISPUTE_STATE.
+    """
+    if standing >= MOST_STANDING:
+        raise FailedPreconditionError(
+            "DISPUTE_STATE",
+            f"readers are told of {standing} disputes of yours, which is the most: dispute whole "
+            "records, take some back, or take away the statements of some that were upheld",
+        )
 
 
 def after_telling(dispute: Dispute) -> Dispute:

@@ -10,6 +10,7 @@ from services.datashare.disputes.app import Disputes, Position
 from services.datashare.disputes.domain import Dispute, DisputeReason, DisputeState, Mark, Target
 from services.datashare.idempotency.servicer import key_of
 from services.datashare.times import stamp_of
+from services.kit.clock import Clock
 from services.kit.db import from_microseconds, to_microseconds
 from services.kit.identity import current_caller
 from services.kit.pages import decode_page_token, encode_page_token, page_size
@@ -25,10 +26,12 @@ class DisputeServicer(disputes_pb2_grpc.DisputeServiceServicer):
 
     Args:
         disputes: the use cases.
+        clock: tells what is overdue.
     """
 
-    def __init__(self, disputes: Disputes) -> None:
+    def __init__(self, disputes: Disputes, clock: Clock) -> None:
         self._disputes = disputes
+        self._clock = clock
 
     async def OpenDispute(
         self, request: pb.OpenDisputeRequest, context: _Context
@@ -46,7 +49,7 @@ class DisputeServicer(disputes_pb2_grpc.DisputeServiceServicer):
             _REASONS[request.reason],
             request.statement,
         )
-        return pb.OpenDisputeResponse(dispute=dispute_message(dispute))
+        return pb.OpenDisputeResponse(dispute=dispute_message(dispute, self._clock.now()))
 
     async def AnswerDispute(
         self, request: pb.AnswerDisputeRequest, context: _Context
@@ -60,7 +63,7 @@ class DisputeServicer(disputes_pb2_grpc.DisputeServiceServicer):
             request.answer,
             request.evidence,
         )
-        return pb.AnswerDisputeResponse(dispute=dispute_message(dispute))
+        return pb.AnswerDisputeResponse(dispute=dispute_message(dispute, self._clock.now()))
 
     async def CloseDispute(
         self, request: pb.CloseDisputeRequest, context: _Context
@@ -68,7 +71,7 @@ class DisputeServicer(disputes_pb2_grpc.DisputeServiceServicer):
         caller = current_caller()
         key = key_of(caller, request.request_id, request)
         dispute = await self._disputes.close(caller, key, request.dispute_id)
-        return pb.CloseDisputeResponse(dispute=dispute_message(dispute))
+        return pb.CloseDisputeResponse(dispute=dispute_message(dispute, self._clock.now()))
 
     async def SetStatement(
         self, request: pb.SetStatementRequest, context: _Context
@@ -78,7 +81,7 @@ class DisputeServicer(disputes_pb2_grpc.DisputeServiceServicer):
         dispute = await self._disputes.set_statement(
             caller, key, request.dispute_id, request.statement
         )
-        return pb.SetStatementResponse(dispute=dispute_message(dispute))
+        return pb.SetStatementResponse(dispute=dispute_message(dispute, self._clock.now()))
 
     async def GetDispute(
         self, request: pb.GetDisputeRequest, context: _Context
@@ -111,12 +114,12 @@ class DisputeServicer(disputes_pb2_grpc.DisputeServiceServicer):
         )
 
 
-def dispute_message(dispute: Dispute, read_at: datetime | None = None) -> pb.Dispute:
+def dispute_message(dispute: Dispute, read_at: datetime) -> pb.Dispute:
     """Return the message of a dispute.
 
     Args:
         dispute: as it stands.
-        read_at: the time at which it is told whether it is overdue; None is when it last changed.
+        read_at: the time at which it is told whether it is overdue.
     """
     due = dispute.deadlines
     return pb.Dispute(
@@ -137,7 +140,7 @@ def dispute_message(dispute: Dispute, read_at: datetime | None = None) -> pb.Dis
         evidence=dispute.evidence,
         deadline_provisional=due.provisional,
         correction_due_at=stamp_of(due.correction_due_at) if due.correction_due_at else None,
-        overdue=read_at is not None and dispute.overdue(read_at),
+        overdue=dispute.overdue(read_at),
     )
 
 

@@ -26,7 +26,8 @@ from services.datashare.disputes.domain import (
     Target,
     VersionRead,
 )
-from services.datashare.records.store import record
+from services.datashare.records.payloads import values_equal
+from services.datashare.records.store import messages, record
 from services.datashare.schema import metadata
 from services.datashare.sealing.domain import DataKey, Place
 from services.datashare.sealing.store import Seals
@@ -155,6 +156,29 @@ class DisputeStore:
         row = rows.first()
         return Newest(*row) if row else None
 
+    async def repeats(self, disputed: Dispute, version: int) -> bool:
+        """Tell whether a version says the same in the disputed field as the disputed version."""
+        target = disputed.target
+        if not target.field:
+            return False
+        result = await self._conn.execute(
+            sa.select(record).where(
+                record.c.subject_id == disputed.subject_id,
+                *(record.c[name] == getattr(target, name) for name in _KEY),
+                record.c.version.in_([disputed.version, version]),
+                record.c.retracted.is_(False),
+            )
+        )
+        rows = result.all()
+        data_keys = await self._seals.keys({row.subject_id for row in rows if row.sealed})
+        payloads = [payload for _, payload in messages(rows, data_keys)]
+        return len(payloads) > 1 and values_equal(target.record_type, target.field, *payloads)
+
+    async def standing(self, subject_id: str) -> int:
+        """Return of how many disputes about a subject's records readers are told."""
+        query = sa.select(sa.func.count()).where(dispute.c.subject_id == subject_id, _IS_MARKED)
+        return await self._conn.scalar(query) or 0
+
     async def opened(self, subject_id: str, target: Target) -> str | None:
         """Return the id of the open dispute about a field of a record, if there is one."""
         found: str | None = await self._conn.scalar(
@@ -212,6 +236,7 @@ class DisputeStore:
         due_by: datetime | None,
         after: Position | None,
         limit: int,
+        marked: bool = False,
     ) -> Sequence[Dispute]:
         """Return disputes, soonest due first.
 
@@ -222,6 +247,7 @@ class DisputeStore:
             due_by: only those due by then; None is any.
             after: only behind this one; None is from the first.
             limit: most disputes.
+            marked: only those of which readers of the record are told.
         """
         order = (dispute.c.answer_due_at, dispute.c.dispute_id)
         query = sa.select(dispute).order_by(*order).limit(limit)
@@ -231,6 +257,8 @@ class DisputeStore:
             query = query.where(dispute.c.provider_id == provider_id)
         if state is not None:
             query = query.where(dispute.c.state == state)
+        if marked:
+            query = query.where(_IS_MARKED)
         if due_by is not None:
             query = query.where(dispute.c.answer_due_at <= due_by)
         if after is not None:

@@ -36,12 +36,14 @@ class Position(NamedTuple):
     """Where a record stands in the list of a firm's records.
 
     Args:
-        recorded_at: when it came in.
+        held_at: when the list was begun; later pages tell what was held then.
+        recorded_at: when the record came in.
         record_type: its type.
         provider_id: who supplied it.
         provider_record_id: the provider's own id.
     """
 
+    held_at: datetime
     recorded_at: datetime
     record_type: str
     provider_id: str
@@ -64,6 +66,7 @@ class HeldRows(Protocol):
         subject_id: str,
         record_types: Collection[str],
         today: int,
+        held_at: datetime,
         after: Position | None,
         limit: int,
     ) -> Sequence[HeldRecord]:
@@ -73,6 +76,7 @@ class HeldRows(Protocol):
             subject_id: the firm.
             record_types: of these types.
             today: days since 1970-01-01.
+            held_at: without what came in later, be it a correction.
             after: only behind this place; None is from the first.
             limit: most records that are read; those whose key is destroyed are left out.
         """
@@ -273,11 +277,14 @@ class TellFacts:
         async with self._transactions.read() as work:
             now = self._clock.now()
             subject_id = await self._firm(work, caller, now)
-            found = await work.held.records(subject_id, types, china_day(now), after, page_size + 1)
+            held_at = after.held_at if after else now
+            found = await work.held.records(
+                subject_id, types, china_day(now), held_at, after, page_size + 1
+            )
             marked = await self._marked(work, subject_id) if found else {}
         page = found[:page_size]
         told = [Told(each, marked.get(_name(each), ()), now) for each in page]
-        return told, _position(page[-1]) if len(found) > page_size else None
+        return told, _position(held_at, page[-1]) if len(found) > page_size else None
 
     async def _firm(self, work: Work, caller: Caller, now: datetime) -> str:
         mandate = await work.mandates.get(caller.participant_id)
@@ -298,7 +305,7 @@ class TellFacts:
             marked=True,
         ):
             target = dispute.target
-            name = target.provider_id, target.record_type, target.provider_record_id
+            name = target.record_type, target.provider_id, target.provider_record_id
             found.setdefault(name, []).append(dispute)
         return found
 
@@ -309,10 +316,8 @@ class TellFacts:
 
 
 def _name(record: HeldRecord) -> tuple[str, str, str]:
-    return record.provider_id, record.record_type, record.provider_record_id
+    return record.record_type, record.provider_id, record.provider_record_id
 
 
-def _position(record: HeldRecord) -> Position:
-    return Position(
-        record.recorded_at, record.record_type, record.provider_id, record.provider_record_id
-    )
+def _position(held_at: datetime, record: HeldRecord) -> Position:
+    return Position(held_at, record.recorded_at, *_name(record))

@@ -5,6 +5,8 @@ Invariants:
 - What is told is what counts: of each record the newest version, none that was taken back, none
   that no other reader is shown any more.
 - What a withdrawal does is said in one sentence, from the terms of the consent alone.
+- Nothing is held in secret: where the content of records is kept to who supplied them, it is told
+  that there are such records, whose they are, and why no more is told.
 """
 
 from collections.abc import Sequence
@@ -120,10 +122,33 @@ class HeldRecord:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A record, and what is said against it."""
+    """A record, and what is said against it.
+
+    Args:
+        record: as it counts.
+        disputes: that are told beside it.
+        read_at: the time at which both were read.
+    """
 
     record: HeldRecord
     disputes: Sequence[Dispute]
+    read_at: datetime
+
+
+def kept_because(policy: RecordType) -> Text:
+    """Return why the content of a type's records is not told; empty when it is.
+
+    Args:
+        policy: of the type.
+    """
+    if not policy.kept_to_provider:
+        return Text("", "")
+    return Text(
+        f"此为提供者依{policy.legal_basis}为自身所作的记录，平台仅供其本身查阅，不向贵企业及其他任何人展示内容；"
+        "如需了解内容，请向该提供者查询。",
+        f"Its supplier made these records for itself ({policy.legal_basis}): the platform shows "
+        "their content to nobody else, neither to you nor to another bank. Ask the supplier.",
+    )
 
 
 def effect(consent: Consent, recipient_name: str, catalogue: Catalogue) -> Text:

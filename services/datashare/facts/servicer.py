@@ -10,7 +10,7 @@ from services.datashare.consent.domain import Period
 from services.datashare.consent.servicer import consent_message
 from services.datashare.disputes.servicer import dispute_message
 from services.datashare.facts.app import Position, TellFacts
-from services.datashare.facts.domain import Holding, Told
+from services.datashare.facts.domain import Holding, Told, kept_because
 from services.datashare.records.payloads import hidden_fields
 from services.datashare.times import date_message, period_message, stamp_of
 from services.kit.db import from_microseconds, to_microseconds
@@ -57,17 +57,22 @@ class FactServicer(facts_pb2_grpc.FactServiceServicer):
         self, request: pb.ListHeldRecordsRequest, context: _Context
     ) -> pb.ListHeldRecordsResponse:
         bound_to = ("held records", request.record_type)
-        position = decode_page_token(request.page_token, bound_to, (int, str, str, str))
+        position = decode_page_token(request.page_token, bound_to, (int, int, str, str, str))
         after = None
         if position:
-            at, *names = position
-            after = Position(from_microseconds(int(at)), *map(str, names))
+            held_at, recorded_at, *names = position
+            after = Position(
+                from_microseconds(int(held_at)),
+                from_microseconds(int(recorded_at)),
+                *map(str, names),
+            )
         records, behind = await self._tell.records(
             current_caller(), request.record_type, after, page_size(request.page_size)
         )
         token = ""
         if behind:
-            token = encode_page_token((to_microseconds(behind.recorded_at), *behind[1:]), bound_to)
+            times = to_microseconds(behind.held_at), to_microseconds(behind.recorded_at)
+            token = encode_page_token((*times, *behind[2:]), bound_to)
         return pb.ListHeldRecordsResponse(
             records=[_held(told) for told in records], next_page_token=token
         )
@@ -75,6 +80,7 @@ class FactServicer(facts_pb2_grpc.FactServiceServicer):
 
 def _holding(holding: Holding) -> pb.Holding:
     held, policy = holding.held, holding.policy
+    kept = kept_because(policy)
     return pb.Holding(
         record_type=held.record_type,
         title_zh=policy.title.zh,
@@ -87,6 +93,8 @@ def _holding(holding: Holding) -> pb.Holding:
         last_received_at=stamp_of(held.received_at),
         sharing=policy.sharing_mode.name,
         legal_basis=policy.legal_basis,
+        kept_because_zh=kept.zh,
+        kept_because_en=kept.en,
     )
 
 
@@ -116,5 +124,5 @@ def _held(told: Told) -> pb.HeldRecord:
         provider_id=held.provider_id,
         recorded_at=stamp_of(held.recorded_at),
         record=message,
-        disputes=[dispute_message(dispute) for dispute in told.disputes],
+        disputes=[dispute_message(dispute, told.read_at) for dispute in told.disputes],
     )

@@ -47,6 +47,23 @@ def hidden_fields() -> Mapping[str, tuple[tuple[str, str], ...]]:
     }
 
 
+def values_equal(record_type: str, field: str, one: Message, other: Message) -> bool:
+    """Tell whether two payloads of a type say the same in a field.
+
+    Args:
+        record_type: of both.
+        field: as providers fill it in; what names another party is compared by its token.
+        one: a payload as it is stored.
+        other: another one.
+    """
+    name = dict(hidden_fields()[record_type]).get(field, field)
+    if one.DESCRIPTOR.fields_by_name[name].has_presence and (
+        one.HasField(name) != other.HasField(name)
+    ):
+        return False
+    return bool(getattr(one, name) == getattr(other, name))
+
+
 def readers(catalogue: Catalogue) -> Mapping[str, Reader]:
     """Return the reader of every record type.
 

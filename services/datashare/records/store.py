@@ -300,7 +300,7 @@ class RecordStore:
             )
             rows = result.all()
             keys_of_data = await self._keys(rows)
-            found += await asyncio.to_thread(_messages, rows, keys_of_data)
+            found += await asyncio.to_thread(messages, rows, keys_of_data)
         return found
 
     async def days(self, keys: Collection[SeriesKey]) -> dict[RecordKey, int | None]:
@@ -431,7 +431,13 @@ _FACT_COLUMNS: Final = (
 )
 
 
-def _messages(rows: Iterable[Any], keys: Mapping[str, DataKey]) -> list[tuple[Any, Message]]:
+def messages(rows: Iterable[Any], keys: Mapping[str, DataKey]) -> list[tuple[Any, Message]]:
+    """Return rows of `record` with their payloads, without those whose key is destroyed.
+
+    Args:
+        rows: as for `opened`.
+        keys: as for `opened`.
+    """
     found = []
     for row in rows:
         content = opened(row, keys)

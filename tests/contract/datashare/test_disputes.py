@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from puhui.datashare.v1 import payloads_pb2, records_pb2
 from services.datashare.access.domain import Released
 from services.datashare.china import china_day
+from services.datashare.disputes import domain
 from services.datashare.disputes.domain import (
     LATE_AFTER,
     Dispute,
@@ -22,7 +23,9 @@ from services.datashare.disputes.domain import (
 )
 from services.datashare.disputes.store import dispute as dispute_table
 from services.datashare.log.store import leaf
+from services.datashare.mandates.domain import MandateKind
 from services.datashare.notices.domain import Notice, NoticeKind
+from services.datashare.records.store import record as record_table
 from services.datashare.summaries.domain import SummaryQuery
 from services.kit.db import Database
 from services.kit.errors import (
@@ -35,7 +38,16 @@ from services.kit.errors import (
 )
 from services.kit.identity import Caller
 from tests.fakes.datashare_disputes import BANK, CASE, COURT, FIRM_ID, Disputing
-from tests.fakes.datashare_records import NOW, day, money, record, retraction
+from tests.fakes.datashare_records import (
+    NOW,
+    day,
+    invoice,
+    money,
+    provider,
+    record,
+    retraction,
+)
+from tests.fakes.mandates import representative
 
 OPERATOR = Caller("operator", "OPERATOR")
 
@@ -77,6 +89,12 @@ async def marks(made: Disputing) -> tuple[Mark, ...]:
     released = await made.fetched()
     assert isinstance(released, Released)
     return released.disputes
+
+
+def _all_of(made: Disputing, record_type: str) -> SummaryQuery:
+    now = made.clock.now()
+    subject_id = made.firm.subject_id or ""
+    return SummaryQuery(subject_id, (record_type,), None, 190001, 209912, now, china_day(now))
 
 
 async def told(made: Disputing, party_id: str) -> Sequence[Notice]:
@@ -172,6 +190,147 @@ async def test_corrected_says_that_a_correction_came_in(datashare: Disputing) ->
     assert corrected.state is DisputeState.CORRECTED
     assert corrected.closed_at == datashare.clock.now()
     assert await marks(datashare) == ()
+
+
+async def test_a_version_that_repeats_the_wrong_value_corrects_nothing(
+    datashare: Disputing,
+) -> None:
+    dispute = await datashare.opened()
+    await datashare.submit("par_court", case(on="2024-02-15", version=2))
+    with pytest.raises(FailedPreconditionError) as refused:
+        await answered(datashare, dispute, DisputeState.CORRECTED)
+    assert refused.value.message.startswith("version 2 says the same in amount")
+    assert [mark.state for mark in await marks(datashare)] == [DisputeState.OPEN]
+    await datashare.submit("par_court", case(amount=5_00, on="2024-02-15", version=3))
+    await datashare.submit("par_court", case(on="2024-02-15", version=4))  # back to what it was
+    with pytest.raises(FailedPreconditionError):
+        await answered(datashare, dispute, DisputeState.CORRECTED)
+    whole = await datashare.opened(CASE._replace(field=""))
+    await datashare.submit("par_court", case(amount=5_00, on="2024-02-15", version=5))
+    for each in (dispute, whole):
+        corrected = await answered(datashare, each, DisputeState.CORRECTED)
+        assert corrected.state is DisputeState.CORRECTED
+
+
+async def answered_by(made: Disputing, provider_id: str, dispute: Dispute) -> Dispute:
+    who = Caller(provider_id, "PROVIDER")
+    return await made.disputes.answer(
+        who, made.key(who), dispute.dispute_id, DisputeState.CORRECTED, "Done.", ""
+    )
+
+
+async def test_sealed_values_and_names_of_others_are_compared_too(datashare: Disputing) -> None:
+    await datashare.register(provider("tax"))
+    await datashare.submit("par_tax", invoice("i"))
+    dispute = await datashare.opened(Target("par_tax", "vat_invoice", "i", "counterparty"))
+    await datashare.submit("par_tax", invoice("i", 7_00, version=2))
+    with pytest.raises(FailedPreconditionError, match="says the same in counterparty"):
+        await answered_by(datashare, "par_tax", dispute)
+    await datashare.submit("par_tax", invoice("i", 7_00, counterparty="Other", version=3))
+    assert (await answered_by(datashare, "par_tax", dispute)).state is DisputeState.CORRECTED
+
+
+async def test_what_was_repaired_or_ran_out_needs_no_correction(datashare: Disputing) -> None:
+    """Of one version nothing is left then, of several their numbers; both can be answered."""
+    await datashare.register(provider("department"))
+
+    def penalty(record_id: str, version: int = 1, repaired: str = "") -> records_pb2.Record:
+        payload = payloads_pb2.Penalty(
+            document_number=record_id, kind="fine", severity="general", decided=day("2024-05-01")
+        )
+        if repaired:
+            payload.repaired_at.CopyFrom(day(repaired))
+        return record(
+            record_id, "2024-05-01", record_type="penalty", penalty=payload, version=version
+        )
+
+    names = ("repaired", "one", "several")
+    await datashare.submit("par_department", *map(penalty, names))
+    await datashare.submit("par_department", penalty("several", 2, "2025-06-01"))
+    disputes = [
+        await datashare.opened(Target("par_department", "penalty", name, "kind")) for name in names
+    ]
+    await datashare.submit("par_department", penalty("repaired", 2, "2024-06-15"))
+    assert len((await datashare.find(_all_of(datashare, "penalty"))).disputes) == 2
+    ended = await answered_by(datashare, "par_department", disputes[0])
+    assert ended.state is DisputeState.CORRECTED
+
+    datashare.clock.advance(timedelta(days=365))
+    assert (await datashare.find(_all_of(datashare, "penalty"))).disputes == ()
+    plan = await datashare.retention.plan()
+    await datashare.retention.run(datashare.key(OPERATOR), plan.plan_id)
+    for dispute in disputes[1:]:
+        ended = await answered_by(datashare, "par_department", dispute)
+        assert ended.state is DisputeState.CORRECTED
+
+
+async def test_of_what_the_law_keeps_from_the_firm_it_learns_nothing(datashare: Disputing) -> None:
+    async with datashare.database.begin() as conn:  # as if it had come in under a consent
+        await conn.execute(
+            sa.update(record_table).values(record_type="field_visit", provider_id="par_bank")
+        )
+    with pytest.raises(NotFoundError) as refused:
+        await datashare.opened(Target("par_bank", "field_visit", "case", ""))
+    with pytest.raises(NotFoundError) as absent:
+        await datashare.opened(Target("par_bank", "field_visit", "none", ""))
+    assert str(refused.value) == str(absent.value)
+
+
+async def test_what_the_firm_supplied_itself_it_corrects(datashare: Disputing) -> None:
+    """Also what another account of the firm supplied, as long as it can correct it."""
+    firm = await _participant(datashare)
+    delegate = replace(firm, participant_id="par_delegate", subject_id=None)
+    mandate = replace(
+        representative(firm),
+        mandate_id="man_delegate",
+        participant_id="par_delegate",
+        kind=MandateKind.DELEGATE,
+    )
+    async with datashare.transactions.begin() as work:
+        assert await work.participants.add(delegate)
+        await work.mandates.add(mandate)
+    declaration = payloads_pb2.Declaration(
+        fields=[payloads_pb2.DeclaredField(name="orders", value="30")],
+        pledge="真实。",
+        pledged_at=day("2024-01-15"),
+    )
+    for account in (FIRM_ID, "par_delegate"):
+        own = record("d", record_type="declaration", declaration=declaration)
+        assert len((await datashare.submit(account, own)).accepted) == 1
+        with pytest.raises(FailedPreconditionError, match=account) as refused:
+            await datashare.opened(Target(account, "declaration", "d", ""))
+        assert refused.value.reason == "DISPUTE_STATE"
+    async with datashare.transactions.begin() as work:
+        await work.mandates.end([replace(mandate, ended_at=datashare.clock.now())])
+    dispute = await datashare.opened(Target("par_delegate", "declaration", "d", ""))
+    assert dispute.state is DisputeState.OPEN
+
+
+async def test_readers_are_told_of_a_hundred_disputes_of_a_firm_at_most(
+    datashare: Disputing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them are in every answer about it, and as large as the firm makes them."""
+    monkeypatch.setattr(domain, "MOST_STANDING", 2)
+    first = await datashare.opened()
+    await answered(datashare, first, DisputeState.UPHELD, "判决书")
+
+    async def state(statement: str) -> None:
+        key = datashare.key(datashare.firm)
+        await datashare.disputes.set_statement(datashare.firm, key, first.dispute_id, statement)
+
+    await datashare.opened()
+    with pytest.raises(FailedPreconditionError) as refused:
+        await datashare.opened(CASE._replace(field="stage"))
+    assert refused.value.reason == "DISPUTE_STATE"
+    await state("Still wrong.")  # a standing one may be changed
+    await state("")
+    second = await datashare.opened(CASE._replace(field="stage"))
+    with pytest.raises(FailedPreconditionError):
+        await state("It is back.")
+    key = datashare.key(datashare.firm)
+    await datashare.disputes.close(datashare.firm, key, second.dispute_id)
+    await state("It is back.")
+    assert len(await marks(datashare)) == 2
 
 
 async def test_a_retraction_is_a_correction(datashare: Disputing) -> None:

@@ -25,7 +25,7 @@ from services.datashare.disputes.domain import (
     VersionRead,
     advance,
     after_telling,
-    check_answer,
+    check_corrected,
     deadlines,
     transitions_table,
 )
@@ -164,20 +164,33 @@ def test_the_table_is_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("newest", "fine"),
+    ("version", "repeats", "reason", "fine"),
     [
-        (None, False),
-        (Newest(2, retracted=False, hidden_on=None), False),
-        (Newest(3, retracted=False, hidden_on=None), True),
-        (Newest(3, retracted=True, hidden_on=None), True),
+        (2, True, DisputeReason.WRONG_VALUE, False),
+        (2, False, DisputeReason.OUTDATED, False),
+        (3, False, DisputeReason.WRONG_VALUE, True),
+        (3, True, DisputeReason.WRONG_VALUE, False),
+        # What was settled since may say so in another field.
+        (3, True, DisputeReason.SETTLED, True),
     ],
 )
-def test_corrected_needs_something_newer(newest: Newest | None, fine: bool) -> None:
+def test_corrected_needs_something_newer_that_is_not_the_same(
+    version: int, repeats: bool, reason: DisputeReason, fine: bool
+) -> None:
+    dispute = replace(opened(), reason=reason)
+    newest = Newest(version, retracted=False, hidden_on=None)
     if fine:
-        check_answer(opened(), Step.CORRECT, "", newest)
+        check_corrected(dispute, newest, repeats=repeats)
         return
     with pytest.raises(FailedPreconditionError, match="push the corrected version"):
-        check_answer(opened(), Step.CORRECT, "", newest)
+        check_corrected(dispute, newest, repeats=repeats)
+
+
+def test_what_was_taken_back_or_is_hidden_is_read_by_nobody() -> None:
+    assert Newest(2, retracted=False, hidden_on=None).is_read(100)
+    assert Newest(2, retracted=False, hidden_on=101).is_read(100)
+    assert not Newest(2, retracted=False, hidden_on=100).is_read(100)
+    assert not Newest(2, retracted=True, hidden_on=None).is_read(100)
 
 
 def test_stages_are_told_in_their_order_and_end() -> None:
