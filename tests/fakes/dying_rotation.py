@@ -1,6 +1,11 @@
-"""A rotation whose process is killed at a point: `python -m ... URL KEYFILE KEY POINT`."""
+"""Rotations whose process is killed at a point.
+
+Each line of stdin is one as JSON, [URL, KEYFILE, KEY, POINT]: it runs in a process forked from this
+one, which has imported everything, and a line of stdout tells how that one ended.
+"""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -53,5 +58,17 @@ async def main(url: str, path: str, key: str, point: str) -> None:
     await work.rotate(await work.amount())
 
 
+def forked(arguments: list[str]) -> int:
+    """Run in a process of its own and return how that ended."""
+    child = os.fork()
+    if child == 0:
+        asyncio.run(main(*arguments))
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    for line in sys.stdin:
+        sys.stdout.write(f"{forked(json.loads(line))}\n")
+        sys.stdout.flush()

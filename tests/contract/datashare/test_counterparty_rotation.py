@@ -1,6 +1,7 @@
 """Rotating the key of counterparties, on SQLite and PostgreSQL alike."""
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -8,7 +9,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -26,6 +29,7 @@ from services.kit.db import Database
 from services.kit.errors import UnavailableError
 from services.kit.migrations import downgrade, upgrade
 from tests.conftest import CHECKOUT
+from tests.contract.datashare.engines import Open, opener
 from tests.fakes.dying_rotation import POINTS
 from tests.fakes.named import (
     FIRMS,
@@ -47,10 +51,10 @@ OLD, NEW, NEWER = (bytes([number]) * 32 for number in (0x0F, 0xA1, 0xB2))
 class World:
     """A datashare with data, its key file, and where it is."""
 
-    def __init__(self, url: str, path: Path) -> None:
+    def __init__(self, url: str, database: Database, path: Path) -> None:
         self.url = url
         self.files = KeyFile(path)
-        self.database = Database.open(url)
+        self.database = database
         self.named = Named(self.database, OLD)
         self.lines: list[str] = []
 
@@ -73,37 +77,82 @@ class World:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-async def world(
+def store(request: pytest.FixtureRequest) -> tuple[str, Database]:
+    """An empty database, and where it is."""
+    if request.param == "sqlite":
+        path, _ = request.getfixturevalue("shared_sqlite")
+        return f"sqlite:///{path}", request.getfixturevalue("sqlite")
+    return request.getfixturevalue("migrated_postgres_url"), request.getfixturevalue("postgres")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def own_store(
     request: pytest.FixtureRequest, migrated_sqlite: Path, tmp_path: Path
-) -> AsyncIterator[World]:
+) -> tuple[str, Database]:
+    """One whose tables may be made other ones."""
     if request.param == "sqlite":
         path = tmp_path / "datashare.db"
         shutil.copy(migrated_sqlite, path)
         url = f"sqlite:///{path}"
     else:
-        url = request.getfixturevalue("fresh_postgres_url")
-        await asyncio.to_thread(upgrade, url, MIGRATIONS)
-    key_path = tmp_path / "keys" / "counterparty.key"
+        url = request.getfixturevalue("migrated_copy")(MIGRATIONS)
+    return url, Database.open(url)
+
+
+@asynccontextmanager
+async def world_in(store: tuple[str, Database], folder: Path) -> AsyncIterator[World]:
+    url, database = store
+    key_path = folder / "keys" / "counterparty.key"
     key_path.parent.mkdir()
     key_path.write_text(OLD.hex())
     key_path.chmod(0o600)
-    made = World(url, key_path)
+    made = World(url, database, key_path)
     await made.check()
     yield made
     await made.database.close()
 
 
-async def under(keys: tuple[bytes, ...], migrated_sqlite: Path, path: Path, seed: int = 1) -> Named:
-    """Return a datashare that had these keys from the start."""
+@pytest.fixture
+async def world(store: tuple[str, Database], tmp_path: Path) -> AsyncIterator[World]:
+    async with world_in(store, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+async def own_world(own_store: tuple[str, Database], tmp_path: Path) -> AsyncIterator[World]:
+    async with world_in(own_store, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def other_sqlite(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Open]:
+    """Where a second datashare may be, and what opens it."""
+    path = tmp_path_factory.mktemp("other") / "datashare.db"
+    return path, opener(f"sqlite:///{path}")
+
+
+@pytest.fixture
+async def other(other_sqlite: tuple[Path, Open], migrated_sqlite: Path) -> AsyncIterator[Database]:
+    """A second database, empty."""
+    path, open_other = other_sqlite
+    for left in path.parent.iterdir():
+        left.unlink()
     shutil.copy(migrated_sqlite, path)
-    made = Named(Database.open(f"sqlite:///{path}"), *keys)
+    database = open_other()
+    yield database
+    await database.close()
+
+
+async def under(keys: tuple[bytes, ...], database: Database, seed: int = 1) -> Named:
+    """Return a datashare that had these keys from the start."""
+    made = Named(database, *keys)
     await made.supply(seed)
     return made
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_all_is_as_if_the_keys_had_always_been_these(
-    world: World, migrated_sqlite: Path, tmp_path: Path, seed: int
+    world: World, other: Database, seed: int
 ) -> None:
     await world.named.supply(seed)
     before, summaries = await world.named.stored(), await world.named.summaries()
@@ -113,9 +162,7 @@ async def test_all_is_as_if_the_keys_had_always_been_these(
     assert await world.rotate(NEWER)
     assert world.files.read().keys == (OLD, NEW, NEWER)
     after = await world.named.stored()
-    other = await under((OLD, NEW, NEWER), migrated_sqlite, tmp_path / "other.db", seed)
-    expected = await other.stored()
-    await other.database.close()
+    expected = await (await under((OLD, NEW, NEWER), other, seed)).stored()
     assert after == expected
     assert after["finding"] == before["finding"]
     assert await world.named.summaries() == summaries
@@ -188,6 +235,11 @@ async def test_it_says_no_key_and_nobody(
 
 
 class TestWhoElseIsThere:
+    @pytest.fixture(autouse=True)
+    def quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Looks for others as often as ever, but not for two seconds."""
+        monkeypatch.setattr("services.datashare.counterparties.rotation._LOOK_S", 0.01)
+
     async def test_datashare_that_runs_is_seen(self, world: World) -> None:
         await world.named.supply()
         before = await world.named.stored()
@@ -278,17 +330,17 @@ class TestStart:
         world.files.path.write_text(rotated)
         await world.check()
 
-    async def test_going_back_is_refused_once_there_are_two_keys(self, world: World) -> None:
-        await world.rotate()
-        await world.database.close()
+    async def test_going_back_is_refused_once_there_are_two_keys(self, own_world: World) -> None:
+        await own_world.rotate()
+        await own_world.database.close()
         with pytest.raises(RuntimeError, match="restore the backup from before the rotation"):
-            await asyncio.to_thread(downgrade, world.url, MIGRATIONS, "a50be41d8265")
+            await asyncio.to_thread(downgrade, own_world.url, MIGRATIONS, "a50be41d8265")
 
-    async def test_going_back_with_one_key(self, world: World) -> None:
-        await world.database.close()
-        await asyncio.to_thread(downgrade, world.url, MIGRATIONS, "a50be41d8265")
-        await asyncio.to_thread(upgrade, world.url, MIGRATIONS)
-        await world.check()
+    async def test_going_back_with_one_key(self, own_world: World) -> None:
+        await own_world.database.close()
+        await asyncio.to_thread(downgrade, own_world.url, MIGRATIONS, "a50be41d8265")
+        await asyncio.to_thread(upgrade, own_world.url, MIGRATIONS)
+        await own_world.check()
 
 
 class TestFiles:
@@ -327,18 +379,49 @@ class TestFiles:
         await world.check()
 
 
+@dataclass(frozen=True)
+class Dying:
+    """Rotates in processes that are killed."""
+
+    parent: subprocess.Popen[str]
+
+    def rotate(self, world: World, key: bytes, point: str) -> None:
+        """Rotate in a process that is killed at a point."""
+        wanted = [world.url, str(world.files.path), key.hex(), point]
+        assert self.parent.stdin is not None
+        assert self.parent.stdout is not None
+        self.parent.stdin.write(json.dumps(wanted) + "\n")
+        self.parent.stdin.flush()
+        # What the killed process says would stand before this.
+        assert self.parent.stdout.readline() == f"{-signal.SIGKILL}\n", point
+
+
+@pytest.fixture(scope="module")
+def dying() -> Iterator[Dying]:
+    command = [sys.executable, "-m", "tests.fakes.dying_rotation"]
+    with subprocess.Popen(
+        command,
+        cwd=CHECKOUT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as parent:
+        yield Dying(parent)
+        told, _ = parent.communicate(timeout=60)
+    assert (told, parent.returncode) == ("", 0)
+
+
 async def test_killed_at_any_point_it_leaves_one_state(
-    world: World, migrated_sqlite: Path, tmp_path: Path
+    world: World, other: Database, dying: Dying
 ) -> None:
     await world.named.supply()
     old = await world.named.stored()
-    other = await under((OLD, NEW), migrated_sqlite, tmp_path / "other.db")
-    new = await other.stored()
-    await other.database.close()
+    new = await (await under((OLD, NEW), other)).stored()
     await world.database.close()
     stored = old
     for point in POINTS[:-1]:
-        await asyncio.to_thread(killed, world, point)
+        await asyncio.to_thread(dying.rotate, world, NEW, point)
         stored = await world.named.stored()
         if point != "after the commit":
             assert stored == old, point
@@ -354,23 +437,9 @@ async def test_killed_at_any_point_it_leaves_one_state(
     assert world.files.read().keys == (OLD, NEW)
     assert not world.files.next_path.exists()
     await world.database.close()
-    await asyncio.to_thread(killed, world, POINTS[-1], NEWER)
+    await asyncio.to_thread(dying.rotate, world, NEWER, POINTS[-1])
     await world.check()
     assert world.files.read().keys == (OLD, NEW, NEWER)
-
-
-def killed(world: World, point: str, key: bytes = NEW) -> None:
-    """Rotate in a process that is killed at a point."""
-    arguments = [world.url, str(world.files.path), key.hex(), point]
-    ended = subprocess.run(
-        [sys.executable, "-m", "tests.fakes.dying_rotation", *arguments],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == -signal.SIGKILL, (point, ended.stderr)
-    assert ended.stdout + ended.stderr == ""
 
 
 def test_it_is_known_of_every_column_that_may_hold_tokens() -> None:
