@@ -88,6 +88,7 @@ def _page(facts: "GetFactsResponse") -> "Sequence[RenderableType]":
     parts = [
         output.pairs(facts.subject_id, [("read", output.moment(facts.read_at))]),
         _holdings(facts.holdings),
+        *(_kept(holding) for holding in facts.holdings if holding.kept_because_en),
         _accesses(facts.accesses, looked),
         _consents(facts.consents),
         *map(_effect, facts.consents),
@@ -113,6 +114,14 @@ def _holdings(holdings: "Sequence[Holding]") -> "RenderableType":
             ]
             for holding in holdings
         ],
+    )
+
+
+def _kept(holding: "Holding") -> "RenderableType":
+    title = f"{holding.title_zh} {holding.title_en}"
+    return output.pairs(
+        f"{title} 由 {holding.provider_name} 留存 kept by its supplier",
+        [("why", holding.kept_because_zh), ("", holding.kept_because_en)],
     )
 
 

@@ -89,7 +89,7 @@ def documents(
 def _holdings(facts: "GetFactsResponse") -> Rows:
     names = (
         "record_type", "title_zh", "title_en", "provider_id", "provider_name", "records", "first",
-        "last", "last_received_at", "sharing", "legal_basis",
+        "last", "last_received_at", "sharing", "legal_basis", "kept_because_zh", "kept_because_en",
     )  # fmt: skip
     return [
         names,
@@ -106,6 +106,8 @@ def _holdings(facts: "GetFactsResponse") -> Rows:
                 _time(holding.last_received_at),
                 holding.sharing,
                 holding.legal_basis,
+                holding.kept_because_zh,
+                holding.kept_because_en,
             )
             for holding in facts.holdings
         ),

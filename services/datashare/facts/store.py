@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -64,6 +65,7 @@ class HeldStore:
         subject_id: str,
         record_types: Collection[str],
         today: int,
+        held_at: datetime,
         after: Position | None,
         limit: int,
     ) -> Sequence[HeldRecord]:
@@ -73,18 +75,19 @@ class HeldStore:
             subject_id: the firm.
             record_types: of these types.
             today: days since 1970-01-01.
+            held_at: without what came in later, be it a correction.
             after: only behind this place; None is from the first.
             limit: most records.
 
         Raises:
             UnavailableError: keys cannot be had now.
         """
-        names = [record.c[name] for name in Position._fields[1:]]
+        names = [record.c[name] for name in Position._fields[2:]]
         query = sa.select(record).where(
-            *_counts(subject_id, today), record.c.record_type.in_(sorted(record_types))
+            *_counts(subject_id, today, held_at), record.c.record_type.in_(sorted(record_types))
         )
         if after is not None:
-            behind = sa.tuple_(*names) > sa.tuple_(*after[1:])
+            behind = sa.tuple_(*names) > sa.tuple_(*after[2:])
             query = query.where(
                 sa.or_(
                     record.c.recorded_at < after.recorded_at,
@@ -97,15 +100,24 @@ class HeldStore:
         return await asyncio.to_thread(_records, rows, keys)
 
 
-def _counts(subject_id: str, today: int) -> tuple[sa.ColumnElement[bool], ...]:
-    """Return the conditions on the newest versions that count."""
+def _counts(
+    subject_id: str, today: int, held_at: datetime | None = None
+) -> tuple[sa.ColumnElement[bool], ...]:
+    """Return the conditions on the versions that count, the newest ones now or at a time."""
     newer = record.alias("newer")
     same = (newer.c[name] == record.c[name] for name in _NAMES)
+    is_newer = newer.c.version > record.c.version
+    if held_at is not None:
+        # What was taken back since is not told any more, whatever was held then.
+        is_newer = sa.and_(
+            is_newer, sa.or_(newer.c.recorded_at <= held_at, newer.c.retracted.is_(True))
+        )
     return (
         record.c.subject_id == subject_id,
         record.c.retracted.is_(False),
         sa.or_(record.c.hidden_on.is_(None), record.c.hidden_on > today),
-        ~sa.exists().where(*same, newer.c.version > record.c.version),
+        *([] if held_at is None else [record.c.recorded_at <= held_at]),
+        ~sa.exists().where(*same, is_newer),
     )
 
 

@@ -103,6 +103,7 @@ async def test_what_counts_is_held(telling: Telling) -> None:
     invoices = answer.holdings[1]
     assert (invoices.title_zh, invoices.sharing) == ("增值税发票", "STANDING")
     assert invoices.legal_basis
+    assert not invoices.kept_because_zh + invoices.kept_because_en
     assert invoices.provider_name
     assert date(invoices.first.year, invoices.first.month, invoices.first.day) == date(2024, 1, 10)
     assert invoices.last == invoices.first
@@ -188,6 +189,23 @@ async def test_pages_meet_newest_first(telling: Telling) -> None:
     assert caught.value.reason == "TYPE_UNKNOWN"
 
 
+async def test_all_pages_tell_what_was_held_when_the_first_was_read(telling: Telling) -> None:
+    for number in range(4):
+        telling.world.clock.at += timedelta(hours=1)
+        await telling.supplied(TAX, invoice(f"i{number}", net=1_00))
+    first = await telling.records(size=1)
+    telling.world.clock.at += timedelta(hours=1)
+    corrected = invoice("i0", net=7_00, version=2)
+    await telling.supplied(TAX, invoice("new"), corrected, retraction(invoice("i1", net=1_00), 2))
+    behind = await telling.records(size=3, token=first.next_page_token)
+    whole = [*first.records, *behind.records]
+    assert [each.record.provider_record_id for each in whole] == ["i3", "i2", "i0"]
+    assert whole[-1].record.vat_invoice.net.units == 1
+    assert not behind.next_page_token
+    anew = [each.record.provider_record_id for each in (await telling.records()).records]
+    assert anew == ["i0", "new", "i3", "i2"]
+
+
 async def test_what_is_sealed_is_opened_for_the_firm(telling: Telling) -> None:
     async with telling.world.transactions.read() as work:
         assert "financial_statement" in work.records.sealed_types
@@ -226,7 +244,11 @@ async def test_what_is_kept_to_its_provider_is_told_of_and_not_shown(telling: Te
     )
     async with telling.world.transactions.begin() as work:
         await work.records.insert("par_bank", [NewRecord(subject_id, row, at, None)], NOW)
-    assert held(await telling.facts()) == [("field_visit", "par_bank", 1)]
+    answer = await telling.facts()
+    assert held(answer) == [("field_visit", "par_bank", 1)]
+    (visits,) = answer.holdings
+    assert visits.legal_basis in visits.kept_because_zh
+    assert "nobody else" in visits.kept_because_en
     assert not (await telling.records()).records
     assert not (await telling.records("field_visit")).records
 

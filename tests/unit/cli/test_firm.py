@@ -72,7 +72,17 @@ FACTS = facts_pb2.GetFactsResponse(
             last_received_at=WHEN,
             sharing="STANDING",
             legal_basis="some law",
-        )
+        ),
+        facts_pb2.Holding(
+            record_type="field_visit",
+            title_zh="实地走访",
+            title_en="Field visit",
+            provider_id="par_bank",
+            provider_name="A bank",
+            records=3,
+            kept_because_zh="仅供其本身查阅。",
+            kept_because_en="Shown to nobody else.",
+        ),
     ],
     accesses=[ACCESS],
     releases=7,
@@ -206,8 +216,11 @@ def test_facts_are_told_in_tables(call: Run, platform: FakePlatform) -> None:
     done = call("facts")
     told = " ".join(done.out.split())
     for part in (
-        "Held 持有: 1,200 records",
+        "Held 持有: 1,203 records",
         "Tax bureau",
+        "Field visit 由 A bank 留存 kept by its supplier",
+        "仅供其本身查阅。",
+        "Shown to nobody else.",
         "Who looked 查询记录: 7 releases, 1 refusal",
         "A-17",
         "machine",
@@ -254,6 +267,9 @@ def test_an_export_has_everything_and_is_the_owners(
     # Not a formula in a spreadsheet.
     assert rows[0]["officer"] == "'=HYPERLINK(1)"
     assert rows[0]["made_of_it"] == "score, decision by machine"
+    with (folder / "holdings.csv").open(encoding="utf-8-sig", newline="") as file:
+        kept = [row["kept_because_en"] for row in csv.DictReader(file)]
+    assert kept == ["", "Shown to nobody else."]
     page = (folder / "facts.html").read_text()
     assert "<b>not ours</b>" not in page
     assert "&lt;b&gt;not ours&lt;/b&gt;" in page

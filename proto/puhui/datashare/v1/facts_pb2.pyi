@@ -104,6 +104,8 @@ class Holding(_message.Message):
     LAST_RECEIVED_AT_FIELD_NUMBER: _builtins.int
     SHARING_FIELD_NUMBER: _builtins.int
     LEGAL_BASIS_FIELD_NUMBER: _builtins.int
+    KEPT_BECAUSE_ZH_FIELD_NUMBER: _builtins.int
+    KEPT_BECAUSE_EN_FIELD_NUMBER: _builtins.int
     record_type: _builtins.str
     title_zh: _builtins.str
     title_en: _builtins.str
@@ -114,6 +116,11 @@ class Holding(_message.Message):
     sharing: _builtins.str
     """Of the catalogue: OPEN, STANDING or ON_CONSENT, and the legal basis."""
     legal_basis: _builtins.str
+    kept_because_zh: _builtins.str
+    """Why the content of these records is not told, so that ListHeldRecords leaves them out; empty when
+    it is told.
+    """
+    kept_because_en: _builtins.str
     @_builtins.property
     def first(self) -> _date_pb2.Date:
         """Of occurrence."""
@@ -136,10 +143,12 @@ class Holding(_message.Message):
         last_received_at: _timestamp_pb2.Timestamp | None = ...,
         sharing: _builtins.str = ...,
         legal_basis: _builtins.str = ...,
+        kept_because_zh: _builtins.str = ...,
+        kept_because_en: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "last", b"last", "last_received_at", b"last_received_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "last", b"last", "last_received_at", b"last_received_at", "legal_basis", b"legal_basis", "provider_id", b"provider_id", "provider_name", b"provider_name", "record_type", b"record_type", "records", b"records", "sharing", b"sharing", "title_en", b"title_en", "title_zh", b"title_zh"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "kept_because_en", b"kept_because_en", "kept_because_zh", b"kept_because_zh", "last", b"last", "last_received_at", b"last_received_at", "legal_basis", b"legal_basis", "provider_id", b"provider_id", "provider_name", b"provider_name", "record_type", b"record_type", "records", b"records", "sharing", b"sharing", "title_en", b"title_en", "title_zh", b"title_zh"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

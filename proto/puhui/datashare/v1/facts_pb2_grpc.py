@@ -58,7 +58,9 @@ class FactServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListHeldRecords(self, request, context):
-        """The records themselves, as they came, latest versions, newest first.
+        """The records themselves, as they came, latest versions, newest first. All pages tell what was held
+        when the first one was read, without what was taken back or ran out since. A type whose content is
+        kept to who supplied it has none here: its Holding says why.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

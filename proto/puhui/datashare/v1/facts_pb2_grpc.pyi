@@ -36,7 +36,10 @@ class FactServiceStub:
     withdrawal of each would do, and open disputes.
     """
     ListHeldRecords: _grpc.UnaryUnaryMultiCallable[_facts_pb2.ListHeldRecordsRequest, _facts_pb2.ListHeldRecordsResponse]
-    """The records themselves, as they came, latest versions, newest first."""
+    """The records themselves, as they came, latest versions, newest first. All pages tell what was held
+    when the first one was read, without what was taken back or ran out since. A type whose content is
+    kept to who supplied it has none here: its Holding says why.
+    """
 
 @_typing.type_check_only
 class FactServiceAsyncStub(FactServiceStub):
@@ -46,7 +49,10 @@ class FactServiceAsyncStub(FactServiceStub):
     withdrawal of each would do, and open disputes.
     """
     ListHeldRecords: _aio.UnaryUnaryMultiCallable[_facts_pb2.ListHeldRecordsRequest, _facts_pb2.ListHeldRecordsResponse]  # type: ignore[assignment]
-    """The records themselves, as they came, latest versions, newest first."""
+    """The records themselves, as they came, latest versions, newest first. All pages tell what was held
+    when the first one was read, without what was taken back or ran out since. A type whose content is
+    kept to who supplied it has none here: its Holding says why.
+    """
 
 class FactServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -65,6 +71,9 @@ class FactServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _facts_pb2.ListHeldRecordsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_facts_pb2.ListHeldRecordsResponse, _abc.Awaitable[_facts_pb2.ListHeldRecordsResponse]]:
-        """The records themselves, as they came, latest versions, newest first."""
+        """The records themselves, as they came, latest versions, newest first. All pages tell what was held
+        when the first one was read, without what was taken back or ran out since. A type whose content is
+        kept to who supplied it has none here: its Holding says why.
+        """
 
 def add_FactServiceServicer_to_server(servicer: FactServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
