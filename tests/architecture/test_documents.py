@@ -22,6 +22,7 @@ PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
 GUIDES = [CHECKOUT / "docs" / f"{name}.md" for name in ("bank", "firm", "provider")]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 SHELL = re.compile(r"^```(?:bash|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PLACE = re.compile(r"\{[^}]*\}")
 PATH = re.compile(
     r"`((?:kit|datashare|scoring|gateway|unit|e2e|contract|architecture|puhui_client)"
     r"/[\w./*]*)`"
@@ -155,6 +156,18 @@ def test_commands_in_blocks_are_whole(page: Path) -> None:
             # The reader's own files are not here.
             if "does not exist" not in error.message:
                 pytest.fail(f"{call}: {error.format_message()}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_calls_over_http_exist(page: Path) -> None:
+    document = json.loads((CHECKOUT / "services/gateway/http/openapi.json").read_bytes())
+    known = {
+        f"{method.upper()} {PLACE.sub('{}', path)}"
+        for path, methods in document["paths"].items()
+        for method in methods
+    }
+    named_here = re.findall(r"`((?:GET|POST|PUT|PATCH|DELETE) /v1[^`?]*)", page.read_text("utf-8"))
+    assert {PLACE.sub("{}", call) for call in named_here} <= known
 
 
 @pytest.mark.parametrize("page", GUIDES, ids=named)
