@@ -387,6 +387,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     )
     directory = ParticipantDirectory(
         transactions=transactions,
+        retry=retry_on_conflict,
         clock=clock,
         ids=ids,
         sealer=sealer,
@@ -409,6 +410,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     )
     consents = Consents(
         transactions=transactions,
+        retry=retry_on_conflict,
         clock=clock,
         ids=ids,
         sealer=sealer,
@@ -416,7 +418,13 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         codec=ConsentCodec(),
         catalogue=catalogue,
     )
-    duties = ErasureDuties(transactions=transactions, clock=clock, sealer=sealer, codec=DutyCodec())
+    duties = ErasureDuties(
+        transactions=transactions,
+        retry=retry_on_conflict,
+        clock=clock,
+        sealer=sealer,
+        codec=DutyCodec(),
+    )
     fetch = FetchSummaries(
         transactions=transactions,
         retry=retry_on_conflict,

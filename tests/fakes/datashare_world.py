@@ -72,6 +72,7 @@ class World:
         sealer = Sealer(ids, lambda size: b"s" * size)
         self.consents = Consents(
             transactions=self.transactions,
+            retry=lambda work: work(),
             clock=self.clock,
             ids=ids,
             sealer=sealer,
@@ -80,7 +81,11 @@ class World:
             catalogue=self.catalogue,
         )
         self.duties = ErasureDuties(
-            transactions=self.transactions, clock=self.clock, sealer=sealer, codec=DutyCodec()
+            transactions=self.transactions,
+            retry=lambda work: work(),
+            clock=self.clock,
+            sealer=sealer,
+            codec=DutyCodec(),
         )
         self.fetch = FetchSummaries(
             transactions=self.transactions,

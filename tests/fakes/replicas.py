@@ -14,13 +14,20 @@ from services.datashare.catalogue.domain import ContentLevel
 from services.datashare.catalogue.loader import load
 from services.datashare.consent.app import Consents
 from services.datashare.consent.domain import Consent, Period, Terms
-from services.datashare.consent.servicer import ConsentCodec
+from services.datashare.consent.erasing import ErasureDuties
+from services.datashare.consent.servicer import ConsentCodec, DutyCodec
 from services.datashare.consent.store import ConsentStore
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.domain import Sealer
 from services.datashare.main import Stores, Work
 from services.datashare.mandates.domain import registered
+from services.datashare.participants.app import ParticipantDirectory
 from services.datashare.participants.domain import Participant, Role, Standing, SubjectName
+from services.datashare.participants.servicer import (
+    ParticipantCodec,
+    SigningKeyCodec,
+    TimeCodec,
+)
 from services.datashare.quota.domain import Limit
 from services.datashare.summaries.narrowing import narrowed
 from services.kit.clock import Clock, SystemClock
@@ -32,6 +39,7 @@ from tests.fakes.sealing import vault
 from tests.fakes.signing import SIGNER
 
 BANK = Caller("par_bank", "BANK", None, "A bank")
+OPERATOR = Caller("operator", "OPERATOR", None, "operator")
 NOW = datetime.now(UTC)
 T = TypeVar("T")
 
@@ -62,12 +70,33 @@ class Replica:
         sealer = Sealer(ids, bytes)
         self.consents = Consents(
             transactions=self.transactions,
+            retry=retry_on_conflict,
             clock=clock,
             ids=ids,
             sealer=sealer,
             signer=SIGNER,
             codec=ConsentCodec(),
             catalogue=catalogue,
+        )
+        self.duties = ErasureDuties(
+            transactions=self.transactions,
+            retry=retry_on_conflict,
+            clock=clock,
+            sealer=sealer,
+            codec=DutyCodec(),
+        )
+        self.directory = ParticipantDirectory(
+            transactions=self.transactions,
+            retry=retry_on_conflict,
+            clock=clock,
+            ids=ids,
+            sealer=sealer,
+            random_bytes=bytes,
+            participant_codec=ParticipantCodec(),
+            time_codec=TimeCodec(),
+            signing_key_codec=SigningKeyCodec(),
+            provider_kinds=catalogue.provider_kinds,
+            bootstrap=None,
         )
 
         def seen_by_fetches(conn: AsyncConnection) -> Work:
@@ -100,9 +129,7 @@ class Replica:
         return await retry_on_conflict(watched)
 
     async def set_standing(self, participant_id: str, standing: Standing) -> None:
-        async with self.transactions.begin() as work:
-            assert await work.participants.lock(participant_id)
-            await work.participants.set_standing(participant_id, standing)
+        await self.directory.set_standing(self.key(OPERATOR), participant_id, standing)
 
     def key(self, who: Caller, request_id: str = "") -> RequestKey:
         request_id = request_id or self._ids.new("req")
@@ -123,6 +150,17 @@ class Replica:
         return Caller("par_firm", "FIRM", subject_id, "A firm")
 
     async def granted(self, firm: Caller, limit: Limit | None = None) -> Consent:
+        consent = await self.asked(firm, limit)
+        return await self.granted_as_asked(firm, consent)
+
+    async def granted_as_asked(self, firm: Caller, consent: Consent) -> Consent:
+        return await self.consents.grant(
+            firm, self.key(firm), consent.core.consent_id, consent.sha256, ()
+        )
+
+    async def asked(
+        self, firm: Caller, limit: Limit | None = None, *, supersedes: str = ""
+    ) -> Consent:
         terms = Terms(
             purpose="credit_application",
             provider_ids=("par_tax",),
@@ -135,9 +173,8 @@ class Replica:
         )
         assert firm.subject_id
         named = SubjectName(subject_id=firm.subject_id)
-        consent = await self.consents.request(BANK, self.key(BANK), named, terms)
-        return await self.consents.grant(
-            firm, self.key(firm), consent.core.consent_id, consent.sha256, ()
+        return await self.consents.request(
+            BANK, self.key(BANK), named, terms, supersedes=supersedes
         )
 
     def item(self, consent: Consent, request_id: str = "") -> Item:

@@ -43,7 +43,7 @@ from services.datashare.consent.notice import sha256 as sha256_of
 from services.datashare.consent.notice import write
 from services.datashare.consent.signing import checked_jws
 from services.datashare.consent.terms import check_terms, nameable
-from services.datashare.idempotency.app import Codec, Requests, once
+from services.datashare.idempotency.app import Codec, Requests, write_once
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.domain import Leaf, LeafKind, Sealer
 from services.datashare.mandates.acting import reading
@@ -64,7 +64,7 @@ from services.kit.clock import Clock
 from services.kit.errors import FailedPreconditionError, NotFoundError
 from services.kit.identity import Caller
 from services.kit.ids import Ids
-from services.kit.transactions import Transactions
+from services.kit.transactions import Retry, Transactions
 
 
 class ConsentRows(Protocol):
@@ -260,7 +260,6 @@ class Work(Protocol):
         ...
 
 
-
 _CHANGES: Final = {
     Action.APPROVE: ChangeKind.CONSENT_APPROVED,
     Action.GRANT: ChangeKind.CONSENT_GRANTED,
@@ -271,7 +270,11 @@ _CHANGES: Final = {
     Action.RESUME: ChangeKind.CONSENT_RESUMED,
     Action.SUPERSEDE: ChangeKind.CONSENT_SUPERSEDED,
 }
-_POWERS: Final = {Action.GRANT: Power.GRANT, Action.REJECT: Power.GRANT}
+_POWERS: Final = {
+    Action.GRANT: Power.GRANT,
+    Action.REJECT: Power.GRANT,
+    Action.RESUME: Power.GRANT,  # it opens what was closed
+}
 """What a firm's account must be allowed to do; all else is to withdraw."""
 
 NOBODY: Final = Officer("", "")
@@ -287,6 +290,7 @@ class Consents:
 
     Args:
         transactions: opens transactions.
+        retry: runs a transaction again that lost a race.
         clock: the time.
         ids: makes consent ids.
         sealer: makes leaves.
@@ -299,6 +303,7 @@ class Consents:
         self,
         *,
         transactions: Transactions[Work],
+        retry: Retry,
         clock: Clock,
         ids: Ids,
         sealer: Sealer,
@@ -307,6 +312,7 @@ class Consents:
         catalogue: Catalogue,
     ) -> None:
         self._transactions = transactions
+        self._retry = retry
         self._clock = clock
         self._ids = ids
         self._sealer = sealer
@@ -341,18 +347,17 @@ class Consents:
             AlreadyExistsError: REQUEST_ID_REUSED.
             PermissionDeniedError: PARTICIPANT_SUSPENDED.
         """
-        async with self._transactions.begin() as work:
+
+        async def add(work: Work) -> Consent:
+            await _require_good_standing(work, caller)
             now = self._clock.now()
+            consent = await self._asked(work, caller, subject, terms, supersedes, now)
+            await work.consents.add(consent)
+            more = {"officer": officer.name, "file_reference": officer.file_reference}
+            await self._record(work, consent, caller, ChangeKind.CONSENT_REQUESTED, more=more)
+            return consent
 
-            async def add() -> Consent:
-                await _require_good_standing(work, caller)
-                consent = await self._asked(work, caller, subject, terms, supersedes, now)
-                await work.consents.add(consent)
-                more = {"officer": officer.name, "file_reference": officer.file_reference}
-                await self._record(work, consent, caller, ChangeKind.CONSENT_REQUESTED, more=more)
-                return consent
-
-            return await once(work.requests, key, now, self._codec, add)
+        return await self._once(key, add)
 
     async def _asked(
         self,
@@ -523,21 +528,24 @@ class Consents:
     async def _act(
         self, caller: Caller, key: RequestKey, consent_id: str, action: Action, change: _Change
     ) -> Consent:
-        async with self._transactions.begin() as work:
+        async def act(work: Work) -> Consent:
+            found, earlier = await self._locked(work, consent_id, action)
+            # After the consent, as fetches lock the two.
+            await _require_good_standing(work, caller)
+            mandate = await self._acting(work, caller, action, found)
+            before = _own(caller, mandate, found)
+            now = self._clock.now()
+            consent = await change(work, before, now)
+            if consent.state is State.ACTIVE and earlier is not None:
+                await self._supersede(work, earlier, consent, caller, mandate)
+            return await self._changed(work, before, consent, caller, mandate)
 
-            async def act() -> Consent:
-                found, earlier = await self._locked(work, consent_id, action)
-                # After the consent, as fetches lock the two.
-                await _require_good_standing(work, caller)
-                mandate = await self._acting(work, caller, action, found)
-                before = _own(caller, mandate, found)
-                now = self._clock.now()
-                consent = await change(work, before, now)
-                if consent.state is State.ACTIVE and earlier is not None:
-                    await self._supersede(work, earlier, consent, caller, mandate)
-                return await self._changed(work, before, consent, caller, mandate)
+        return await self._once(key, act)
 
-            return await once(work.requests, key, self._clock.now(), self._codec, act)
+    async def _once(self, key: RequestKey, work: Callable[[Work], Awaitable[Consent]]) -> Consent:
+        return await write_once(
+            self._transactions, self._retry, key, self._clock, self._codec, work
+        )
 
     async def _acting(
         self, work: Work, caller: Caller, action: Action, consent: Consent | None
@@ -562,13 +570,18 @@ class Consents:
     ) -> tuple[Consent | None, Consent | None]:
         """Return a consent and, where it may become active, the version that it replaces."""
         now = self._clock.now()
-        earlier = None
+        earlier_id = ""
         if action is Action.GRANT:
             asked = await work.consents.get(consent_id, now)
             if asked is not None and asked.core.supersedes is not None:
-                # The earlier one first, as fetches take consents in the order of their ids.
-                earlier = await work.consents.lock(asked.core.supersedes.consent_id, now)
-        return await work.consents.lock(consent_id, now), earlier
+                earlier_id = asked.core.supersedes.consent_id
+        # In the order of their ids, as fetches take them; it is that of time only while no clock
+        # was set back.
+        locked = {
+            each: await work.consents.lock(each, now)
+            for each in sorted({consent_id, earlier_id} - {""})
+        }
+        return locked[consent_id], locked.get(earlier_id)
 
     async def _supersede(
         self,

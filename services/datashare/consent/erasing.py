@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from services.datashare.consent.domain import Attestation, Duty, check_attestable, not_found
-from services.datashare.idempotency.app import Codec, Requests, once
+from services.datashare.idempotency.app import Codec, Requests, write_once
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.domain import Leaf, LeafKind, Sealer, rfc3339
 from services.datashare.mandates.acting import reading
@@ -16,7 +16,7 @@ from services.datashare.notices.writing import Notices
 from services.datashare.participants.domain import Role, Standing, require_good_standing
 from services.kit.clock import Clock
 from services.kit.identity import Caller
-from services.kit.transactions import Transactions
+from services.kit.transactions import Retry, Transactions
 
 
 class DutyRows(Protocol):
@@ -107,15 +107,23 @@ class ErasureDuties:
 
     Args:
         transactions: opens transactions.
+        retry: runs a transaction again that lost a race.
         clock: the time.
         sealer: makes leaves.
         codec: of stored responses.
     """
 
     def __init__(
-        self, *, transactions: Transactions[Work], clock: Clock, sealer: Sealer, codec: Codec[Duty]
+        self,
+        *,
+        transactions: Transactions[Work],
+        retry: Retry,
+        clock: Clock,
+        sealer: Sealer,
+        codec: Codec[Duty],
     ) -> None:
         self._transactions = transactions
+        self._retry = retry
         self._clock = clock
         self._sealer = sealer
         self._codec = codec
@@ -170,22 +178,24 @@ class ErasureDuties:
             AlreadyExistsError: REQUEST_ID_REUSED.
             PermissionDeniedError: PARTICIPANT_SUSPENDED.
         """
-        async with self._transactions.begin() as work:
 
-            async def add() -> Duty:
-                duty = await work.duties.lock(consent_id, caller.participant_id)
-                standings = await work.participants.hold_standings([caller.participant_id])
-                require_good_standing(standings.get(caller.participant_id))
-                if duty is None:
-                    raise not_found()
-                now = self._clock.now()
-                attested = replace(attestation, at=now)
-                check_attestable(duty, attested)
-                await work.duties.attest(duty, attested)
-                await self._record(work, duty, attested)
-                return replace(duty, attestation=attested)
+        async def attest(work: Work) -> Duty:
+            # Before the duty, as fetches that use a one-time consent take the two.
+            standings = await work.participants.hold_standings([caller.participant_id])
+            require_good_standing(standings.get(caller.participant_id))
+            duty = await work.duties.lock(consent_id, caller.participant_id)
+            if duty is None:
+                raise not_found()
+            now = self._clock.now()
+            attested = replace(attestation, at=now)
+            check_attestable(duty, attested)
+            await work.duties.attest(duty, attested)
+            await self._record(work, duty, attested)
+            return replace(duty, attestation=attested)
 
-            return await once(work.requests, key, self._clock.now(), self._codec, add)
+        return await write_once(
+            self._transactions, self._retry, key, self._clock, self._codec, attest
+        )
 
     async def _record(self, work: Work, duty: Duty, attested: Attestation) -> None:
         content = {

@@ -5,6 +5,8 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from services.datashare.idempotency.domain import RequestKey, StoredRequest, require_same
+from services.kit.clock import Clock
+from services.kit.transactions import Retry, Transactions
 
 T = TypeVar("T")
 
@@ -34,6 +36,35 @@ class Codec(Protocol[T]):
     def decode(self, stored: bytes) -> T:
         """Return the response of its bytes."""
         ...
+
+
+class Work(Protocol):
+    """What a write needs in its transaction to happen once."""
+
+    @property
+    def requests(self) -> Requests:
+        """The request ids that were used."""
+        ...
+
+
+W = TypeVar("W", bound=Work)
+
+
+async def write_once(
+    transactions: Transactions[W],
+    retry: Retry,
+    key: RequestKey,
+    clock: Clock,
+    codec: Codec[T],
+    work: Callable[[W], Awaitable[T]],
+) -> T:
+    """Do a write in a transaction of its own, and again where that lost a race; see `once`."""
+
+    async def attempt() -> T:
+        async with transactions.begin() as unit:
+            return await once(unit.requests, key, clock.now(), codec, lambda: work(unit))
+
+    return await retry(attempt)
 
 
 async def once(

@@ -1,12 +1,12 @@
 """Registering participants, their keys, what they sign with, and their standing."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from services.datashare.changes.domain import Change, ChangeKind
-from services.datashare.idempotency.app import Codec, Requests, once
+from services.datashare.idempotency.app import Codec, Requests, write_once
 from services.datashare.idempotency.domain import RequestKey, require_same
 from services.datashare.log.domain import LeafKind, Sealer, rfc3339
 from services.datashare.mandates import recording
@@ -39,7 +39,9 @@ from services.kit.errors import (
 )
 from services.kit.identity import Caller
 from services.kit.ids import Ids
-from services.kit.transactions import Transactions
+from services.kit.transactions import Retry, Transactions
+
+T = TypeVar("T")
 
 
 class Participants(Protocol):
@@ -198,6 +200,7 @@ class ParticipantDirectory:
 
     Args:
         transactions: opens transactions.
+        retry: runs a transaction again that lost a race.
         clock: the time.
         ids: makes participant ids and key ids.
         sealer: makes leaves; signing keys are in the log, so that nobody dates one back.
@@ -213,6 +216,7 @@ class ParticipantDirectory:
         self,
         *,
         transactions: Transactions[Work],
+        retry: Retry,
         clock: Clock,
         ids: Ids,
         sealer: Sealer,
@@ -224,6 +228,7 @@ class ParticipantDirectory:
         bootstrap: BootstrapKey | None,
     ) -> None:
         self._transactions = transactions
+        self._retry = retry
         self._clock = clock
         self._ids = ids
         self._sealer = sealer
@@ -251,30 +256,28 @@ class ParticipantDirectory:
             simulated_source=wanted.simulated_source,
             kinds=self._provider_kinds,
         )
-        now = self._clock.now()
 
-        async with self._transactions.begin() as work:
-
-            async def add() -> Participant:
-                participant = Participant(
-                    participant_id=self._ids.new("par"),
-                    role=wanted.role,
-                    name=wanted.name,
-                    provider_kind=wanted.provider_kind,
-                    subject_id=await _subject_id(work, wanted.subject),
-                    historical_source=wanted.historical_source,
-                    standing=Standing.ACTIVE,
-                    registered_at=now,
-                    simulated_source=wanted.simulated_source,
+        async def add(work: Work) -> Participant:
+            now = self._clock.now()
+            participant = Participant(
+                participant_id=self._ids.new("par"),
+                role=wanted.role,
+                name=wanted.name,
+                provider_kind=wanted.provider_kind,
+                subject_id=await _subject_id(work, wanted.subject),
+                historical_source=wanted.historical_source,
+                standing=Standing.ACTIVE,
+                registered_at=now,
+                simulated_source=wanted.simulated_source,
+            )
+            if not await work.participants.add(participant):
+                raise AlreadyExistsError(
+                    "ALREADY_EXISTS", "this firm is registered: list the participants for it"
                 )
-                if not await work.participants.add(participant):
-                    raise AlreadyExistsError(
-                        "ALREADY_EXISTS", "this firm is registered: list the participants for it"
-                    )
-                await self._let_speak(work, participant, key.caller_id, now)
-                return participant
+            await self._let_speak(work, participant, key.caller_id, now)
+            return participant
 
-            return await once(work.requests, key, now, self._participant_codec, add)
+        return await self._once(key, self._participant_codec, add)
 
     async def list(
         self, caller: Caller, role: Role | None, after: str, page_size: int
@@ -338,24 +341,22 @@ class ParticipantDirectory:
             NotFoundError: NOT_FOUND, there is no such key.
             AlreadyExistsError: REQUEST_ID_REUSED.
         """
-        now = self._clock.now()
 
-        async with self._transactions.begin() as work:
+        async def revoke(work: Work) -> datetime:
+            found = await work.participants.lock_key(key_id)
+            now = self._clock.now()
+            if found is None:
+                raise NotFoundError("NOT_FOUND", "there is no such key: check the key_id")
+            if found.revoked_at is not None:
+                return found.revoked_at
+            await work.participants.revoke_key(key_id, now)
+            change = Change(
+                ChangeKind.KEY_REVOKED, now, participant_id=found.participant_id, key_id=key_id
+            )
+            await work.changes.append([change])
+            return now
 
-            async def revoke() -> datetime:
-                found = await work.participants.lock_key(key_id)
-                if found is None:
-                    raise NotFoundError("NOT_FOUND", "there is no such key: check the key_id")
-                if found.revoked_at is not None:
-                    return found.revoked_at
-                await work.participants.revoke_key(key_id, now)
-                change = Change(
-                    ChangeKind.KEY_REVOKED, now, participant_id=found.participant_id, key_id=key_id
-                )
-                await work.changes.append([change])
-                return now
-
-            return await once(work.requests, key, now, self._time_codec, revoke)
+        return await self._once(key, self._time_codec, revoke)
 
     async def register_signing_key(
         self, key: RequestKey, participant_id: str, jwk: str
@@ -373,27 +374,25 @@ class ParticipantDirectory:
             AlreadyExistsError: ALREADY_EXISTS, or REQUEST_ID_REUSED.
         """
         public = public_key(jwk)
-        now = self._clock.now()
 
-        async with self._transactions.begin() as work:
+        async def add(work: Work) -> SigningKey:
+            # Batches under way hold the participant, so they end before or see the key.
+            participant = await work.participants.lock(participant_id)
+            now = self._clock.now()
+            if participant is None:
+                raise _no_participant()
+            check_signer(participant)
+            added = SigningKey(public.key_id, participant_id, public.jwk, now)
+            if not await work.participants.add_signing_key(added):
+                raise AlreadyExistsError(
+                    "ALREADY_EXISTS",
+                    "this signing key is or was registered: one that is valid needs nothing, "
+                    "in the place of a revoked one make a new key",
+                )
+            await self._log(work, "registered", added, now)
+            return added
 
-            async def add() -> SigningKey:
-                # Batches under way hold the participant, so they end before or see the key.
-                participant = await work.participants.lock(participant_id)
-                if participant is None:
-                    raise _no_participant()
-                check_signer(participant)
-                added = SigningKey(public.key_id, participant_id, public.jwk, now)
-                if not await work.participants.add_signing_key(added):
-                    raise AlreadyExistsError(
-                        "ALREADY_EXISTS",
-                        "this signing key is or was registered: one that is valid needs nothing, "
-                        "in the place of a revoked one make a new key",
-                    )
-                await self._log(work, "registered", added, now)
-                return added
-
-            return await once(work.requests, key, now, self._signing_key_codec, add)
+        return await self._once(key, self._signing_key_codec, add)
 
     async def revoke_signing_key(
         self, key: RequestKey, participant_id: str, key_id: str
@@ -404,25 +403,23 @@ class ParticipantDirectory:
             NotFoundError: NOT_FOUND, the participant has no such key.
             AlreadyExistsError: REQUEST_ID_REUSED.
         """
-        now = self._clock.now()
 
-        async with self._transactions.begin() as work:
+        async def revoke(work: Work) -> SigningKey:
+            await work.participants.lock(participant_id)
+            now = self._clock.now()
+            found = await work.participants.signing_key(participant_id, key_id)
+            if found is None:
+                raise NotFoundError(
+                    "NOT_FOUND", "the participant has no such signing key: list its keys"
+                )
+            if found.revoked_at is not None:
+                return found
+            await work.participants.revoke_signing_key(key_id, now)
+            revoked = replace(found, revoked_at=now)
+            await self._log(work, "revoked", revoked, now)
+            return revoked
 
-            async def revoke() -> SigningKey:
-                await work.participants.lock(participant_id)
-                found = await work.participants.signing_key(participant_id, key_id)
-                if found is None:
-                    raise NotFoundError(
-                        "NOT_FOUND", "the participant has no such signing key: list its keys"
-                    )
-                if found.revoked_at is not None:
-                    return found
-                await work.participants.revoke_signing_key(key_id, now)
-                revoked = replace(found, revoked_at=now)
-                await self._log(work, "revoked", revoked, now)
-                return revoked
-
-            return await once(work.requests, key, now, self._signing_key_codec, revoke)
+        return await self._once(key, self._signing_key_codec, revoke)
 
     async def signing_keys(
         self, caller: Caller, participant_id: str, after: str, page_size: int
@@ -456,29 +453,28 @@ class ParticipantDirectory:
             NotFoundError: NOT_FOUND, there is no such participant.
             AlreadyExistsError: REQUEST_ID_REUSED.
         """
-        now = self._clock.now()
 
-        async with self._transactions.begin() as work:
+        async def change(work: Work) -> Participant:
+            found = await work.participants.lock(participant_id)
+            # Only now, as those who hold it may have been waited for: nothing is dated after this.
+            now = self._clock.now()
+            if found is None:
+                raise _no_participant()
+            if found.standing is not standing:
+                await work.participants.set_standing(participant_id, standing)
+                suspended = standing is Standing.SUSPENDED
+                kind = (
+                    ChangeKind.PARTICIPANT_SUSPENDED
+                    if suspended
+                    else ChangeKind.PARTICIPANT_REINSTATED
+                )
+                told = NoticeKind.CONSENT_PAUSED if suspended else NoticeKind.CONSENT_RESUMED
+                given = await work.consents.given_to(participant_id, now)
+                await work.notices.append(of_standing(participant_id, given, told, now))
+                await work.changes.append([Change(kind, now, participant_id=participant_id)])
+            return replace(found, standing=standing)
 
-            async def change() -> Participant:
-                found = await work.participants.lock(participant_id)
-                if found is None:
-                    raise _no_participant()
-                if found.standing is not standing:
-                    await work.participants.set_standing(participant_id, standing)
-                    suspended = standing is Standing.SUSPENDED
-                    kind = (
-                        ChangeKind.PARTICIPANT_SUSPENDED
-                        if suspended
-                        else ChangeKind.PARTICIPANT_REINSTATED
-                    )
-                    told = NoticeKind.CONSENT_PAUSED if suspended else NoticeKind.CONSENT_RESUMED
-                    given = await work.consents.given_to(participant_id, now)
-                    await work.notices.append(of_standing(participant_id, given, told, now))
-                    await work.changes.append([Change(kind, now, participant_id=participant_id)])
-                return replace(found, standing=standing)
-
-            return await once(work.requests, key, now, self._participant_codec, change)
+        return await self._once(key, self._participant_codec, change)
 
     async def verify_key(self, key_id: str, secret_sha256: bytes) -> Participant:
         """Return whose key it is.
@@ -504,6 +500,11 @@ class ParticipantDirectory:
             return accepted
         # What others believe of this, they use to show what is held; acts ask the mandate itself.
         return replace(accepted, subject_id=_read_by(mandate, self._clock.now()))
+
+    async def _once(
+        self, key: RequestKey, codec: Codec[T], work: Callable[[Work], Awaitable[T]]
+    ) -> T:
+        return await write_once(self._transactions, self._retry, key, self._clock, codec, work)
 
     async def _let_speak(
         self, work: Work, participant: Participant, operator_id: str, now: datetime

@@ -46,7 +46,7 @@ from services.datashare.participants.servicer import (
     TimeCodec,
 )
 from services.datashare.subjects.uscc import make
-from services.kit.db import Database
+from services.kit.db import Database, retry_on_conflict
 from services.kit.errors import (
     AlreadyExistsError,
     FailedPreconditionError,
@@ -285,6 +285,7 @@ class TestSignatures:
     ) -> None:
         directory = ParticipantDirectory(
             transactions=datashare.transactions,
+            retry=retry_on_conflict,
             clock=datashare.clock,
             ids=SequentialIds(),
             sealer=Sealer(SequentialIds(), bytes),

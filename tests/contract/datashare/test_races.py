@@ -7,7 +7,7 @@ race here as two replicas would.
 import asyncio
 import random
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -15,13 +15,16 @@ import sqlalchemy as sa
 from services.datashare.access.domain import Released
 from services.datashare.access.store import access
 from services.datashare.changes.domain import Change, ChangeKind
-from services.datashare.consent.domain import Action, Consent
-from services.datashare.participants.domain import Standing
+from services.datashare.consent.domain import Action, Attestation, Consent, Officer, State
+from services.datashare.mandates.domain import registered
+from services.datashare.participants.app import Registration
+from services.datashare.participants.domain import Role, Standing, SubjectName
 from services.datashare.quota.domain import ONE_TIME, Limit, Unit
 from services.datashare.quota.store import consent_use
+from services.kit.clock import FixedClock
 from services.kit.db import Database
 from services.kit.errors import AlreadyExistsError, PuhuiError
-from tests.fakes.replicas import Replica
+from tests.fakes.replicas import BANK, OPERATOR, Replica
 
 NOW = datetime.now(UTC)
 
@@ -97,6 +100,97 @@ async def test_who_ends_something_gets_its_turn_while_fetches_never_stop(
     await fetching
     expected = "CONSENT_WITHDRAWN" if act == "withdraw" else "PARTICIPANT_SUSPENDED"
     assert refusals == {expected}
+
+
+async def test_a_suspension_is_dated_after_the_fetches_that_it_waited_for(
+    postgres: Database,
+) -> None:
+    clock = FixedClock(NOW)
+    replica = Replica(postgres, clock)
+    await replica.populate()
+    async with asyncio.TaskGroup() as group, replica.transactions.begin() as fetch:
+        await fetch.participants.hold_standings(["par_bank"])
+        suspending = group.create_task(replica.set_standing("par_bank", Standing.SUSPENDED))
+        await asyncio.sleep(0.1)
+        assert not suspending.done()
+        clock.at = NOW + timedelta(seconds=3)
+    async with replica.transactions.read() as work:
+        (entry,) = await work.changes.after(0, 10)
+    assert entry.change.kind is ChangeKind.PARTICIPANT_SUSPENDED
+    assert entry.change.changed_at == clock.at
+
+
+async def test_a_firm_is_registered_while_another_account_claims_it(replica: Replica) -> None:
+    firm = await replica.populate()
+    assert firm.subject_id
+    async with replica.transactions.begin() as work:
+        mine = await work.mandates.get(firm.participant_id)
+        assert mine
+        await work.mandates.end([replace(mine, ended_at=NOW)])
+    wanted = Registration(Role.FIRM, "n", subject=SubjectName(subject_id=firm.subject_id))
+    async with asyncio.timeout(20):
+        async with replica.transactions.begin() as claim:
+            await claim.mandates.add(registered("man_2", firm.subject_id, "par_other", NOW))
+            key = replica.key(OPERATOR)
+            registering = asyncio.create_task(replica.directory.register(key, wanted))
+            await asyncio.sleep(0.1)
+            assert not registering.done()
+        with pytest.raises(AlreadyExistsError, match="somebody speaks for this firm"):
+            await registering
+
+
+async def test_a_version_whose_id_is_less_than_its_predecessors_is_granted_beside_fetches(
+    replica: Replica, postgres: Database
+) -> None:
+    """A clock that was set back makes such ids; who holds both takes the lesser one first."""
+    firm = await replica.populate()
+    earlier = await replica.granted(firm)
+    late = Replica(postgres, FixedClock(NOW - timedelta(minutes=5)))
+    consent = await late.asked(firm, supersedes=earlier.core.consent_id)
+    assert consent.core.consent_id < earlier.core.consent_id
+    async with asyncio.timeout(20):
+        async with replica.transactions.begin() as fetch:
+            keys = [(each.core.subject_id, each.core.consent_id) for each in (consent, earlier)]
+            await fetch.consents.hold(keys[:1])
+            granting = asyncio.create_task(replica.granted_as_asked(firm, consent))
+            await asyncio.sleep(0.1)
+            # The grant has not taken it meanwhile, so nobody waits in a ring.
+            held = await asyncio.wait_for(fetch.consents.hold(keys[1:]), 0.5)
+        assert held[keys[1]].state is State.ACTIVE
+        assert (await granting).state is State.ACTIVE
+    async with replica.transactions.read() as work:
+        before = await work.consents.get(earlier.core.consent_id, NOW)
+    assert before
+    assert before.state is State.SUPERSEDED
+
+
+async def test_a_recipient_attests_while_it_is_to_be_suspended(replica: Replica) -> None:
+    firm = await replica.populate()
+    consent = await replica.granted(firm)
+    async with replica.transactions.begin() as work:
+        await work.duties.begin(consent)
+    attestation = Attestation(NOW, Officer("王", "F-1"), "erased")
+
+    async def attest() -> str:
+        with pytest.raises(PuhuiError) as caught:
+            await replica.duties.attest(
+                BANK, replica.key(BANK), consent.core.consent_id, attestation
+            )
+        return caught.value.reason
+
+    async with (
+        asyncio.timeout(20),
+        asyncio.TaskGroup() as group,
+        replica.transactions.begin() as fetch,
+    ):
+        await fetch.participants.hold_standings(["par_bank"])
+        group.create_task(replica.set_standing("par_bank", Standing.SUSPENDED))
+        await asyncio.sleep(0.1)
+        attesting = group.create_task(attest())
+        await asyncio.sleep(0.1)
+        # A one-time consent's use brings its duty forward.
+        await asyncio.wait_for(fetch.duties.end(consent, NOW), 0.5)
+    assert attesting.result() == "PARTICIPANT_SUSPENDED"
 
 
 async def releases(database: Database, consent_id: str) -> set[str]:

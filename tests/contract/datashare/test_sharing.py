@@ -24,7 +24,7 @@ from services.datashare.participants.domain import Participant, Role, Standing, 
 from services.datashare.quota.domain import ONE_TIME
 from services.datashare.records.store import record as record_table
 from services.datashare.subjects.uscc import make
-from services.kit.db import Database
+from services.kit.db import Database, retry_on_conflict
 from services.kit.identity import Caller
 from services.kit.ids import RandomIds
 from tests.fakes.datashare_records import (
@@ -69,6 +69,7 @@ class Town:
         ids = RandomIds(self.records.clock)
         self.consents = Consents(
             transactions=self.records.transactions,
+            retry=retry_on_conflict,
             clock=self.records.clock,
             ids=ids,
             sealer=Sealer(ids, bytes),

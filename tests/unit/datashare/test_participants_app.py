@@ -54,6 +54,7 @@ def world() -> World:
 def directory(world: World) -> ParticipantDirectory:
     return ParticipantDirectory(
         transactions=world.transactions,
+        retry=lambda work: work(),
         clock=world.clock,
         ids=SequentialIds(),
         sealer=Sealer(SequentialIds(), bytes),
