@@ -73,8 +73,9 @@ async def appoint(
 ) -> None:
     """As the representative, let another account act for your firm.
 
-    read: see what is held, who looked and which consents stand. grant: answer requests. withdraw:
-    withdraw, pause and resume consents. dispute: dispute records. submit: supply records.
+    read: see what is held, who looked and which consents stand. grant: answer requests, resume
+    consents. withdraw: withdraw and pause consents. dispute: dispute records. submit: supply
+    records.
     """
     for word in power:
         if word not in _POWERS:

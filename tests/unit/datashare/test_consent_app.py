@@ -475,6 +475,21 @@ class TestPausing:
             WantedState.ENDED
         ) == 0
 
+    async def test_who_may_only_withdraw_does_not_open_it_again(self, world: World) -> None:
+        await rule(world, "par_cfo", required=1)
+        mandates = world.transactions.memory.mandates
+        mandates["man_par_cfo"] = replace(
+            mandates["man_par_cfo"], powers=frozenset({Power.WITHDRAW})
+        )
+        world.transactions.memory.signing_rules.clear()
+        consent, cfo = await world.granted(), signer("par_cfo")
+        consent_id = consent.core.consent_id
+        paused = await world.consents.pause(cfo, world.key(cfo), consent_id, "")
+        assert paused.state is State.PAUSED
+        with pytest.raises(PermissionDeniedError) as caught:
+            await world.consents.resume(cfo, world.key(cfo), consent_id)
+        assert caught.value.reason == "MANDATE_REQUIRED"
+
     async def test_suspending_the_recipient_pauses_what_it_holds(self, world: World) -> None:
         consent = await world.granted()
 

@@ -70,9 +70,9 @@ class _PowerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Power.ValueType
     POWER_READ: _Power.ValueType  # 1
     """See what is held, who looked and which consents stand."""
     POWER_GRANT: _Power.ValueType  # 2
-    """Answer requests for consent."""
+    """Answer requests for consent, let paused consents go on."""
     POWER_WITHDRAW: _Power.ValueType  # 3
-    """Withdraw, pause and resume consents."""
+    """Withdraw and pause consents."""
     POWER_DISPUTE: _Power.ValueType  # 4
     POWER_SUBMIT: _Power.ValueType  # 5
     """Submit records about the firm."""
@@ -83,9 +83,9 @@ POWER_UNSPECIFIED: Power.ValueType  # 0
 POWER_READ: Power.ValueType  # 1
 """See what is held, who looked and which consents stand."""
 POWER_GRANT: Power.ValueType  # 2
-"""Answer requests for consent."""
+"""Answer requests for consent, let paused consents go on."""
 POWER_WITHDRAW: Power.ValueType  # 3
-"""Withdraw, pause and resume consents."""
+"""Withdraw and pause consents."""
 POWER_DISPUTE: Power.ValueType  # 4
 POWER_SUBMIT: Power.ValueType  # 5
 """Submit records about the firm."""
