@@ -2,7 +2,7 @@
 
 import hashlib
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ from puhui.datashare.v1 import (
     summaries_pb2,
 )
 from puhui_client.signing import PublicKey
-from services.datashare.main import DatashareConfig, build, migrate
+from services.datashare.main import MIGRATIONS, DatashareConfig, build, migrate
 from services.kit.client import Channel
 from services.kit.clock import SystemClock
 from services.kit.config import ConfigError, load
@@ -94,6 +94,12 @@ def stamp(at: datetime) -> Timestamp:
     return made
 
 
+@pytest.fixture
+def own_postgres_url(migrated_copy: Callable[[Path], str]) -> str:
+    """The URL of a PostgreSQL database that only this test's datashare is on."""
+    return migrated_copy(MIGRATIONS)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def datashare(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Datashare]:
     keys = {GATEWAY: new_key_pair(), SCORING: new_key_pair()}
@@ -107,7 +113,7 @@ async def datashare(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIter
         **key_files(tmp_path),
         database_url=f"sqlite:///{tmp_path / 'datashare.db'}"
         if request.param == "sqlite"
-        else request.getfixturevalue("fresh_postgres_url"),
+        else request.getfixturevalue("own_postgres_url"),
         bootstrap_operator_key_id="key_first",
         bootstrap_operator_key_sha256=hashlib.sha256(FIRST_SECRET.encode()).hexdigest(),
     )
@@ -352,7 +358,7 @@ async def test_no_registration_number_reaches_the_files(
     files = (
         Files("", path)
         if path.exists()
-        else Files(request.getfixturevalue("fresh_postgres_url"), None)
+        else Files(request.getfixturevalue("own_postgres_url"), None)
     )
     # The firm's participant is there, so what is looked for would be found.
     name = datashare.people["firm"].participant_id.encode()

@@ -3,6 +3,7 @@ fold over what was known at its `as_of` and may still be read, and says when som
 """
 
 import asyncio
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -22,7 +23,6 @@ from services.datashare.subjects.uscc import make
 from services.datashare.summaries import derived
 from services.datashare.summaries.codec import encode
 from services.datashare.summaries.domain import Fact, Layout, SeriesKey, SummaryQuery, fold
-from services.kit.migrations import upgrade
 from tests.contract.datashare.engines import Open, opener
 from tests.fakes.datashare_records import (
     NOW,
@@ -351,12 +351,12 @@ async def _register(opened: Open) -> None:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
-    made: str
     if request.param == "sqlite":
-        made = f"sqlite:///{tmp_path / 'datashare.db'}"
+        path = tmp_path / "datashare.db"
+        shutil.copy(request.getfixturevalue("migrated_sqlite"), path)
+        made = f"sqlite:///{path}"
     else:
-        made = request.getfixturevalue("fresh_postgres_url")
-    upgrade(made, MIGRATIONS)
+        made = request.getfixturevalue("migrated_copy")(MIGRATIONS)
     opened = opener(made)
     asyncio.run(_register(opened))
     return opened
@@ -364,7 +364,6 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
 
 @settings(
     max_examples=12,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(

@@ -2,22 +2,21 @@
 
 import asyncio
 import json
+import shutil
 from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from puhui.datashare.v1 import payloads_pb2, records_pb2
 from services.datashare.catalogue.domain import ContentLevel
 from services.datashare.consent.domain import Action, Core, Period, Terms, advance, request
-from services.datashare.main import MIGRATIONS
 from services.datashare.subjects.uscc import make
 from services.datashare.wanted.domain import due
-from services.kit.migrations import upgrade
 from tests.contract.datashare.engines import Open, opener
 from tests.fakes.datashare_records import (
     NOW,
@@ -92,11 +91,9 @@ def message(said: Statement, version: int) -> records_pb2.Record:
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Open:
+def opened(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -> Open:
     folder: Path = tmp_path_factory.mktemp("any-order")
-    made = f"sqlite:///{folder / 'datashare.db'}"
-    upgrade(made, MIGRATIONS)
-    opened = opener(made)
+    opened = opener(f"sqlite:///{shutil.copy(migrated_sqlite, folder)}")
     asyncio.run(_register(opened))
     return opened
 
@@ -174,7 +171,7 @@ async def _compare(
 
 
 @pytest.mark.parametrize("types", GROUPS, ids=lambda types: types[0])
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8)
 @given(data=st.data())
 def test_any_order_of_arrival(opened: Open, types: Sequence[str], data: st.DataObject) -> None:
     said = data.draw(statements(types))

@@ -81,7 +81,7 @@ async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     url = (
         f"sqlite:///{tmp_path}/scoring.db"
         if request.param == "sqlite"
-        else request.getfixturevalue("fresh_postgres_url")
+        else request.getfixturevalue("migrated_copy")(TREE)
     )
     upgrade(url, TREE)
     database = Database.open(url)

@@ -24,7 +24,10 @@ from services.cli.tables import (
 )
 
 REJECTED = (7, "FIELD_INVALID", "date", "not a day: write 2024-05-31")
-IN_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+IN_FOLDER = settings(
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    max_examples=60,
+)
 # What a cell of CSV may be: no carriage return of its own, which CSV's readers take for a line end.
 TEXTS = st.text(
     st.characters(blacklist_categories=["Cs"], blacklist_characters="\r\0"), max_size=12

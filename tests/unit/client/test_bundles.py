@@ -122,7 +122,10 @@ def contents(path: Path) -> list[tuple[int, int]]:
     return found
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    max_examples=50,
+)
 @given(data=st.data())
 def test_bytes_that_are_missing_or_more_are_found(tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "b"

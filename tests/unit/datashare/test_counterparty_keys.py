@@ -73,7 +73,7 @@ def test_what_the_catalogue_calls_tokens_is_what_intake_makes() -> None:
 
 
 @pytest.mark.parametrize("record_type", sorted(token_fields(CATALOGUE)))
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_payload_of_any_type_is_carried_to_what_intake_would_have_made_of_it(
     record_type: str, data: st.DataObject

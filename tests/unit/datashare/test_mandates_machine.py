@@ -206,4 +206,4 @@ class MandateMachine(RuleBasedStateMachine):
 
 
 TestMandates = MandateMachine.TestCase
-TestMandates.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestMandates.settings = settings(max_examples=100, stateful_step_count=40)

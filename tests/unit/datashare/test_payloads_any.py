@@ -43,7 +43,7 @@ def leads_to_a_field(path: str, descriptor: Descriptor) -> bool:
 
 
 @pytest.mark.parametrize("record_type", TYPES)
-@settings(max_examples=25, deadline=None, suppress_health_check=QUICK)
+@settings(max_examples=25, suppress_health_check=QUICK)
 @given(data=st.data())
 def test_anything_is_taken_in_or_refused_for_a_reason(
     record_type: str, data: st.DataObject
@@ -71,7 +71,7 @@ def again(row: Incoming) -> Fact | None:
 
 
 @pytest.mark.parametrize("record_type", TYPES)
-@settings(max_examples=10, deadline=None, suppress_health_check=QUICK)
+@settings(max_examples=10, suppress_health_check=QUICK)
 @given(data=st.data())
 def test_what_is_taken_in_is_stable_and_folds_in_any_order(
     record_type: str, data: st.DataObject
@@ -103,7 +103,7 @@ def test_what_is_taken_in_is_stable_and_folds_in_any_order(
 def test_much_of_what_is_likely_is_taken_in(record_type: str) -> None:
     counts = [0, 0]
 
-    @settings(max_examples=20, deadline=None, database=None, derandomize=True)
+    @settings(max_examples=20, database=None, derandomize=True)
     @given(record=likely(record_type))
     def count(record: records_pb2.Record) -> None:
         accepted, rejected = taken_in(record)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from puhui.datashare.v1 import summaries_pb2
@@ -103,7 +103,7 @@ def _update(
 
 
 @pytest.mark.parametrize("name", sorted(LAYOUTS))
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20)
 @given(data=st.data())
 def test_keeping_up_to_date_equals_folding_everything(name: str, data: st.DataObject) -> None:
     layout = LAYOUTS[name]

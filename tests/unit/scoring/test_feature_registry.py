@@ -57,7 +57,7 @@ def summaries(draw: st.DrawFn) -> FirmSummary:
     return FirmSummary(tuple(parts), coverage)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(summaries(), st.dates(dt.date(2018, 1, 1), dt.date(2026, 1, 1)))
 def test_features_never_raise_and_are_finite_or_missing_for_a_reason(
     summary: FirmSummary, as_of: dt.date

@@ -109,7 +109,7 @@ def test_the_model_learned_from_every_optional_source(trained: Trained, record_t
     assert (trained.scorer.score(hidden).pds > shown).mean() > 0.5
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32), st.lists(st.sampled_from(OPTIONAL), unique=True, min_size=1))
 def test_withholding_never_improves_a_score(
     trained: Trained, seed: int, withheld: list[str]
@@ -121,7 +121,7 @@ def test_withholding_never_improves_a_score(
     assert not improves(trained, summary, hidden)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32), st.sampled_from(OPTIONAL), st.integers(0, 1))
 def test_leaving_out_a_provider_never_improves_a_score(
     trained: Trained, seed: int, record_type: str, left_out: int
@@ -140,7 +140,7 @@ def test_leaving_out_a_provider_never_improves_a_score(
     assert not improves(trained, whole, part)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     st.integers(0, 2**32),
     st.integers(0, 45),
