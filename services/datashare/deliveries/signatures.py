@@ -33,7 +33,8 @@ class _Registry(JWSRegistry):
         return super().get_alg("Ed25519" if name == "EdDSA" else name)
 
 
-_REGISTRY: Final = _Registry(algorithms=_ALGORITHMS)
+REGISTRY: Final = _Registry(algorithms=_ALGORITHMS)
+"""The algorithms that are taken, by the names that they have and had."""
 
 
 def _refusal(problem: str) -> InvalidArgumentError:
@@ -94,7 +95,7 @@ def verify(
         (protected.encode(), base64.urlsafe_b64encode(content).rstrip(b"="), signature.encode())
     )
     try:
-        rfc7515.deserialize_compact(whole, imported(public_jwk), registry=_REGISTRY)
+        rfc7515.deserialize_compact(whole, imported(public_jwk), registry=REGISTRY)
     except (JoseError, ValueError):
         raise refuse(problem) from None
 

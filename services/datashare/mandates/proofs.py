@@ -23,6 +23,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey
 
+from services.datashare.deliveries.signatures import REGISTRY
 from services.datashare.mandates.app import Proved
 from services.datashare.sealing.keyring import read_key
 from services.kit.config import ConfigError
@@ -30,7 +31,6 @@ from services.kit.errors import PermissionDeniedError
 
 SANDBOX: Final = "simulated"
 
-_ALGORITHMS: Final = ["Ed25519", "EdDSA", "ES256"]
 _LONGEST_LIFE: Final = timedelta(hours=1)
 _SKEW: Final = timedelta(seconds=60)
 _CODE_BYTES: Final = 15
@@ -109,8 +109,8 @@ class Proofs:
             )
         for name, issuer in self._issuers.issuers.items():
             try:
-                claims = jwt.decode(proof, issuer.key, algorithms=_ALGORITHMS).claims
-            except (JoseError, ValueError, TypeError):
+                claims = jwt.decode(proof, issuer.key, registry=REGISTRY).claims
+            except (JoseError, ValueError, TypeError, RecursionError):
                 continue
             if claims.get("iss") == name:
                 expected = _Expected(self._issuers.audience, uscc, participant_id)
@@ -134,6 +134,7 @@ def _accepted(
     claims: Mapping[str, Any], name: str, issuer: Issuer, expected: _Expected, now: datetime
 ) -> Proved:
     issued, expires = _time(claims, "iat"), _time(claims, "exp")
+    begins = _time(claims, "nbf") if "nbf" in claims else issued
     proof_id = claims.get("jti")
     if claims.get("aud") != expected.audience:
         raise _invalid("the proof is for another platform: ask for one whose `aud` is this one")
@@ -141,7 +142,7 @@ def _accepted(
         raise _invalid("the proof lacks `iat`, `exp` or `jti`: ask the verifier for all three")
     if now >= expires:
         raise _invalid("the proof has expired: ask for a new one and use it at once")
-    if issued > now + _SKEW or expires - issued > _LONGEST_LIFE:
+    if begins is None or max(issued, begins) > now + _SKEW or expires - issued > _LONGEST_LIFE:
         raise _invalid(
             "the proof is dated in the future, or good for more than an hour: ask for a new one"
         )
@@ -153,7 +154,8 @@ def _accepted(
             "participant id as the nonce"
         )
     # Hashed, as an issuer may put anything there; with its name, as others may use the same.
-    used = hashlib.sha256(f"{name}\x00{proof_id}".encode()).hexdigest()
+    said = f"{name}\x00{proof_id}".encode(errors="surrogatepass")
+    used = hashlib.sha256(said).hexdigest()
     return Proved(issuer.how, used)
 
 

@@ -1,11 +1,15 @@
 """Proofs of who represents a firm."""
 
+import base64
+import hmac
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from joserfc import jwt
 from joserfc.jwk import ECKey, OKPKey
 
@@ -80,6 +84,10 @@ def test_a_statement_is_believed_and_named(proofs: Proofs, statement: Statement)
         ({"exp": 1e300}, "lacks"),
         ({"exp": int((NOW + timedelta(hours=2)).timestamp())}, "more than an hour"),
         ({"iat": int((NOW + timedelta(minutes=2)).timestamp())}, "future"),
+        ({"nbf": int((NOW + timedelta(minutes=2)).timestamp())}, "future"),
+        ({"nbf": "later"}, "future"),
+        ({"aud": ["puhui", "another"]}, "another platform"),
+        ({"exp": float("nan")}, "lacks"),
         ({"uscc": "91110108MA0ABCDE12"}, "another firm"),
         ({"uscc": None}, "another firm"),
         ({"nonce": "par_2"}, "not made for this account"),
@@ -92,6 +100,78 @@ def test_a_statement_about_anything_else_is_not(
     with pytest.raises(PermissionDeniedError, match=told) as caught:
         proofs.check(USCC, "par_1", statement(**changes), NOW)
     assert caught.value.reason == "PROOF_INVALID"
+
+
+def unsigned(header: Any, statement: str) -> str:
+    said = base64.urlsafe_b64encode(json.dumps(header).encode()).rstrip(b"=").decode()
+    return f"{said}.{statement.split('.')[1]}"
+
+
+@pytest.mark.parametrize(
+    "key", [ED25519.as_pem(private=False), ED25519.get_op_key("verify").public_bytes_raw()]
+)
+def test_a_public_key_is_no_shared_secret(proofs: Proofs, statement: Statement, key: bytes) -> None:
+    forged = unsigned({"alg": "HS256"}, statement())
+    mac = base64.urlsafe_b64encode(hmac.digest(key, forged.encode(), "sha256")).rstrip(b"=")
+    with pytest.raises(PermissionDeniedError, match="not signed by a verifier"):
+        proofs.check(USCC, "par_1", f"{forged}.{mac.decode()}", NOW)
+
+
+@pytest.mark.parametrize("algorithm", ["none", "NONE", "", "HS256", "ES256", "EdDSA", None, []])
+def test_a_header_makes_no_signature(proofs: Proofs, statement: Statement, algorithm: Any) -> None:
+    whole = statement()
+    for signature in ("", "AAAA", whole.split(".")[2]):
+        forged = f"{unsigned({'alg': algorithm}, whole)}.{signature}"
+        with pytest.raises(PermissionDeniedError, match="not signed by a verifier"):
+            proofs.check(USCC, "par_1", forged, NOW)
+
+
+def test_a_key_that_a_statement_brings_is_not_believed(proofs: Proofs) -> None:
+    own = OKPKey.generate_key("Ed25519")
+    header = {"alg": "Ed25519", "jwk": own.as_dict(private=False)}
+    forged = jwt.encode(header, {"iss": ISSUER}, own, algorithms=["Ed25519"])
+    with pytest.raises(PermissionDeniedError, match="not signed by a verifier"):
+        proofs.check(USCC, "par_1", forged, NOW)
+
+
+def signed(header: Any, statement: str, **changes: Any) -> str:
+    """A statement by the verifier's key with another header, as other libraries write it."""
+    claims = json.loads(base64.urlsafe_b64decode(statement.split(".")[1] + "==")) | changes
+    parts = [
+        base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=")
+        for part in (header, claims)
+    ]
+    private = ED25519.get_op_key("sign")
+    assert isinstance(private, Ed25519PrivateKey)
+    signature = private.sign(b".".join(parts))
+    return b".".join([*parts, base64.urlsafe_b64encode(signature).rstrip(b"=")]).decode()
+
+
+def test_the_older_name_of_the_algorithm_is_taken(proofs: Proofs, statement: Statement) -> None:
+    older = signed({"alg": "EdDSA", "typ": "JWT", "kid": "2026"}, statement())
+    assert proofs.check(USCC, "par_1", older, NOW).how == "business_licence"
+
+
+@pytest.mark.parametrize("more", [{"crit": ["x"], "x": 1}, {"crit": ["b64"], "b64": False}])
+def test_a_header_that_asks_for_more_is_refused(
+    proofs: Proofs, statement: Statement, more: dict[str, Any]
+) -> None:
+    with pytest.raises(PermissionDeniedError, match="not signed by a verifier"):
+        proofs.check(USCC, "par_1", signed({"alg": "EdDSA"} | more, statement()), NOW)
+
+
+def test_any_id_of_a_statement_can_be_used_up(proofs: Proofs, statement: Statement) -> None:
+    proof_ids = set()
+    for jti in ("a", "a\x00", "\ud800", "\U0001f600"):
+        proof = signed({"alg": "Ed25519"}, statement(), jti=jti)
+        proof_ids.add(proofs.check(USCC, "par_1", proof, NOW).proof_id)
+    assert len(proof_ids) == 4
+
+
+def test_a_header_without_end_is_refused(proofs: Proofs) -> None:
+    deep = base64.urlsafe_b64encode(b"[" * 5_000).decode().rstrip("=")
+    with pytest.raises(PermissionDeniedError):
+        proofs.check(USCC, "par_1", f"{deep}.e30.AAAA", NOW)
 
 
 @pytest.mark.parametrize("proof", ["a.b.c", "..", "eyJhbGciOiJub25lIn0.e30.", "é.é.é"])
