@@ -80,6 +80,22 @@ async def sqlite(
     await database.close()
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest) -> Database:
+    """Each of the two databases, with datashare's tables, empty."""
+    found: Database = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database of each kind without tables."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'datashare.db'}"
+    fresh: str = request.getfixturevalue("fresh_postgres_url")
+    return fresh
+
+
 @pytest.fixture(params=["fake", "sqlite", "postgres"])
 def stored(request: pytest.FixtureRequest) -> Stored:
     """Transactions over every store of datashare."""

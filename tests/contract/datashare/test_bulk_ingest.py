@@ -121,12 +121,6 @@ async def test_what_is_asked_for_is_looked_up(postgres: Database, of: sa.Table, 
     assert sum("Index" in line and "Scan" in line for line in plan) == 16
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest) -> Database:
-    found: Database = request.getfixturevalue(request.param)
-    return found
-
-
 @pytest.fixture
 async def datashare(database: Database) -> Datashare:
     made = Datashare(database)

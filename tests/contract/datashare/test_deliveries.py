@@ -77,12 +77,6 @@ TODAY = date(2024, 6, 15)
 OTHER_FIRM = make("91", "110108", "MA01RXYA")
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest) -> Database:
-    found: Database = request.getfixturevalue(request.param)
-    return found
-
-
 @pytest.fixture
 async def datashare(database: Database) -> Datashare:
     built = Datashare(database)

@@ -34,12 +34,6 @@ TAX = "par_tax"
 REGISTRY = "par_market_regulator"
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest) -> Database:
-    found: Database = request.getfixturevalue(request.param)
-    return found
-
-
 class Telling:
     """A datashare whose firm reads its facts."""
 

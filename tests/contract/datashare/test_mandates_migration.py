@@ -1,7 +1,6 @@
 """The migration lets every registered firm speak for itself; going back gives nobody power."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -11,6 +10,7 @@ from services.datashare.mandates.domain import registered
 from services.datashare.mandates.store import MandateStore
 from services.datashare.participants.domain import Participant, Role, Standing
 from services.datashare.participants.store import ParticipantStore, participant
+from services.datashare.subjects.store import subject
 from services.kit.db import Database
 from services.kit.migrations import current, downgrade, upgrade
 from tests.fakes.datashare_world import NOW
@@ -18,14 +18,6 @@ from tests.fakes.datashare_world import NOW
 BEFORE = "72d8b1ea5f32"
 FIRM = Participant("par_01FIRM", Role.FIRM, "A", "", "sub_1", False, Standing.ACTIVE, NOW)
 BANK = Participant("par_01BANK", Role.BANK, "B", "", None, False, Standing.ACTIVE, NOW)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'datashare.db'}"
-    fresh: str = request.getfixturevalue("fresh_postgres_url")
-    return fresh
 
 
 async def registered_before(url: str) -> None:
@@ -98,6 +90,12 @@ async def test_a_firm_that_the_version_before_registers_meanwhile_speaks_at_the_
         )
         first = await mandates.hold(FIRM.participant_id)
         assert first is not None
+        # Who was erased stays erased.
+        gone = replace(FIRM, participant_id="par_03FIRM", subject_id="sub_3")
+        await ParticipantStore(conn).add(gone)
+        await conn.execute(sa.insert(subject).values(subject_id="sub_3"))
+        await mandates.fill()
+        assert await mandates.hold(gone.participant_id) is None
         # What was ended stays ended.
         await mandates.end([replace(first, ended_at=NOW)])
         await mandates.fill()

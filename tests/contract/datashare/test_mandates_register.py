@@ -46,12 +46,6 @@ CLAIMED = NOW - timedelta(days=30)
 AFTER, BEFORE = CLAIMED + timedelta(days=1), CLAIMED - timedelta(days=1)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest) -> Database:
-    found: Database = request.getfixturevalue(request.param)
-    return found
-
-
 @pytest.fixture
 async def datashare(database: Database) -> Datashare:
     """A firm with a representative since `CLAIMED`, and a delegate since yesterday."""

@@ -105,13 +105,6 @@ class Office:
         return numbers
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest) -> Database:
-    """Each of the two databases."""
-    found: Database = request.getfixturevalue(request.param)
-    return found
-
-
 @pytest.fixture
 async def office(database: Database) -> AsyncIterator[Office]:
     """With a clock that stands."""

@@ -103,13 +103,6 @@ class Office:
                 await work.notices.append([notice])
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest) -> Database:
-    """Each of the two databases."""
-    found: Database = request.getfixturevalue(request.param)
-    return found
-
-
 @pytest.fixture
 async def office(database: Database) -> Office:
     """With a firm that is spoken for."""

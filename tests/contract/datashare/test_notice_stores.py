@@ -85,13 +85,6 @@ async def test_what_is_acknowledged_never_goes_back(stored: Stored) -> None:
             assert await work.notices.acknowledged("par_tax") == 0
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest) -> Database:
-    """A database with datashare's tables."""
-    found: Database = request.getfixturevalue(request.param)
-    return found
-
-
 async def test_a_reader_that_keeps_its_cursor_misses_nothing(database: Database) -> None:
     """Writers tell several parties at once, in any order, and commit when they like."""
     catalogue, clock = load(), SystemClock()

@@ -68,13 +68,6 @@ class Office:
         return [(notice.kind, notice.record_type, notice.participant_id) for notice in notices]
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest) -> Database:
-    """Each of the two databases."""
-    found: Database = request.getfixturevalue(request.param)
-    return found
-
-
 @pytest.fixture
 async def office(database: Database) -> Office:
     """With two invoices and a filing."""

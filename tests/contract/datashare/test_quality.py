@@ -112,12 +112,6 @@ class Quality:
             return [item.subject_id for item in await work.quality.due(100)]
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest) -> Database:
-    found: Database = request.getfixturevalue(request.param)
-    return found
-
-
 async def populate(database: Database, **more: Any) -> Datashare:
     built = Datashare(database, **more)
     await built.register(

@@ -42,12 +42,6 @@ from tests.fakes.datashare_records import (
 TAX = "par_tax"
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest) -> Database:
-    found: Database = request.getfixturevalue(request.param)
-    return found
-
-
 @pytest.fixture
 async def datashare(database: Database) -> Datashare:
     built = Datashare(database)

@@ -22,12 +22,6 @@ from tests.fakes.replicas import Replica
 SEED = 20261123
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest) -> Database:
-    found: Database = request.getfixturevalue(request.param)
-    return found
-
-
 @pytest.fixture
 async def replicas(
     postgres: Database, migrated_postgres_url: str

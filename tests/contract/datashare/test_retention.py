@@ -49,12 +49,6 @@ DEPARTMENT = "par_department"
 TAX = "par_tax"
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest) -> Database:
-    found: Database = request.getfixturevalue(request.param)
-    return found
-
-
 @pytest.fixture
 async def datashare(database: Database) -> Datashare:
     built = Datashare(database)

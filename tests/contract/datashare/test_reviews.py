@@ -103,13 +103,6 @@ def hinted_bill() -> records_pb2.Record:
     return row
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest) -> Database:
-    """Each of the two databases."""
-    found: Database = request.getfixturevalue(request.param)
-    return found
-
-
 @pytest.fixture
 async def town(database: Database) -> Town:
     """A town with its providers."""

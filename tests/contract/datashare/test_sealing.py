@@ -48,16 +48,10 @@ REGULATOR, TAX = provider("market_regulator"), provider("tax")
 BY = REGULATOR.participant_id
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def any_database(request: pytest.FixtureRequest) -> Database:
-    found: Database = request.getfixturevalue(request.param)
-    return found
-
-
 @pytest.fixture
-async def database(any_database: Database) -> Database:
-    await Datashare(any_database).register(REGULATOR, TAX)
-    return any_database
+async def database(database: Database) -> Database:
+    await Datashare(database).register(REGULATOR, TAX)
+    return database
 
 
 def datashare(database: Database, kms: FakeKms | None = None, *, sealed: bool = True) -> Datashare:

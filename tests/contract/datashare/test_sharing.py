@@ -132,13 +132,6 @@ class Town:
             return set((await conn.execute(sa.select(record_table.c.provider_record_id))).scalars())
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest) -> Database:
-    """Each of the two databases."""
-    found: Database = request.getfixturevalue(request.param)
-    return found
-
-
 @pytest.fixture
 async def town(database: Database) -> Town:
     """A town with everybody registered."""

@@ -33,12 +33,6 @@ EVER = datetime(2100, 1, 1, tzinfo=UTC)
 TODAY = china_day(NOW)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest) -> Database:
-    found: Database = request.getfixturevalue(request.param)
-    return found
-
-
 @pytest.fixture
 async def datashare(database: Database) -> Datashare:
     built = Datashare(database)
