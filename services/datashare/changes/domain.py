@@ -46,7 +46,8 @@ class Change:
             the account, else who changed.
         key_id: of a key's change.
         record_type: of a record's change, or a dispute's.
-        dispute_id: of a dispute's change; closed is answered or taken back.
+        dispute_id: of a dispute's change; opened says that readers of the record are told of it
+            from now on, closed that they no longer are.
     """
 
     kind: ChangeKind

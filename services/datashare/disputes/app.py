@@ -2,8 +2,10 @@
 
 Invariants:
 
-- A step, its leaf, its change in the feed and its notices are one transaction: whoever reads after
-  the acknowledgement sees the dispute as it is then.
+- A step, its leaf and its notices are one transaction: whoever reads after the acknowledgement sees
+  the dispute as it is then.
+- From when on readers of the record are told of a dispute, and no longer are, is a change in
+  the feed, in the transaction of the step that makes it so.
 - A dispute that nobody answers is told of once at each stage, whichever replica does it.
 - Whoever was released what is disputed is told, or sees it in the release: a release that was under
   way when the dispute was opened, and is seen by neither side, is found `LATE_AFTER` it.
@@ -322,7 +324,7 @@ class Disputes:
             dispute = replace(dispute, told=tuple(await _parties(work, dispute, now)))
             await work.disputes.add(dispute)
             await _tell(work, dispute, dispute.told, NoticeKind.DISPUTE_OPENED, now)
-            await self._record(work, dispute, "open", now, by)
+            await self._record(work, None, dispute, "open", now, by)
             return dispute.dispute_id
 
         return await self._once(key, open_it)
@@ -357,9 +359,8 @@ class Disputes:
             if step is Step.CORRECT:
                 await self._check_corrected(work, before, now)
             by = {"participant_id": caller.participant_id}
-            return await self._taken(
-                work, after, step, now, by, NoticeKind.DISPUTE_ANSWERED, ends=True
-            )
+            kind = NoticeKind.DISPUTE_ANSWERED
+            return await self._taken(work, before, after, step, now, by, kind)
 
         return await self._once(key, answer_it)
 
@@ -378,9 +379,8 @@ class Disputes:
             before = _of_firm(subject_id, await work.disputes.lock(dispute_id))
             now = self._clock.now()
             after = advance(before, Step.CLOSE, now)
-            return await self._taken(
-                work, after, Step.CLOSE, now, by, NoticeKind.DISPUTE_CLOSED, ends=True
-            )
+            kind = NoticeKind.DISPUTE_CLOSED
+            return await self._taken(work, before, after, Step.CLOSE, now, by, kind)
 
         return await self._once(key, close_it)
 
@@ -403,9 +403,8 @@ class Disputes:
             after = replace(advance(before, Step.STATE, now), statement=statement)
             if after.marked and not before.marked:
                 check_room(await work.disputes.standing(subject_id))
-            return await self._taken(
-                work, after, Step.STATE, now, by, NoticeKind.DISPUTE_STATED, ends=False
-            )
+            kind = NoticeKind.DISPUTE_STATED
+            return await self._taken(work, before, after, Step.STATE, now, by, kind)
 
         return await self._once(key, state_it)
 
@@ -493,40 +492,38 @@ class Disputes:
     async def _taken(
         self,
         work: Work,
+        before: Dispute,
         after: Dispute,
         step: Step,
         now: datetime,
         by: Mapping[str, str],
         kind: NoticeKind,
-        *,
-        ends: bool,
     ) -> str:
         await work.disputes.update(after)
         await _tell(work, after, await _parties(work, after, now), kind, now)
-        await self._record(work, after, step, now, by, ends=ends)
+        await self._record(work, before, after, step, now, by)
         return after.dispute_id
 
     async def _record(
         self,
         work: Work,
-        dispute: Dispute,
+        before: Dispute | None,
+        after: Dispute,
         step: str,
         now: datetime,
         by: Mapping[str, str],
-        *,
-        ends: bool = False,
     ) -> None:
-        attested = content(dispute, step, now, by)
+        attested = content(after, step, now, by)
         await work.leaves.append([self._sealer.seal(LeafKind.DISPUTE, attested, now)])
-        if step == Step.STATE:
+        if after.marked == (before is not None and before.marked):
             return
         change = Change(
-            ChangeKind.DISPUTE_CLOSED if ends else ChangeKind.DISPUTE_OPENED,
+            ChangeKind.DISPUTE_OPENED if after.marked else ChangeKind.DISPUTE_CLOSED,
             now,
-            subject_id=dispute.subject_id,
-            participant_id=dispute.target.provider_id,
-            record_type=dispute.target.record_type,
-            dispute_id=dispute.dispute_id,
+            subject_id=after.subject_id,
+            participant_id=after.target.provider_id,
+            record_type=after.target.record_type,
+            dispute_id=after.dispute_id,
         )
         await work.changes.append([change])
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from puhui.datashare.v1 import payloads_pb2, records_pb2
+from puhui.datashare.v1 import disputes_pb2, payloads_pb2, records_pb2
 from services.datashare.access.domain import Released
 from services.datashare.china import china_day
 from services.datashare.disputes import domain
@@ -21,6 +21,7 @@ from services.datashare.disputes.domain import (
     Mark,
     Target,
 )
+from services.datashare.disputes.servicer import DisputeServicer
 from services.datashare.disputes.store import dispute as dispute_table
 from services.datashare.log.store import leaf
 from services.datashare.mandates.domain import MandateKind
@@ -36,7 +37,7 @@ from services.kit.errors import (
     PermissionDeniedError,
     PuhuiError,
 )
-from services.kit.identity import Caller
+from services.kit.identity import Caller, set_caller
 from tests.fakes.datashare_disputes import BANK, CASE, COURT, FIRM_ID, Disputing
 from tests.fakes.datashare_records import (
     NOW,
@@ -515,8 +516,41 @@ async def test_everybody_concerned_is_told_of_each_step(datashare: Disputing) ->
     assert [(str(change.kind), change.dispute_id) for change in changes] == [
         ("DISPUTE_OPENED", dispute.dispute_id),
         ("DISPUTE_CLOSED", dispute.dispute_id),
-        ("DISPUTE_CLOSED", dispute.dispute_id),
     ]
+
+
+async def test_the_feed_says_from_when_on_readers_are_told_and_no_longer_are(
+    datashare: Disputing,
+) -> None:
+    async def fed() -> list[str]:
+        async with datashare.transactions.read() as work:
+            return [str(entry.change.kind) for entry in await work.changes.after(0, 100)]
+
+    async def state(statement: str) -> None:
+        key = datashare.key(datashare.firm)
+        await datashare.disputes.set_statement(datashare.firm, key, dispute.dispute_id, statement)
+
+    dispute = await datashare.opened()
+    await state("More of it.")
+    await answered(datashare, dispute, DisputeState.UNVERIFIABLE)
+    await answered(datashare, dispute, DisputeState.UPHELD, "判决书")
+    assert await fed() == ["DISPUTE_OPENED"]
+    await state("")
+    assert await fed() == ["DISPUTE_OPENED", "DISPUTE_CLOSED"]
+    await state("It is wrong all the same.")
+    assert await fed() == ["DISPUTE_OPENED", "DISPUTE_CLOSED", "DISPUTE_OPENED"]
+
+
+async def test_an_answer_tells_whether_it_is_late(datashare: Disputing) -> None:
+    servicer = DisputeServicer(datashare.disputes, datashare.clock)
+    dispute = await datashare.opened()
+    wait_until(datashare, dispute.deadlines.answer_due_at)
+    set_caller(datashare.firm)
+    request = disputes_pb2.SetStatementRequest(
+        request_id="late", dispute_id=dispute.dispute_id, statement="Still waiting."
+    )
+    answer = await servicer.SetStatement(request, None)  # type: ignore[arg-type]  # not used
+    assert answer.dispute.overdue
 
 
 async def test_whom_a_release_under_way_kept_from_both_is_told_a_minute_later(
@@ -706,6 +740,35 @@ async def test_a_fetch_after_the_acknowledgement_always_carries_the_mark(
             assert dispute_id in seen[-1]
             early += dispute_id not in seen[0]
     assert early  # else they were no races
+
+
+async def test_of_answers_and_a_close_at_once_one_counts(datashare: Disputing) -> None:
+    """Two replicas, twice the same provider and the firm; whoever is late is told how it stands."""
+    other = Disputing(datashare.database)
+    for number in range(6):
+        name = f"race{number}"
+        await datashare.submit("par_court", case(name))
+        dispute = await datashare.opened(CASE._replace(provider_record_id=name))
+        await datashare.submit("par_court", case(name, 5_00, version=2))
+        firm_key = other.key(datashare.firm, f"close{number}")
+        results = await asyncio.gather(
+            answered(datashare, dispute, DisputeState.CORRECTED),
+            answered(datashare, dispute, DisputeState.UPHELD, "判决书"),
+            other.disputes.close(datashare.firm, firm_key, dispute.dispute_id),
+            return_exceptions=True,
+        )
+        (won,) = [result for result in results if isinstance(result, Dispute)]
+        lost = [result for result in results if isinstance(result, FailedPreconditionError)]
+        assert [error.reason for error in lost] == ["DISPUTE_STATE"] * 2
+        stands, _ = await datashare.disputes.get(datashare.firm, dispute.dispute_id)
+        assert stands == won
+        upheld = [mark.dispute_id for mark in await marks(datashare)]
+        assert (dispute.dispute_id in upheld) == (won.state is DisputeState.UPHELD)
+        steps = (await kinds(datashare, "par_court"))[-2:]
+        assert steps[0] == "DISPUTE_OPENED"
+    async with datashare.database.read() as conn:
+        query = sa.select(sa.func.count()).where(leaf.c.kind == "dispute")
+        assert await conn.scalar(query) == 12
 
 
 async def test_a_read_without_disputes_asks_nothing_more(datashare: Disputing) -> None:

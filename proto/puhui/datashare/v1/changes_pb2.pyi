@@ -38,7 +38,9 @@ class _ChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChangeKind
     CHANGE_KIND_PARTICIPANT_SUSPENDED: _ChangeKind.ValueType  # 9
     CHANGE_KIND_PARTICIPANT_REINSTATED: _ChangeKind.ValueType  # 10
     CHANGE_KIND_DISPUTE_OPENED: _ChangeKind.ValueType  # 11
+    """From now on readers of the record are told of this dispute."""
     CHANGE_KIND_DISPUTE_CLOSED: _ChangeKind.ValueType  # 12
+    """Readers are no longer told of it: it was answered so, or taken back."""
     CHANGE_KIND_RECORD_REPAIRED: _ChangeKind.ValueType  # 13
     """A record of this type was repaired 信用修复: no read shows it from now on."""
     CHANGE_KIND_RECORD_ERASED: _ChangeKind.ValueType  # 14
@@ -66,7 +68,9 @@ CHANGE_KIND_KEY_REVOKED: ChangeKind.ValueType  # 8
 CHANGE_KIND_PARTICIPANT_SUSPENDED: ChangeKind.ValueType  # 9
 CHANGE_KIND_PARTICIPANT_REINSTATED: ChangeKind.ValueType  # 10
 CHANGE_KIND_DISPUTE_OPENED: ChangeKind.ValueType  # 11
+"""From now on readers of the record are told of this dispute."""
 CHANGE_KIND_DISPUTE_CLOSED: ChangeKind.ValueType  # 12
+"""Readers are no longer told of it: it was answered so, or taken back."""
 CHANGE_KIND_RECORD_REPAIRED: ChangeKind.ValueType  # 13
 """A record of this type was repaired 信用修复: no read shows it from now on."""
 CHANGE_KIND_RECORD_ERASED: ChangeKind.ValueType  # 14
