@@ -19,6 +19,7 @@ from services.datashare.mandates.domain import (
 from services.datashare.participants.domain import Role
 from services.datashare.participants.store import participant
 from services.datashare.schema import metadata
+from services.datashare.subjects.store import subject
 from services.kit.db import UtcTime, insert_into
 
 mandate = sa.Table(
@@ -109,7 +110,8 @@ class MandateStore:
     async def fill(self) -> None:
         """Let registered firms speak for themselves of which no mandate was ever made.
 
-        A replica of the version before, which knows none, may register one during an upgrade.
+        A replica of the version before, which knows none, may register one during an upgrade. Of a
+        firm that was erased there is none any more, and none is made.
         """
         stood = mandate.alias("stood")
         of_it = sa.or_(
@@ -136,6 +138,11 @@ class MandateStore:
                     participant.c.role == Role.FIRM,
                     participant.c.subject_id.is_not(None),
                     ~sa.exists().where(of_it),
+                    ~sa.exists().where(
+                        subject.c.subject_id == participant.c.subject_id,
+                        subject.c.uscc.is_(None),
+                        subject.c.uscc_token.is_(None),
+                    ),
                 ),
             )
             .on_conflict_do_nothing()
