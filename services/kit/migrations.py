@@ -10,8 +10,9 @@ Invariants: a migration happens whole or not at all, forward and back. In Postgr
 transaction, and one that moves many rows (`services.kit.partitions`) prepares that before in steps
 which can be taken again; in SQLite an upgrade is one transaction. Processes that migrate at the
 same time take turns. A migration only adds, so that programs of the version before go on writing
-meanwhile. Nothing here needs or disturbs a running event loop: the work is done in a thread of its
-own.
+meanwhile. One on whose way back something is lost refuses it in `check_downgrade(connection)`, and
+every one on the way is asked before the first goes. Nothing here needs or disturbs a running event
+loop: the work is done in a thread of its own.
 
 To write the next migration of a tree from what its tables have become:
 
@@ -91,9 +92,21 @@ def downgrade(url: str, tree: Path, revision: str) -> None:
         revision: the version.
 
     Raises:
-        sqlalchemy.exc.DBAPIError: it holds what the older version cannot.
+        RuntimeError: it holds what the older version cannot; nothing was changed.
     """
-    _migrate(url, tree, command.downgrade, revision)
+
+    def go_back(config: Config, target: str) -> None:
+        connection: sa.Connection = config.attributes["connection"]
+        here = MigrationContext.configure(connection).get_current_revision()
+        for step in ScriptDirectory.from_config(config).iterate_revisions(here, target):
+            check = getattr(step.module, "check_downgrade", None)
+            if check is not None:
+                check(connection)
+        if connection.dialect.name == "postgresql":
+            connection.rollback()  # each migration is a transaction of its own
+        command.downgrade(config, target)
+
+    _migrate(url, tree, go_back, revision)
 
 
 def _migrate(url: str, tree: Path, migrate: Callable[[Config, str], None], revision: str) -> None:

@@ -11,7 +11,7 @@ from services.datashare.consent.store import ConsentStore
 from services.datashare.consent.store import consent as table
 from services.datashare.main import MIGRATIONS
 from services.kit.db import Database
-from services.kit.migrations import downgrade, upgrade
+from services.kit.migrations import current, differences, downgrade, head, upgrade
 from tests.contract.datashare.test_stores import NOW, consent
 
 BEFORE = "5d0c6f1e92b7"
@@ -75,3 +75,6 @@ async def test_what_the_version_before_cannot_read_keeps_it_away(url: str) -> No
     await database.close()
     with pytest.raises(RuntimeError, match="schema version 2"):
         downgrade(url, MIGRATIONS, BEFORE)
+    # Before anything else was taken away.
+    assert current(url) == head(MIGRATIONS)
+    assert differences(url, MIGRATIONS) == []

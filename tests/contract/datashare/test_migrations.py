@@ -64,6 +64,7 @@ async def test_the_version_before_writes_on_while_tables_move(fresh_postgres_url
         pytest.param("257d8188d398", "participant", marks=pytest.mark.heavy),
         pytest.param("acef2c15bcd3", "summary_series", marks=pytest.mark.heavy),
         pytest.param("5d0c6f1e92b7", "consent", marks=pytest.mark.heavy),
+        pytest.param("94fad30c7154", "change", marks=pytest.mark.heavy),
     ],
 )
 async def test_a_long_read_holds_up_a_migration_and_nobody_else(

@@ -73,15 +73,20 @@ def upgrade() -> None:
     )
 
 
-def downgrade() -> None:
-    """Take it away, unless there are consents that the version before cannot read."""
-    newer = op.get_bind().execute(sa.text("SELECT 1 FROM consent WHERE notice <> '' LIMIT 1"))
-    if newer.first() is not None:
+def check_downgrade(connection: sa.Connection) -> None:
+    """Refuse to go back where there are consents that the version before cannot read."""
+    newer = sa.text("SELECT 1 FROM consent WHERE notice <> '' LIMIT 1")
+    if connection.scalar(newer) is not None:
         raise RuntimeError(
             "there are consents of schema version 2, which the version before cannot read: "
             "go on with this version, or restore a backup of before"
         )
+
+
+def downgrade() -> None:
+    """Take it away."""
     lock(["consent"])
+    check_downgrade(op.get_bind())
     op.drop_table("platform_key")
     op.drop_table("erasure_duty")
     with op.batch_alter_table("consent") as consent:

@@ -4,6 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from services.kit.db import UtcTime
+from services.kit.partitions import lock
 
 revision = "83e9c2fb6043"
 down_revision = "72d8b1ea5f32"
@@ -73,8 +74,8 @@ def upgrade() -> None:
     )
 
 
-def downgrade() -> None:
-    """Take them away, where the version before lets nobody act who may not act now."""
+def check_downgrade(connection: sa.Connection) -> None:
+    """Refuse to go back where the version before lets somebody act who may not act now."""
     stopped = sa.text(
         "SELECT 1 FROM participant WHERE role = 'FIRM' AND subject_id IS NOT NULL "
         "AND standing = 'ACTIVE' AND NOT EXISTS (SELECT 1 FROM mandate "
@@ -82,11 +83,17 @@ def downgrade() -> None:
         "AND mandate.subject_id = participant.subject_id "
         "AND ended_at IS NULL AND suspended_at IS NULL) LIMIT 1"
     )
-    if op.get_bind().scalar(stopped) is not None:
+    if connection.scalar(stopped) is not None:
         raise RuntimeError(
             "the version before knows no mandates, and would let accounts act whose mandate is "
             "suspended or ended: suspend those participants, then go back"
         )
+
+
+def downgrade() -> None:
+    """Take them away."""
+    lock(["participant", "mandate"])
+    check_downgrade(op.get_bind())
     op.drop_table("proof_use")
     op.drop_table("signing_rule")
     op.drop_table("mandate")

@@ -4,6 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from services.kit.db import UtcTime
+from services.kit.partitions import lock
 
 revision = "a50be41d8265"
 down_revision = "94fad30c7154"
@@ -71,6 +72,7 @@ def upgrade() -> None:
         postgresql_where=IS_TOLD,
         sqlite_where=IS_TOLD,
     )
+    lock(["change"])
     # A default, as writers of the version before go on meanwhile.
     op.add_column(
         "change",
@@ -78,14 +80,20 @@ def upgrade() -> None:
     )
 
 
-def downgrade() -> None:
-    """Take them away; what was disputed is then told to nobody, so only where nothing is."""
+def check_downgrade(connection: sa.Connection) -> None:
+    """Refuse to go back where something is disputed, of which nobody would be told any more."""
     marked = sa.text("SELECT 1 FROM dispute WHERE state = 'OPEN' LIMIT 1")
-    if op.get_bind().scalar(marked) is not None:
+    if connection.scalar(marked) is not None:
         raise RuntimeError(
             "the version before shows no disputes, and some are open: have them answered or "
             "closed first (`puhui dispute list --state open`)"
         )
+
+
+def downgrade() -> None:
+    """Take them away."""
+    lock(["dispute", "change"])
+    check_downgrade(op.get_bind())
     with op.batch_alter_table("change", schema=None) as batch_op:
         batch_op.drop_column("dispute_id")
     op.drop_table("dispute")

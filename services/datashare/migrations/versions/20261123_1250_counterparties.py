@@ -26,12 +26,17 @@ def upgrade() -> None:
     )
 
 
-def downgrade() -> None:
-    """Take it away, where the version before can go on with the key."""
+def check_downgrade(connection: sa.Connection) -> None:
+    """Refuse to go back where the version before cannot go on with the key."""
     rotated = sa.text("SELECT 1 FROM counterparty_chain WHERE links > 1")
-    if op.get_bind().scalar(rotated) is not None:
+    if connection.scalar(rotated) is not None:
         raise RuntimeError(
             "the version before knows one counterparty key, and here it was rotated: restore the "
             "backup from before the rotation, and its key file, then go back"
         )
+
+
+def downgrade() -> None:
+    """Take it away."""
+    check_downgrade(op.get_bind())
     op.drop_table("counterparty_chain")

@@ -4,6 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from services.kit.db import UtcTime
+from services.kit.partitions import lock
 
 revision = "c4d92e1f85b3"
 down_revision = "b3c81d0e74a2"
@@ -13,6 +14,7 @@ depends_on = None
 
 def upgrade() -> None:
     """Add columns that writers of the version before leave empty, and the tables."""
+    lock(["decision"])
     op.add_column("decision", sa.Column("disputes", sa.LargeBinary(), nullable=True))
     op.add_column("decision", sa.Column("sources", sa.LargeBinary(), nullable=True))
     op.create_table(
@@ -41,6 +43,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Take them away; the feed is there to be read again."""
+    lock(["decision"])
     op.drop_table("feed_cursor")
     op.drop_table("correction")
     with op.batch_alter_table("decision", schema=None) as batch_op:
