@@ -9,8 +9,10 @@ from puhui.datashare.v1.notices_pb2 import (
     GetContactRequest,
     ListNoticesRequest,
     ListNoticesResponse,
+    ListParkedContactsRequest,
     ListWebhooksRequest,
     Notice,
+    ParkedContact,
     RemoveWebhookRequest,
     ResumeWebhookRequest,
     SetContactRequest,
@@ -147,3 +149,10 @@ class NoticeMethods(Methods):
     async def contact(self) -> Contact:
         """Return where the firm is told; empty when nothing is set."""
         return (await self._transport.unary(self._notices.GetContact, GetContactRequest())).contact
+
+    async def parked_contacts(self) -> AsyncIterator[ParkedContact]:
+        """As the operator, go through contacts whose address or number refuses."""
+        request = ListParkedContactsRequest(page_size=PAGE)
+        async for page in self._pages(self._notices.ListParkedContacts, request):
+            for contact in page.contacts:
+                yield contact

@@ -10,6 +10,8 @@ from services.cli.cursors import CursorFile, Follow, keep_cursor, kept_cursor, s
 from services.cli.inputs import lower
 
 if TYPE_CHECKING:
+    from google.protobuf.timestamp_pb2 import Timestamp
+
     from puhui.datashare.v1.notices_pb2 import Contact, Notice, Webhook
 
 webhook = typer.Typer(
@@ -159,6 +161,29 @@ async def show_contact(session: Session) -> None:
     _show_contact(session, found)
 
 
+@remote(contact, example="puhui contact parked --key-file operator.key")
+async def parked(session: Session) -> None:
+    """List, as the operator, firms whose address or number refuses, so that nothing is sent."""
+    async with session.client() as client:
+        found = [each async for each in client.parked_contacts()]
+    session.out.show(
+        {"contacts": [output.plain(each) for each in found]},
+        output.table(
+            output.count(len(found), "parked contact"),
+            ["account", "firm", "mail refuses since", "number refuses since"],
+            [
+                [
+                    each.participant_id,
+                    each.subject_id,
+                    _since(each.email_refused_since),
+                    _since(each.mobile_refused_since),
+                ]
+                for each in found
+            ],
+        ),
+    )
+
+
 def _cells(notice: "Notice", *, english: bool) -> list[str]:
     from puhui.datashare.v1.notices_pb2 import NoticeKind
 
@@ -184,15 +209,23 @@ def _pairs(found: "Webhook") -> list[tuple[str, str]]:
     return pairs
 
 
+def _since(at: "Timestamp") -> str:
+    return output.moment(at) if at.seconds else ""
+
+
 def _show_contact(session: Session, found: "Contact") -> None:
     session.out.show(
         {"contact": output.plain(found)},
         output.pairs(
             "Contact",
             [
-                ("mail", found.email or "none"),
-                ("mobile", found.mobile or "none"),
+                ("mail", _address(found.email, parked=found.email_parked)),
+                ("mobile", _address(found.mobile, parked=found.mobile_parked)),
                 ("language", found.language or "zh"),
             ],
         ),
     )
+
+
+def _address(to: str, *, parked: bool) -> str:
+    return f"{to} (parked: it refuses, set it again)" if parked else to or "none"

@@ -79,6 +79,7 @@ from services.datashare.notices.endpoints import ContactStore, WebhookStore
 from services.datashare.notices.late import TellLate
 from services.datashare.notices.messaging import SendMessages
 from services.datashare.notices.messengers import MeteredReport, NoticesConfig, messenger_of
+from services.datashare.notices.parked import CountParked
 from services.datashare.notices.post import HttpPost
 from services.datashare.notices.recipients import RecipientStore
 from services.datashare.notices.servicer import NoticeServicer
@@ -586,6 +587,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
             NameEarlier(transactions, asyncio.sleep).run,
             TellLate(transactions, clock).run,
             deliver.run,
+            CountParked(transactions, report).run,
             *([send.run] if config.notices.sends else []),
         ],
         close=[post.close, messenger.close, database.close, telemetry.close],

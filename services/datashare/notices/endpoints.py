@@ -14,7 +14,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.datashare.notices.contacts import Contact
+from services.datashare.notices.contacts import Contact, Way
 from services.datashare.notices.store import notice
 from services.datashare.notices.webhooks import Webhook, WebhookState
 from services.datashare.schema import metadata
@@ -46,13 +46,23 @@ contact = sa.Table(
     # Sealed: address, number and language, as JSON.
     sa.Column("content", sa.LargeBinary, nullable=False),
     sa.Column("position", sa.BigInteger, nullable=False),
+    # Whether something is sent anywhere.
+    sa.Column("is_open", sa.Boolean, nullable=False, server_default=sa.true()),
     sa.Column("mailed", sa.BigInteger, nullable=False),
+    sa.Column("mail_refused_since", UtcTime),
+    sa.Column("mail_parked", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("texted", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("text_refused_since", UtcTime),
+    sa.Column("text_parked", sa.Boolean, nullable=False, server_default=sa.false()),
     # Messages since that time, to keep them few.
     sa.Column("window_at", UtcTime, nullable=False),
     sa.Column("messages", sa.Integer, nullable=False),
     sa.Column("failures", sa.Integer, nullable=False),
     sa.Column("next_attempt_at", UtcTime, nullable=False),
 )
+
+
+_PARKED = sa.or_(contact.c.mail_parked, contact.c.text_parked)
 
 
 def _waits(table: sa.Table, party: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
@@ -145,6 +155,11 @@ class WebhookStore:
         )
         return bool(result.rowcount)
 
+    async def parked(self) -> int:
+        """Return how many are parked."""
+        query = sa.select(sa.func.count()).select_from(webhook)
+        return await self._conn.scalar(query.where(webhook.c.state == WebhookState.PARKED)) or 0
+
     async def page(
         self, party_id: str | None, after: tuple[str, str] | None, limit: int
     ) -> Sequence[tuple[Webhook, int]]:
@@ -217,7 +232,7 @@ class ContactStore:
 
     async def set(self, added: Contact) -> None:
         """Add a firm's contact, or put it in the place of the one before."""
-        content = {"email": added.email, "mobile": added.mobile, "language": added.language}
+        content = {"email": added.mail.to, "mobile": added.text.to, "language": added.language}
         sealed = await self._seals.seal(
             added.subject_id, _contact_place(added.subject_id), orjson.dumps(content)
         )
@@ -235,7 +250,11 @@ class ContactStore:
         """Return firms to which something may be sent that waits."""
         rows = await self._conn.scalars(
             sa.select(contact.c.subject_id)
-            .where(contact.c.next_attempt_at <= now, _waits(contact, contact.c.subject_id))
+            .where(
+                contact.c.is_open,
+                contact.c.next_attempt_at <= now,
+                _waits(contact, contact.c.subject_id),
+            )
             .order_by(contact.c.next_attempt_at)
             .limit(limit)
         )
@@ -245,7 +264,10 @@ class ContactStore:
         """Take a firm's contact, if it still is due; nobody else does until that time."""
         query = sa.select(contact).where(contact.c.subject_id == subject_id).with_for_update()
         found = await self._one(query)
-        if found is None or found.next_attempt_at > now:
+        if found is None:  # of a firm that was erased: nobody can read it
+            await self._conn.execute(sa.delete(contact).where(contact.c.subject_id == subject_id))
+            return None
+        if found.next_attempt_at > now:
             return None
         await self._conn.execute(
             sa.update(contact)
@@ -262,25 +284,46 @@ class ContactStore:
             .values(**_sent(changed))
         )
 
+    async def parked(self) -> int:
+        """Return of how many firms an address or a number is parked."""
+        query = sa.select(sa.func.count()).select_from(contact).where(_PARKED)
+        return await self._conn.scalar(query) or 0
+
+    async def page(self, after: str, limit: int) -> Sequence[Contact]:
+        """Return contacts of which an address or a number is parked, by subject_id.
+
+        Args:
+            after: the subject_id behind which the page begins; "" is the first page.
+            limit: most contacts.
+        """
+        query = sa.select(contact).where(_PARKED, contact.c.subject_id > after)
+        rows = await self._conn.execute(query.order_by(contact.c.subject_id).limit(limit))
+        found = [await self._contact(row) for row in rows]
+        return [each for each in found if each is not None]
+
     async def _one(self, query: sa.Select[Any]) -> Contact | None:
         row = (await self._conn.execute(query)).one_or_none()
-        if row is None:
-            return None
+        return None if row is None else await self._contact(row)
+
+    async def _contact(self, row: Any) -> Contact | None:
+        """Return a contact; None of a firm that was erased."""
         content = await self._seals.open(
             row.subject_id, _contact_place(row.subject_id), row.content
         )
         if content is None:
             return None
+        asked = orjson.loads(content)
         return Contact(
             subject_id=row.subject_id,
             participant_id=row.participant_id,
-            **orjson.loads(content),
+            language=asked["language"],
             position=row.position,
-            mailed=row.mailed,
             window_at=row.window_at,
+            next_attempt_at=row.next_attempt_at,
+            mail=Way(asked["email"], row.mailed, row.mail_refused_since, row.mail_parked),
+            text=Way(asked["mobile"], row.texted, row.text_refused_since, row.text_parked),
             messages=row.messages,
             failures=row.failures,
-            next_attempt_at=row.next_attempt_at,
         )
 
 
@@ -310,7 +353,13 @@ def _state(changed: Webhook) -> dict[str, Any]:
 def _sent(changed: Contact) -> dict[str, Any]:
     return {
         "position": changed.position,
-        "mailed": changed.mailed,
+        "is_open": changed.is_open,
+        "mailed": changed.mail.position,
+        "mail_refused_since": changed.mail.refused_since,
+        "mail_parked": changed.mail.parked,
+        "texted": changed.text.position,
+        "text_refused_since": changed.text.refused_since,
+        "text_parked": changed.text.parked,
         "window_at": changed.window_at,
         "messages": changed.messages,
         "failures": changed.failures,

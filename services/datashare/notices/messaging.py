@@ -5,10 +5,11 @@ sent again, under the same id.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from functools import partial
+from typing import Final, NamedTuple, Protocol
 
 from services.datashare.mandates.domain import Mandate, MandateState, state_at
 from services.datashare.notices.app import Told, worded
@@ -16,13 +17,17 @@ from services.datashare.notices.contacts import (
     Contact,
     Message,
     MessageError,
+    Way,
     mail_of,
+    passed,
+    refused,
     sent,
+    taken,
     text_of,
     unsent,
 )
 from services.datashare.notices.domain import Entry, NoticeKind
-from services.datashare.notices.texts import Texts
+from services.datashare.notices.texts import Texts, Words
 from services.datashare.participants.domain import Participant
 from services.kit.clock import Clock
 from services.kit.transactions import Transactions
@@ -121,11 +126,15 @@ class Report(Protocol):
     """Tells the operator how messages go."""
 
     def sent(self) -> None:
-        """A firm was sent a message."""
+        """A message was taken."""
         ...
 
     def unsent(self, why: str) -> None:
-        """A firm could not be sent a message."""
+        """A message was not taken."""
+        ...
+
+    def parks(self, participant_id: str, why: str) -> None:
+        """An address or a number is parked, which an account of a firm set."""
         ...
 
 
@@ -191,25 +200,54 @@ class SendMessages:
             await work.contacts.save(contact, lease)
 
     async def _send(self, contact: Contact, told: Sequence[Told], position: int) -> Contact:
-        """Send what is told, and return the contact after it."""
-        if not told:
-            return replace(contact, position=position)
-        new = [each for each in told if each.entry.position > contact.mailed]
+        """Send what is told wherever something is sent, and return the contact after it."""
+        write_mail, write_text = partial(mail_of, contact), partial(text_of, contact)
+        mail = await self._by(contact.mail, self._messenger.mail, write_mail, told, position)
+        text = await self._by(contact.text, self._messenger.text, write_text, told, position)
+        for before, tried in ((contact.mail, mail), (contact.text, text)):
+            if tried.way.parked and not before.parked:
+                self._report.parks(contact.participant_id, tried.why)
+        now = self._clock.now()
+        contact = replace(contact, mail=mail.way, text=text.way)
+        if mail.taken or text.taken:
+            contact = sent(contact, now)
+        if mail.why or text.why:
+            return unsent(contact, now, self._uniform)
+        return passed(contact, position)
+
+    async def _by(
+        self,
+        way: Way,
+        send: Callable[[Message], Awaitable[None]],
+        write: Callable[[str, Sequence[Words]], Message],
+        told: Sequence[Told],
+        position: int,
+    ) -> "_Tried":
+        new = [each for each in told if each.entry.position > way.position]
+        if not (way.is_open and new):
+            return _Tried(way)
         try:
-            if contact.email and new:
-                message_id = new[0].entry.notice_id
-                words = [each.words for each in new]
-                await self._messenger.mail(mail_of(contact, message_id, words))
-                contact = replace(contact, mailed=position)
-            if contact.mobile:
-                message_id = told[0].entry.notice_id
-                words = [each.words for each in told]
-                await self._messenger.text(text_of(contact, message_id, words))
+            await send(write(new[0].entry.notice_id, [each.words for each in new]))
         except MessageError as error:
             self._report.unsent(str(error))
-            return unsent(contact, self._clock.now(), self._uniform)
+            after = refused(way, self._clock.now()) if error.refused else way
+            return _Tried(after, why=str(error))
         self._report.sent()
-        return sent(contact, position, self._clock.now())
+        return _Tried(taken(way, position), taken=True)
+
+
+class _Tried(NamedTuple):
+    """An address or number after an attempt, if there was one.
+
+    Args:
+        way: as it is now.
+        taken: whether a message was.
+        why: one was not.
+    """
+
+    way: Way
+    taken: bool = False
+    why: str = ""
 
 
 def _concerns(entry: Entry, contact: Contact, mandate: Mandate | None, now: datetime) -> bool:

@@ -27,6 +27,8 @@ from services.kit.config import ConfigError
 
 _TIMEOUT_S: Final = 20.0
 _MAILERS: Final = 8
+_NUMBER_REFUSED: Final = (400, 422)
+"""Statuses by which a gateway says that it is the number which it does not take."""
 _TLS: Final = ("starttls", "tls", "none")
 
 
@@ -164,7 +166,8 @@ class NetworkMessenger:
             raise MessageError(f"the gateway for text messages: {type(error).__name__}") from None
         if not response.is_success:
             status = response.status_code
-            raise MessageError(f"the gateway for text messages answered with status {status}")
+            why = f"the gateway for text messages answered with status {status}"
+            raise MessageError(why, refused=status in _NUMBER_REFUSED)
 
     async def close(self) -> None:
         """Close its connections."""
@@ -198,7 +201,9 @@ class NetworkMessenger:
                 server.send_message(mail)
         except (smtplib.SMTPException, OSError) as error:
             # Its own words may hold the address.
-            raise MessageError(f"the mail server: {type(error).__name__}") from None
+            why = f"the mail server: {type(error).__name__}"
+            refused = isinstance(error, smtplib.SMTPRecipientsRefused)
+            raise MessageError(why, refused=refused) from None
 
 
 class MeteredReport:
@@ -217,6 +222,13 @@ class MeteredReport:
         )
         self._parked = meter.create_counter(
             "puhui.webhook.parked", description="webhooks that were parked"
+        )
+        self._webhooks = meter.create_gauge(
+            "puhui.webhooks.parked", description="webhooks that are parked now"
+        )
+        self._contacts = meter.create_gauge(
+            "puhui.contacts.parked",
+            description="firms whose mail address or number refuses, and is parked now",
         )
         self._sent = meter.create_counter("puhui.message.sent", description="messages to firms")
         self._unsent = meter.create_counter(
@@ -242,13 +254,26 @@ class MeteredReport:
         )
 
     def sent(self) -> None:
-        """A firm was sent a message."""
+        """A message was taken."""
         self._sent.add(1)
 
     def unsent(self, why: str) -> None:
-        """A firm could not be sent a message."""
+        """A message was not taken."""
         self._unsent.add(1)
         structlog.get_logger().warning("a message to a firm was not taken", why=why)
+
+    def parks(self, participant_id: str, why: str) -> None:
+        """An address or a number is parked, which an account of a firm set."""
+        structlog.get_logger().warning(
+            "a firm's mail address or number is parked: the firm has to set it again",
+            participant_id=participant_id,
+            why=why,
+        )
+
+    def parked_now(self, webhooks: int, contacts: int) -> None:
+        """So many are parked now."""
+        self._webhooks.set(webhooks)
+        self._contacts.set(contacts)
 
 
 def messenger_of(config: NoticesConfig, clock: Clock) -> FolderMessenger | NetworkMessenger:

@@ -3,11 +3,12 @@
 from collections.abc import AsyncIterator
 
 import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from puhui.datashare.v1 import notices_pb2 as pb
 from puhui.datashare.v1 import notices_pb2_grpc
 from services.datashare.notices.app import TellNotices, Told, no_cursor
-from services.datashare.notices.contacts import Contact
+from services.datashare.notices.contacts import Contact, Way
 from services.datashare.notices.setting import SettleContacts, SettleWebhooks, Shown
 from services.datashare.notices.webhooks import WebhookState, shown_secret
 from services.datashare.times import stamp_of
@@ -126,6 +127,20 @@ class NoticeServicer(notices_pb2_grpc.NoticeServiceServicer):
         contact = await self._contacts.get(current_caller())
         return pb.GetContactResponse(contact=_contact(contact) if contact else None)
 
+    async def ListParkedContacts(
+        self,
+        request: pb.ListParkedContactsRequest,
+        context: grpc.aio.ServicerContext[object, object],
+    ) -> pb.ListParkedContactsResponse:
+        bound_to = ("parked contacts",)
+        place = decode_page_token(request.page_token, bound_to, (str,))
+        after = str(place[0]) if place else ""
+        page, last = await self._contacts.parked(after, request.page_size or DEFAULT_PAGE_SIZE)
+        return pb.ListParkedContactsResponse(
+            contacts=map(_parked, page),
+            next_page_token=encode_page_token((last,), bound_to) if last else "",
+        )
+
 
 def _bound_to(caller: Caller) -> tuple[str, str]:
     """Return what a cursor is of: all who act for a firm share its notices, and their cursors."""
@@ -179,4 +194,23 @@ def _webhook(shown: Shown) -> pb.Webhook:
 
 
 def _contact(contact: Contact) -> pb.Contact:
-    return pb.Contact(email=contact.email, mobile=contact.mobile, language=contact.language)
+    return pb.Contact(
+        email=contact.mail.to,
+        mobile=contact.text.to,
+        language=contact.language,
+        email_parked=contact.mail.parked,
+        mobile_parked=contact.text.parked,
+    )
+
+
+def _parked(contact: Contact) -> pb.ParkedContact:
+    return pb.ParkedContact(
+        participant_id=contact.participant_id,
+        subject_id=contact.subject_id,
+        email_refused_since=_refused_since(contact.mail),
+        mobile_refused_since=_refused_since(contact.text),
+    )
+
+
+def _refused_since(way: Way) -> Timestamp | None:
+    return stamp_of(way.refused_since) if way.parked and way.refused_since else None

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 from services.datashare.mandates.domain import Mandate, Power, require_power
-from services.datashare.notices.contacts import Contact, check_contact
+from services.datashare.notices.contacts import Contact, Way, check_contact, free_at
 from services.datashare.notices.webhooks import (
     SECRET_BYTES,
     Webhook,
@@ -58,6 +58,10 @@ class Contacts(Protocol):
 
     async def get(self, subject_id: str) -> Contact | None:
         """Return a firm's contact."""
+        ...
+
+    async def page(self, after: str, limit: int) -> Sequence[Contact]:
+        """Return contacts of which an address or a number is parked, by subject_id."""
         ...
 
 
@@ -240,7 +244,8 @@ class SettleContacts:
     async def set(self, caller: Caller, email: str, mobile: str, language: str) -> Contact:
         """Set a firm's contact; without address and number it is told nothing more.
 
-        What happened before the first contact is not told.
+        What happened before an address was first set is not told there; what waited while it was
+        parked is.
 
         Raises:
             InvalidArgumentError: FIELD_INVALID.
@@ -251,20 +256,21 @@ class SettleContacts:
         async with self._transactions.begin() as work:
             subject_id = await _settling(work.mandates, caller, self._clock)
             before = await work.contacts.get(subject_id)
-            told = bool(before and (before.email or before.mobile))
-            position = before.position if before and told else await work.notices.last(subject_id)
+            last = await work.notices.last(subject_id)
+            mail = _way(before.mail if before else Way(), email, last)
+            text = _way(before.text if before else Way(), mobile, last)
             contact = Contact(
                 subject_id=subject_id,
                 participant_id=caller.participant_id,
-                email=email,
-                mobile=mobile,
                 language=language or "zh",
-                position=position,
-                mailed=position,
+                position=min((way.position for way in (mail, text) if way.to), default=last),
                 window_at=before.window_at if before else now,
+                next_attempt_at=now,
+                mail=mail,
+                text=text,
                 messages=before.messages if before else 0,
-                next_attempt_at=before.next_attempt_at if before else now,
             )
+            contact = replace(contact, next_attempt_at=free_at(contact, now))
             await work.contacts.set(contact)
         return contact
 
@@ -278,6 +284,25 @@ class SettleContacts:
             mandate = await work.mandates.get(caller.participant_id)
             held = require_power(mandate, Power.READ, self._clock.now())
             return await work.contacts.get(held.subject_id)
+
+    async def parked(self, after: str, page_size: int) -> tuple[Sequence[Contact], str]:
+        """Return a page of contacts of which something is parked, and where the next begins or "".
+
+        Args:
+            after: the subject_id behind which the page begins; "" is the first page.
+            page_size: most contacts.
+        """
+        async with self._transactions.read() as work:
+            found = await work.contacts.page(after, page_size + 1)
+        page = found[:page_size]
+        return page, page[-1].subject_id if len(found) > page_size else ""
+
+
+def _way(before: Way, to: str, last: int) -> Way:
+    """Return an address or number as it is set, in the place of the one before."""
+    if not to:
+        return Way()
+    return Way(to, before.position if before.to else last)
 
 
 async def _settling(mandates: Mandates, caller: Caller, clock: Clock) -> str:

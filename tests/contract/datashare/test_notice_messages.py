@@ -24,6 +24,7 @@ from services.datashare.notices.messengers import (
     NetworkMessenger,
     NoticesConfig,
 )
+from services.datashare.notices.parked import CountParked
 from services.datashare.notices.setting import SettleContacts
 from services.datashare.notices.texts import load as load_texts
 from services.kit.clock import FixedClock
@@ -51,12 +52,16 @@ class Post:
     def __init__(self) -> None:
         self.mails: list[Message] = []
         self.texts: list[Message] = []
-        self.down = self.silent = False
+        self.down = self.silent = self.refuses = False
         self.troubles: list[str] = []
+        self.parked: list[tuple[str, str]] = []
+        self.counted = (0, 0)
 
     async def mail(self, message: Message) -> None:
         if self.down:
             raise MessageError("the mail server: down")
+        if self.refuses:
+            raise MessageError("the mail server: no such user", refused=True)
         self.mails.append(message)
 
     async def text(self, message: Message) -> None:
@@ -69,6 +74,12 @@ class Post:
 
     def unsent(self, why: str) -> None:
         self.troubles.append(why)
+
+    def parks(self, participant_id: str, why: str) -> None:
+        self.parked.append((participant_id, why))
+
+    def parked_now(self, webhooks: int, contacts: int) -> None:
+        self.counted = (webhooks, contacts)
 
 
 class Office:
@@ -89,6 +100,7 @@ class Office:
             self.clock,
             lambda: 1.0,
         )
+        self.count = CountParked(self.transactions, self.post)
 
     async def open(self) -> None:
         async with self.transactions.begin() as work:
@@ -181,6 +193,81 @@ async def test_a_mail_is_not_sent_again_because_the_text_message_was_not_taken(
     assert len(office.post.mails) == 2
     (text,) = office.post.texts
     assert "There are 1 more notices." in text.text
+
+
+async def test_an_address_that_refuses_is_parked_after_a_day_and_holds_up_no_text_message(
+    office: Office,
+) -> None:
+    await office.settle.set(caller(FIRM), MAIL, MOBILE, "en")
+    office.post.refuses = True
+    await office.happen()
+    await office.send()
+    assert len(office.post.texts) == 1
+    for _ in range(25):
+        office.clock.advance(timedelta(hours=1))
+        await office.send()
+    tried = len(office.post.troubles)
+    assert tried < 40
+    assert office.post.parked == [("par_firm", "the mail server: no such user")]
+    await office.happen(2)
+    await office.send()
+    assert len(office.post.troubles) == tried
+    assert "There are 1 more notices." in office.post.texts[-1].text
+    await office.count()
+    assert office.post.counted == (0, 1)
+    shown = await office.settle.get(caller(FIRM))
+    assert shown
+    assert (shown.mail.parked, shown.text.parked) == (True, False)
+    (page, last) = await office.settle.parked("", 1)
+    assert [contact.participant_id for contact in page] == ["par_firm"]
+    assert last == ""
+
+    office.post.refuses = False
+    texts = len(office.post.texts)
+    await office.settle.set(caller(FIRM), "new@firm.example.cn", MOBILE, "en")
+    assert (await office.settle.parked("", 1))[0] == []
+    await office.send()
+    assert [mail.subject for mail in office.post.mails] == ["Puhui: 3 notice(s)"]
+    assert len(office.post.texts) == texts
+
+
+async def test_a_mail_server_that_is_down_parks_nobody(office: Office) -> None:
+    await office.settle.set(caller(FIRM), MAIL, "", "")
+    office.post.down = True
+    await office.happen()
+    for _ in range(24 * 7):
+        await office.send()
+        office.clock.advance(timedelta(hours=1))
+    assert office.post.parked == []
+    office.post.down = False
+    await office.send()
+    assert len(office.post.mails) == 1
+
+
+async def test_where_nothing_is_open_nothing_is_due_until_it_is_set_again(office: Office) -> None:
+    await office.settle.set(caller(FIRM), MAIL, "", "")
+    office.post.refuses = True
+    await office.happen()
+    for _ in range(30):
+        await office.send()
+        office.clock.advance(timedelta(hours=1))
+    assert len(office.post.parked) == 1
+    async with office.transactions.read() as work:
+        assert await work.contacts.due(office.clock.now(), 9) == []
+    office.post.refuses = False
+    await office.settle.set(caller(FIRM), MAIL, "", "")
+    await office.send()
+    assert len(office.post.mails) == 1
+
+
+async def test_what_nobody_can_read_any_more_ends_it(office: Office) -> None:
+    await office.settle.set(caller(FIRM), MAIL, "", "")
+    async with office.transactions.begin() as work:
+        await work.seals.destroy("sub_0001", office.clock.now())
+    await office.happen()
+    async with asyncio.timeout(5):
+        await office.send()
+    assert office.post.mails == []
 
 
 async def test_who_speaks_no_more_is_only_told_of_that(office: Office) -> None:
@@ -312,9 +399,11 @@ async def test_a_mail_server_that_refuses_or_is_not_there_is_said_without_the_ad
         with pytest.raises(MessageError) as refused:
             await messenger.mail(MESSAGE)
     assert smtplib.SMTPRecipientsRefused.__name__ in str(refused.value)
+    assert refused.value.refused
     assert MAIL not in str(refused.value)
-    with pytest.raises(MessageError):
+    with pytest.raises(MessageError) as unreachable:
         await messenger.mail(MESSAGE)
+    assert not unreachable.value.refused
     await messenger.close()
 
 
@@ -335,9 +424,10 @@ async def test_text_messages_go_to_a_gateway(tmp_path: Path) -> None:
     (request,) = asked
     assert request.headers["authorization"] == "Bearer t0ken"
     assert b'"to":"+8613800000000"' in request.content
-    status = 500
-    with pytest.raises(MessageError, match="status 500"):
-        await messenger.text(MESSAGE)
+    for status, its_number in ((500, False), (422, True)):
+        with pytest.raises(MessageError, match=f"status {status}") as refused:
+            await messenger.text(MESSAGE)
+        assert refused.value.refused is its_number
     await messenger.close()
 
 

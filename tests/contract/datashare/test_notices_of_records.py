@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from services.datashare.access.domain import Channel, Outcome
 from services.datashare.idempotency.domain import RequestKey
-from services.datashare.notices.contacts import Contact
+from services.datashare.notices.contacts import Contact, Way
 from services.datashare.notices.domain import Notice, NoticeKind
 from services.datashare.notices.endpoints import contact as contact_table
 from services.datashare.notices.endpoints import webhook as webhook_table
@@ -208,7 +208,7 @@ async def test_where_an_erased_firm_was_told_is_forgotten(office: Office) -> Non
             )
         )
         await work.contacts.set(
-            Contact(office.subject_id, "par_firm", "a@b.cn", "", "zh", 0, 0, NOW, NOW)
+            Contact(office.subject_id, "par_firm", "zh", 0, NOW, NOW, mail=Way("a@b.cn"))
         )
     await office.datashare.erase(
         RequestKey("operator", "erase-2", b"f" * 32), office.subject_id, "asked for"

@@ -100,3 +100,17 @@ def test_a_contact_is_set_and_shown(call: Run, platform: FakePlatform) -> None:
         assert part in shown
     assert platform.requests("SetContact")[0].contact == contact
     assert "none" in call("contact", "show").out
+    refused = pb.Contact(email="owner@firm.example.cn", email_parked=True)
+    platform.answer("GetContact", pb.GetContactResponse(contact=refused))
+    assert "parked" in call("contact", "show").out
+
+
+def test_the_operator_lists_where_messages_are_refused(call: Run, platform: FakePlatform) -> None:
+    since = Timestamp(seconds=1_800_000_000)
+    parked = pb.ParkedContact(participant_id="par_firm", email_refused_since=since)
+    platform.answer("ListParkedContacts", pb.ListParkedContactsResponse(contacts=[parked]))
+    shown = call("contact", "parked").out
+    for part in ("1 parked contact", "par_firm", "2027-01-15"):
+        assert part in shown
+    document = call("contact", "parked", "--json").document
+    assert "mobile_refused_since" not in document["contacts"][0]

@@ -17,6 +17,8 @@ async def test_counters_and_what_is_logged() -> None:
         report.parked("par_bank", "bank.example.cn", "answered with status 500")
         report.sent()
         report.unsent("the mail server: down")
+        report.parks("par_firm", "the mail server: SMTPRecipientsRefused")
+    report.parked_now(2, 3)
     metrics = telemetry.render_metrics().decode()
     for line in (
         "puhui_webhook_delivered_total 3.0",
@@ -24,10 +26,13 @@ async def test_counters_and_what_is_logged() -> None:
         "puhui_webhook_parked_total 1.0",
         "puhui_message_sent_total 1.0",
         "puhui_message_failed_total 1.0",
+        "puhui_webhooks_parked 2.0",
+        "puhui_contacts_parked 3.0",
     ):
         assert line in metrics
     await telemetry.close()
-    parked, unsent = lines
+    parked, unsent, refused = lines
+    assert refused["participant_id"] == "par_firm"
     assert parked["participant_id"] == "par_bank"
     assert parked["host"] == "bank.example.cn"
     assert parked["log_level"] == unsent["log_level"] == "warning"

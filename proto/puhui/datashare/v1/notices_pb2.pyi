@@ -506,21 +506,28 @@ class Contact(_message.Message):
     EMAIL_FIELD_NUMBER: _builtins.int
     MOBILE_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
+    EMAIL_PARKED_FIELD_NUMBER: _builtins.int
+    MOBILE_PARKED_FIELD_NUMBER: _builtins.int
     email: _builtins.str
     mobile: _builtins.str
     """E.164."""
     language: _builtins.str
     """zh or en; empty is zh."""
+    email_parked: _builtins.bool
+    """In answers: it has refused for too long, nothing is sent there until it is set again."""
+    mobile_parked: _builtins.bool
     def __init__(
         self,
         *,
         email: _builtins.str = ...,
         mobile: _builtins.str = ...,
         language: _builtins.str = ...,
+        email_parked: _builtins.bool = ...,
+        mobile_parked: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["email", b"email", "language", b"language", "mobile", b"mobile"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["email", b"email", "email_parked", b"email_parked", "language", b"language", "mobile", b"mobile", "mobile_parked", b"mobile_parked"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -600,3 +607,82 @@ class GetContactResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetContactResponse: _TypeAlias = GetContactResponse  # noqa: Y015
+
+@_typing.final
+class ListParkedContactsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most 500; 0 is 50."""
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListParkedContactsRequest: _TypeAlias = ListParkedContactsRequest  # noqa: Y015
+
+@_typing.final
+class ListParkedContactsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTACTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def contacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ParkedContact]: ...
+    def __init__(
+        self,
+        *,
+        contacts: _abc.Iterable[Global___ParkedContact] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contacts", b"contacts", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListParkedContactsResponse: _TypeAlias = ListParkedContactsResponse  # noqa: Y015
+
+@_typing.final
+class ParkedContact(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTICIPANT_ID_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    EMAIL_REFUSED_SINCE_FIELD_NUMBER: _builtins.int
+    MOBILE_REFUSED_SINCE_FIELD_NUMBER: _builtins.int
+    participant_id: _builtins.str
+    """The account of the firm that set it."""
+    subject_id: _builtins.str
+    @_builtins.property
+    def email_refused_since(self) -> _timestamp_pb2.Timestamp:
+        """Since when the address and the number refuse; unset is not parked."""
+
+    @_builtins.property
+    def mobile_refused_since(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        participant_id: _builtins.str = ...,
+        subject_id: _builtins.str = ...,
+        email_refused_since: _timestamp_pb2.Timestamp | None = ...,
+        mobile_refused_since: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["email_refused_since", b"email_refused_since", "mobile_refused_since", b"mobile_refused_since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["email_refused_since", b"email_refused_since", "mobile_refused_since", b"mobile_refused_since", "participant_id", b"participant_id", "subject_id", b"subject_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ParkedContact: _TypeAlias = ParkedContact  # noqa: Y015

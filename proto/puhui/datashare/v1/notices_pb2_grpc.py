@@ -79,6 +79,11 @@ class NoticeServiceStub:
                 request_serializer=puhui_dot_datashare_dot_v1_dot_notices__pb2.GetContactRequest.SerializeToString,
                 response_deserializer=puhui_dot_datashare_dot_v1_dot_notices__pb2.GetContactResponse.FromString,
                 _registered_method=True)
+        self.ListParkedContacts = channel.unary_unary(
+                '/puhui.datashare.v1.NoticeService/ListParkedContacts',
+                request_serializer=puhui_dot_datashare_dot_v1_dot_notices__pb2.ListParkedContactsRequest.SerializeToString,
+                response_deserializer=puhui_dot_datashare_dot_v1_dot_notices__pb2.ListParkedContactsResponse.FromString,
+                _registered_method=True)
 
 
 class NoticeServiceServicer:
@@ -146,6 +151,13 @@ class NoticeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListParkedContacts(self, request, context):
+        """Contacts whose address or number has refused for too long, without either.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NoticeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -193,6 +205,11 @@ def add_NoticeServiceServicer_to_server(servicer, server):
                     servicer.GetContact,
                     request_deserializer=puhui_dot_datashare_dot_v1_dot_notices__pb2.GetContactRequest.FromString,
                     response_serializer=puhui_dot_datashare_dot_v1_dot_notices__pb2.GetContactResponse.SerializeToString,
+            ),
+            'ListParkedContacts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListParkedContacts,
+                    request_deserializer=puhui_dot_datashare_dot_v1_dot_notices__pb2.ListParkedContactsRequest.FromString,
+                    response_serializer=puhui_dot_datashare_dot_v1_dot_notices__pb2.ListParkedContactsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -438,6 +455,33 @@ class NoticeService:
             '/puhui.datashare.v1.NoticeService/GetContact',
             puhui_dot_datashare_dot_v1_dot_notices__pb2.GetContactRequest.SerializeToString,
             puhui_dot_datashare_dot_v1_dot_notices__pb2.GetContactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListParkedContacts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/puhui.datashare.v1.NoticeService/ListParkedContacts',
+            puhui_dot_datashare_dot_v1_dot_notices__pb2.ListParkedContactsRequest.SerializeToString,
+            puhui_dot_datashare_dot_v1_dot_notices__pb2.ListParkedContactsResponse.FromString,
             options,
             channel_credentials,
             insecure,

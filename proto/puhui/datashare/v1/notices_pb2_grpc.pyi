@@ -51,6 +51,8 @@ class NoticeServiceStub:
     SetContact: _grpc.UnaryUnaryMultiCallable[_notices_pb2.SetContactRequest, _notices_pb2.SetContactResponse]
     """Where a firm is told by mail or SMS. Kept sealed, shown to the firm alone."""
     GetContact: _grpc.UnaryUnaryMultiCallable[_notices_pb2.GetContactRequest, _notices_pb2.GetContactResponse]
+    ListParkedContacts: _grpc.UnaryUnaryMultiCallable[_notices_pb2.ListParkedContactsRequest, _notices_pb2.ListParkedContactsResponse]
+    """Contacts whose address or number has refused for too long, without either."""
 
 @_typing.type_check_only
 class NoticeServiceAsyncStub(NoticeServiceStub):
@@ -73,6 +75,8 @@ class NoticeServiceAsyncStub(NoticeServiceStub):
     SetContact: _aio.UnaryUnaryMultiCallable[_notices_pb2.SetContactRequest, _notices_pb2.SetContactResponse]  # type: ignore[assignment]
     """Where a firm is told by mail or SMS. Kept sealed, shown to the firm alone."""
     GetContact: _aio.UnaryUnaryMultiCallable[_notices_pb2.GetContactRequest, _notices_pb2.GetContactResponse]  # type: ignore[assignment]
+    ListParkedContacts: _aio.UnaryUnaryMultiCallable[_notices_pb2.ListParkedContactsRequest, _notices_pb2.ListParkedContactsResponse]  # type: ignore[assignment]
+    """Contacts whose address or number has refused for too long, without either."""
 
 class NoticeServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -146,5 +150,13 @@ class NoticeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _notices_pb2.GetContactRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_notices_pb2.GetContactResponse, _abc.Awaitable[_notices_pb2.GetContactResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListParkedContacts(
+        self,
+        request: _notices_pb2.ListParkedContactsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notices_pb2.ListParkedContactsResponse, _abc.Awaitable[_notices_pb2.ListParkedContactsResponse]]:
+        """Contacts whose address or number has refused for too long, without either."""
 
 def add_NoticeServiceServicer_to_server(servicer: NoticeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
