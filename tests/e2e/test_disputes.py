@@ -17,7 +17,7 @@ from puhui_client import Client, records
 from puhui_client.errors import AlreadyExistsError, FailedPreconditionError, PermissionDeniedError
 from puhui_client.values import month
 from services.cli.main import app
-from tests.e2e.town import NOW, USCC, Town, running_town
+from tests.e2e.town import ASKED, NOW, USCC, Town, running_town
 
 RECORD = "disputed-2025-02"
 
@@ -56,9 +56,7 @@ async def test_a_dispute_is_seen_in_scores_until_it_is_corrected(town: Town, puh
     hr_id = town.people["hr"].participant_id
 
     async def scored(bank: Client) -> Decision:
-        return await bank.score(
-            town.subject_id, consent.consent_id, officer="王", file_reference="F-1"
-        )
+        return await bank.score(town.subject_id, consent.consent_id, **ASKED)
 
     async def due() -> set[str]:
         listed = await puhui("bank", "reevaluations", "--limit", "1000")

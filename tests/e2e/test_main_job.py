@@ -22,7 +22,7 @@ from puhui.scoring.v1.scoring_pb2 import MODEL_CLASS_SIMULATED
 from puhui_client import Client, score_order
 from puhui_client.bank import Use
 from puhui_client.errors import PuhuiError
-from tests.e2e.town import Town
+from tests.e2e.town import ASKED, Town
 
 
 async def accesses(town: Town, consent_id: str) -> list[Access]:
@@ -34,18 +34,14 @@ async def refused(
     client: Client, town: Town, consent_id: str, request_id: str | None = None
 ) -> str:
     with pytest.raises(PuhuiError) as refusal:
-        await client.score(
-            town.subject_id, consent_id, officer="王", file_reference="F-1", request_id=request_id
-        )
+        await client.score(town.subject_id, consent_id, **ASKED, request_id=request_id)
     return refusal.value.reason
 
 
 async def test_a_bank_scores_under_consent_with_reasons_in_both_languages(town: Town) -> None:
     consent = await town.consent()
     async with town.client("bank") as bank:
-        decision = await bank.score(
-            town.subject_id, consent.consent_id, officer="王", file_reference="F1"
-        )
+        decision = await bank.score(town.subject_id, consent.consent_id, **ASKED)
     assert 0 < decision.pd < 1
     assert decision.grade
     assert decision.model.version == "town-1"
@@ -62,21 +58,9 @@ async def test_a_bank_scores_under_consent_with_reasons_in_both_languages(town: 
 async def test_after_withdrawal_the_next_call_and_a_replay_are_refused(town: Town) -> None:
     consent = await town.consent()
     async with town.client("bank") as bank, town.client("firm") as firm:
-        first = await bank.score(
-            town.subject_id,
-            consent.consent_id,
-            officer="王",
-            file_reference="F-1",
-            request_id="w-1",
-        )
+        first = await bank.score(town.subject_id, consent.consent_id, **ASKED, request_id="w-1")
         assert (
-            await bank.score(
-                town.subject_id,
-                consent.consent_id,
-                officer="王",
-                file_reference="F-1",
-                request_id="w-1",
-            )
+            await bank.score(town.subject_id, consent.consent_id, **ASKED, request_id="w-1")
         ).decision_id == first.decision_id
         await firm.withdraw_consent(consent.consent_id)
         assert await refused(bank, town, consent.consent_id) == "CONSENT_WITHDRAWN"
@@ -88,11 +72,7 @@ async def test_the_firm_sees_every_access_refusals_included(town: Town) -> None:
     async with town.client("bank") as bank, town.client("firm") as firm:
         await bank.score(town.subject_id, consent.consent_id, officer="王", file_reference="F-9")
         await bank.fetch_summary(
-            town.subject_id,
-            consent.consent_id,
-            officer="王",
-            file_reference="F-1",
-            purpose="credit_application",
+            town.subject_id, consent.consent_id, **ASKED, purpose="credit_application"
         )
         await firm.withdraw_consent(consent.consent_id)
         await refused(bank, town, consent.consent_id)
@@ -117,8 +97,7 @@ async def test_a_release_proves_itself_and_says_whether_all_is_there(town: Town)
             await bank.fetch_summary(
                 town.subject_id,
                 consent.consent_id,
-                officer="王",
-                file_reference="F-1",
+                **ASKED,
                 purpose="credit_application",
                 request_id=request_id,
             )
@@ -129,9 +108,7 @@ async def test_a_release_proves_itself_and_says_whether_all_is_there(town: Town)
         # What is sent again is the same release, and no other use of the consent.
         assert fetched[0].receipt == fetched[1].receipt
         with pytest.raises(PuhuiError) as exhausted:
-            await bank.score(
-                town.subject_id, consent.consent_id, officer="王", file_reference="F-1"
-            )
+            await bank.score(town.subject_id, consent.consent_id, **ASKED)
     assert exhausted.value.reason == "QUOTA_EXHAUSTED"
     refused, second, first = await accesses(town, consent.consent_id)
     assert refused.refusal_reason == "QUOTA_EXHAUSTED"
@@ -148,9 +125,7 @@ async def test_a_release_proves_itself_and_says_whether_all_is_there(town: Town)
 async def test_a_decision_reproduces_also_after_withdrawal(town: Town) -> None:
     consent = await town.consent()
     async with town.client("bank") as bank, town.client("firm") as firm:
-        decision = await bank.score(
-            town.subject_id, consent.consent_id, officer="王", file_reference="F-1"
-        )
+        decision = await bank.score(town.subject_id, consent.consent_id, **ASKED)
         await firm.withdraw_consent(consent.consent_id)
         for reader in (bank, firm):
             answer = await reader.get_decision(decision.decision_id)
@@ -175,11 +150,9 @@ async def over_http(town: Town, verb: str, path: str, body: dict[str, Any] | Non
 
 async def test_every_answer_of_a_simulated_model_says_so(town: Town) -> None:
     consent = await town.consent()
-    order = score_order(town.subject_id, consent.consent_id, officer="王", file_reference="F-1")
+    order = score_order(town.subject_id, consent.consent_id, **ASKED)
     async with town.client("bank") as bank:
-        scored = await bank.score(
-            town.subject_id, consent.consent_id, officer="王", file_reference="F-1"
-        )
+        scored = await bank.score(town.subject_id, consent.consent_id, **ASKED)
         (result,) = [result async for result in bank.batch_score([order])]
         assert result.decision is not None
         read = await bank.get_decision(scored.decision_id)
@@ -217,9 +190,7 @@ async def test_a_regulator_reads_any_decision_for_supervision(town: Town) -> Non
         town.client("bank") as bank,
         Client(town.platform.gateway, key.api_key, timeout=20) as regulator,
     ):
-        decision = await bank.score(
-            town.subject_id, consent.consent_id, officer="王", file_reference="F-1"
-        )
+        decision = await bank.score(town.subject_id, consent.consent_id, **ASKED)
         answer = await regulator.get_decision(decision.decision_id, use="SUPERVISION")
         assert answer.decision == decision
         wrong: list[tuple[Client, Use]] = [(regulator, "DISPUTE"), (bank, "SUPERVISION")]
@@ -232,9 +203,7 @@ async def test_a_regulator_reads_any_decision_for_supervision(town: Town) -> Non
 async def test_a_list_of_decisions_tells_no_inputs(town: Town) -> None:
     consent = await town.consent()
     async with town.client("bank") as bank:
-        decision = await bank.score(
-            town.subject_id, consent.consent_id, officer="王", file_reference="F-1"
-        )
+        decision = await bank.score(town.subject_id, consent.consent_id, **ASKED)
         listed = await anext(bank.decisions())
     assert (listed.decision_id, listed.score) == (decision.decision_id, decision.score)
     assert decision.reasons
@@ -248,7 +217,7 @@ async def test_a_portfolio_is_scored_with_a_result_per_firm(town: Town) -> None:
     async with town.client("bank") as bank, town.client("firm") as firm:
         await firm.withdraw_consent(gone.consent_id)
         orders = [
-            score_order(town.subject_id, consent.consent_id, officer="王", file_reference="F-1")
+            score_order(town.subject_id, consent.consent_id, **ASKED)
             for consent in (good, gone, good)
         ]
         results = [result async for result in bank.batch_score(orders)]

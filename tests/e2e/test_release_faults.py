@@ -15,7 +15,7 @@ from puhui_client import PuhuiError
 from services.kit.db import Database
 from services.sandbox.embedded import Embedded
 from tests.e2e.platforms import Process, started
-from tests.e2e.town import Town, settle
+from tests.e2e.town import ASKED, Town, settle
 
 pytestmark = pytest.mark.heavy
 
@@ -117,8 +117,7 @@ async def fetched(town: Town, consent_id: str, request_id: str) -> Any:
         return await bank.fetch_summary(
             town.subject_id,
             consent_id,
-            officer="王",
-            file_reference="F-1",
+            **ASKED,
             purpose="credit_application",
             request_id=request_id,
         )

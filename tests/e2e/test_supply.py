@@ -21,7 +21,7 @@ from puhui.datashare.v1.reviews_pb2 import REVIEW_STATE_MATCHED
 from puhui.datashare.v1.wanted_pb2 import WANTED_STATE_DUE, WANTED_STATE_ENDED
 from puhui_client.errors import PuhuiError
 from puhui_client.values import month, to_date, to_money, to_period, to_timestamp
-from tests.e2e.town import OTHER_USCC, USCC, Person, Town, invoices
+from tests.e2e.town import ASKED, OTHER_USCC, USCC, Person, Town, invoices
 
 GONE = timedelta(hours=1)
 
@@ -124,23 +124,9 @@ async def test_a_provider_sees_how_often_it_was_used_and_no_more(town: Town, gri
         await provider.submit([bill("2025-01")])
     async with town.client("bank") as bank:
         for _ in range(2):
-            await bank.score(
-                town.subject_id, consent.consent_id, officer="王", file_reference="F-1"
-            )
-        await bank.score(
-            town.subject_id,
-            consent.consent_id,
-            officer="王",
-            file_reference="F-1",
-            request_id="same",
-        )
-        await bank.score(
-            town.subject_id,
-            consent.consent_id,
-            officer="王",
-            file_reference="F-1",
-            request_id="same",
-        )
+            await bank.score(town.subject_id, consent.consent_id, **ASKED)
+        await bank.score(town.subject_id, consent.consent_id, **ASKED, request_id="same")
+        await bank.score(town.subject_id, consent.consent_id, **ASKED, request_id="same")
     today = datetime.now(UTC).date()
     async with town.client("grid") as provider:
         (use,) = [use async for use in provider.uses(grid, first=today - timedelta(days=1))]
@@ -201,11 +187,7 @@ async def test_a_bank_reads_what_a_firm_says_of_itself_and_its_own_visits_only(t
         )
         assert list((await bank.submit([visit])).accepted) == [0]
         fetched = await bank.fetch_summary(
-            town.subject_id,
-            consent.consent_id,
-            officer="王",
-            file_reference="F-1",
-            purpose="credit_application",
+            town.subject_id, consent.consent_id, **ASKED, purpose="credit_application"
         )
         found = {(series.record_type, series.provider_id) for series in fetched.summary.series}
         assert {("financial_statement", firm_id), ("field_visit", bank_id)} <= found
@@ -226,11 +208,7 @@ async def test_a_bank_reads_what_a_firm_says_of_itself_and_its_own_visits_only(t
         )
         granted_ = await firm.grant_consent(own)
         fetched = await other.fetch_summary(
-            town.subject_id,
-            granted_.consent_id,
-            officer="王",
-            file_reference="F-1",
-            purpose="credit_application",
+            town.subject_id, granted_.consent_id, **ASKED, purpose="credit_application"
         )
         found = {(series.record_type, series.provider_id) for series in fetched.summary.series}
         assert ("financial_statement", firm_id) in found

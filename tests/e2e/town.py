@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypedDict
 
 import numpy as np
 
@@ -28,6 +28,16 @@ OTHER_USCC = uscc.make("91", "110105", "MA02TE5T")
 TYPES = ("vat_invoice", "tax_filing", "social_insurance")
 FIRST, LAST = date(2023, 1, 1), date(2026, 12, 31)
 NOW = datetime.now(UTC)
+
+
+class Asked(TypedDict):
+    """Who of a bank asks, and for what."""
+
+    officer: str
+    file_reference: str
+
+
+ASKED: Final[Asked] = {"officer": "王", "file_reference": "F-1"}
 
 
 @dataclass(frozen=True)
