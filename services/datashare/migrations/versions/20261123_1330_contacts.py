@@ -4,6 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from services.kit.db import UtcTime
+from services.kit.partitions import lock
 
 revision = "e81d0c35fa64"
 down_revision = "d52b8e3c07f1"
@@ -13,6 +14,7 @@ depends_on = None
 
 def upgrade() -> None:
     """Add the columns."""
+    lock(["contact"])
     with op.batch_alter_table("contact") as contact:
         contact.add_column(
             sa.Column("is_open", sa.Boolean(), nullable=False, server_default=sa.true())
@@ -30,6 +32,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Take them away: what is parked is tried again."""
+    lock(["contact"])
     with op.batch_alter_table("contact") as contact:
         for way in ("text", "mail"):
             contact.drop_column(f"{way}_parked")
