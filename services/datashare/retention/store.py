@@ -65,9 +65,12 @@ run = sa.Table(
 KEPT: Final = frozenset(
     {
         # What was done with the data, by whom and on what ground: evidence, without any of it.
-        *("access", "consent", "change", "notice", "retention_run"),
-        # Who takes part, which the firm may go on doing.
-        "participant",
+        *("access", "consent", "consent_use", "change", "notice", "retention_run"),
+        # Recipients still have to erase what they stored.
+        "erasure_duty",
+        # Who takes part, which the firm may go on doing, and who may speak for it: an account whose
+        # mandate was ended would get one anew if nothing told so.
+        *("participant", "mandate"),
         # Emptied by `subjects`, which keeps that there was one.
         *("subject", "subject_key"),
     }
