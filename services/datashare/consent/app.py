@@ -47,7 +47,13 @@ from services.datashare.idempotency.app import Codec, Requests, write_once
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.domain import Leaf, LeafKind, Sealer
 from services.datashare.mandates.acting import reading
-from services.datashare.mandates.domain import Mandate, Power, SigningRule, require_any
+from services.datashare.mandates.domain import (
+    Mandate,
+    Power,
+    SigningRule,
+    may_sign,
+    require_any,
+)
 from services.datashare.notices.writing import Notices, erasure_due, of_consent
 from services.datashare.participants.app import checked_uscc
 from services.datashare.participants.domain import (
@@ -435,7 +441,8 @@ class Consents:
 
         async def grant(work: Work, consent: Consent, now: datetime) -> Consent:
             check_grant(consent, sha256)
-            agreed = approve(consent, Signature(caller.participant_id, ""), now)
+            void = await _void(work, consent, now)
+            agreed = approve(consent, Signature(caller.participant_id, ""), now, void)
             jws = await checked_jws(work.participants, caller, consent.canonical, signatures)
             approval = Signature(caller.participant_id, jws)
             return replace(agreed, signatures=(*consent.signatures, approval))
@@ -705,6 +712,17 @@ async def _replaced(
         problem = "has ended or was never granted: leave it out, there is nothing to replace"
         raise refusal("FIELD_INVALID", {field: problem})
     return Version(consent_id, found.sha256)
+
+
+async def _void(work: Work, consent: Consent, now: datetime) -> Collection[str]:
+    """Return those who agreed to a consent and may not any more; the others may until the end."""
+    found = []
+    for signer_id in sorted({each.signer_id for each in consent.signatures}):
+        mandate = await work.mandates.hold(signer_id)
+        of_firm = mandate is not None and mandate.subject_id == consent.core.subject_id
+        if mandate is None or not of_firm or not may_sign(mandate, now):
+            found.append(signer_id)
+    return found
 
 
 async def _require_good_standing(work: Work, caller: Caller) -> None:

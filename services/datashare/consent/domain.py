@@ -19,7 +19,7 @@ Invariants:
 import functools
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -325,6 +325,7 @@ class Consent:
         termination: once it ended by an act.
         used: fetches in the running period of its limit.
         suspended: its recipient is.
+        end_told: the parties were told of its end.
     """
 
     core: Core
@@ -342,6 +343,7 @@ class Consent:
     termination: Receipt | None = None
     used: int = 0
     suspended: bool = False
+    end_told: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -643,20 +645,23 @@ def _no_way(state: State, action: Action) -> str:
     return f"there is nothing to {action}, the consent is {word}: what can be done is {ways}"
 
 
-def approve(consent: Consent, signature: Signature, now: datetime) -> Consent:
+def approve(
+    consent: Consent, signature: Signature, now: datetime, void: Collection[str] = ()
+) -> Consent:
     """Return the consent after one of its signers agreed; it is active once all required ones did.
 
     Args:
         consent: as it stands.
         signature: the signer's, which was checked.
         now: when.
+        void: those of the signers that agreed before and may not any more: they count for nothing.
 
     Raises:
         FailedPreconditionError: CONSENT_STATE; or NOT_A_SIGNER, this one has agreed already.
         PermissionDeniedError: NOT_A_SIGNER.
     """
     agreed = {earlier.signer_id for earlier in consent.signatures}
-    last = len(agreed) + 1 >= consent.core.signers.required
+    last = len(agreed.difference(void)) + 1 >= consent.core.signers.required
     # First, so that a signer of what has ended is told that it has.
     changed = advance(
         consent, Action.GRANT if last else Action.APPROVE, now, signatures=(signature,)
@@ -822,7 +827,7 @@ def receipt_content(
 
     Args:
         consent: after its end.
-        actor_id: who ended it.
+        actor_id: who ended it; empty where time did.
         suite: by what the receipt is signed.
         erase_by: when the recipient must have erased what it stored; None where it may store
             nothing.

@@ -386,6 +386,31 @@ class TestSigners:
         ended = await world.end(signer("par_firm"), consent, Action.WITHDRAW)
         assert ended.state is State.WITHDRAWN
 
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"ended_at": NOW},
+            {"suspended_at": NOW},
+            {"until": NOW},
+            {"powers": frozenset({Power.READ})},
+            {"subject_id": "sub_other"},
+        ],
+        ids=str,
+    )
+    async def test_who_may_not_sign_any_more_has_not_agreed(
+        self, world: World, changes: dict[str, object]
+    ) -> None:
+        await rule(world, "par_firm", "par_cfo", "par_ceo", required=2)
+        consent = await world.requested()
+        await self.agree(world, signer("par_cfo"), consent)
+        mandates = world.transactions.memory.mandates
+        before = mandates["man_par_cfo"]
+        mandates["man_par_cfo"] = replace(before, **changes)  # type: ignore[arg-type]  # names fields
+        twice = await self.agree(world, signer("par_ceo"), consent)
+        assert twice.state is State.PARTIALLY_APPROVED
+        thrice = await self.agree(world, signer("par_firm"), consent)
+        assert thrice.state is State.ACTIVE
+
     async def test_a_signer_may_withdraw_whatever_else_it_may_not(self, world: World) -> None:
         await rule(world, "par_firm", "par_cfo", required=2)
         mandates = world.transactions.memory.mandates
