@@ -41,9 +41,9 @@ from services.datashare.consent import consuming
 from services.datashare.consent.consuming import tell_consumed
 from services.datashare.consent.domain import Consent
 from services.datashare.idempotency.domain import RequestKey, require_same
-from services.datashare.log.domain import Leaf, LeafKind, Sealer
-from services.datashare.mandates.acting import reading
-from services.datashare.mandates.domain import Mandate, Power
+from services.datashare.log.domain import Leaf, LeafKind, Leaves, Sealer
+from services.datashare.mandates.acting import Mandates, reading
+from services.datashare.mandates.domain import Power
 from services.datashare.participants.domain import (
     Participant,
     Standing,
@@ -129,14 +129,6 @@ class Accesses(Protocol):
         ...
 
 
-class Leaves(Protocol):
-    """The log."""
-
-    async def append(self, leaves: Sequence[Leaf]) -> None:
-        """Add leaves, not yet sequenced."""
-        ...
-
-
 class Subjects(Protocol):
     """Subjects."""
 
@@ -178,14 +170,6 @@ class Erasures(Protocol):
 
     async def erased(self, subject_ids: Iterable[str]) -> set[str]:
         """Return those of the ids that stood for a subject that was erased."""
-        ...
-
-
-class Mandates(Protocol):
-    """Who speaks for firms."""
-
-    async def get(self, participant_id: str) -> Mandate | None:
-        """Return the mandate of an account that nobody ended."""
         ...
 
 

@@ -3,9 +3,11 @@
 The order of the feed is the order of commit, so that a reader that keeps its cursor misses nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Protocol
 
 
 class ChangeKind(StrEnum):
@@ -58,6 +60,14 @@ class Change:
     key_id: str = ""
     record_type: str = ""
     dispute_id: str = ""
+
+
+class Changes(Protocol):
+    """The outbox, in the transaction that makes the changes."""
+
+    async def append(self, changes: Sequence[Change]) -> None:
+        """Add changes."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

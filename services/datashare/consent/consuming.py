@@ -9,18 +9,10 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from services.datashare.changes.domain import Change, ChangeKind
+from services.datashare.changes.domain import Change, ChangeKind, Changes
 from services.datashare.consent.domain import Consent, Mode, due_by
 from services.datashare.notices.writing import Notices, erasure_due, of_consent
 from services.datashare.wanted.domain import Item, ended
-
-
-class Changes(Protocol):
-    """The outbox."""
-
-    async def append(self, changes: Sequence[Change]) -> None:
-        """Add changes."""
-        ...
 
 
 class Duties(Protocol):

@@ -8,9 +8,9 @@ from typing import Protocol
 from services.datashare.consent.domain import Attestation, Duty, check_attestable, not_found
 from services.datashare.idempotency.app import Codec, Requests, write_once
 from services.datashare.idempotency.domain import RequestKey
-from services.datashare.log.domain import Leaf, LeafKind, Sealer, rfc3339
-from services.datashare.mandates.acting import reading
-from services.datashare.mandates.domain import Mandate, Power
+from services.datashare.log.domain import LeafKind, Leaves, Sealer, rfc3339
+from services.datashare.mandates.acting import Mandates, reading
+from services.datashare.mandates.domain import Power
 from services.datashare.notices.domain import Notice, NoticeKind
 from services.datashare.notices.writing import Notices
 from services.datashare.participants.domain import Role, Standing, require_good_standing
@@ -44,27 +44,11 @@ class DutyRows(Protocol):
         ...
 
 
-class Mandates(Protocol):
-    """Who speaks for firms."""
-
-    async def get(self, participant_id: str) -> Mandate | None:
-        """Return the mandate of an account that nobody ended."""
-        ...
-
-
 class Participants(Protocol):
     """The directory of participants."""
 
     async def hold_standings(self, participant_ids: Sequence[str]) -> Mapping[str, Standing]:
         """Return the standing of participants, which cannot change until the end."""
-        ...
-
-
-class Leaves(Protocol):
-    """The log."""
-
-    async def append(self, leaves: Sequence[Leaf]) -> None:
-        """Add leaves, not yet sequenced."""
         ...
 
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
-from services.datashare.changes.domain import Change, ChangeKind
+from services.datashare.changes.domain import Change, ChangeKind, Changes
 from services.datashare.china import china_day
 from services.datashare.disputes.domain import (
     ANSWERS,
@@ -42,8 +42,8 @@ from services.datashare.disputes.domain import (
 )
 from services.datashare.idempotency.app import Codec, Requests, once
 from services.datashare.idempotency.domain import RequestKey
-from services.datashare.log.domain import Leaf, LeafKind, Sealer
-from services.datashare.mandates.acting import reading
+from services.datashare.log.domain import LeafKind, Leaves, Sealer
+from services.datashare.mandates.acting import HeldMandates, reading
 from services.datashare.mandates.domain import Mandate, Power, require_power
 from services.datashare.notices.domain import About, Notice, NoticeKind
 from services.datashare.notices.writing import TOLD_BACK, Notices, Recipients
@@ -145,34 +145,6 @@ class Participants(Protocol):
         ...
 
 
-class Mandates(Protocol):
-    """Who speaks for which firm."""
-
-    async def get(self, participant_id: str) -> Mandate | None:
-        """Return the mandate of an account that nobody ended."""
-        ...
-
-    async def hold(self, participant_id: str) -> Mandate | None:
-        """Return the mandate of an account, which cannot change until the end."""
-        ...
-
-
-class Changes(Protocol):
-    """The outbox."""
-
-    async def append(self, changes: Sequence[Change]) -> None:
-        """Add changes."""
-        ...
-
-
-class Leaves(Protocol):
-    """The log."""
-
-    async def append(self, leaves: Sequence[Leaf]) -> None:
-        """Add leaves, not yet sequenced."""
-        ...
-
-
 class Work(Protocol):
     """What these use cases need in a transaction."""
 
@@ -187,7 +159,7 @@ class Work(Protocol):
         ...
 
     @property
-    def mandates(self) -> Mandates:
+    def mandates(self) -> HeldMandates:
         """Who speaks for which firm."""
         ...
 

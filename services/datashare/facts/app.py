@@ -18,7 +18,8 @@ from services.datashare.facts.domain import (
     Told,
     effect,
 )
-from services.datashare.mandates.domain import Mandate, Power, require_power
+from services.datashare.mandates.acting import Mandates
+from services.datashare.mandates.domain import Power, require_power
 from services.datashare.participants.domain import Participant
 from services.kit.clock import Clock
 from services.kit.errors import invalid_field
@@ -80,14 +81,6 @@ class HeldRows(Protocol):
             after: only behind this place; None is from the first.
             limit: most records that are read; those whose key is destroyed are left out.
         """
-        ...
-
-
-class Mandates(Protocol):
-    """Who speaks for firms."""
-
-    async def get(self, participant_id: str) -> Mandate | None:
-        """Return the mandate of an account that nobody ended."""
         ...
 
 

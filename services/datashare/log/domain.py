@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import orjson
 
@@ -52,6 +52,14 @@ class Leaf:
     kind: LeafKind
     salt: bytes
     hash: bytes
+
+
+class Leaves(Protocol):
+    """The log, in the transaction of what is attested."""
+
+    async def append(self, leaves: Sequence[Leaf]) -> None:
+        """Add leaves, not yet sequenced."""
+        ...
 
 
 def canonical(content: Mapping[str, Json]) -> bytes:

@@ -4,34 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from services.datashare.changes.domain import Change
-from services.datashare.log.domain import Json, Leaf, LeafKind, Sealer
+from services.datashare.changes.domain import Changes
+from services.datashare.log.domain import Json, LeafKind, Leaves, Sealer
 from services.datashare.mandates.domain import Mandate, change_content, change_of
 from services.datashare.notices.domain import Notice, NoticeKind
-
-
-class Changes(Protocol):
-    """The outbox."""
-
-    async def append(self, changes: Sequence[Change]) -> None:
-        """Add changes."""
-        ...
-
-
-class Leaves(Protocol):
-    """The log."""
-
-    async def append(self, leaves: Sequence[Leaf]) -> None:
-        """Add leaves, not yet sequenced."""
-        ...
-
-
-class Notices(Protocol):
-    """What parties are told."""
-
-    async def append(self, notices: Sequence[Notice]) -> None:
-        """Add notices."""
-        ...
+from services.datashare.notices.writing import Notices
 
 
 class Work(Protocol):

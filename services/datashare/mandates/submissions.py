@@ -4,17 +4,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from services.datashare.log.domain import Json, Leaf, LeafKind, Sealer, rfc3339
+from services.datashare.log.domain import Json, LeafKind, Leaves, Sealer, rfc3339
 from services.datashare.mandates.domain import Mandate
 from services.datashare.records.domain import Incoming
-
-
-class Leaves(Protocol):
-    """The log."""
-
-    async def append(self, leaves: Sequence[Leaf]) -> None:
-        """Add leaves, not yet sequenced."""
-        ...
 
 
 class Work(Protocol):

@@ -9,7 +9,8 @@ what it has to erase does not rest.
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from services.datashare.mandates.domain import Mandate, Power, require_power
+from services.datashare.mandates.acting import HeldMandates
+from services.datashare.mandates.domain import Power, require_power
 from services.datashare.notices.domain import Entry
 from services.datashare.notices.texts import Texts, Words
 from services.datashare.participants.domain import Participant, Role
@@ -55,18 +56,6 @@ class Participants(Protocol):
         ...
 
 
-class Mandates(Protocol):
-    """Who speaks for which firm."""
-
-    async def get(self, participant_id: str) -> Mandate | None:
-        """Return the mandate of an account that nobody ended."""
-        ...
-
-    async def hold(self, participant_id: str) -> Mandate | None:
-        """Return the mandate of an account that nobody ended, unchangeable until the end."""
-        ...
-
-
 class Work(Protocol):
     """What telling needs in a transaction."""
 
@@ -81,7 +70,7 @@ class Work(Protocol):
         ...
 
     @property
-    def mandates(self) -> Mandates:
+    def mandates(self) -> HeldMandates:
         """Who speaks for which firm."""
         ...
 
@@ -191,7 +180,7 @@ def no_cursor() -> InvalidArgumentError:
     return invalid_field("PAGE_TOKEN_INVALID", "cursor", problem)
 
 
-async def acting_party(mandates: Mandates, caller: Caller, clock: Clock) -> str:
+async def acting_party(mandates: HeldMandates, caller: Caller, clock: Clock) -> str:
     """Return the party for which a caller changes how it is told.
 
     Raises:

@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
-from services.datashare.mandates.domain import Mandate, MandateState, state_at
+from services.datashare.mandates.acting import Mandates
+from services.datashare.mandates.domain import MandateState, state_at
 from services.datashare.notices.domain import Entry
 from services.datashare.notices.webhooks import (
     PostError,
@@ -57,14 +58,6 @@ class Notices(Protocol):
 
     async def after(self, party_id: str, position: int, limit: int) -> Sequence[Entry]:
         """Return the first `limit` notices of a party behind a position, in their order."""
-        ...
-
-
-class Mandates(Protocol):
-    """Who speaks for which firm."""
-
-    async def get(self, participant_id: str) -> Mandate | None:
-        """Return the mandate of an account that nobody ended."""
         ...
 
 

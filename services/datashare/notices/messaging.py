@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
+from services.datashare.mandates.acting import Mandates
 from services.datashare.mandates.domain import Mandate, MandateState, state_at
 from services.datashare.notices.app import Told, worded
 from services.datashare.notices.contacts import (
@@ -59,14 +60,6 @@ class Notices(Protocol):
 
     async def after(self, party_id: str, position: int, limit: int) -> Sequence[Entry]:
         """Return the first `limit` notices of a party behind a position, in their order."""
-        ...
-
-
-class Mandates(Protocol):
-    """Who speaks for which firm."""
-
-    async def get(self, participant_id: str) -> Mandate | None:
-        """Return the mandate of an account that nobody ended."""
         ...
 
 

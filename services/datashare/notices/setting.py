@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
-from services.datashare.mandates.domain import Mandate, Power, require_power
+from services.datashare.mandates.acting import HeldMandates
+from services.datashare.mandates.domain import Power, require_power
 from services.datashare.notices.contacts import Contact, Way, check_contact, free_at
 from services.datashare.notices.webhooks import (
     SECRET_BYTES,
@@ -77,18 +78,6 @@ class Notices(Protocol):
         ...
 
 
-class Mandates(Protocol):
-    """Who speaks for which firm."""
-
-    async def get(self, participant_id: str) -> Mandate | None:
-        """Return the mandate of an account that nobody ended."""
-        ...
-
-    async def hold(self, participant_id: str) -> Mandate | None:
-        """Return the mandate of an account that nobody ended, unchangeable until the end."""
-        ...
-
-
 class Work(Protocol):
     """What settling needs in a transaction."""
 
@@ -108,7 +97,7 @@ class Work(Protocol):
         ...
 
     @property
-    def mandates(self) -> Mandates:
+    def mandates(self) -> HeldMandates:
         """Who speaks for which firm."""
         ...
 
@@ -305,7 +294,7 @@ def _way(before: Way, to: str, last: int) -> Way:
     return Way(to, before.position if before.to else last)
 
 
-async def _settling(mandates: Mandates, caller: Caller, clock: Clock) -> str:
+async def _settling(mandates: HeldMandates, caller: Caller, clock: Clock) -> str:
     """Return the party for which a caller settles where it is told.
 
     Raises:

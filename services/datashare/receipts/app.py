@@ -7,18 +7,10 @@ question for keys: with its leaf, so that nobody dates one back. Keys are never 
 from collections.abc import Sequence
 from typing import Protocol
 
-from services.datashare.log.domain import Leaf, LeafKind, Sealer, rfc3339
+from services.datashare.log.domain import LeafKind, Leaves, Sealer, rfc3339
 from services.datashare.receipts.domain import PlatformKey, PlatformKeyRows, Signer
 from services.kit.clock import Clock
 from services.kit.transactions import Transactions
-
-
-class Leaves(Protocol):
-    """The log."""
-
-    async def append(self, leaves: Sequence[Leaf]) -> None:
-        """Add leaves, not yet sequenced."""
-        ...
 
 
 class Work(Protocol):

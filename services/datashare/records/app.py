@@ -5,13 +5,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
-from services.datashare.changes.domain import Change, ChangeKind
+from services.datashare.changes.domain import Change, ChangeKind, Changes
 from services.datashare.china import china_day
 from services.datashare.deliveries.app import Deliveries, Sent, account, check_signature
 from services.datashare.deliveries.domain import Delivery, check_opened, check_reopened
-from services.datashare.log.domain import Leaf
+from services.datashare.log.domain import Leaves
 from services.datashare.mandates import registry
-from services.datashare.mandates.domain import Mandate
+from services.datashare.mandates.acting import HeldMandates
 from services.datashare.mandates.submissions import LogSubmission
 from services.datashare.notices.writing import Notices, Recipients, tell_of_records
 from services.datashare.participants.domain import Participant, Role, SigningKey
@@ -72,16 +72,8 @@ class Subjects(Protocol):
         ...
 
 
-class Mandates(registry.MandateRows, Protocol):
+class Mandates(registry.MandateRows, HeldMandates, Protocol):
     """Who speaks for firms."""
-
-    async def get(self, participant_id: str) -> Mandate | None:
-        """Return the mandate of an account that nobody ended."""
-        ...
-
-    async def hold(self, participant_id: str) -> Mandate | None:
-        """Return the mandate of an account that nobody ended, unchangeable until the end."""
-        ...
 
 
 class NewRecord(NamedTuple):
@@ -144,22 +136,6 @@ class Arrivals(Protocol):
 
     async def note_arrivals(self, records: Mapping[SeriesKey, int], recorded_at: datetime) -> None:
         """Leave the number of records that came in, by series."""
-        ...
-
-
-class Changes(Protocol):
-    """The outbox."""
-
-    async def append(self, changes: Sequence[Change]) -> None:
-        """Add changes."""
-        ...
-
-
-class Leaves(Protocol):
-    """The log."""
-
-    async def append(self, leaves: Sequence[Leaf]) -> None:
-        """Add leaves, not yet sequenced."""
         ...
 
 

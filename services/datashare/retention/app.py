@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
-from services.datashare.changes.domain import Change, ChangeKind
+from services.datashare.changes.domain import Change, ChangeKind, Changes
 from services.datashare.china import china_day
 from services.datashare.idempotency.domain import RequestKey, require_same
-from services.datashare.log.domain import Leaf, LeafKind, Sealer
+from services.datashare.log.domain import LeafKind, Leaves, Sealer
 from services.datashare.notices.writing import Notices, Recipients, tell_of_records
 from services.datashare.records.domain import RecordKey
 from services.datashare.retention.domain import (
@@ -177,22 +177,6 @@ class Subjects(Protocol):
 
     async def erase(self, subject_id: str, at: datetime) -> None:
         """Destroy a subject's data key and number."""
-        ...
-
-
-class Leaves(Protocol):
-    """The log."""
-
-    async def append(self, leaves: Sequence[Leaf]) -> None:
-        """Add leaves, not yet sequenced."""
-        ...
-
-
-class Changes(Protocol):
-    """The outbox."""
-
-    async def append(self, changes: Sequence[Change]) -> None:
-        """Add changes."""
         ...
 
 
