@@ -68,9 +68,8 @@ KEPT: Final = frozenset(
         *("access", "consent", "consent_use", "change", "notice", "retention_run"),
         # Recipients still have to erase what they stored.
         "erasure_duty",
-        # Who takes part, which the firm may go on doing, and who may speak for it: an account whose
-        # mandate was ended would get one anew if nothing told so.
-        *("participant", "mandate"),
+        # Who takes part, which the firm may go on doing.
+        "participant",
         # Emptied by `subjects`, which keeps that there was one.
         *("subject", "subject_key"),
     }

@@ -20,8 +20,6 @@ from services.datashare.china import china_day
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.store import leaf
 from services.datashare.main import Work
-from services.datashare.mandates.domain import registered
-from services.datashare.participants.domain import Participant, Role, Standing
 from services.datashare.quota.domain import LIFE
 from services.datashare.records.hiding import hidings
 from services.datashare.records.store import RecordStore
@@ -437,27 +435,17 @@ class TestErasing:
         with pytest.raises(NotFoundError):
             await datashare.erase.plan("sub_nobody")
 
-    async def test_what_recipients_owe_and_who_may_speak_is_not_forgotten(
-        self, datashare: Datashare
-    ) -> None:
+    async def test_what_recipients_owe_is_not_forgotten(self, datashare: Datashare) -> None:
         await datashare.submit(TAX, invoice("a"))
         subject_id = await datashare.subject_id()
         stored = stored_for(1)
         consent = replace(stored, core=replace(stored.core, subject_id=subject_id))
-        account = Participant("par_x", Role.FIRM, "n", "", subject_id, False, Standing.ACTIVE, NOW)
-        mandate = registered("man_x", subject_id, account.participant_id, NOW)
         use = (subject_id, consent.core.consent_id, LIFE)
         async with datashare.transactions.begin() as work:
-            await work.participants.add(account)
-            await work.mandates.add(mandate)
-            await work.mandates.end([replace(mandate, ended_at=NOW)])
             await work.duties.begin(consent)
             await work.quotas.add([(use, 1)])
         await datashare.erase(request(), subject_id, "asked for")
         async with datashare.transactions.begin() as work:
-            # As at every start.
-            await work.mandates.fill()
-            assert await work.mandates.get(account.participant_id) is None
             assert await work.duties.lock(consent.core.consent_id, consent.core.recipient_id)
             assert await work.quotas.used([use]) == {use: 1}
 
