@@ -39,6 +39,7 @@ from services.datashare.disputes.domain import (
     content,
     deadlines,
     no_dispute,
+    rescheduled,
 )
 from services.datashare.idempotency.app import Codec, Requests, once
 from services.datashare.idempotency.domain import RequestKey
@@ -550,7 +551,12 @@ class Remind:
             told += len(found)
 
     async def reckon(self) -> int:
-        """Reckon provisional deadlines with the calendar of this release; return how many moved."""
+        """Reckon provisional deadlines with the calendar of this release; return how many moved.
+
+        None are while the profile counts other days than those that are worked.
+        """
+        if not self._profile.working:
+            return 0
         after, moved = "", 0
         while True:
             async with self._transactions.begin() as work:
@@ -558,7 +564,8 @@ class Remind:
                 for dispute in found:
                     due = deadlines(self._profile, dispute.opened_at, self._calendar)
                     if due != dispute.deadlines:
-                        await work.disputes.update(replace(dispute, deadlines=due))
+                        later = rescheduled(dispute, due, self._clock.now())
+                        await work.disputes.update(later)
                         moved += 1
             if not found:
                 return moved

@@ -484,6 +484,24 @@ def after_telling(dispute: Dispute) -> Dispute:
     return replace(dispute, stage=stage)
 
 
+def rescheduled(dispute: Dispute, due: Deadlines, now: datetime) -> Dispute:
+    """Return a dispute with other deadlines; what was told of an earlier one is told again.
+
+    Args:
+        dispute: that nobody answered.
+        due: the other deadlines.
+        now: the time.
+    """
+    moved = replace(dispute, deadlines=due)
+    stages = list(Stage)
+    told = stages[: stages.index(dispute.stage)] if dispute.stage else stages
+    for stage in told:
+        again = replace(moved, stage=stage)
+        if again.told_next_at is not None and again.told_next_at > now:
+            return again
+    return moved
+
+
 def content(dispute: Dispute, step: str, at: datetime, by: Mapping[str, str]) -> dict[str, Json]:
     """Return what the leaf of a step attests.
 

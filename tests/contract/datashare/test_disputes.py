@@ -1,9 +1,10 @@
 """Disputes over SQLite and PostgreSQL: steps, what readers and parties are told, and when."""
 
 import asyncio
+import secrets
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,8 +14,10 @@ from puhui.datashare.v1 import disputes_pb2, payloads_pb2, records_pb2
 from services.datashare.access.domain import Released
 from services.datashare.china import china_day
 from services.datashare.disputes import domain
+from services.datashare.disputes.app import Disputes, Remind
 from services.datashare.disputes.domain import (
     LATE_AFTER,
+    PROFILES,
     Dispute,
     DisputeReason,
     DisputeState,
@@ -23,12 +26,14 @@ from services.datashare.disputes.domain import (
 )
 from services.datashare.disputes.servicer import DisputeServicer
 from services.datashare.disputes.store import dispute as dispute_table
+from services.datashare.log.domain import Sealer
 from services.datashare.log.store import leaf
 from services.datashare.mandates.domain import MandateKind
 from services.datashare.notices.domain import Notice, NoticeKind
+from services.datashare.records.payloads import payload_fields
 from services.datashare.records.store import record as record_table
 from services.datashare.summaries.domain import SummaryQuery
-from services.kit.db import Database
+from services.kit.db import Database, retry_on_conflict
 from services.kit.errors import (
     AlreadyExistsError,
     FailedPreconditionError,
@@ -38,6 +43,7 @@ from services.kit.errors import (
     PuhuiError,
 )
 from services.kit.identity import Caller, set_caller
+from services.kit.ids import RandomIds
 from tests.fakes.datashare_disputes import BANK, CASE, COURT, FIRM_ID, Disputing
 from tests.fakes.datashare_records import (
     NOW,
@@ -70,12 +76,6 @@ def case(
         ),
         **fields,
     )
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest) -> Database:
-    found: Database = request.getfixturevalue(request.param)
-    return found
 
 
 @pytest.fixture
@@ -664,6 +664,59 @@ async def test_a_guessed_deadline_is_reckoned_anew_once_holidays_are_published(
     assert await made.remind.reckon() == 1
     again, _ = await made.disputes.get(made.firm, dispute.dispute_id)
     assert again == dispute
+
+
+class Weekdays:
+    """A calendar before, and after, a whole month of holidays was published."""
+
+    def __init__(self) -> None:
+        self.published = False
+
+    def is_working(self, day: date) -> tuple[bool, bool]:
+        return day.weekday() < 5 and not (self.published and day.month == 1), self.published
+
+
+async def test_what_was_late_by_a_guess_alone_is_told_again_in_time(database: Database) -> None:
+    made = await Disputing(database, "strict").populate()
+    calendar = Weekdays()
+    strict = PROFILES["strict"]
+    disputes = Disputes(
+        transactions=made.transactions,
+        retry=retry_on_conflict,
+        clock=made.clock,
+        ids=RandomIds(made.clock),
+        sealer=Sealer(RandomIds(made.clock), secrets.token_bytes),
+        profile=strict,
+        calendar=calendar,
+        fields=payload_fields(),
+        kept=(),
+    )
+    await made.submit("par_court", case())
+    wait_until(made, datetime(2027, 12, 30, 3, tzinfo=UTC))
+    guessed = await disputes.open(
+        made.firm, made.key(made.firm), CASE, DisputeReason.OUTDATED, "Old."
+    )
+    remind = Remind(made.transactions, made.clock, strict, calendar)
+    for at in (guessed.opened_at + LATE_AFTER, guessed.deadlines.answer_due_at):
+        wait_until(made, at)
+        await remind()
+    early = ["DISPUTE_OPENED", "DISPUTE_REMINDER", "DISPUTE_OVERDUE"]
+    assert await kinds(made, "par_court") == early
+
+    calendar.published = True
+    # A profile that counts other days leaves alone what was promised.
+    standard = Remind(made.transactions, made.clock, PROFILES["standard"], calendar)
+    assert await standard.reckon() == 0
+    assert await remind.reckon() == 1
+    later, now = await made.disputes.get(made.firm, guessed.dispute_id)
+    assert not later.deadlines.provisional
+    assert not later.overdue(now)
+    assert later.deadlines.answer_due_at > datetime(2028, 2, 1, tzinfo=UTC)
+    assert await remind() == 0
+    for at in (later.deadlines.remind_at, later.deadlines.answer_due_at):
+        wait_until(made, at)
+        assert await remind() == 1
+    assert await kinds(made, "par_court") == [*early, "DISPUTE_REMINDER", "DISPUTE_OVERDUE"]
 
 
 async def found(
