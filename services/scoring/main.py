@@ -31,7 +31,7 @@ from services.scoring.decisions.servicer import DecisionServicer, ScoringService
 from services.scoring.decisions.store import DecisionStore
 from services.scoring.models.served import ServedModels
 from services.scoring.models.servicer import ModelServicer
-from services.scoring.reevaluations.app import Follow, ListReevaluations
+from services.scoring.reevaluations.app import DisputedSince, Follow, ListReevaluations
 from services.scoring.reevaluations.feed import DatashareFeed
 from services.scoring.reevaluations.store import ReevaluationStore
 
@@ -110,7 +110,7 @@ def build(config: ScoringConfig, clock: Clock, ids: Ids) -> Service:
     server.add(scoring_pb2_grpc.add_ScoringServiceServicer_to_server, ScoringServicer(scoring))
     server.add(
         decisions_pb2_grpc.add_DecisionServiceServicer_to_server,
-        DecisionServicer(scoring, ListReevaluations(kept)),
+        DecisionServicer(scoring, ListReevaluations(kept), DisputedSince(kept)),
     )
     server.add(models_pb2_grpc.add_ModelServiceServicer_to_server, ModelServicer(models))
     return Service(

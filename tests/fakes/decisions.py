@@ -7,9 +7,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from services.kit.errors import NotFoundError, PuhuiError
-from services.scoring.decisions.app import OrderCall, Released
-from services.scoring.decisions.domain import Decision, Inputs, Outcome, Read, Reason
-from services.scoring.features.domain import Coverage, FeatureVector, FirmSummary
+from services.scoring.decisions.app import Model, OrderCall, Released
+from services.scoring.decisions.domain import (
+    Decision,
+    DisputeMark,
+    Inputs,
+    Outcome,
+    Read,
+    Reason,
+)
+from services.scoring.features.domain import Coverage, FeatureVector, FirmSummary, Relation
 
 INPUTS = Inputs(1, ("sold", "headcount"), ("log_cny", "count"))
 
@@ -79,6 +86,8 @@ class AddingModel:
         chokes_on: a sum of sales that it cannot compute with.
         cannot_score: a PD that it cannot score.
         shift: of the PD.
+        relations: whose PD it adds to its own, halved; nobody named counts as 1.
+        scored: how many were scored in each pass.
     """
 
     version: str
@@ -88,14 +97,22 @@ class AddingModel:
     chokes_on: float | None = None
     cannot_score: float | None = None
     shift: float = 0.0
+    relations: frozenset[Relation] = frozenset()
+    scored: list[int] = field(default_factory=list, compare=False)
 
     def features(self, summary: FirmSummary, as_of: datetime) -> FeatureVector:
         sold = sum(sum(series.columns.get("output_net", ())) / 1e4 for series in summary.series)
         if sold == self.chokes_on:
             raise ZeroDivisionError
-        return FeatureVector((sold, math.nan), (None, Coverage.NOT_SUPPLIED))
+        linked = [summary.linked.get(relation, 1.0) for relation in sorted(self.relations)]
+        shown = [1.0 if isinstance(pd, Coverage) else pd for pd in linked]
+        return FeatureVector(
+            (sold, math.nan, *(pd / 2 for pd in shown)),
+            (None, Coverage.NOT_SUPPLIED, *(None for _ in shown)),
+        )
 
     def score(self, vectors: Sequence[FeatureVector]) -> list[Outcome]:
+        self.scored.append(len(vectors))
         return [self._outcome(vector) for vector in vectors]
 
     def _outcome(self, vector: FeatureVector) -> Outcome:
@@ -112,10 +129,10 @@ class AddingModel:
 class FakeModels:
     """`app.Models` from a dictionary."""
 
-    loaded: dict[str, AddingModel]
+    loaded: dict[str, Model]
     in_service: str | None
 
-    async def get(self, version: str | None) -> AddingModel:
+    async def get(self, version: str | None) -> Model:
         model = self.loaded.get(version or self.in_service or "")
         if model is None:
             raise NotFoundError("MODEL_NOT_FOUND", "no such model")
@@ -129,6 +146,7 @@ class FakeSummaries:
     answers: dict[str, FirmSummary | PuhuiError]
     as_of: datetime
     fetched: list[list[OrderCall]] = field(default_factory=list)
+    disputes: dict[str, tuple[DisputeMark, ...]] = field(default_factory=dict)
 
     async def fetch(self, calls: Sequence[OrderCall]) -> list[Released | PuhuiError]:
         self.fetched.append(list(calls))
@@ -138,4 +156,22 @@ class FakeSummaries:
         answer = self.answers[call.order.subject_id]
         if isinstance(answer, PuhuiError):
             return answer
-        return Released(f"acc_{call.order.request_id}", self.as_of, answer)
+        linked = {}
+        for at, each in enumerate(call.order.linked):
+            if each.relation in call.relations:
+                other = self.answers[each.subject_id]
+                if isinstance(other, PuhuiError):
+                    return other
+                linked[at] = Released(
+                    f"acc_{call.order.request_id}_{each.subject_id}",
+                    self.as_of,
+                    other,
+                    self.disputes.get(each.subject_id, ()),
+                )
+        return Released(
+            f"acc_{call.order.request_id}",
+            self.as_of,
+            answer,
+            self.disputes.get(call.order.subject_id, ()),
+            linked,
+        )

@@ -1,13 +1,13 @@
 """Fakes of the ports of re-evaluations: what was corrected in memory, and a feed of pages."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from services.scoring.decisions.domain import Decision
 from services.scoring.reevaluations.app import Read
-from services.scoring.reevaluations.domain import Correction
+from services.scoring.reevaluations.domain import Correction, Standing
 from tests.fakes.decisions import FakeDecisions
 
 
@@ -18,6 +18,7 @@ class FakeReevaluations:
         self._decisions = decisions
         self.position = ""
         self.corrections: set[Correction] = set()
+        self.disputes: dict[str, Standing] = {}
 
     async def cursor(self) -> str:
         return self.position
@@ -30,6 +31,15 @@ class FakeReevaluations:
 
     async def add(self, corrections: Sequence[Correction]) -> None:
         self.corrections |= set(corrections)
+
+    async def note(self, disputes: Sequence[Standing]) -> None:
+        for each in disputes:
+            self.disputes.pop(each.dispute_id, None)
+            if each.stands:
+                self.disputes[each.dispute_id] = each
+
+    async def standing(self, subject_ids: Collection[str]) -> Sequence[Standing]:
+        return [each for each in self.disputes.values() if each.subject_id in subject_ids]
 
     async def settle(self, before: datetime) -> None:
         due = {each for made in self._decisions.made.values() for each in self._of(made)}
@@ -49,12 +59,17 @@ class FakeReevaluations:
 
     def _of(self, made: Decision) -> list[Correction]:
         others = self._decisions.made.values()
-        read_at = made.as_of if made.order.as_of is None else made.decided_at
+        past = made.order.as_of is not None
+        read_at = {made.order.subject_id: made.decided_at if past else made.as_of}
+        for entered in made.linked:
+            if entered.as_of is not None:
+                at = made.decided_at if past else entered.as_of
+                read_at[entered.linked.subject_id] = at
         return [
             each
             for each in self.corrections
-            if each.subject_id == made.order.subject_id
-            and read_at < each.changed_at
+            if each.subject_id in read_at
+            and read_at[each.subject_id] < each.changed_at
             and not any(
                 other.caller_id == made.caller_id
                 and other.order.subject_id == made.order.subject_id
@@ -81,18 +96,19 @@ class FakeReevaluationWork:
 
 @dataclass
 class FakeFeed:
-    """A feed of corrections, and of changes that are none (None), a page at a time.
+    """A feed of corrections, disputes, and other changes (None), a page at a time.
 
     Args:
         changes: in the order of commit.
         page: most changes of a page.
     """
 
-    changes: list[Correction | None] = field(default_factory=list)
+    changes: list[Correction | Standing | None] = field(default_factory=list)
     page: int = 2
 
     async def after(self, cursor: str) -> Read:
         start = int(cursor or 0)
         found = self.changes[start : start + self.page]
-        corrections = [change for change in found if change is not None]
-        return Read(corrections, str(start + len(found)) if found else cursor)
+        corrections = [change for change in found if isinstance(change, Correction)]
+        disputes = [change for change in found if isinstance(change, Standing)]
+        return Read(corrections, disputes, str(start + len(found)) if found else cursor)

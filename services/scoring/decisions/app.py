@@ -1,5 +1,8 @@
 """Scoring: fetch under consent, compute, keep, answer; orders at once, each with its own result.
 
+Linked subjects are scored for themselves first, by the model of the order that names them and all
+orders together; what it says of them are features of the firm.
+
 Invariants: the access comes first and the decision names it; a decision is stored before it is
 answered; a replay passes the consent again and gets the stored decision; a refused order leaves no
 decision; every reading of a stored decision is recorded before it is answered.
@@ -7,7 +10,7 @@ decision; every reading of a stored decision is recorded before it is answered.
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -24,21 +27,26 @@ from services.kit.transactions import Transactions
 from services.scoring.decisions.domain import (
     Decision,
     DisputeMark,
+    Entered,
     Inputs,
+    Linked,
+    NoticeCode,
     Order,
     Outcome,
     Read,
     Reading,
     Use,
+    check_linked,
     check_use,
     difference,
     notices,
     readable,
     replayed,
 )
-from services.scoring.features.domain import FeatureVector, FirmSummary
+from services.scoring.features.domain import Coverage, FeatureVector, FirmSummary, Relation
 from services.scoring.features.firm import china_day
-from services.scoring.features.registry import as_opened, insufficient
+from services.scoring.features.linked import Shown, worst
+from services.scoring.features.registry import as_opened, insufficient, why_insufficient
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +60,7 @@ class OrderCall:
         deadline: by the event loop's clock, seconds.
         traceparent: W3C trace context.
         automated_decision: a machine alone will decide on the credit, which the consent must allow.
+        relations: those of which linked subjects are fetched, as the model has features for them.
     """
 
     order: Order
@@ -60,6 +69,7 @@ class OrderCall:
     deadline: float
     traceparent: str
     automated_decision: bool = False
+    relations: frozenset[Relation] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +81,25 @@ class Released:
         as_of: data known by then.
         summary: the data.
         disputes: about records that count in it.
+        linked: what was released of the order's linked subjects, by their places in it.
     """
 
     access_id: str
     as_of: datetime
     summary: FirmSummary
     disputes: tuple[DisputeMark, ...] = ()
+    linked: Mapping[int, "Released"] = field(default_factory=dict)
 
 
 class Summaries(Protocol):
     """Datashare, as far as scoring needs it."""
 
     async def fetch(self, calls: Sequence[OrderCall]) -> list[Released | PuhuiError]:
-        """Fetch the summary for each call, under its own caller's consent."""
+        """Fetch the summary for each call, under the consent that it names.
+
+        So are those of its linked subjects, each under its own consent; one that is refused refuses
+        the call.
+        """
         ...
 
 
@@ -103,6 +119,11 @@ class Model(Protocol):
     @property
     def inputs(self) -> Inputs:
         """What its features are."""
+        ...
+
+    @property
+    def relations(self) -> frozenset[Relation]:
+        """Those of which it takes the PD of linked subjects."""
         ...
 
     def features(self, summary: FirmSummary, as_of: datetime) -> FeatureVector:
@@ -188,18 +209,21 @@ class Scoring:
 
         Returns:
             A decision or a PuhuiError per call, in their order: datashare's reason of refusal,
-            MODEL_NOT_FOUND, DATA_INSUFFICIENT or REQUEST_ID_REUSED; whatever the model raised for
-            one that it failed on.
+            MODEL_NOT_FOUND, DATA_INSUFFICIENT, REQUEST_ID_REUSED, or FIELD_INVALID of linked
+            subjects; whatever the model raised for one that it failed on.
         """
         results: list[Decision | Exception | None] = [None] * len(calls)
         models: dict[int, Model] = {}
         for index, call in enumerate(calls):
             try:
+                check_linked(call.order)
                 models[index] = await self._models.get(call.order.model_version)
             except PuhuiError as error:
                 results[index] = error
         asked = list(models)
-        released = await self._summaries.fetch([calls[index] for index in asked])
+        released = await self._summaries.fetch(
+            [_with_relations(calls[index], models[index]) for index in asked]
+        )
         good: dict[int, Released] = {}
         for index, answer in zip(asked, released, strict=True):
             if isinstance(answer, PuhuiError):
@@ -217,16 +241,24 @@ class Scoring:
         results: list[Decision | Exception | None],
     ) -> None:
         keys = {index: _key(calls[index]) for index in released}
-        lacking: dict[int, Exception] = {}
+        lacking: dict[int, Exception] = {
+            index: problem
+            for index, answer in released.items()
+            if (problem := _problem(answer.summary))
+        }
+        shown = await _shown(models, released, lacking)
         fresh: dict[Model, list[tuple[int, FeatureVector]]] = {}
         for index, answer in released.items():
-            problem = _problem(answer.summary)
-            if problem:
-                lacking[index] = problem
+            if index in lacking:
                 continue
-            model = models[index]
+            model, summary = models[index], answer.summary
+            if index in shown:
+                relations = (
+                    (calls[index].order.linked[at].relation, pd) for at, pd in shown[index].items()
+                )
+                summary = replace(summary, linked=worst(relations))
             try:
-                vector = model.features(answer.summary, answer.as_of)
+                vector = model.features(summary, answer.as_of)
             except Exception as error:  # noqa: BLE001 - one firm's data must not fail the others
                 lacking[index] = error
                 continue
@@ -251,16 +283,12 @@ class Scoring:
                     inputs=model.inputs,
                     features=vector,
                     coverage=dict(as_opened(summary, china_day(as_of)).coverage),
-                    notices=notices(
-                        model.model_class,
-                        simulated_data=summary.simulated,
-                        withheld_data=summary.withheld,
-                        disputed_data=bool(released[index].disputes),
-                    ),
+                    notices=_notices(model.model_class, released[index]),
                     outcome=outcome,
                     disputes=released[index].disputes,
-                    sources=frozenset(
-                        (series.record_type, series.provider_id) for series in summary.series
+                    sources=_sources(summary),
+                    linked=_entered(
+                        calls[index].order.linked, released[index].linked, shown.get(index, {})
                     ),
                 )
         # Replays, and who lost a race on the same request_id, answer what is stored. They are found
@@ -340,6 +368,90 @@ class Scoring:
                 before=before,
                 limit=limit,
             )
+
+
+def _with_relations(call: OrderCall, model: Model) -> OrderCall:
+    return replace(call, relations=model.relations) if call.order.linked else call
+
+
+async def _shown(
+    models: Mapping[int, Model],
+    released: Mapping[int, Released],
+    lacking: dict[int, Exception],
+) -> Mapping[int, Mapping[int, Shown]]:
+    """Return what each order's model says of each of its linked subjects for itself alone.
+
+    Args:
+        models: by index of the order.
+        released: likewise.
+        lacking: what is wrong with an order, which has no score then; gets what is found here.
+
+    Returns:
+        PD or why there is none, by index and place. Orders that name nobody are left out, and cost
+        nothing.
+    """
+    shown: dict[int, dict[int, Shown]] = {}
+    rows: dict[Model, list[tuple[int, int, FeatureVector]]] = {}
+    for index, answer in released.items():
+        if index in lacking or not answer.linked:
+            continue
+        shown[index] = {}
+        for at, other in answer.linked.items():
+            why = why_insufficient(other.summary)
+            if why is not None:
+                shown[index][at] = why
+                continue
+            try:
+                vector = models[index].features(other.summary, other.as_of)
+            except Exception as error:  # noqa: BLE001 - one firm's data must not fail the others
+                lacking[index] = error
+                continue
+            rows.setdefault(models[index], []).append((index, at, vector))
+    for model, waiting in rows.items():
+        outcomes = await _outcomes(model, [vector for _, _, vector in waiting])
+        for (index, at, _), outcome in zip(waiting, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                lacking[index] = outcome
+            else:
+                shown[index][at] = outcome.pd
+    return shown
+
+
+def _entered(
+    linked: Sequence[Linked], released: Mapping[int, Released], shown: Mapping[int, Shown]
+) -> tuple[Entered, ...]:
+    found = []
+    for at, each in enumerate(linked):
+        answer, pd = released.get(at), shown.get(at)
+        if answer is None:
+            found.append(Entered(each))
+            continue
+        found.append(
+            Entered(
+                each,
+                access_id=answer.access_id,
+                as_of=answer.as_of,
+                pd=None if isinstance(pd, Coverage) else pd,
+                coverage=dict(as_opened(answer.summary, china_day(answer.as_of)).coverage),
+                notices=_notices("", answer),
+                disputes=answer.disputes,
+                sources=_sources(answer.summary),
+            )
+        )
+    return tuple(found)
+
+
+def _notices(model_class: str, answer: Released) -> tuple[NoticeCode, ...]:
+    return notices(
+        model_class,
+        simulated_data=answer.summary.simulated,
+        withheld_data=answer.summary.withheld,
+        disputed_data=bool(answer.disputes),
+    )
+
+
+def _sources(summary: FirmSummary) -> frozenset[tuple[str, str]]:
+    return frozenset((series.record_type, series.provider_id) for series in summary.series)
 
 
 def _key(call: OrderCall) -> tuple[str, str]:

@@ -9,16 +9,18 @@ import enum
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from services.kit.errors import (
     AlreadyExistsError,
+    FieldProblem,
+    InvalidArgumentError,
     NotFoundError,
     PermissionDeniedError,
 )
 from services.kit.identity import Caller
-from services.scoring.features.domain import Coverage, FeatureVector
+from services.scoring.features.domain import Coverage, FeatureVector, Relation
 
 REGULATOR = "REGULATOR"
 
@@ -42,6 +44,21 @@ class Use(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Linked:
+    """Another firm whose data is to enter.
+
+    Args:
+        relation: what it is to the firm that is scored.
+        subject_id: which firm.
+        consent_id: its consent.
+    """
+
+    relation: Relation
+    subject_id: str
+    consent_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """What a bank asks.
 
@@ -54,6 +71,7 @@ class Order:
         model_version: None is the model in service.
         officer: who asks, within the bank.
         file_reference: the bank's file.
+        linked: whose data is to enter beside the firm's own.
     """
 
     request_id: str
@@ -64,6 +82,7 @@ class Order:
     model_version: str | None = None
     officer: str = ""
     file_reference: str = ""
+    linked: tuple[Linked, ...] = ()
 
     def fingerprint(self) -> bytes:
         """Return what tells a replay from another order under the same request_id."""
@@ -73,6 +92,7 @@ class Order:
             self.purpose,
             self.as_of.isoformat() if self.as_of else None,
             self.model_version,
+            *sorted((each.subject_id, each.consent_id, each.relation) for each in self.linked),
         ]
         return hashlib.sha256(json.dumps(said).encode()).digest()
 
@@ -156,6 +176,32 @@ class DisputeMark:
 
 
 @dataclass(frozen=True, slots=True)
+class Entered:
+    """What of a linked subject entered a decision.
+
+    Args:
+        linked: as the order names it.
+        access_id: under which its data was read; empty when nothing was, because the model has no
+            feature of the relation.
+        as_of: its data known by then was used.
+        pd: what the model said of it alone; None when there was too little data.
+        coverage: which of its record types were there, and why others not.
+        notices: what a reader must know of its data.
+        disputes: about its records that counted.
+        sources: type and provider of its records that counted.
+    """
+
+    linked: Linked
+    access_id: str = ""
+    as_of: datetime | None = None
+    pd: float | None = None
+    coverage: Mapping[str, Coverage] = field(default_factory=dict)
+    notices: tuple[NoticeCode, ...] = ()
+    disputes: tuple[DisputeMark, ...] = ()
+    sources: frozenset[tuple[str, str]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """A score that was given.
 
@@ -171,11 +217,12 @@ class Decision:
         inputs: what the features are.
         features: their values.
         coverage: which record types were there, and why others not.
-        notices: what its reader must know.
+        notices: what its reader must know of the model and the firm's own data.
         outcome: what the model said.
         disputes: about records that counted in it.
         sources: type and provider of what counted in it; None of a decision from before these were
             kept.
+        linked: what of linked subjects entered, in the order in which they were named.
     """
 
     decision_id: str
@@ -193,11 +240,40 @@ class Decision:
     outcome: Outcome
     disputes: tuple[DisputeMark, ...] = ()
     sources: frozenset[tuple[str, str]] | None = None
+    linked: tuple[Entered, ...] = ()
+
+    @property
+    def all_notices(self) -> tuple[NoticeCode, ...]:
+        """What its reader must know of all data in it, that of linked subjects too."""
+        found = {*self.notices, *(code for each in self.linked for code in each.notices)}
+        return tuple(code for code in NoticeCode if code in found)
 
     @property
     def key(self) -> tuple[str, str]:
         """What the request was known by: caller_id and request_id."""
         return self.caller_id, self.order.request_id
+
+
+def check_linked(order: Order) -> None:
+    """Refuse linked subjects that are named twice, or are the firm itself.
+
+    Raises:
+        InvalidArgumentError: FIELD_INVALID, naming each.
+    """
+    problems = []
+    seen: set[str] = set()
+    for at, each in enumerate(order.linked):
+        field_name = f"order.linked[{at}].subject_id"
+        if each.subject_id == order.subject_id:
+            problem = "is the firm that is scored: name another firm, or leave it out"
+            problems.append(FieldProblem(field_name, problem))
+        elif each.subject_id in seen:
+            problem = "was named before: name each firm once, by the relation that matters most"
+            problems.append(FieldProblem(field_name, problem))
+        seen.add(each.subject_id)
+    if problems:
+        message = "; ".join(f"{found.field} {found.problem}" for found in problems)
+        raise InvalidArgumentError("FIELD_INVALID", message, fields=tuple(problems))
 
 
 def replayed(order: Order, earlier: Decision) -> Decision:
@@ -252,7 +328,7 @@ class Reading:
 def notices(
     model_class: str, *, simulated_data: bool, withheld_data: bool, disputed_data: bool = False
 ) -> tuple[NoticeCode, ...]:
-    """Return what the reader of a decision must know."""
+    """Return what the reader of a decision must know of a model, "" for none, and some data."""
     of_model = f"MODEL_{model_class}"
     found = [NoticeCode(of_model)] if of_model in NoticeCode.__members__ else []
     if simulated_data:

@@ -5,11 +5,11 @@ from datetime import datetime
 from pathlib import Path
 
 from services.scoring.decisions.domain import Inputs, Outcome, Reason
-from services.scoring.features.domain import FeatureVector, FirmSummary
+from services.scoring.features.domain import FeatureVector, FirmSummary, Relation
 from services.scoring.features.firm import china_day
-from services.scoring.features.registry import VERSION, compute, encode
+from services.scoring.features.registry import NAMES, VERSION, compute, encode
 from services.scoring.models.domain import Manifest
-from services.scoring.models.reasons import Reasoner
+from services.scoring.models.reasons import Reasoner, features_of
 from services.scoring.models.scorer import Scorer
 
 
@@ -32,6 +32,8 @@ class ServedModel:
                 f"{manifest.version} was trained on version {manifest.feature_version} of the "
                 f"features and this release computes version {VERSION}: train it again"
             )
+        self._features = features_of(manifest)
+        self._places = tuple(NAMES.index(feature.name) for feature in self._features)
         self._inputs = Inputs(
             VERSION,
             tuple(feature.name for feature in manifest.features),
@@ -73,13 +75,24 @@ class ServedModel:
         """What its features are."""
         return self._inputs
 
+    @property
+    def relations(self) -> frozenset[Relation]:
+        """Those of which it takes the PD of linked subjects."""
+        return frozenset(each.relation for each in self._features if each.relation)
+
     def features(self, summary: FirmSummary, as_of: datetime) -> FeatureVector:
         """Return the values of its features."""
-        return compute(summary, china_day(as_of))
+        vector = compute(summary, china_day(as_of))
+        if len(self._places) == len(vector.values):
+            return vector
+        return FeatureVector(
+            tuple(vector.values[at] for at in self._places),
+            tuple(vector.missing[at] for at in self._places),
+        )
 
     def score(self, vectors: Sequence[FeatureVector]) -> list[Outcome]:
         """Return what it says of each; safe to call from any thread."""
-        batch = self._scorer.score([encode(vector) for vector in vectors])
+        batch = self._scorer.score([encode(vector, self._features) for vector in vectors])
         groups = self.manifest.groups
         return [
             Outcome(

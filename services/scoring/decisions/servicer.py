@@ -1,13 +1,16 @@
 """ScoringService and DecisionService on the wire.
 
 A decision is told by the names that are stored with it, not by those that this release computes.
+The firm that it is about is told of linked subjects what they are to it and the points of their
+group, nothing else: who they are and all of their data they opened to the bank alone.
 Each part of a portfolio is a fetch of its own, whose consents are checked when it begins: a
 withdrawal that comes while results stream stops them before the next part.
 """
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC
 from functools import lru_cache
 from typing import Any, Final
@@ -19,14 +22,23 @@ from puhui.scoring.v1 import decisions_pb2, decisions_pb2_grpc, scoring_pb2, sco
 from services.kit.calls import current_deadline, current_metadata
 from services.kit.coalesce import Coalescer
 from services.kit.errors import InternalError, PuhuiError, UnavailableError
-from services.kit.identity import IDENTITY_METADATA, current_caller
+from services.kit.identity import IDENTITY_METADATA, Caller, current_caller
 from services.kit.pages import decode_page_token, encode_page_token, page_size
 from services.kit.status import status_of
 from services.kit.telemetry import current_traceparent
 from services.scoring.decisions.app import OrderCall, Scoring
-from services.scoring.decisions.domain import Decision, DisputeMark, NoticeCode, Order, Use
-from services.scoring.features.domain import Coverage
-from services.scoring.reevaluations.app import ListReevaluations
+from services.scoring.decisions.domain import (
+    Decision,
+    DisputeMark,
+    Entered,
+    Linked,
+    NoticeCode,
+    Order,
+    Use,
+)
+from services.scoring.features.domain import Coverage, Relation
+from services.scoring.features.linked import RELATION_OF
+from services.scoring.reevaluations.app import DisputedSince, ListReevaluations
 from services.scoring.reevaluations.domain import Reevaluation
 
 _log = structlog.get_logger()
@@ -62,6 +74,13 @@ _NOTICES: Final[Mapping[NoticeCode, tuple[str, str]]] = {
         "read the firm's statement, judge by hand, and score again once they are corrected.",
     ),
 }
+_DISPUTED_SINCE: Final = scoring_pb2.Notice(
+    code="DISPUTED_SINCE",
+    text_zh="本次评分作出之后, 其所用类别的记录被提出异议; 重新评分可了解现状。",
+    text_en="Records of a kind that is in this score have come to be in dispute since it was made: "
+    "score again to see how they stand.",
+)
+_RELATION: Final = "SUBJECT_RELATION_"
 _COVERAGE = {
     state: summaries_pb2.CoverageState.Value(f"COVERAGE_STATE_{state}")
     for state in ("SUPPLIED", "NOT_CONSENTED", "NOT_SUPPLIED", "NONE_EXISTS")
@@ -120,21 +139,29 @@ class DecisionServicer(decisions_pb2_grpc.DecisionServiceServicer):
     Args:
         scoring: the use cases.
         reevaluations: the use case of listing what is to be decided again.
+        disputed_since: the use case of finding what came to be disputed.
     """
 
-    def __init__(self, scoring: Scoring, reevaluations: ListReevaluations) -> None:
+    def __init__(
+        self, scoring: Scoring, reevaluations: ListReevaluations, disputed_since: DisputedSince
+    ) -> None:
         self._scoring = scoring
         self._reevaluations = reevaluations
+        self._disputed_since = disputed_since
 
     async def GetDecision(
         self, request: decisions_pb2.GetDecisionRequest, context: Any
     ) -> decisions_pb2.GetDecisionResponse:
         use = Use(decisions_pb2.DecisionUse.Name(request.use).removeprefix("DECISION_USE_"))
-        reading = await self._scoring.read(request.decision_id, use, current_caller())
+        caller = current_caller()
+        reading = await self._scoring.read(request.decision_id, use, caller)
         decision, outcome = reading.decision, reading.decision.outcome
+        hidden = _hidden(decision, caller)
+        message = decision_to_proto(decision, hidden)
+        await self._tell_since(caller, [decision], [message])
         return decisions_pb2.GetDecisionResponse(
-            decision=decision_to_proto(decision),
-            features=_features(decision, range(len(decision.inputs.names))),
+            decision=message,
+            features=_features(decision, range(len(decision.inputs.names)), hidden),
             groups=[
                 decisions_pb2.GroupPoints(group=group, points=points)
                 for group, points in outcome.group_points.items()
@@ -154,8 +181,10 @@ class DecisionServicer(decisions_pb2_grpc.DecisionServiceServicer):
             caller, request.subject_id or None, str(after[0]) if after else None, limit + 1
         )
         more = len(page) > limit
+        heads = [_head(decision, _hidden(decision, caller)) for decision in page[:limit]]
+        await self._tell_since(caller, page[:limit], heads)
         return decisions_pb2.ListDecisionsResponse(
-            decisions=[_head(decision) for decision in page[:limit]],
+            decisions=heads,
             next_page_token=encode_page_token((page[limit - 1].decision_id,), bound)
             if more
             else "",
@@ -170,10 +199,28 @@ class DecisionServicer(decisions_pb2_grpc.DecisionServiceServicer):
         page, behind = await self._reevaluations(
             caller, str(after[0]) if after else "", page_size(request.page_size)
         )
+        due = [_reevaluation(each) for each in page]
+        await self._tell_since(
+            caller, [each.decision for each in page], [each.decision for each in due]
+        )
         return decisions_pb2.ListReevaluationsResponse(
-            reevaluations=map(_reevaluation, page),
+            reevaluations=due,
             next_page_token=encode_page_token((behind,), bound) if behind else "",
         )
+
+    async def _tell_since(
+        self,
+        reader: Caller,
+        decisions: Sequence[Decision],
+        messages: Sequence[scoring_pb2.Decision],
+    ) -> None:
+        """Say in the messages of decisions which have come to rest on disputed records."""
+        if reader.role == "FIRM":  # which is told nothing of linked subjects
+            decisions = [replace(decision, linked=()) for decision in decisions]
+        since = await self._disputed_since(decisions)
+        for message in messages:
+            if message.decision_id in since:
+                message.notices.append(_DISPUTED_SINCE)
 
 
 def _reevaluation(due: Reevaluation) -> decisions_pb2.Reevaluation:
@@ -195,6 +242,16 @@ def _call(order: scoring_pb2.ScoreOrder) -> OrderCall:
             model_version=order.model_version or None,
             officer=order.officer.name,
             file_reference=order.officer.file_reference,
+            linked=tuple(
+                Linked(
+                    Relation(
+                        scoring_pb2.SubjectRelation.Name(each.relation).removeprefix(_RELATION)
+                    ),
+                    each.subject_id,
+                    each.consent_id,
+                )
+                for each in order.linked
+            ),
         ),
         caller=current_caller(),
         identity=current_metadata()[IDENTITY_METADATA],
@@ -211,9 +268,26 @@ def _told(error: Exception) -> PuhuiError:
     return InternalError("INTERNAL", "a fault of ours: report the trace id")
 
 
-def decision_to_proto(decision: Decision) -> scoring_pb2.Decision:
-    """Return a decision as it is answered."""
-    message = _head(decision)
+def _hidden(decision: Decision, reader: Caller) -> frozenset[Relation]:
+    """Return the relations of whose subjects a reader sees that they are there, and no more.
+
+    They consented to the bank; the firm that the decision is about is another one.
+    """
+    if reader.role != "FIRM":
+        return frozenset()
+    return frozenset(entered.linked.relation for entered in decision.linked)
+
+
+def decision_to_proto(
+    decision: Decision, hidden: Collection[Relation] = ()
+) -> scoring_pb2.Decision:
+    """Return a decision as it is answered.
+
+    Args:
+        decision: as it was made.
+        hidden: relations of whose subjects no more is told than that they are there.
+    """
+    message = _head(decision, hidden)
     index = {name: at for at, name in enumerate(decision.inputs.names)}
     message.reasons.extend(
         scoring_pb2.Reason(
@@ -221,7 +295,7 @@ def decision_to_proto(decision: Decision) -> scoring_pb2.Decision:
             points=reason.points,
             text_zh=reason.text_zh,
             text_en=reason.text_en,
-            features=_features(decision, (index[name] for name in reason.features)),
+            features=_features(decision, (index[name] for name in reason.features), hidden),
         )
         for reason in decision.outcome.reasons
     )
@@ -250,7 +324,24 @@ def _coverage(states: tuple[tuple[str, Coverage], ...]) -> bytes:
     return message.SerializeToString()
 
 
-def _head(decision: Decision) -> scoring_pb2.Decision:
+def _linked(entered: Entered, hidden: Collection[Relation]) -> scoring_pb2.LinkedAccess:
+    linked = entered.linked
+    message = scoring_pb2.LinkedAccess(
+        relation=scoring_pb2.SubjectRelation.Value(f"{_RELATION}{linked.relation}")
+    )
+    if linked.relation not in hidden:
+        message.subject_id = linked.subject_id
+        message.consent_id = linked.consent_id
+        message.access_id = entered.access_id
+        if entered.pd is not None:
+            message.pd = entered.pd
+        for name, state in entered.coverage.items():
+            message.coverage.add(record_type=name, state=_COVERAGE[state])
+        message.disputes.extend(map(_mark, entered.disputes))
+    return message
+
+
+def _head(decision: Decision, hidden: Collection[Relation] = ()) -> scoring_pb2.Decision:
     """A decision without what was read of the firm."""
     order, outcome = decision.order, decision.outcome
     message = scoring_pb2.Decision(
@@ -268,21 +359,26 @@ def _head(decision: Decision) -> scoring_pb2.Decision:
         grade=outcome.grade,
         notices=[
             scoring_pb2.Notice(code=code, text_zh=_NOTICES[code][0], text_en=_NOTICES[code][1])
-            for code in decision.notices
+            for code in (decision.notices if hidden else decision.all_notices)
         ],
         disputes=map(_mark, decision.disputes),
+        linked=[_linked(entered, hidden) for entered in decision.linked],
     )
     message.decided_at.FromDatetime(decision.decided_at)
     message.as_of.FromDatetime(decision.as_of)
     return message
 
 
-def _features(decision: Decision, indices: Iterable[int]) -> list[scoring_pb2.FeatureValue]:
+def _features(
+    decision: Decision, indices: Iterable[int], hidden: Collection[Relation] = ()
+) -> list[scoring_pb2.FeatureValue]:
     inputs, vector, values = decision.inputs, decision.features, []
     for index in indices:
         value, missing = vector.values[index], vector.missing[index]
         message = scoring_pb2.FeatureValue(name=inputs.names[index], unit=inputs.units[index])
-        if not math.isnan(value):
+        if RELATION_OF.get(inputs.names[index]) in hidden:
+            message.withheld = True
+        elif not math.isnan(value):
             message.value = value
         elif missing is not None:
             message.missing = _COVERAGE[missing]

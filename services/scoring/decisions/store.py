@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import orjson
@@ -15,14 +16,16 @@ from services.kit.db import UtcTime, raw_asyncpg
 from services.scoring.decisions.domain import (
     Decision,
     DisputeMark,
+    Entered,
     Inputs,
+    Linked,
     NoticeCode,
     Order,
     Outcome,
     Read,
     Reason,
 )
-from services.scoring.features.domain import Coverage, FeatureVector
+from services.scoring.features.domain import Coverage, FeatureVector, Relation
 from services.scoring.schema import metadata
 
 decision = sa.Table(
@@ -53,6 +56,8 @@ decision = sa.Table(
     sa.Column("disputes", sa.LargeBinary),
     # Pairs of type and provider, as JSON; NULL of a decision from before they were kept.
     sa.Column("sources", sa.LargeBinary),
+    # What of linked subjects entered, a list as JSON; NULL where none was named.
+    sa.Column("linked", sa.LargeBinary),
     sa.Index(None, "decision_id"),
     sa.Index(None, "caller_id", "decision_id"),
 )
@@ -64,6 +69,17 @@ request = sa.Table(
     sa.Column("request_id", sa.String(64), primary_key=True),
     sa.Column("subject_id", sa.String(64), nullable=False),
     sa.Column("decision_id", sa.String(64), nullable=False),
+)
+
+# Into which decisions a subject's data entered beside that of the firm that they are about.
+decision_link = sa.Table(
+    "decision_link",
+    metadata,
+    sa.Column("subject_id", sa.String(64), primary_key=True),
+    sa.Column("decision_id", sa.String(64), primary_key=True),
+    sa.Column("firm_id", sa.String(64), nullable=False),
+    # Its data was read then.
+    sa.Column("read_at", UtcTime, nullable=False),
 )
 
 decision_read = sa.Table(
@@ -176,6 +192,9 @@ class DecisionStore:
 
     async def _insert(self, decisions: Sequence[Decision]) -> None:
         rows = [_row(made) for made in decisions]
+        links = [link for made in decisions for link in _links(made)]
+        if links:
+            await self._conn.execute(sa.insert(decision_link), links)
         if self._conn.dialect.name == "sqlite":
             await self._conn.execute(sa.insert(decision), rows)
             return
@@ -244,12 +263,53 @@ def _row(made: Decision) -> dict[str, Any]:
         "outcome": orjson.dumps(made.outcome),
         "disputes": orjson.dumps(made.disputes) if made.disputes else None,
         "sources": None if made.sources is None else orjson.dumps(sorted(made.sources)),
+        "linked": orjson.dumps(list(map(_stated, made.linked))) if made.linked else None,
     }
+
+
+def _links(made: Decision) -> Iterator[dict[str, Any]]:
+    for entered in made.linked:
+        if entered.as_of is not None:
+            yield {
+                "subject_id": entered.linked.subject_id,
+                "decision_id": made.decision_id,
+                "firm_id": made.order.subject_id,
+                # A past was read when it was decided.
+                "read_at": entered.as_of if made.order.as_of is None else made.decided_at,
+            }
+
+
+def _stated(entered: Entered) -> dict[str, Any]:
+    return {
+        "linked": entered.linked,
+        "access_id": entered.access_id,
+        "as_of": entered.as_of,
+        "pd": entered.pd,
+        "coverage": entered.coverage,
+        "notices": entered.notices,
+        "disputes": entered.disputes,
+        "sources": sorted(entered.sources),
+    }
+
+
+def _entered(stated: Mapping[str, Any]) -> Entered:
+    linked, as_of = stated["linked"], stated["as_of"]
+    return Entered(
+        linked=Linked(Relation(linked["relation"]), linked["subject_id"], linked["consent_id"]),
+        access_id=stated["access_id"],
+        as_of=None if as_of is None else datetime.fromisoformat(as_of),
+        pd=stated["pd"],
+        coverage={name: Coverage(state) for name, state in stated["coverage"].items()},
+        notices=tuple(map(NoticeCode, stated["notices"])),
+        disputes=tuple(DisputeMark(**mark) for mark in stated["disputes"]),
+        sources=frozenset(map(tuple, stated["sources"])),
+    )
 
 
 def decision_of(row: sa.RowMapping) -> Decision:
     """Return the decision of a row of the table."""
     features = orjson.loads(row["features"])
+    linked = tuple(map(_entered, orjson.loads(row["linked"] or b"[]")))
     outcome = orjson.loads(row["outcome"])
     reasons = tuple(
         Reason(**{**reason, "features": tuple(reason["features"])})
@@ -267,6 +327,7 @@ def decision_of(row: sa.RowMapping) -> Decision:
             model_version=row["asked_version"],
             officer=row["officer"],
             file_reference=row["file_reference"],
+            linked=tuple(entered.linked for entered in linked),
         ),
         access_id=row["access_id"],
         as_of=row["as_of"],
@@ -283,4 +344,5 @@ def decision_of(row: sa.RowMapping) -> Decision:
         outcome=Outcome(reasons=reasons, **outcome),
         disputes=tuple(DisputeMark(**mark) for mark in orjson.loads(row["disputes"] or b"[]")),
         sources=frozenset(map(tuple, orjson.loads(row["sources"]))) if row["sources"] else None,
+        linked=linked,
     )

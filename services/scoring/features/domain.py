@@ -19,6 +19,14 @@ class Coverage(enum.StrEnum):
     NONE_EXISTS = "NONE_EXISTS"
 
 
+class Relation(enum.StrEnum):
+    """What a linked subject is to the firm that is scored."""
+
+    OWNER = "OWNER"
+    GUARANTOR = "GUARANTOR"
+    BUYER = "BUYER"
+
+
 @dataclass(frozen=True, slots=True)
 class SubjectSeries:
     """What one provider's records of one type say, by month.
@@ -49,6 +57,8 @@ class FirmSummary:
         period: first and last day of occurrence that were opened; None is without limit.
         simulated: some of it comes from a simulated source.
         withheld: something known by then is hidden by law; it is in nothing else here.
+        linked: of each relation of which somebody is named, what `linked.worst` leaves: the PD, or
+            why there is none.
     """
 
     series: tuple[SubjectSeries, ...]
@@ -56,6 +66,7 @@ class FirmSummary:
     period: tuple[dt.date, dt.date] | None = None
     simulated: bool = False
     withheld: bool = False
+    linked: Mapping[Relation, float | Coverage] = field(default_factory=dict)
 
     def coverage_of(self, record_type: str) -> Coverage:
         """Whether and why not a record type is there."""
@@ -64,6 +75,14 @@ class FirmSummary:
             return stated
         present = any(series.record_type == record_type for series in self.series)
         return Coverage.SUPPLIED if present else Coverage.NOT_SUPPLIED
+
+    def why_no_pd_of(self, relation: Relation) -> Coverage | None:
+        """Why no linked subject's PD is there; None when one is.
+
+        Where nobody is named, nobody consented.
+        """
+        shown = self.linked.get(relation, Coverage.NOT_CONSENTED)
+        return shown if isinstance(shown, Coverage) else None
 
 
 @dataclass(frozen=True, slots=True)

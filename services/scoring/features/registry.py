@@ -2,7 +2,9 @@
 
 Invariants: the order of FEATURES is the order of a model's inputs. A feature never raises and is
 finite or NaN. Every feature that needs an OPTIONAL source is constrained: `encode` gives what a
-firm withheld the most adverse value there is, which only a constrained feature has.
+firm withheld the most adverse value there is, which only a constrained feature has. So is every
+feature of linked subjects, where whatever is missing counts as withheld: who is named is chosen,
+and to name somebody of whom nothing is known must not be better than to name nobody.
 """
 
 import dataclasses
@@ -15,8 +17,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
 
-from services.scoring.features import invoices, records
-from services.scoring.features.domain import Coverage, FeatureVector, FirmSummary
+from services.scoring.features import invoices, linked, records
+from services.scoring.features.domain import Coverage, FeatureVector, FirmSummary, Relation
 from services.scoring.features.firm import Firm, lookback
 
 REQUIRED: Final = ("vat_invoice",)
@@ -42,6 +44,7 @@ class Feature:
         zh: title in Chinese.
         en: title in English.
         compute: the value; NaN when it does not exist.
+        relation: of the linked subjects that it is about; None is the firm itself.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Feature:
     zh: str
     en: str
     compute: Callable[[Firm], float]
+    relation: Relation | None = None
 
     def value(self, summary: FirmSummary, as_of: dt.date) -> float:
         """The value from what is there, whatever its coverage says."""
@@ -59,14 +63,19 @@ class Feature:
 
 
 def _read(stated: Mapping[str, Mapping[str, Any]]) -> tuple[Feature, ...]:
-    compute = {**invoices.COMPUTE, **records.COMPUTE}
+    compute = {**invoices.COMPUTE, **records.COMPUTE, **linked.COMPUTE}
     if set(stated) != set(compute):
         raise ValueError(
             f"features.toml and the functions differ in {sorted(set(stated) ^ set(compute))}: "
             "add what is missing"
         )
     return tuple(
-        Feature(name, **{**row, "needs": tuple(row["needs"])}, compute=compute[name])
+        Feature(
+            name,
+            **{**row, "needs": tuple(row["needs"])},
+            compute=compute[name],
+            relation=linked.RELATION_OF.get(name),
+        )
         for name, row in stated.items()
     )
 
@@ -76,6 +85,7 @@ _STATED: Final = tomllib.loads((files(__package__) / "features.toml").read_text(
 VERSION: Final[int] = _STATED["version"]
 FEATURES: Final = _read(_STATED["features"])
 NAMES: Final = tuple(feature.name for feature in FEATURES)
+BY_NAME: Final = {feature.name: feature for feature in FEATURES}
 
 _TYPES: Final = tuple(sorted({name for feature in FEATURES for name in feature.needs}))
 _NOT_THERE: Final = (Coverage.NOT_CONSENTED, Coverage.NOT_SUPPLIED)
@@ -97,7 +107,9 @@ def compute(summary: FirmSummary, as_of: dt.date) -> FeatureVector:
     """
     summary = as_opened(summary, as_of)
     firm = Firm(summary, as_of)
-    reasons = _absent(tuple(map(summary.coverage_of, _TYPES)))
+    reasons = _absent(
+        tuple(map(summary.coverage_of, _TYPES)), tuple(map(summary.why_no_pd_of, Relation))
+    )
     values = tuple(
         math.nan if reason else float(feature.compute(firm))
         for feature, reason in zip(FEATURES, reasons, strict=True)
@@ -123,32 +135,54 @@ def as_opened(summary: FirmSummary, as_of: dt.date) -> FirmSummary:
 
 
 @functools.lru_cache(1024)
-def _absent(coverages: Sequence[Coverage]) -> tuple[Coverage | None, ...]:
+def _absent(
+    coverages: Sequence[Coverage], no_pds: Sequence[Coverage | None]
+) -> tuple[Coverage | None, ...]:
     """Return for each feature why it is not there.
 
     Args:
         coverages: of `_TYPES`.
+        no_pds: of each relation.
     """
     coverage = dict(zip(_TYPES, coverages, strict=True))
+    no_pd = dict(zip(Relation, no_pds, strict=True))
     return tuple(
-        next((why for why in _NOT_THERE if why in [coverage[name] for name in feature.needs]), None)
+        no_pd[feature.relation]
+        if feature.relation
+        else next(
+            (why for why in _NOT_THERE if why in [coverage[name] for name in feature.needs]), None
+        )
         for feature in FEATURES
     )
 
 
-def encode(vector: FeatureVector) -> list[float]:
+def encode(vector: FeatureVector, features: Sequence[Feature] = FEATURES) -> list[float]:
     """A model's inputs: what is missing stays NaN, except what was withheld.
 
     A constrained feature that was not consented to takes the value at the end where PD is highest.
     PD never falls towards that end, so whatever was withheld, showing it would not have been worse.
     Training encodes the same way: a model is fitted, under the constraint, to those who withhold.
+
+    Args:
+        vector: the features.
+        features: what they are.
     """
     return [
         WITHHELD * feature.monotone
-        if reason is Coverage.NOT_CONSENTED and feature.monotone
+        if feature.monotone
+        and (reason is Coverage.NOT_CONSENTED or (reason is not None and feature.relation))
         else value
-        for feature, value, reason in zip(FEATURES, vector.values, vector.missing, strict=True)
+        for feature, value, reason in zip(features, vector.values, vector.missing, strict=True)
     ]
+
+
+def why_insufficient(summary: FirmSummary) -> Coverage | None:
+    """Why no score can be given: what is not consented to goes first; None when one can."""
+    states = [summary.coverage_of(record_type) for record_type in insufficient(summary)]
+    if not states:
+        return None
+    withheld = Coverage.NOT_CONSENTED in states
+    return Coverage.NOT_CONSENTED if withheld else Coverage.NOT_SUPPLIED
 
 
 def insufficient(summary: FirmSummary) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ words call the level of an unconstrained feature good or bad: which way it count
 
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
@@ -16,7 +16,7 @@ import numpy as np
 
 from services.scoring.features.arithmetic import MAX_RATIO
 from services.scoring.features.domain import Coverage, FeatureVector
-from services.scoring.features.registry import FEATURES, NAMES, Feature
+from services.scoring.features.registry import BY_NAME, FEATURES, NAMES, Feature
 from services.scoring.models.domain import Manifest
 from services.scoring.models.scorer import ScoreBatch
 
@@ -65,18 +65,17 @@ class Reasoner:
     """Words the reasons of one model.
 
     Args:
-        manifest: of the model; its features are those of the registry.
+        manifest: of the model; its features are of the registry.
 
     Raises:
         ValueError: its features are others.
     """
 
     def __init__(self, manifest: Manifest) -> None:
-        if tuple(feature.name for feature in manifest.features) != NAMES:
-            raise ValueError(f"{manifest.version} has inputs that are not the registry's")
-        self._means = np.array([manifest.reference.points[name] for name in NAMES])
+        self._features = features_of(manifest)
+        self._means = np.array([manifest.reference.points[f.name] for f in self._features])
         self._members = {
-            group: [at for at, feature in enumerate(FEATURES) if feature.group == group]
+            group: [at for at, feature in enumerate(self._features) if feature.group == group]
             for group in manifest.groups
         }
 
@@ -88,7 +87,7 @@ class Reasoner:
         Args:
             batch: what the model said.
             row: which row of it.
-            vector: the row's features, as they were computed.
+            vector: the row's features of the model, as they were computed.
             limit: at most so many.
 
         Returns:
@@ -101,53 +100,79 @@ class Reasoner:
         }
         ranked = sorted(totals, key=lambda group: -abs(totals[group]))
         return tuple(
-            _reason(group, totals[group], self._members[group], strengths, vector)
+            _reason(group, totals[group], self._members[group], strengths, vector, self._features)
             for group in ranked[:limit]
             if abs(totals[group]) >= MIN_POINTS
         )
 
 
+def features_of(manifest: Manifest) -> tuple[Feature, ...]:
+    """Return the features of a model: all of the registry, or those that there were before.
+
+    Raises:
+        ValueError: the model has others, or in another order.
+    """
+    names = tuple(feature.name for feature in manifest.features)
+    if names != tuple(name for name in NAMES if name in set(names)):
+        raise ValueError(f"{manifest.version} has inputs that are not the registry's")
+    return tuple(BY_NAME[name] for name in names)
+
+
 def _reason(
-    group: str, total: float, members: list[int], strengths: list[float], vector: FeatureVector
+    group: str,
+    total: float,
+    members: list[int],
+    strengths: list[float],
+    vector: FeatureVector,
+    features: Sequence[Feature],
 ) -> Reason:
     sign = 1.0 if total > 0 else -1.0
     leading = sorted(members, key=lambda at: -sign * strengths[at])
-    kind, words = _kind(group, sign, leading[0], vector)
-    free = FEATURES[leading[0]].monotone == 0
+    lead = leading[0]
+    kind, words = _kind(features[lead], sign, vector.values[lead], vector.missing[lead])
+    free = features[lead].monotone == 0
     telling = [
         at
         for at in leading[: FACTS + 2]
         if sign * strengths[at] > 0
-        and FEATURES[at].unit != "flag"
+        and features[at].unit != "flag"
         and vector.missing[at] in _TOLD
-        and (free or FEATURES[at].monotone)
+        and (free or features[at].monotone)
     ][:FACTS]
     titles = _WORDS["groups"][group]["title"]
-    facts_zh = "，".join(_fact_zh(FEATURES[at], vector.values[at]) for at in telling)
-    facts_en = "; ".join(_fact_en(FEATURES[at], vector.values[at]) for at in telling)
+    facts_zh = "，".join(_fact_zh(features[at], vector.values[at]) for at in telling)
+    facts_en = "; ".join(_fact_en(features[at], vector.values[at]) for at in telling)
     return Reason(
         code=f"{group.upper()}_{kind}",
         group=group,
         points=total,
         zh=words["zh"].format(title=titles["zh"], facts=facts_zh),
         en=words["en"].format(title=titles["en"], facts=facts_en),
-        features=tuple(NAMES[at] for at in members),
+        features=tuple(features[at].name for at in members),
     )
 
 
 def _kind(
-    group: str, sign: float, lead: int, vector: FeatureVector
+    lead: Feature, sign: float, value: float, missing: Coverage | None
 ) -> tuple[str, Mapping[str, str]]:
-    """What kind of reason it is goes by the feature that moved most."""
-    missing = vector.missing[lead]
-    if missing is Coverage.NOT_CONSENTED or (
-        FEATURES[lead].unit == "flag" and vector.values[lead] > 0
-    ):
+    """What kind of reason it is goes by the feature that moved most.
+
+    Args:
+        lead: that feature.
+        sign: which way it moved.
+        value: its value.
+        missing: why it has none.
+    """
+    own = _WORDS["groups"][lead.group]
+    if lead.relation and missing is not None:
+        # Why is the related party's affair.
+        return "WITHHELD", own["withheld"]
+    if missing is Coverage.NOT_CONSENTED or (lead.unit == "flag" and value > 0):
         return "WITHHELD", _WORDS["withheld"]
     if missing is Coverage.NOT_SUPPLIED:
         return "NOT_SUPPLIED", _WORDS["not_supplied"]
     direction = "up" if sign > 0 else "down"
-    words = _WORDS["free"] if FEATURES[lead].monotone == 0 else _WORDS["groups"][group]
+    words = _WORDS["free"] if lead.monotone == 0 else own
     return direction.upper(), words[direction]
 
 
@@ -173,6 +198,8 @@ def _zh(value: float, unit: str) -> str:
             return f"{math.expm1(value):.0f}"
         case "ratio":
             return f"{value:.0%}以上" if value >= MAX_RATIO else f"{value:.1%}"
+        case "probability":
+            return f"{value:.1%}"
         case "years":
             return f"{value:.1f}年"
         case _:
@@ -193,6 +220,8 @@ def _en(value: float, unit: str) -> str:
             return f"{math.expm1(value):,.0f}"
         case "ratio":
             return f"{value:.0%} or more" if value >= MAX_RATIO else f"{value:.1%}"
+        case "probability":
+            return f"{value:.1%}"
         case "years":
             return f"{value:.1f} years"
         case "months" | "days":

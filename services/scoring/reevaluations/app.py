@@ -9,7 +9,7 @@ Invariants:
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
@@ -18,7 +18,13 @@ from services.kit.errors import DeadlineExceededError, UnavailableError
 from services.kit.identity import Caller
 from services.kit.transactions import Transactions
 from services.scoring.decisions.domain import Decision
-from services.scoring.reevaluations.domain import Correction, Reevaluation, due
+from services.scoring.reevaluations.domain import (
+    Correction,
+    Reevaluation,
+    Standing,
+    disputed_since,
+    due,
+)
 
 SETTLED: Final = timedelta(hours=1)
 """No decision is still under way whose data was read so long ago."""
@@ -29,10 +35,12 @@ class Read(NamedTuple):
 
     Args:
         corrections: in the order of the feed.
+        disputes: in the order of the feed.
         cursor: behind all that was read, which may be more.
     """
 
     corrections: Sequence[Correction]
+    disputes: Sequence[Standing]
     cursor: str
 
 
@@ -49,7 +57,7 @@ class Feed(Protocol):
 
 
 class Reevaluations(Protocol):
-    """What was corrected, and the decisions that this touches, in one transaction."""
+    """What was corrected and disputed, and the decisions that this touches, in one transaction."""
 
     async def cursor(self) -> str:
         """Return how far the feed was read."""
@@ -61,6 +69,14 @@ class Reevaluations(Protocol):
 
     async def add(self, corrections: Sequence[Correction]) -> None:
         """Keep corrections; those that are kept already are left out."""
+        ...
+
+    async def note(self, disputes: Sequence[Standing]) -> None:
+        """Keep disputes that stand, forget those that no longer do, in their order."""
+        ...
+
+    async def standing(self, subject_ids: Collection[str]) -> Sequence[Standing]:
+        """Return the disputes about subjects that stand."""
         ...
 
     async def settle(self, before: datetime) -> None:
@@ -123,18 +139,46 @@ class Follow:
         """Read a page; False at the end of the feed."""
         async with self._transactions.read() as kept:
             before = await kept.cursor()
-        corrections, after = await self._feed.after(before)
+        corrections, disputes, after = await self._feed.after(before)
         if after == before:
             return False
         async with self._transactions.begin() as kept:
             if await kept.advance(before, after):  # else another replica read it
                 await kept.add(corrections)
+                await kept.note(disputes)
         return True
 
     async def settle(self) -> None:
         """Forget what no decision is due for any more."""
         async with self._transactions.begin() as kept:
             await kept.settle(self._clock.now() - SETTLED)
+
+
+class DisputedSince:
+    """Finds decisions of which some records are in dispute that were not when they were made.
+
+    Args:
+        transactions: opens transactions.
+    """
+
+    def __init__(self, transactions: Transactions[Reevaluations]) -> None:
+        self._transactions = transactions
+
+    async def __call__(self, decisions: Collection[Decision]) -> frozenset[str]:
+        """Return the ids of those that were disputed since.
+
+        Args:
+            decisions: as they were made.
+        """
+        subjects = {decision.order.subject_id for decision in decisions}
+        subjects |= {each.linked.subject_id for made in decisions for each in made.linked}
+        if not subjects:
+            return frozenset()
+        async with self._transactions.read() as kept:
+            standing = await kept.standing(subjects)
+        return frozenset(
+            decision.decision_id for decision in decisions if disputed_since(decision, standing)
+        )
 
 
 class ListReevaluations:

@@ -1,4 +1,4 @@
-"""Datashare's feed of changes, as far as it speaks of corrected records."""
+"""Datashare's feed of changes, as far as it speaks of corrected and disputed records."""
 
 from datetime import UTC
 from typing import Final
@@ -6,10 +6,11 @@ from typing import Final
 from puhui.datashare.v1 import changes_pb2 as pb
 from services.kit.client import Channel
 from services.scoring.reevaluations.app import Read
-from services.scoring.reevaluations.domain import Cause, Correction
+from services.scoring.reevaluations.domain import Cause, Correction, Standing
 
 METHOD: Final = "/puhui.datashare.v1.ChangeService/ListChanges"
 PAGE: Final = 1_000
+_STANDS: Final = {pb.CHANGE_KIND_DISPUTE_OPENED: True, pb.CHANGE_KIND_DISPUTE_CLOSED: False}
 _CAUSES: Final = {pb.ChangeKind.Value(f"CHANGE_KIND_{cause}"): cause for cause in Cause}
 
 
@@ -42,4 +43,15 @@ class DatashareFeed:
             for change in answer.changes
             if change.kind in _CAUSES
         ]
-        return Read(corrections, answer.next_cursor)
+        disputes = [
+            Standing(
+                change.dispute_id,
+                change.subject_id,
+                change.record_type,
+                change.participant_id,
+                _STANDS[change.kind],
+            )
+            for change in answer.changes
+            if change.kind in _STANDS
+        ]
+        return Read(corrections, disputes, answer.next_cursor)

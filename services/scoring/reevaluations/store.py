@@ -1,16 +1,16 @@
-"""What was corrected, and how far the feed was read."""
+"""What was corrected and disputed, and how far the feed was read."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.kit.db import UtcTime, insert_into
 from services.scoring.decisions.domain import Decision
-from services.scoring.decisions.store import decision, decision_of
-from services.scoring.reevaluations.domain import Cause, Correction
+from services.scoring.decisions.store import decision, decision_link, decision_of
+from services.scoring.reevaluations.domain import Cause, Correction, Standing
 from services.scoring.schema import metadata
 
 correction = sa.Table(
@@ -21,6 +21,15 @@ correction = sa.Table(
     sa.Column("provider_id", sa.String(64), primary_key=True),
     sa.Column("changed_at", UtcTime, primary_key=True),
     sa.Column("cause", sa.String(32), primary_key=True),
+)
+
+standing_dispute = sa.Table(
+    "standing_dispute",
+    metadata,
+    sa.Column("subject_id", sa.String(64), primary_key=True),
+    sa.Column("dispute_id", sa.String(64), primary_key=True),
+    sa.Column("record_type", sa.String(64), nullable=False),
+    sa.Column("provider_id", sa.String(64), nullable=False),
 )
 
 feed_cursor = sa.Table(
@@ -37,16 +46,25 @@ _newer: Final = decision.alias("newer")
 _READ_AT: Final = sa.case(
     (decision.c.asked_as_of.is_(None), decision.c.as_of), else_=decision.c.decided_at
 )
-_IS_DUE: Final = sa.and_(
-    decision.c.subject_id == correction.c.subject_id,
-    correction.c.changed_at > _READ_AT,
-    ~sa.exists()
-    .where(
-        _newer.c.subject_id == decision.c.subject_id,
-        _newer.c.caller_id == decision.c.caller_id,
-        _newer.c.as_of >= correction.c.changed_at,
-    )
-    .correlate(decision, correction),
+_STANDS: Final = ~sa.exists().where(
+    _newer.c.subject_id == decision.c.subject_id,
+    _newer.c.caller_id == decision.c.caller_id,
+    _newer.c.as_of >= correction.c.changed_at,
+).correlate(decision, correction)
+# Corrections with the decisions that they make due: by the firm's own data, by a linked subject's.
+_DUE: Final = (
+    sa.and_(
+        decision.c.subject_id == correction.c.subject_id,
+        correction.c.changed_at > _READ_AT,
+        _STANDS,
+    ),
+    sa.and_(
+        decision_link.c.subject_id == correction.c.subject_id,
+        correction.c.changed_at > decision_link.c.read_at,
+        decision.c.subject_id == decision_link.c.firm_id,
+        decision.c.decision_id == decision_link.c.decision_id,
+        _STANDS,
+    ),
 )
 
 
@@ -97,12 +115,48 @@ class ReevaluationStore:
             ],
         )
 
+    async def note(self, disputes: Sequence[Standing]) -> None:
+        """Keep disputes that stand, forget those that no longer do, in their order."""
+        last = {(each.subject_id, each.dispute_id): each for each in disputes}
+        ended = [key for key, each in last.items() if not each.stands]
+        if ended:
+            table = standing_dispute.c
+            await self._conn.execute(
+                sa.delete(standing_dispute).where(
+                    sa.tuple_(table.subject_id, table.dispute_id).in_(ended)
+                )
+            )
+        stand = [each for each in last.values() if each.stands]
+        if stand:
+            await self._conn.execute(
+                insert_into(self._conn, standing_dispute).on_conflict_do_nothing(),
+                [
+                    {
+                        "subject_id": each.subject_id,
+                        "dispute_id": each.dispute_id,
+                        "record_type": each.record_type,
+                        "provider_id": each.provider_id,
+                    }
+                    for each in stand
+                ],
+            )
+
+    async def standing(self, subject_ids: Collection[str]) -> Sequence[Standing]:
+        """Return the disputes about subjects that stand."""
+        table = standing_dispute.c
+        rows = await self._conn.execute(
+            sa.select(
+                table.dispute_id, table.subject_id, table.record_type, table.provider_id
+            ).where(table.subject_id.in_(sorted(subject_ids)))
+        )
+        return [Standing(*row) for row in rows]
+
     async def settle(self, before: datetime) -> None:
         """Forget corrections from before a time for which no decision is due."""
         await self._conn.execute(
             sa.delete(correction).where(
                 correction.c.changed_at < before,
-                ~sa.exists().where(_IS_DUE).correlate(correction),
+                *(~sa.exists().where(due).correlate(correction) for due in _DUE),
             )
         )
 
@@ -118,40 +172,40 @@ class ReevaluationStore:
             after: only behind this decision_id; "" is from the first.
             limit: most decisions.
         """
-        mine = sa.and_(_IS_DUE, decision.c.caller_id == caller_id, decision.c.decision_id > after)
+        key = decision.c.subject_id, decision.c.decision_id
+        mine = decision.c.caller_id == caller_id, decision.c.decision_id > after
         ids = (
-            sa.select(decision.c.subject_id, decision.c.decision_id)
-            .join_from(correction, decision, mine)
-            .distinct()
-            .order_by(decision.c.decision_id)
+            sa.union(*(sa.select(*key).where(due, *mine) for due in _DUE))
+            .order_by("decision_id")
             .limit(limit)
             .subquery("ids")
         )
-        of = (decision.c[name] == ids.c[name] for name in ("subject_id", "decision_id"))
-        rows = await self._conn.execute(
-            sa.select(
-                *decision.c,
-                correction.c.record_type,
-                correction.c.provider_id,
-                correction.c.changed_at,
-                correction.c.cause,
-            )
-            .select_from(ids)
-            .join(decision, sa.and_(*of))
-            .join(correction, _IS_DUE)
-            .order_by(decision.c.decision_id)
-        )
+        of = sa.and_(*(column == ids.c[column.name] for column in key))
         found: dict[str, tuple[Decision, list[Correction]]] = {}
-        for row in rows.mappings():
-            decision_id = row["decision_id"]
-            if decision_id not in found:
-                found[decision_id] = decision_of(row), []
-            found[decision_id][1].append(_correction(row))
-        return list(found.values())
+        for due in _DUE:
+            rows = await self._conn.execute(
+                sa.select(
+                    *decision.c,
+                    correction.c.subject_id.label("corrected_id"),
+                    correction.c.record_type,
+                    correction.c.provider_id,
+                    correction.c.changed_at,
+                    correction.c.cause,
+                ).where(due, of)
+            )
+            for row in rows.mappings():
+                decision_id = row["decision_id"]
+                if decision_id not in found:
+                    found[decision_id] = decision_of(row), []
+                found[decision_id][1].append(_correction(row))
+        return [found[decision_id] for decision_id in sorted(found)]
 
 
 def _correction(row: sa.RowMapping) -> Correction:
-    values: dict[str, Any] = {
-        name: row[name] for name in ("subject_id", "record_type", "provider_id", "changed_at")
-    }
-    return Correction(cause=Cause(row["cause"]), **values)
+    return Correction(
+        subject_id=row["corrected_id"],
+        record_type=row["record_type"],
+        provider_id=row["provider_id"],
+        changed_at=row["changed_at"],
+        cause=Cause(row["cause"]),
+    )

@@ -22,11 +22,12 @@ from services.scoring.decisions.store import DecisionStore
 from services.scoring.features.domain import Coverage, FeatureVector
 from services.scoring.reevaluations.app import (
     SETTLED,
+    DisputedSince,
     Follow,
     ListReevaluations,
     Reevaluations,
 )
-from services.scoring.reevaluations.domain import Cause, Correction, Reevaluation
+from services.scoring.reevaluations.domain import Cause, Correction, Reevaluation, Standing
 from services.scoring.reevaluations.store import ReevaluationStore, correction
 from tests.fakes.decisions import FakeWork
 from tests.fakes.reevaluations import FakeFeed, FakeReevaluationWork
@@ -213,6 +214,37 @@ async def test_the_first_of_several_corrections_tells_since_when(bench: Bench) -
     assert (due.cause, due.due_since) == (Cause.RECORD_REPAIRED, NOW + HOUR)
     assert due.dispute_id == "dis_1"
     assert due.decision.disputes == (mark,)
+
+
+def disputed(dispute_id: str = "dis_1", **changes: Any) -> Standing:
+    return replace(Standing(dispute_id, "sub_1", "vat_invoice", "par_tax"), **changes)
+
+
+async def test_a_decision_that_is_read_again_knows_of_disputes_since(bench: Bench) -> None:
+    mark = DisputeMark("dis_1", "vat_invoice", "par_tax", 202604, "net", "OPEN", "Wrong.")
+    plain, marked = decision(1), decision(2, disputes=(mark,))
+    since = DisputedSince(bench.kept)
+    assert await since([]) == await since([plain, marked]) == set()
+    bench.feed.changes = [disputed()]
+    await bench.follow()
+    assert await since([plain, marked]) == {"dec_0001"}
+    bench.feed.changes += [disputed("dis_2"), disputed(stands=False), disputed("dis_2")]
+    await bench.follow()
+    assert await since([plain, marked]) == {"dec_0001", "dec_0002"}
+    bench.feed.changes += [disputed("dis_2", stands=False), corrected(HOUR)]
+    await bench.follow()
+    assert await since([plain, marked]) == set()
+
+
+@pytest.mark.parametrize(
+    "change", [{"subject_id": "sub_2"}, {"record_type": "court_case"}, {"provider_id": "par_tax2"}]
+)
+async def test_a_dispute_about_what_did_not_count_is_none_of_a_decision(
+    bench: Bench, change: Any
+) -> None:
+    bench.feed.changes = [disputed(**change)]
+    await bench.follow()
+    assert await DisputedSince(bench.kept)([decision(1)]) == set()
 
 
 async def test_two_replicas_read_the_feed_once(bench: Bench) -> None:

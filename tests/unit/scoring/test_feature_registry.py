@@ -23,7 +23,8 @@ from services.scoring.features.registry import (
 from tests.unit.scoring.firms import TYPES, city, firm, series, withholding
 
 AS_OF = dt.date(2024, 5, 31)
-UNITS = {"log_cny", "log_count", "ratio", "count", "months", "years", "days", "level", "flag"}
+UNITS = {"log_cny", "log_count", "ratio", "probability", "count"}
+UNITS |= {"months", "years", "days", "level", "flag"}
 
 MEASURES = sorted(
     {
@@ -82,7 +83,7 @@ def test_the_registry_is_well_formed() -> None:
 
 def test_every_feature_of_an_optional_source_is_constrained() -> None:
     for feature in FEATURES:
-        if set(feature.needs) & set(OPTIONAL):
+        if set(feature.needs) & set(OPTIONAL) or feature.relation:
             assert feature.monotone != 0, feature.name
 
 

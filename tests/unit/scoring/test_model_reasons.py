@@ -112,9 +112,11 @@ def test_what_is_not_supplied_is_named_as_such(trained: Trained) -> None:
 
 
 def test_a_model_with_other_inputs_has_no_words(trained: Trained) -> None:
-    other = dataclasses.replace(trained.manifest, features=trained.manifest.features[:-1])
-    with pytest.raises(ValueError, match="not the registry's"):
-        Reasoner(other)
+    known = trained.manifest.features
+    renamed = dataclasses.replace(known[0], name="shoe_size")
+    for features in ((renamed, *known[1:]), (known[1], known[0], *known[2:]), (*known, known[0])):
+        with pytest.raises(ValueError, match="not the registry's"):
+            Reasoner(dataclasses.replace(trained.manifest, features=features))
 
 
 def golden_vector() -> FeatureVector:
