@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol, TypeAlias
 
 from services.datashare.catalogue.domain import Catalogue
-from services.datashare.changes.domain import Change, ChangeKind
+from services.datashare.changes.domain import Change, ChangeKind, Changes
+from services.datashare.consent.consuming import WantedItems
 from services.datashare.consent.domain import (
     OPEN_STATES,
     STANDING_STATES,
@@ -45,8 +46,8 @@ from services.datashare.consent.signing import checked_jws
 from services.datashare.consent.terms import check_terms, nameable
 from services.datashare.idempotency.app import Codec, Requests, write_once
 from services.datashare.idempotency.domain import RequestKey
-from services.datashare.log.domain import Leaf, LeafKind, Sealer
-from services.datashare.mandates.acting import reading
+from services.datashare.log.domain import LeafKind, Leaves, Sealer
+from services.datashare.mandates.acting import HeldMandates, reading
 from services.datashare.mandates.domain import (
     Mandate,
     Power,
@@ -65,7 +66,7 @@ from services.datashare.participants.domain import (
     require_good_standing,
 )
 from services.datashare.receipts.domain import Signer
-from services.datashare.wanted.domain import Item, due, ended
+from services.datashare.wanted.domain import due, ended
 from services.kit.clock import Clock
 from services.kit.errors import FailedPreconditionError, NotFoundError
 from services.kit.identity import Caller
@@ -163,47 +164,11 @@ class Duties(Protocol):
         ...
 
 
-class Changes(Protocol):
-    """The outbox."""
-
-    async def append(self, changes: Sequence[Change]) -> None:
-        """Add changes."""
-        ...
-
-
-class WantedItems(Protocol):
-    """What providers are told to supply."""
-
-    async def append(self, items: Sequence[Item]) -> None:
-        """Add items."""
-        ...
-
-    async def due_under(self, subject_id: str, consent_id: str) -> Sequence[Item]:
-        """Return what a consent made due."""
-        ...
-
-
-class Mandates(Protocol):
+class Mandates(HeldMandates, Protocol):
     """Who speaks for firms."""
-
-    async def get(self, participant_id: str) -> Mandate | None:
-        """Return the mandate of an account that nobody ended."""
-        ...
-
-    async def hold(self, participant_id: str) -> Mandate | None:
-        """Return the mandate of an account that nobody ended, unchangeable until the end."""
-        ...
 
     async def accounts_of(self, subject_id: str, participant_ids: Collection[str]) -> set[str]:
         """Return those of some accounts that speak for a firm or once did."""
-        ...
-
-
-class Leaves(Protocol):
-    """The log."""
-
-    async def append(self, leaves: Sequence[Leaf]) -> None:
-        """Add leaves, not yet sequenced."""
         ...
 
 
