@@ -7,10 +7,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import httpx
+import uvicorn.server
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
@@ -21,6 +23,15 @@ from services.kit.server import ServerConfig
 from tests.fakes.backend import Backend, start_backend
 
 PRIVATE, PUBLIC = new_key_pair()
+
+
+async def _sleep(seconds: float) -> None:
+    await asyncio.sleep(seconds / 20)
+
+
+# uvicorn looks every 0.1 s whether it is to end, and waits as long for its connections: most of the
+# time of a short test.
+vars(uvicorn.server)["asyncio"] = SimpleNamespace(**{**vars(asyncio), "sleep": _sleep})
 
 
 @dataclass
