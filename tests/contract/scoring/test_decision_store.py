@@ -16,7 +16,10 @@ from services.kit.migrations import differences, upgrade
 from services.scoring.decisions.app import Decisions
 from services.scoring.decisions.domain import (
     Decision,
+    DisputeMark,
+    Entered,
     Inputs,
+    Linked,
     NoticeCode,
     Order,
     Outcome,
@@ -25,7 +28,7 @@ from services.scoring.decisions.domain import (
     Use,
 )
 from services.scoring.decisions.store import DecisionStore, decision_read
-from services.scoring.features.domain import Coverage, FeatureVector
+from services.scoring.features.domain import Coverage, FeatureVector, Relation
 from tests.fakes.decisions import FakeDecisions, FakeWork
 
 NOW = datetime(2026, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)
@@ -83,6 +86,32 @@ async def test_what_was_stored_comes_back_to_the_last_bit(work: Work) -> None:
     await add(work, decision(1))
     async with work.read() as decisions:
         assert await decisions.get("dec_0001") == decision(1)
+
+
+async def test_what_of_linked_subjects_entered_comes_back(work: Work) -> None:
+    guarantor = Linked(Relation.GUARANTOR, "sub_2", "con_2")
+    mark = DisputeMark("dis_1", "vat_invoice", "par_tax", 202404, "net", "OPEN", "不是我们的")
+    entered = Entered(
+        guarantor,
+        "acc_2",
+        NOW,
+        1 / 3,
+        {"vat_invoice": Coverage.SUPPLIED},
+        (NoticeCode.DATA_SIMULATED, NoticeCode.DISPUTED_DATA),
+        (mark,),
+        frozenset({("vat_invoice", "par_tax"), ("grant", "par_science")}),
+    )
+    thin = dataclasses.replace(entered, linked=Linked(Relation.BUYER, "sub_3", "con_3"), pd=None)
+    ignored = Entered(Linked(Relation.OWNER, "sub_4", "con_4"))
+    made = decision(1, linked=(entered, thin, ignored))
+    order = dataclasses.replace(made.order, linked=tuple(each.linked for each in made.linked))
+    made = dataclasses.replace(made, order=order)
+    await add(work, made, decision(2))
+    async with work.read() as decisions:
+        assert await decisions.get("dec_0001") == made
+        assert await decisions.get("dec_0002") == decision(2)
+        found = await decisions.by_request([("par_bank", "r1")])
+    assert found["par_bank", "r1"].order.fingerprint() == order.fingerprint()
 
 
 async def test_missing_features_come_back_missing(work: Work) -> None:

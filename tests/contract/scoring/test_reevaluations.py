@@ -17,9 +17,17 @@ from services.kit.db import Database, Transactions
 from services.kit.identity import Caller
 from services.kit.migrations import upgrade
 from services.scoring.decisions.app import Decisions
-from services.scoring.decisions.domain import Decision, DisputeMark, Inputs, Order, Outcome
+from services.scoring.decisions.domain import (
+    Decision,
+    DisputeMark,
+    Entered,
+    Inputs,
+    Linked,
+    Order,
+    Outcome,
+)
 from services.scoring.decisions.store import DecisionStore
-from services.scoring.features.domain import Coverage, FeatureVector
+from services.scoring.features.domain import Coverage, FeatureVector, Relation
 from services.scoring.reevaluations.app import (
     SETTLED,
     DisputedSince,
@@ -214,6 +222,59 @@ async def test_the_first_of_several_corrections_tells_since_when(bench: Bench) -
     assert (due.cause, due.due_since) == (Cause.RECORD_REPAIRED, NOW + HOUR)
     assert due.dispute_id == "dis_1"
     assert due.decision.disputes == (mark,)
+
+
+def beside(number: int, read_at: datetime = NOW, **changes: Any) -> Decision:
+    """A decision about sub_1 in which data of its guarantor sub_2 counted."""
+    mark = DisputeMark("dis_2", "tax_filing", "par_tax", 202604, "paid", "OPEN", "Wrong.")
+    guarantor = Linked(Relation.GUARANTOR, "sub_2", "con_2")
+    entered = Entered(
+        guarantor,
+        "acc_2",
+        read_at,
+        0.2,
+        disputes=(mark,),
+        sources=frozenset({("tax_filing", "par_tax")}),
+    )
+    ignored = Entered(Linked(Relation.OWNER, "sub_3", "con_3"))
+    made = decision(number, read_at, linked=(entered, ignored), **changes)
+    order = replace(made.order, linked=(guarantor, ignored.linked))
+    return replace(made, order=order)
+
+
+async def test_a_correction_about_a_linked_subject_makes_the_firm_s_decision_due(
+    bench: Bench,
+) -> None:
+    await bench.decided(beside(1), decision(2))
+    bench.feed.changes = [
+        corrected(HOUR, subject_id="sub_2", record_type="tax_filing"),
+        corrected(HOUR, subject_id="sub_2", record_type="court_case"),
+        corrected(HOUR, subject_id="sub_3", record_type="tax_filing"),
+        # Of the firm itself this type did not count.
+        corrected(HOUR, record_type="tax_filing"),
+    ]
+    await bench.follow()
+    assert await bench.listed() == [
+        Reevaluation(beside(1), Cause.RECORD_CORRECTED, NOW + HOUR, "dis_2")
+    ]
+    bench.clock.advance(SETTLED * 3)
+    await bench.follow.settle()
+    assert await bench.ids() == ["dec_0001"]
+    await bench.decided(decision(4, NOW + 2 * HOUR))
+    assert await bench.ids() == []
+    await bench.follow.settle()
+    assert await bench.stored() == 0
+
+
+@pytest.mark.parametrize(("asked_as_of", "due"), [(None, ["dec_0001"]), (NOW - 9 * HOUR, [])])
+async def test_what_a_linked_subject_s_data_was_read_after_makes_nothing_due(
+    bench: Bench, asked_as_of: datetime | None, due: list[str]
+) -> None:
+    # A past was read when it was decided, after the correction.
+    await bench.decided(beside(1, asked_as_of=asked_as_of, decided_at=NOW + 2 * HOUR))
+    bench.feed.changes = [corrected(HOUR, subject_id="sub_2", record_type="tax_filing")]
+    await bench.follow()
+    assert await bench.ids() == due
 
 
 def disputed(dispute_id: str = "dis_1", **changes: Any) -> Standing:

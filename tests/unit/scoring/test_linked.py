@@ -76,7 +76,11 @@ class TestTheWorstCounts:
             assert input_of(named, relation) == (WITHHELD if adverse else max(pds))
 
     def test_in_whatever_order_they_are_named(self) -> None:
-        named = [(GUARANTOR, 0.1), (GUARANTOR, Coverage.NOT_SUPPLIED), (BUYER, 0.3)]
+        named: list[tuple[Relation, Shown]] = [
+            (GUARANTOR, 0.1),
+            (GUARANTOR, Coverage.NOT_SUPPLIED),
+            (BUYER, 0.3),
+        ]
         for _ in range(10):
             random.shuffle(named)
             assert worst(named) == {GUARANTOR: 0.1, BUYER: 0.3}
@@ -181,7 +185,8 @@ class TestScoring:
         assert alone.outcome.pd == pytest.approx(0.1 + 1 / 2)
         assert beside.outcome.pd == pytest.approx(0.1 + 0.7 / 2)
         [entered] = beside.linked
-        assert (entered.linked, entered.pd) == (guarantor(), pytest.approx(0.7))
+        assert entered.linked == guarantor()
+        assert entered.pd == pytest.approx(0.7)
         assert entered.access_id == "acc_r2_sub_guarantor"
         assert entered.sources == {("vat_invoice", "par_tax")}
 
