@@ -4,7 +4,13 @@ from collections.abc import Collection, MutableMapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from services.datashare.mandates.domain import Mandate, SigningRule, registered
+from services.datashare.mandates.domain import (
+    Mandate,
+    MandateKind,
+    Power,
+    SigningRule,
+    registered,
+)
 from services.datashare.participants.domain import Participant
 from services.kit.errors import UnavailableError
 
@@ -88,6 +94,17 @@ class FakeMandates:
         fresh = proof_id not in self._proofs
         self._proofs.setdefault(proof_id, at)
         return fresh
+
+
+def delegated(before: Mandate, *powers: Power) -> Mandate:
+    """Return a mandate of the same account that was appointed for these powers."""
+    return replace(
+        before,
+        mandate_id=f"{before.mandate_id}_2",
+        kind=MandateKind.DELEGATE,
+        powers=frozenset(powers),
+        appointed_by="par_boss",
+    )
 
 
 def representative(firm: Participant) -> Mandate:

@@ -52,7 +52,7 @@ from services.datashare.mandates.domain import (
     Mandate,
     Power,
     SigningRule,
-    may_sign,
+    allows,
     require_any,
 )
 from services.datashare.notices.writing import Notices, erasure_due, of_consent
@@ -503,9 +503,9 @@ class Consents:
         async def act(work: Work) -> Consent:
             found, earlier = await self._locked(work, consent_id, action)
             # After the consent, as fetches lock the two.
-            await _require_good_standing(work, caller)
+            suspended = await _require_good_standing(work, caller, found)
             mandate = await self._acting(work, caller, action, found)
-            before = _own(caller, mandate, found)
+            before = replace(_own(caller, mandate, found), suspended=suspended)
             now = self._clock.now()
             consent = await change(work, before, now)
             if consent.state is State.ACTIVE and earlier is not None:
@@ -643,6 +643,10 @@ class Consents:
         notices = of_consent(change, caller.participant_id)
         if erase_by is not None:
             notices += erasure_due(notices, erase_by)
+        if consent.suspended and consent.state is State.ACTIVE:
+            # It rests from the first: who suspended the recipient could not tell of this one.
+            rests = replace(change, kind=ChangeKind.CONSENT_PAUSED)
+            notices += of_consent(rests, consent.core.recipient_id)
         await work.notices.append(notices)
 
 
@@ -681,19 +685,30 @@ async def _replaced(
 
 async def _void(work: Work, consent: Consent, now: datetime) -> Collection[str]:
     """Return those who agreed to a consent and may not any more; the others may until the end."""
-    found = []
-    for signer_id in sorted({each.signer_id for each in consent.signatures}):
-        mandate = await work.mandates.hold(signer_id)
-        of_firm = mandate is not None and mandate.subject_id == consent.core.subject_id
-        if mandate is None or not of_firm or not may_sign(mandate, now):
-            found.append(signer_id)
-    return found
+    agreed = sorted({each.signer_id for each in consent.signatures})
+    subject_id = consent.core.subject_id
+    held = [await work.mandates.hold(signer_id) for signer_id in agreed]
+    return [
+        signer_id
+        for signer_id, mandate in zip(agreed, held, strict=True)
+        if not allows(mandate, subject_id, Power.GRANT, now)
+    ]
 
 
-async def _require_good_standing(work: Work, caller: Caller) -> None:
-    standings = await work.participants.hold_standings([caller.participant_id])
+async def _require_good_standing(
+    work: Work, caller: Caller, consent: Consent | None = None
+) -> bool:
+    """Hold the standing of the caller, and of a consent's recipient; tell whether that one's is bad.
+
+    Raises:
+        PermissionDeniedError: PARTICIPANT_SUSPENDED, the caller is.
+    """
+    recipient_id = "" if consent is None else consent.core.recipient_id
+    held = sorted({caller.participant_id, recipient_id} - {""})
+    standings = await work.participants.hold_standings(held)
     # The operator of the configuration is not registered, and never suspended.
     require_good_standing(standings.get(caller.participant_id, Standing.ACTIVE))
+    return standings.get(recipient_id) is Standing.SUSPENDED
 
 
 def _own(caller: Caller, mandate: Mandate | None, consent: Consent | None) -> Consent:

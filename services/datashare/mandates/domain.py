@@ -230,7 +230,11 @@ def check_rule(rule: SigningRule, mandates: Collection[Mandate], now: datetime) 
     Raises:
         InvalidArgumentError: FIELD_INVALID.
     """
-    signers = {mandate.participant_id for mandate in mandates if may_sign(mandate, now)}
+    signers = {
+        mandate.participant_id
+        for mandate in mandates
+        if allows(mandate, mandate.subject_id, Power.GRANT, now)
+    }
     for position, signer_id in enumerate(rule.signer_ids):
         if signer_id not in signers:
             problem = (
@@ -242,9 +246,21 @@ def check_rule(rule: SigningRule, mandates: Collection[Mandate], now: datetime) 
         raise invalid_field("FIELD_INVALID", "rule.required", problem)
 
 
-def may_sign(mandate: Mandate, now: datetime) -> bool:
-    """Tell whether an account may agree to a consent."""
-    return state_at(mandate, now) is MandateState.ACTIVE and Power.GRANT in mandate.powers
+def allows(mandate: Mandate | None, subject_id: str, power: Power, now: datetime) -> bool:
+    """Tell whether an account may do something for a firm.
+
+    Args:
+        mandate: of the account, if it has one that was not ended.
+        subject_id: the firm.
+        power: that is needed.
+        now: the time.
+    """
+    return (
+        mandate is not None
+        and mandate.subject_id == subject_id
+        and state_at(mandate, now) is MandateState.ACTIVE
+        and power in mandate.powers
+    )
 
 
 def ended(mandate: Mandate, now: datetime) -> Mandate:

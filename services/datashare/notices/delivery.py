@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from services.datashare.mandates.acting import Mandates
-from services.datashare.mandates.domain import MandateState, state_at
+from services.datashare.mandates.domain import Power, allows
 from services.datashare.notices.domain import Entry
 from services.datashare.notices.webhooks import (
     PostError,
@@ -177,7 +177,7 @@ class Deliver:
                 return
             entries = await work.notices.after(party_id, claimed.position, NOTICES_A_TURN)
             if not await _may_be_told(work, claimed, now):
-                why = "the account that set it does not speak for the firm any more"
+                why = "the account that set it may not read for the firm any more"
                 await self._save(work, parked(claimed, why), lease)
                 return
         webhook = await self._send(claimed, entries)
@@ -212,12 +212,8 @@ class Deliver:
 
 
 async def _may_be_told(work: Work, webhook: Webhook, now: datetime) -> bool:
-    """Tell whether who set a webhook still is, or speaks for, its party."""
+    """Tell whether who set a webhook still is its party, or may read for it."""
     if webhook.participant_id == webhook.party_id:
         return True
     mandate = await work.mandates.get(webhook.participant_id)
-    return (
-        mandate is not None
-        and mandate.subject_id == webhook.party_id
-        and state_at(mandate, now) is MandateState.ACTIVE
-    )
+    return allows(mandate, webhook.party_id, Power.READ, now)

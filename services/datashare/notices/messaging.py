@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from services.datashare.mandates.acting import Mandates
-from services.datashare.mandates.domain import Mandate, MandateState, state_at
+from services.datashare.mandates.domain import Mandate, Power, allows
 from services.datashare.notices.app import Told, worded
 from services.datashare.notices.contacts import (
     Contact,
@@ -246,12 +246,8 @@ class _Tried(NamedTuple):
 def _concerns(entry: Entry, contact: Contact, mandate: Mandate | None, now: datetime) -> bool:
     """Tell whether a contact is told of a notice.
 
-    One that was set by an account that does not speak for the firm any more is only told of that:
-    it may be the first to see that somebody else claims the firm.
+    One that was set by an account that may not read for the firm any more is only told of that: it
+    may be the first to see that somebody else claims the firm.
     """
-    speaks = (
-        mandate is not None
-        and mandate.subject_id == contact.subject_id
-        and state_at(mandate, now) is MandateState.ACTIVE
-    )
-    return speaks or entry.notice.kind is NoticeKind.MANDATE_CHANGED
+    reads = allows(mandate, contact.subject_id, Power.READ, now)
+    return reads or entry.notice.kind is NoticeKind.MANDATE_CHANGED

@@ -19,6 +19,7 @@ from cryptography.x509.oid import NameOID
 from puhui_client import webhooks as client
 from services.datashare.catalogue.loader import load
 from services.datashare.main import Stores, Work
+from services.datashare.mandates.domain import Power
 from services.datashare.notices.delivery import Deliver
 from services.datashare.notices.domain import Notice, NoticeKind
 from services.datashare.notices.endpoints import webhook as webhook_table
@@ -31,7 +32,7 @@ from services.kit.errors import NotFoundError, PermissionDeniedError
 from services.kit.identity import Caller
 from services.kit.ids import RandomIds
 from tests.fakes.datashare_world import BANK, FIRM, NOW, OPERATOR, caller
-from tests.fakes.mandates import representative
+from tests.fakes.mandates import delegated, representative
 from tests.fakes.receiver import Receiver, receiving
 from tests.fakes.sealing import vault
 from tests.fakes.threads import busy_threads
@@ -279,7 +280,8 @@ async def test_address_and_secret_are_sealed(office: Office, database: Database)
     assert b"kkkk" not in row.endpoint
 
 
-async def test_a_firms_ends_with_who_speaks_for_it(office: Office) -> None:
+@pytest.mark.parametrize("how", ["suspended", "a delegate who may not read"])
+async def test_a_firms_ends_with_who_speaks_for_it(office: Office, how: str) -> None:
     mandate = representative(FIRM)
     async with office.transactions.begin() as work:
         await work.participants.add(FIRM)
@@ -289,12 +291,16 @@ async def test_a_firms_ends_with_who_speaks_for_it(office: Office) -> None:
         await office.happen(1, party_id="sub_0001")
         await office.deliver()
         async with office.transactions.begin() as work:
-            await work.mandates.suspend([mandate], NOW)
+            if how == "suspended":
+                await work.mandates.suspend([mandate], NOW)
+            else:
+                await work.mandates.end([replace(mandate, ended_at=NOW)])
+                await work.mandates.add(delegated(mandate, Power.SUBMIT))
         await office.happen(2, party_id="sub_0001")
         await office.deliver()
         assert office.told(receiver) == [1]
         ((_, host, why),) = office.log.parked_ones
-        assert (host, "does not speak for the firm" in why) == ("127.0.0.1", True)
+        assert (host, "may not read for the firm" in why) == ("127.0.0.1", True)
         with pytest.raises(PermissionDeniedError):
             await office.settle.resume(caller(FIRM))
 

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from services.datashare.catalogue.loader import load
 from services.datashare.main import Stores, Work
+from services.datashare.mandates.domain import Power
 from services.datashare.notices.contacts import MESSAGES_AN_HOUR, Message, MessageError
 from services.datashare.notices.domain import Notice, NoticeKind
 from services.datashare.notices.endpoints import contact as contact_table
@@ -32,7 +33,7 @@ from services.kit.db import Database, Transactions
 from services.kit.errors import InvalidArgumentError, PermissionDeniedError
 from services.kit.ids import RandomIds
 from tests.fakes.datashare_world import BANK, FIRM, NOW, RIVAL, caller
-from tests.fakes.mandates import representative
+from tests.fakes.mandates import delegated, representative
 from tests.fakes.sealing import vault
 from tests.fakes.threads import busy_threads
 
@@ -270,12 +271,17 @@ async def test_what_nobody_can_read_any_more_ends_it(office: Office) -> None:
     assert office.post.mails == []
 
 
-async def test_who_speaks_no_more_is_only_told_of_that(office: Office) -> None:
+@pytest.mark.parametrize("how", ["suspended", "a delegate who may not read"])
+async def test_who_speaks_no_more_is_only_told_of_that(office: Office, how: str) -> None:
     await office.settle.set(caller(FIRM), MAIL, "", "")
     async with office.transactions.begin() as work:
         mandate = await work.mandates.hold("par_firm")
         assert mandate
-        await work.mandates.suspend([mandate], NOW)
+        if how == "suspended":
+            await work.mandates.suspend([mandate], NOW)
+        else:
+            await work.mandates.end([replace(mandate, ended_at=NOW)])
+            await work.mandates.add(delegated(mandate, Power.SUBMIT))
     await office.happen()
     await office.happen(kind=NoticeKind.MANDATE_CHANGED)
     await office.send()
