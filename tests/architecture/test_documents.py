@@ -67,6 +67,14 @@ def test_the_table_of_disputes_is_fresh() -> None:
         made.page("nothing is made here")
 
 
+def test_the_table_of_notices_is_fresh() -> None:
+    made = script("docs/notices.py")
+    page = (CHECKOUT / "docs/notices.md").read_text("utf-8")
+    assert made.page(page) == page, "run `make docs`"
+    with pytest.raises(ValueError, match="one part from"):
+        made.page("nothing is made here")
+
+
 def test_the_page_of_findings_is_fresh() -> None:
     made = script("docs/findings.py").page(load_rules())
     assert (CHECKOUT / "docs/findings.md").read_text("utf-8") == made, "run `make docs`"

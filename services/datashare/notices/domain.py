@@ -10,10 +10,11 @@ Invariants:
   misses nothing.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class NoticeKind(StrEnum):
@@ -45,6 +46,40 @@ class NoticeKind(StrEnum):
     RECORD_ERASED = "RECORD_ERASED"
     RESCORE_DUE = "RESCORE_DUE"
     MANDATE_CHANGED = "MANDATE_CHANGED"
+
+
+class Party(StrEnum):
+    """Whom something concerns."""
+
+    FIRM = "firm"
+    RECIPIENT = "recipient of the consent"
+    PROVIDER = "provider of the record"
+    READERS = "banks that read it"
+    SCORERS = "banks that scored on it"
+
+
+_OF_CONSENT: Final = frozenset({Party.FIRM, Party.RECIPIENT})
+_OF_DISPUTE: Final = frozenset({Party.FIRM, Party.PROVIDER, Party.READERS})
+_OF_RECORD: Final = frozenset({Party.FIRM, Party.READERS})
+
+TOLD: Final[Mapping[NoticeKind, frozenset[Party]]] = {
+    **{kind: _OF_CONSENT for kind in NoticeKind if kind.startswith("CONSENT_")},
+    NoticeKind.ERASURE_DUE: _OF_CONSENT,
+    NoticeKind.ERASURE_ATTESTED: _OF_CONSENT,
+    NoticeKind.DISPUTE_OPENED: _OF_DISPUTE,
+    NoticeKind.DISPUTE_REMINDER: frozenset({Party.PROVIDER}),
+    NoticeKind.DISPUTE_OVERDUE: frozenset({Party.FIRM, Party.PROVIDER}),
+    NoticeKind.DISPUTE_STATED: _OF_DISPUTE,
+    NoticeKind.DISPUTE_ANSWERED: _OF_DISPUTE,
+    NoticeKind.DISPUTE_CLOSED: _OF_DISPUTE,
+    NoticeKind.RECORD_CORRECTED: _OF_RECORD,
+    NoticeKind.RECORD_RETRACTED: _OF_RECORD,
+    NoticeKind.RECORD_REPAIRED: _OF_RECORD,
+    NoticeKind.RECORD_ERASED: _OF_RECORD,
+    NoticeKind.RESCORE_DUE: frozenset({Party.SCORERS}),
+    NoticeKind.MANDATE_CHANGED: frozenset({Party.FIRM}),
+}
+"""Who is told what: the docs are made from this, and every use case is tested against it."""
 
 
 @dataclass(frozen=True, slots=True)
