@@ -8,7 +8,7 @@ import typer
 from services.cli import output
 from services.cli.command import Session, remote
 from services.cli.facts import made
-from services.cli.inputs import lower
+from services.cli.inputs import lower, take
 
 _TYPES_NAMED = 2
 
@@ -28,12 +28,8 @@ async def accesses(
     """List accesses, refusals included, newest first: a firm's, or a bank's own."""
     from puhui.datashare.v1.accesses_pb2 import AccessOutcome
 
-    found = []
     async with session.client() as client:
-        async for access in client.accesses(subject_id=subject):
-            found.append(access)
-            if len(found) == limit:
-                break
+        found = await take(client.accesses(subject_id=subject), limit)
     session.out.show(
         {"accesses": [output.plain(access) for access in found]},
         output.table(

@@ -7,10 +7,11 @@ import typer
 from services.cli import output
 from services.cli.command import Session, remote
 from services.cli.dispute import marks_cell
-from services.cli.inputs import Use, lower
+from services.cli.inputs import Use, lower, take
 from services.cli.score import decision_parts
 
 if TYPE_CHECKING:
+    from puhui.scoring.v1.scoring_pb2 import FeatureValue
     from puhui_client.bank import Use as UseName
 
 app = typer.Typer(help="Look up scores that were given.", no_args_is_help=True)
@@ -41,7 +42,7 @@ async def show(
                     feature.name,
                     f"{feature.value:g}" if feature.HasField("value") else "",
                     feature.unit,
-                    "" if feature.HasField("value") else _missing(feature.missing),
+                    _missing(feature),
                 ]
                 for feature in answer.features
             ],
@@ -61,12 +62,8 @@ async def list_decisions(
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 100,
 ) -> None:
     """List decisions, newest first: a bank's own, or those about a firm."""
-    found = []
     async with session.client() as client:
-        async for decision in client.decisions(subject_id=subject):
-            found.append(decision)
-            if len(found) == limit:
-                break
+        found = await take(client.decisions(subject_id=subject), limit)
     session.out.show(
         {"decisions": [output.plain(decision) for decision in found]},
         output.table(
@@ -89,7 +86,12 @@ async def list_decisions(
     )
 
 
-def _missing(state: int) -> str:
+def _missing(feature: "FeatureValue") -> str:
+    """Return why a feature has no value here; empty when it has."""
     from puhui.datashare.v1.summaries_pb2 import CoverageState
 
-    return lower(CoverageState.Name(state), "COVERAGE_STATE_").replace("_", " ")  # type: ignore[arg-type]  # the stubs tell apart an enum and its wire value
+    if feature.withheld:
+        return "for the bank alone"
+    if feature.HasField("value"):
+        return ""
+    return lower(CoverageState.Name(feature.missing), "COVERAGE_STATE_").replace("_", " ")

@@ -7,7 +7,7 @@ import typer
 
 from services.cli import output
 from services.cli.command import Session, remote, usage
-from services.cli.inputs import lower
+from services.cli.inputs import lower, take
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,13 +140,9 @@ async def list_disputes(
     limit: Limit = 100,
 ) -> None:
     """List disputes, soonest due first: a firm's, those about a provider's records, or all."""
-    found = []
     named = cast("DisputeStateName | None", state.upper() if state else None)
     async with session.client() as client:
-        async for dispute in client.disputes(state=named, overdue=overdue):
-            found.append(dispute)
-            if len(found) == limit:
-                break
+        found = await take(client.disputes(state=named, overdue=overdue), limit)
     session.out.show(
         {"disputes": [output.plain(dispute) for dispute in found]},
         output.table(
@@ -174,12 +170,8 @@ async def reevaluations(session: Session, limit: Limit = 100) -> None:
 
     A newer score of the same firm takes them off.
     """
-    found = []
     async with session.client() as client:
-        async for due in client.reevaluations():
-            found.append(due)
-            if len(found) == limit:
-                break
+        found = await take(client.reevaluations(), limit)
     session.out.show(
         {"reevaluations": [output.plain(due) for due in found]},
         output.table(

@@ -1,15 +1,15 @@
 """`puhui facts`: what is held about a firm, who looked, and which consents stand."""
 
 import json
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from services.cli import output
 from services.cli.command import Session, remote, usage
-from services.cli.inputs import lower
+from services.cli.inputs import lower, take
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from puhui.datashare.v1.accesses_pb2 import Access
     from puhui.datashare.v1.disputes_pb2 import Dispute
     from puhui.datashare.v1.facts_pb2 import GetFactsResponse, HeldRecord, Holding, StandingConsent
-
-T = TypeVar("T")
 
 
 def register(app: typer.Typer) -> None:
@@ -56,7 +54,7 @@ async def facts(
     async with session.client() as client:
         if records:
             kind = "" if records == "all" else records
-            held = await _first(client.held_records(kind), limit)
+            held = await take(client.held_records(kind), limit)
             session.out.show({"records": [output.plain(each) for each in held]}, _records(held))
             return
         found = await client.facts()
@@ -72,15 +70,6 @@ async def facts(
         {"folder": str(export), "files": names},
         output.pairs(str(export), [("", name) for name in names]),
     )
-
-
-async def _first(found: AsyncIterable[T], limit: int) -> list[T]:
-    some: list[T] = []
-    async for each in found:
-        some.append(each)
-        if len(some) == limit:
-            break
-    return some
 
 
 def _page(facts: "GetFactsResponse") -> "Sequence[RenderableType]":

@@ -1,13 +1,16 @@
-"""What options and arguments mean: days, times, names of the protocol's enums."""
+"""What options and arguments mean: days, times, limits, names of the protocol's enums."""
 
 import re
+from collections.abc import AsyncIterable
 from datetime import date, datetime, time, timedelta, timezone
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from services.cli.command import usage
 
 if TYPE_CHECKING:
     from puhui_client import Client
+
+T = TypeVar("T")
 
 CHINA = timezone(timedelta(hours=8), "CST")
 """China Standard Time: the zone of a day or time that names none."""
@@ -67,6 +70,21 @@ def parse_moment(text: str) -> datetime:
     except ValueError:
         raise ValueError("not a time: write 2024-05-31 or 2024-05-31T18:00+08:00") from None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=CHINA)
+
+
+async def take(found: AsyncIterable[T], limit: int) -> list[T]:
+    """Return the first of what a list of the platform has, and ask for no more.
+
+    Args:
+        found: in the platform's order.
+        limit: most, from 1.
+    """
+    some: list[T] = []
+    async for each in found:
+        some.append(each)
+        if len(some) == limit:
+            break
+    return some
 
 
 def lower(name: str, prefix: str) -> str:

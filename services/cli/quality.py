@@ -8,7 +8,7 @@ import typer
 
 from services.cli import output
 from services.cli.command import Session, remote, usage
-from services.cli.inputs import parse_day
+from services.cli.inputs import parse_day, take
 
 if TYPE_CHECKING:
     from puhui.datashare.v1.quality_pb2 import Finding, TypeQuality
@@ -114,14 +114,11 @@ async def findings(
 
     A provider sees those in which its records take part.
     """
-    found: list[Finding] = []
     async with session.client() as client:
-        async for item in client.findings(
-            rule=rule, subject_id=subject, provider_id=provider, cleared=cleared
-        ):
-            found.append(item)
-            if len(found) == limit:
-                break
+        found = await take(
+            client.findings(rule=rule, subject_id=subject, provider_id=provider, cleared=cleared),
+            limit,
+        )
     session.out.show(
         {"findings": [output.plain(item) for item in found]},
         output.table(

@@ -7,6 +7,7 @@ import typer
 
 from services.cli import output
 from services.cli.command import Session, remote, usage
+from services.cli.inputs import take
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -54,12 +55,8 @@ async def runs(
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 50,
 ) -> None:
     """As the operator or a regulator, list runs and erasures, newest first."""
-    found = []
     async with session.client() as client:
-        async for each in client.retention_runs():
-            found.append(each)
-            if len(found) == limit:
-                break
+        found = await take(client.retention_runs(), limit)
     session.out.show(
         {"runs": [output.plain(each) for each in found]},
         output.table(

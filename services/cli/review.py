@@ -6,7 +6,7 @@ import typer
 
 from services.cli import output
 from services.cli.command import REFUSED, Session, remote, usage
-from services.cli.inputs import is_uscc, lower
+from services.cli.inputs import is_uscc, lower, take
 
 if TYPE_CHECKING:
     from puhui.datashare.v1.reviews_pb2 import Review
@@ -29,12 +29,8 @@ async def list_reviews(
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 100,
 ) -> None:
     """List rows that wait, or waited, oldest first; a provider's own, the operator's all."""
-    found = []
     async with session.client() as client:
-        async for review in client.reviews(state=cast("ReviewStateName", state.upper())):
-            found.append(review)
-            if len(found) == limit:
-                break
+        found = await take(client.reviews(state=cast("ReviewStateName", state.upper())), limit)
     session.out.show(
         {"reviews": [output.plain(review) for review in found]},
         output.table(

@@ -8,7 +8,7 @@ import typer
 from services.cli import output
 from services.cli.command import Session, remote, usage
 from services.cli.cursors import CursorFile, Follow, keep_cursor, kept_cursor, show_followed
-from services.cli.inputs import lower, parse_day
+from services.cli.inputs import lower, parse_day, take
 
 if TYPE_CHECKING:
     from puhui.datashare.v1.wanted_pb2 import Wanted
@@ -68,13 +68,9 @@ async def uses(
     """Show how often what a provider supplied was released, by day, record type and purpose."""
     if first is not None and last is not None and last < first:
         raise usage("--to is before --from: exchange the two")
-    found = []
     async with session.client() as client:
         provider_id = provider or (await client.whoami()).participant_id
-        async for use in client.uses(provider_id, first=first, last=last):
-            found.append(use)
-            if len(found) == limit:
-                break
+        found = await take(client.uses(provider_id, first=first, last=last), limit)
     session.out.show(
         {"provider_id": provider_id, "uses": [output.plain(use) for use in found]},
         output.table(
