@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,15 @@ def headcount(number: int, version: int = 1, **changes: Any) -> Any:
     return records.social_insurance(
         uscc=USCC, obtained_at=NOW, headcount=number, version=version, **(values | changes)
     )
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for what follows the feed."""
+    for _ in range(100):
+        if await holds():
+            return
+        await asyncio.sleep(0.2)
+    pytest.fail("it did not come about")
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +93,22 @@ async def test_a_dispute_is_seen_in_scores_until_it_is_corrected(town: Town, puh
         assert "异议" in notice.text_zh
         again = (await bank.get_decision(disputed.decision_id)).decision
         assert list(again.disputes) == list(disputed.disputes)
+
+        # What was scored before says so, too, whoever reads it.
+        async def since(reader: Client, decision_id: str) -> bool:
+            told = (await reader.get_decision(decision_id)).decision.notices
+            return "DISPUTED_SINCE" in {each.code for each in told}
+
+        async def is_over() -> bool:
+            return not await since(bank, before.decision_id)
+
+        await eventually(lambda: since(bank, before.decision_id))
+        assert await since(firm, before.decision_id)
+        assert not await since(bank, disputed.decision_id)
+        heads = {each.decision_id: each async for each in bank.decisions()}
+        assert [mark.statement for mark in heads[disputed.decision_id].disputes] == [""]
+        codes = [each.code for each in heads[before.decision_id].notices]
+        assert codes.count("DISPUTED_SINCE") == 1
         with pytest.raises(AlreadyExistsError):
             await firm.open_dispute(
                 hr_id,
@@ -110,11 +135,12 @@ async def test_a_dispute_is_seen_in_scores_until_it_is_corrected(town: Town, puh
 
         # Both scores are to be made again, until one is.
         stale = {before.decision_id, disputed.decision_id}
-        for _ in range(100):
-            if stale <= await due():
-                break
-            await asyncio.sleep(0.2)
-        assert stale <= await due()
+
+        async def are_due() -> bool:
+            return stale <= await due()
+
+        await eventually(are_due)
+        await eventually(is_over)
         listed = [each async for each in bank.reevaluations()]
         (found,) = [each for each in listed if each.decision.decision_id == disputed.decision_id]
         assert (found.cause, found.dispute_id) == ("RECORD_CORRECTED", dispute_id)

@@ -92,9 +92,9 @@ ANSWERS: Final[Mapping[DisputeState, Step]] = {
 LATE_AFTER: Final = timedelta(minutes=3)
 """No release is still under way that had begun so long ago: the longest call takes two minutes."""
 
-MOST_STANDING: Final = 100
+MOST_STANDING: Final = 50
 """Disputes about a firm of which readers are told at once: each answer about it carries them all,
-and up to 64 answers are one message of at most 16 MB."""
+and up to 64 answers are one message of at most 16 MB. A mark has up to 3 kB of words."""
 
 
 class Stage(StrEnum):

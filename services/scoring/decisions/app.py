@@ -4,8 +4,9 @@ Linked subjects are scored for themselves first, by the model of the order that 
 orders together; what it says of them are features of the firm.
 
 Invariants: the access comes first and the decision names it; a decision is stored before it is
-answered; a replay passes the consent again and gets the stored decision; a refused order leaves no
-decision; every reading of a stored decision is recorded before it is answered.
+answered; a replay passes the consent again and gets the stored decision, with what was disputed
+since; a refused order leaves no decision; every reading of a stored decision is recorded before it
+is answered.
 """
 
 import asyncio
@@ -36,6 +37,7 @@ from services.scoring.decisions.domain import (
     Read,
     Reading,
     Use,
+    as_disputed,
     check_linked,
     check_use,
     difference,
@@ -308,7 +310,12 @@ class Scoring:
                 elif standing is made.get(index):
                     results[index] = standing
                 else:
-                    results[index] = replayed(calls[index].order, standing)
+                    answer = released[index]
+                    results[index] = as_disputed(
+                        replayed(calls[index].order, standing),
+                        answer.disputes,
+                        {at: other.disputes for at, other in answer.linked.items()},
+                    )
             except PuhuiError as error:
                 results[index] = error
 
@@ -446,7 +453,7 @@ def _notices(model_class: str, answer: Released) -> tuple[NoticeCode, ...]:
         model_class,
         simulated_data=answer.summary.simulated,
         withheld_data=answer.summary.withheld,
-        disputed_data=bool(answer.disputes),
+        disputed_data=any(mark.in_doubt for mark in answer.disputes),
     )
 
 

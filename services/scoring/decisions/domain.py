@@ -8,8 +8,8 @@ the same features under the same model version give the same outcome again, to t
 import enum
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from services.kit.errors import (
@@ -174,6 +174,11 @@ class DisputeMark:
     state: str
     statement: str
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether nobody has proved the record; of an UPHELD one the subject's words are told."""
+        return self.state != "UPHELD"
+
 
 @dataclass(frozen=True, slots=True)
 class Entered:
@@ -287,6 +292,46 @@ def replayed(order: Order, earlier: Decision) -> Decision:
             "REQUEST_ID_REUSED", "this request_id belongs to another order: use a new one"
         )
     return earlier
+
+
+def as_disputed(
+    decision: Decision,
+    disputes: Sequence[DisputeMark],
+    of_linked: Mapping[int, Sequence[DisputeMark]],
+) -> Decision:
+    """Return a stored decision as it is answered again, with what was disputed since.
+
+    Args:
+        decision: as it was made.
+        disputes: about what counts in it, as they stand now.
+        of_linked: those about linked subjects, by their places.
+    """
+    marks = _with_new(decision.disputes, disputes)
+    linked = []
+    for at, entered in enumerate(decision.linked):
+        mine = _with_new(entered.disputes, of_linked.get(at, ()))
+        linked.append(replace(entered, disputes=mine, notices=_doubting(entered.notices, mine)))
+    return replace(
+        decision,
+        disputes=marks,
+        notices=_doubting(decision.notices, marks),
+        linked=tuple(linked),
+    )
+
+
+def _with_new(
+    known: tuple[DisputeMark, ...], standing: Sequence[DisputeMark]
+) -> tuple[DisputeMark, ...]:
+    ids = {mark.dispute_id for mark in known}
+    return known + tuple(mark for mark in standing if mark.dispute_id not in ids)
+
+
+def _doubting(
+    codes: tuple[NoticeCode, ...], marks: Sequence[DisputeMark]
+) -> tuple[NoticeCode, ...]:
+    if NoticeCode.DISPUTED_DATA in codes or not any(mark.in_doubt for mark in marks):
+        return codes
+    return (*codes, NoticeCode.DISPUTED_DATA)
 
 
 @dataclass(frozen=True, slots=True)

@@ -287,7 +287,7 @@ def decision_to_proto(
         decision: as it was made.
         hidden: relations of whose subjects no more is told than that they are there.
     """
-    message = _head(decision, hidden)
+    message = _head(decision, hidden, words=True)
     index = {name: at for at, name in enumerate(decision.inputs.names)}
     message.reasons.extend(
         scoring_pb2.Reason(
@@ -303,7 +303,7 @@ def decision_to_proto(
     return message
 
 
-def _mark(mark: DisputeMark) -> summaries_pb2.DisputeMark:
+def _mark(mark: DisputeMark, *, words: bool) -> summaries_pb2.DisputeMark:
     return summaries_pb2.DisputeMark(
         dispute_id=mark.dispute_id,
         record_type=mark.record_type,
@@ -311,7 +311,7 @@ def _mark(mark: DisputeMark) -> summaries_pb2.DisputeMark:
         month=mark.month,
         field=mark.field,
         state=disputes_pb2.DisputeState.Value(f"DISPUTE_STATE_{mark.state}"),
-        statement=mark.statement,
+        statement=mark.statement if words else "",
     )
 
 
@@ -324,7 +324,9 @@ def _coverage(states: tuple[tuple[str, Coverage], ...]) -> bytes:
     return message.SerializeToString()
 
 
-def _linked(entered: Entered, hidden: Collection[Relation]) -> scoring_pb2.LinkedAccess:
+def _linked(
+    entered: Entered, hidden: Collection[Relation], *, words: bool
+) -> scoring_pb2.LinkedAccess:
     linked = entered.linked
     message = scoring_pb2.LinkedAccess(
         relation=scoring_pb2.SubjectRelation.Value(f"{_RELATION}{linked.relation}")
@@ -337,12 +339,14 @@ def _linked(entered: Entered, hidden: Collection[Relation]) -> scoring_pb2.Linke
             message.pd = entered.pd
         for name, state in entered.coverage.items():
             message.coverage.add(record_type=name, state=_COVERAGE[state])
-        message.disputes.extend(map(_mark, entered.disputes))
+        message.disputes.extend(_mark(mark, words=words) for mark in entered.disputes)
     return message
 
 
-def _head(decision: Decision, hidden: Collection[Relation] = ()) -> scoring_pb2.Decision:
-    """A decision without what was read of the firm."""
+def _head(
+    decision: Decision, hidden: Collection[Relation] = (), *, words: bool = False
+) -> scoring_pb2.Decision:
+    """A decision without what was read of the firm, and without its words unless they are asked."""
     order, outcome = decision.order, decision.outcome
     message = scoring_pb2.Decision(
         decision_id=decision.decision_id,
@@ -361,8 +365,8 @@ def _head(decision: Decision, hidden: Collection[Relation] = ()) -> scoring_pb2.
             scoring_pb2.Notice(code=code, text_zh=_NOTICES[code][0], text_en=_NOTICES[code][1])
             for code in (decision.notices if hidden else decision.all_notices)
         ],
-        disputes=map(_mark, decision.disputes),
-        linked=[_linked(entered, hidden) for entered in decision.linked],
+        disputes=[_mark(mark, words=words) for mark in decision.disputes],
+        linked=[_linked(entered, hidden, words=words) for entered in decision.linked],
     )
     message.decided_at.FromDatetime(decision.decided_at)
     message.as_of.FromDatetime(decision.as_of)

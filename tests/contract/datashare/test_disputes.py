@@ -307,7 +307,7 @@ async def test_what_the_firm_supplied_itself_it_corrects(datashare: Disputing) -
     assert dispute.state is DisputeState.OPEN
 
 
-async def test_readers_are_told_of_a_hundred_disputes_of_a_firm_at_most(
+async def test_readers_are_told_of_so_many_disputes_of_a_firm_at_most(
     datashare: Disputing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of them are in every answer about it, and as large as the firm makes them."""

@@ -14,7 +14,7 @@ from services.kit.errors import (
 from services.kit.identity import Caller
 from services.kit.ids import SequentialIds
 from services.scoring.decisions.app import OrderCall, Scoring
-from services.scoring.decisions.domain import Decision, Inputs, NoticeCode, Order, Use
+from services.scoring.decisions.domain import Decision, DisputeMark, Inputs, NoticeCode, Order, Use
 from services.scoring.features.domain import Coverage, FirmSummary, SubjectSeries
 from tests.fakes.decisions import AddingModel, FakeModels, FakeSummaries, FakeWork
 
@@ -129,6 +129,26 @@ async def test_a_replay_gets_the_stored_decision_when_there_is_too_little_data_n
     world.summaries.answers["sub_good"] = world.summaries.answers["sub_thin"]
     [again] = await world.score(call("sub_good", "r1"))
     assert again == first
+
+
+async def test_a_replay_says_what_was_disputed_since(world: World) -> None:
+    def mark(dispute_id: str, state: str) -> DisputeMark:
+        return DisputeMark(dispute_id, "vat_invoice", "par_tax", 202604, "", state, "Wrong.")
+
+    upheld, opened = mark("dis_1", "UPHELD"), mark("dis_2", "OPEN")
+    world.summaries.disputes["sub_good"] = (upheld,)
+    [result] = await world.score(call("sub_good", "r1"))
+    first = decided(result)
+    assert first.disputes == (upheld,)
+    assert NoticeCode.DISPUTED_DATA not in first.notices  # it was proved; the words are told
+    world.summaries.disputes["sub_good"] = (dataclasses.replace(upheld, statement="New."), opened)
+    [result] = await world.score(call("sub_good", "r1"))
+    again = decided(result)
+    assert again.disputes == (upheld, opened)
+    assert again.notices == (*first.notices, NoticeCode.DISPUTED_DATA)
+    before = dataclasses.replace(again, disputes=first.disputes, notices=first.notices)
+    assert before == first
+    assert world.work.decisions.made == {first.decision_id: first}
 
 
 async def test_a_replay_after_withdrawal_is_refused(world: World) -> None:

@@ -305,12 +305,14 @@ class Decision(_message.Message):
         MODEL_UNVALIDATED, on real outcomes, but it was not validated independently; DATA_SIMULATED,
         some of the data comes from a simulated source; DATA_WITHHELD, some data that was known then is no
         longer used, because it was repaired, ran out or was erased; DISPUTED_DATA, some records are in
-        dispute. Those of linked subjects count, but for the firm, which is not told about their data.
+        dispute, or were when it was made; DISPUTED_SINCE, records of a kind that is in it have come to be
+        since, which is told of stored decisions. Those of linked subjects count, but for the firm, which
+        is not told about their data.
         """
 
     @_builtins.property
     def disputes(self) -> _containers.RepeatedCompositeFieldContainer[_summaries_pb2.DisputeMark]:
-        """Disputes about the firm's records that counted in it."""
+        """Disputes about the firm's records that counted in it; in lists without the firm's words."""
 
     @_builtins.property
     def linked(self) -> _containers.RepeatedCompositeFieldContainer[Global___LinkedAccess]:
