@@ -43,6 +43,7 @@ from services.datashare.changes.servicer import ChangeServicer
 from services.datashare.changes.store import ChangeStore
 from services.datashare.consent.app import Consents
 from services.datashare.consent.duties import DutyStore
+from services.datashare.consent.ending import TellEnds
 from services.datashare.consent.erasing import ErasureDuties
 from services.datashare.consent.servicer import ConsentCodec, ConsentServicer, DutyCodec
 from services.datashare.consent.store import ConsentStore
@@ -181,6 +182,7 @@ class DatashareConfig:
         inspection_interval: how often quality is looked at, when nothing is waiting.
         dispute_profile: how much time providers have to answer disputes, a name of `PROFILES`.
         dispute_interval: how often it is looked for disputes that nobody answered.
+        consent_interval: how often it is looked for consents whose time is over.
         proof_issuers: file (`mandates.proofs`) of those who verify firms' representatives, such as
             by electronic business licence; None is nobody.
         sandbox: this deployment is a sandbox: firms may be claimed by simulated codes.
@@ -240,6 +242,10 @@ class DatashareConfig:
         default=timedelta(seconds=30),
         metadata={"help": "how often providers are reminded of disputes that are due"},
     )
+    consent_interval: timedelta = field(
+        default=timedelta(seconds=15),
+        metadata={"help": "how often parties are told of consents whose time is over"},
+    )
     bootstrap_operator_key_id: str = field(
         default="", metadata={"help": "public part of the first operator's API key; empty: none"}
     )
@@ -262,6 +268,8 @@ class DatashareConfig:
             raise ValueError(f"dispute_profile must be one of {', '.join(PROFILES)}")
         if self.dispute_interval <= timedelta():
             raise ValueError("dispute_interval must be longer than nothing")
+        if self.consent_interval <= timedelta():
+            raise ValueError("consent_interval must be longer than nothing")
         if self.sandbox and self.sandbox_proof_key is None:
             raise ValueError("sandbox needs sandbox_proof_key: name its file, or unset sandbox")
         if self.bootstrap_operator_key_id:
@@ -419,6 +427,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         codec=ConsentCodec(),
         catalogue=catalogue,
     )
+    tell_ends = TellEnds(transactions, clock, signer)
     duties = ErasureDuties(
         transactions=transactions,
         retry=retry_on_conflict,
@@ -584,6 +593,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         background=[
             lambda: inspect.run(config.inspection_interval),
             lambda: remind.run(config.dispute_interval),
+            lambda: tell_ends.run(config.consent_interval),
             NameEarlier(transactions, asyncio.sleep).run,
             TellLate(transactions, clock).run,
             deliver.run,

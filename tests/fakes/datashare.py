@@ -9,6 +9,7 @@ from datetime import datetime
 from services.datashare.access.domain import Access, Earlier, Outcome, Recorded, Sealed
 from services.datashare.changes.domain import Change, Entry
 from services.datashare.consent.domain import (
+    OPEN_STATES,
     Attestation,
     Consent,
     Duty,
@@ -229,15 +230,31 @@ class FakeConsents:
         }
         return {key: found[key] for key in keys if key in found}
 
-    async def given_to(self, recipient_id: str, now: datetime) -> Sequence[tuple[str, str]]:
+    async def given_to(
+        self, recipient_id: str, now: datetime, after: str, limit: int
+    ) -> Sequence[tuple[str, str]]:
         return [
             (row.core.subject_id, id_)
             for id_, row in sorted(self._rows.items())
-            if row.core.recipient_id == recipient_id and state_at(row, now) is State.ACTIVE
-        ]
+            if row.core.recipient_id == recipient_id
+            and id_ > after
+            and state_at(row, now) is State.ACTIVE
+        ][:limit]
+
+    async def is_over(self, now: datetime) -> bool:
+        return bool(await self.over(now, 1))
+
+    async def over(self, now: datetime, limit: int) -> Sequence[Consent]:
+        found = (self._with_use(row, now) for row in self._rows.values() if not row.end_told)
+        return [
+            row
+            for row in found
+            if row.core.terms.expires_at <= now or state_at(row, now) is State.LAPSED
+        ][:limit]
 
     async def update(self, consent: Consent) -> None:
-        self._rows[consent.core.consent_id] = consent
+        told = consent.end_told or consent.state not in OPEN_STATES
+        self._rows[consent.core.consent_id] = replace(consent, end_told=told)
 
     async def page(
         self,
@@ -473,6 +490,9 @@ class FakeNotices:
             if notice not in self._added:
                 self._added.add(notice)
                 self._rows[len(self._rows) + 1] = notice
+
+    async def spill(self) -> None:
+        self._added.clear()
 
     async def after(self, party_id: str, position: int, limit: int) -> Sequence[NoticeEntry]:
         return [

@@ -698,7 +698,7 @@ async def _void(work: Work, consent: Consent, now: datetime) -> Collection[str]:
 async def _require_good_standing(
     work: Work, caller: Caller, consent: Consent | None = None
 ) -> bool:
-    """Hold the standing of the caller, and of a consent's recipient; tell whether that one's is bad.
+    """Hold the standing of the caller, and of a recipient; tell whether that one is suspended.
 
     Raises:
         PermissionDeniedError: PARTICIPANT_SUSPENDED, the caller is.

@@ -11,6 +11,7 @@ from puhui.datashare.v1 import consents_pb2_grpc
 from services.datashare.catalogue.domain import ContentLevel
 from services.datashare.consent.app import Consents
 from services.datashare.consent.domain import (
+    OPEN_STATES,
     Action,
     Attestation,
     Consent,
@@ -292,7 +293,8 @@ def consent_message(consent: Consent, read_at: datetime | None = None) -> pb.Con
         termination=pb.TerminationReceipt(
             canonical=consent.termination.canonical, jws=consent.termination.jws
         )
-        if consent.termination
+        # One that time ended is not over while a clock that was set back says so.
+        if consent.termination and state not in OPEN_STATES
         else None,
     )
 

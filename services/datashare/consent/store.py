@@ -59,8 +59,26 @@ consent = sa.Table(
     # None until it ended by an act.
     sa.Column("termination", sa.LargeBinary),
     sa.Column("termination_jws", sa.String(1024), nullable=False, server_default=sa.text("''")),
+    sa.Column("end_told", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Index(None, "consent_id"),
     sa.Index(None, "recipient_id", "consent_id"),
+)
+
+# Those whose end is still to be told: by when they expire, and by when they lapse.
+_TO_TELL = sa.text("NOT end_told")
+_WAITING = (State.REQUESTED, State.PARTIALLY_APPROVED)
+_TO_ANSWER = sa.text("NOT end_told AND state IN ('REQUESTED', 'PARTIALLY_APPROVED')")
+sa.Index(
+    "ix_consent_expires_at_to_tell",
+    consent.c.expires_at,
+    postgresql_where=_TO_TELL,
+    sqlite_where=_TO_TELL,
+)
+sa.Index(
+    "ix_consent_answer_by_to_tell",
+    consent.c.answer_by,
+    postgresql_where=_TO_ANSWER,
+    sqlite_where=_TO_ANSWER,
 )
 
 _KEY = {"subject_id": sa.String(), "consent_id": sa.String()}
@@ -106,6 +124,7 @@ _COLUMNS = (
     consent.c.superseded_by,
     consent.c.termination,
     consent.c.termination_jws,
+    consent.c.end_told,
 )
 
 
@@ -165,8 +184,17 @@ class ConsentStore:
         rows = await self._conn.execute(_holding(self._conn), _ASKED.values(self._conn, keys))
         return {(row[0], row[1]): _consent(row[2:]) for row in rows}
 
-    async def given_to(self, recipient_id: str, now: datetime) -> Sequence[tuple[str, str]]:
-        """Return subject_id and consent_id of a recipient's consents that are in force."""
+    async def given_to(
+        self, recipient_id: str, now: datetime, after: str, limit: int
+    ) -> Sequence[tuple[str, str]]:
+        """Return subject_id and consent_id of a recipient's consents that are in force, by id.
+
+        Args:
+            recipient_id: whose.
+            now: the time.
+            after: only with an id greater than this; "" is any.
+            limit: most consents.
+        """
         rows = await self._conn.execute(
             sa.select(consent.c.subject_id, consent.c.consent_id)
             .where(
@@ -174,10 +202,26 @@ class ConsentStore:
                 consent.c.state == State.ACTIVE,
                 consent.c.expires_at > now,
                 sa.not_(sa.and_(consent.c.one_time, _USED)),
+                consent.c.consent_id > after,
             )
             .order_by(consent.c.consent_id)
+            .limit(limit)
         )
         return [(row[0], row[1]) for row in rows]
+
+    async def is_over(self, now: datetime) -> bool:
+        """Tell whether there is one whose time is over and whose end is to be told."""
+        return bool(await self._conn.scalar(sa.select(sa.or_(*map(sa.exists, _over(now))))))
+
+    async def over(self, now: datetime, limit: int) -> Sequence[Consent]:
+        """Return those, held for a change; without those that somebody else holds."""
+        found: list[Consent] = []
+        for query in _over(now):
+            rows = await self._conn.execute(
+                query.limit(limit - len(found)).with_for_update(skip_locked=True)
+            )
+            found += [_consent(row) for row in rows]
+        return await self._with_use(found, now)
 
     async def hold_due(
         self, provider_id: str, asked: Sequence[tuple[str, str]], now: datetime
@@ -333,6 +377,18 @@ def _state_at(now: datetime) -> sa.ColumnElement[str]:
     )
 
 
+def _over(now: datetime) -> tuple[sa.Select[Any], sa.Select[Any]]:
+    """Return the queries of consents that lapsed and that expired, whose end is to be told."""
+    lapsed = sa.select(*_COLUMNS).where(_TO_ANSWER, consent.c.answer_by <= now)
+    expired = sa.select(*_COLUMNS).where(
+        _TO_TELL,
+        consent.c.expires_at <= now,
+        # No answer is waited for past the end, so those that wait for one have lapsed.
+        sa.or_(consent.c.answer_by.is_(None), consent.c.state.not_in(_WAITING)),
+    )
+    return lapsed.order_by(consent.c.answer_by), expired.order_by(consent.c.expires_at)
+
+
 @once
 def _holding(conn: AsyncConnection) -> sa.Select[Any]:
     wanted = through_gates(conn, _ASKED.of(conn), "consent_id", "wanted")
@@ -363,21 +419,24 @@ def _state(changed: Consent) -> dict[str, Any]:
         "superseded_by": changed.superseded_by,
         "termination": None if changed.termination is None else changed.termination.canonical,
         "termination_jws": "" if changed.termination is None else changed.termination.jws,
+        # An act is told in its own transaction.
+        "end_told": changed.end_told or changed.state not in OPEN_STATES,
     }
 
 
 def _consent(row: Sequence[Any]) -> Consent:
     """Return a consent from `_HELD`, or from `_COLUMNS`."""
     canonical, sha256, state, revision, requested_at, changed_at, *rest = row
-    signatures, note, notice, platform_jws, superseded_by, termination, termination_jws = rest or (
-        b"[]",
-        "",
-        "",
-        "",
-        "",
-        None,
-        "",
-    )
+    (
+        signatures,
+        note,
+        notice,
+        platform_jws,
+        superseded_by,
+        termination,
+        termination_jws,
+        end_told,
+    ) = rest or (b"[]", "", "", "", "", None, "", False)
     return Consent(
         core=core_of(canonical),
         canonical=canonical,
@@ -392,4 +451,5 @@ def _consent(row: Sequence[Any]) -> Consent:
         platform_jws=platform_jws,
         superseded_by=superseded_by,
         termination=None if termination is None else Receipt(termination, termination_jws),
+        end_told=bool(end_told),
     )

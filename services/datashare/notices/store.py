@@ -63,6 +63,7 @@ late = sa.Table(
     sa.Column("position", sa.BigInteger, nullable=False),
 )
 
+_NUMBERS = 256
 _LATE = "changes"
 _ALONE = sa.select(sa.func.pg_try_advisory_xact_lock(0x6C617465))
 # Locks with two numbers are apart from those with one; the first says what the second counts.
@@ -87,6 +88,15 @@ class NoticeStore:
     async def append(self, notices: Sequence[Notice]) -> None:
         """Add notices, which are written when the transaction ends well; equal ones once."""
         self._added |= dict.fromkeys(notices)
+
+    async def spill(self) -> None:
+        """Write what was added so far, where it would be too much to wait with all of it.
+
+        Nothing else may be locked after this: it takes the lock of every party.
+        """
+        if self._conn.dialect.name == "postgresql":
+            await self._conn.execute(_LOCK, {"numbers": list(range(_NUMBERS))})
+        await self.finish()
 
     async def finish(self) -> None:
         """Write what was added, as the last thing before the commit."""
@@ -182,8 +192,8 @@ class NoticeStore:
 def _numbers(party_ids: Iterable[str]) -> list[int]:
     """Return the numbers of parties' locks in their order.
 
-    There are 256: who tells everybody something takes no more, as the server has room for some
-    thousands; two parties that share one only wait for each other now and then.
+    There are `_NUMBERS`: who tells everybody something takes no more, as the server has room for
+    some thousands; two parties that share one only wait for each other now and then.
     """
     return sorted({hashlib.sha256(party_id.encode()).digest()[0] for party_id in party_ids})
 

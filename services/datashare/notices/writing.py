@@ -20,6 +20,9 @@ from services.datashare.notices.domain import About, Notice, NoticeKind, Recipie
 TOLD_BACK: Final = timedelta(days=366)
 """Who was released a record since then is told what became of it: 12 months, with a leap day."""
 
+TOLD_AT_ONCE: Final = 1_000
+"""Consents of which is told in one statement."""
+
 _RECORDS: Final = {
     ChangeKind.RECORD_CORRECTED: NoticeKind.RECORD_CORRECTED,
     ChangeKind.RECORD_RETRACTED: NoticeKind.RECORD_RETRACTED,
@@ -48,6 +51,38 @@ class Recipients(Protocol):
         self, at: datetime, asked: Collection[About], *, until: datetime | None = None
     ) -> Mapping[About, Sequence[Recipient]]:
         """Return who was released such records since a time, of what anybody was."""
+        ...
+
+
+class ManyNotices(Notices, Protocol):
+    """What parties are told, more than memory should hold."""
+
+    async def spill(self) -> None:
+        """Write what was added so far; nothing else may be locked after this."""
+        ...
+
+
+class Consents(Protocol):
+    """Consents."""
+
+    async def given_to(
+        self, recipient_id: str, now: datetime, after: str, limit: int
+    ) -> Sequence[tuple[str, str]]:
+        """Return subject_id and consent_id of a recipient's consents that are in force, by id."""
+        ...
+
+
+class TellingStanding(Protocol):
+    """What telling of a recipient's standing needs in a transaction."""
+
+    @property
+    def consents(self) -> Consents:
+        """Consents."""
+        ...
+
+    @property
+    def notices(self) -> ManyNotices:
+        """What parties are told."""
         ...
 
 
@@ -95,26 +130,31 @@ def erasure_due(told: Sequence[Notice], by: datetime) -> list[Notice]:
     return [replace(notice, kind=NoticeKind.ERASURE_DUE, due_at=by) for notice in told]
 
 
-def of_standing(
-    recipient_id: str, consents: Sequence[tuple[str, str]], kind: NoticeKind, at: datetime
-) -> list[Notice]:
-    """Return what tells that the consents given to a recipient rest, or no longer do.
+async def tell_of_standing(
+    work: TellingStanding, recipient_id: str, kind: NoticeKind, at: datetime
+) -> None:
+    """Tell that the consents given to a recipient rest, or no longer do.
 
-    Each firm is told of each consent, the recipient once.
+    Each firm is told of each consent, the recipient once. There may be very many, so it is the last
+    that happens in the transaction.
 
     Args:
+        work: the transaction, which holds the recipient.
         recipient_id: who was suspended or reinstated.
-        consents: subject_id and consent_id of those that are in force but for that.
         kind: CONSENT_PAUSED or CONSENT_RESUMED.
         at: when.
     """
-    if not consents:
-        return []
-    whole = Notice(recipient_id, kind, at, participant_id=recipient_id)
-    return [whole] + [
-        replace(whole, party_id=subject_id, subject_id=subject_id, consent_id=consent_id)
-        for subject_id, consent_id in consents
-    ]
+    whole, after = Notice(recipient_id, kind, at, participant_id=recipient_id), ""
+    while given := await work.consents.given_to(recipient_id, at, after, TOLD_AT_ONCE):
+        told = [
+            replace(whole, party_id=subject_id, subject_id=subject_id, consent_id=consent_id)
+            for subject_id, consent_id in given
+        ]
+        await work.notices.append(told if after else [whole, *told])
+        after = given[-1][1]
+        if len(given) < TOLD_AT_ONCE:
+            break
+        await work.notices.spill()
 
 
 async def tell_of_records(work: Telling, changes: Sequence[Change]) -> None:

@@ -12,7 +12,7 @@ from services.datashare.log.domain import LeafKind, Sealer, rfc3339
 from services.datashare.mandates import recording
 from services.datashare.mandates.domain import Mandate, MandateState, Power, registered, state_at
 from services.datashare.notices.domain import NoticeKind
-from services.datashare.notices.writing import of_standing
+from services.datashare.notices.writing import ManyNotices, TellingStanding, tell_of_standing
 from services.datashare.participants.domain import (
     OPERATOR_ID,
     SECRET_BYTES,
@@ -133,15 +133,7 @@ class Mandates(Protocol):
         ...
 
 
-class Consents(Protocol):
-    """Consents."""
-
-    async def given_to(self, recipient_id: str, now: datetime) -> Sequence[tuple[str, str]]:
-        """Return subject_id and consent_id of a recipient's consents that are in force."""
-        ...
-
-
-class Work(recording.Work, Protocol):
+class Work(recording.Work, TellingStanding, Protocol):
     """What these use cases need in a transaction."""
 
     @property
@@ -160,8 +152,8 @@ class Work(recording.Work, Protocol):
         ...
 
     @property
-    def consents(self) -> Consents:
-        """Consents."""
+    def notices(self) -> ManyNotices:
+        """What parties are told."""
         ...
 
     @property
@@ -469,9 +461,8 @@ class ParticipantDirectory:
                     else ChangeKind.PARTICIPANT_REINSTATED
                 )
                 told = NoticeKind.CONSENT_PAUSED if suspended else NoticeKind.CONSENT_RESUMED
-                given = await work.consents.given_to(participant_id, now)
-                await work.notices.append(of_standing(participant_id, given, told, now))
                 await work.changes.append([Change(kind, now, participant_id=participant_id)])
+                await tell_of_standing(work, participant_id, told, now)
             return replace(found, standing=standing)
 
         return await self._once(key, self._participant_codec, change)

@@ -300,7 +300,9 @@ class ConsentMachine(RuleBasedStateMachine):
         results = self.run(self.use.fetch([item], Channel.SCORING))
         assert isinstance(results, list)
         (result,) = results
-        state = made.at(self.clock.now(), used=fresh)
+        state = made.at(self.clock.now(), used=False)
+        if state == "ACTIVE" and fresh:  # that it is used up is found out last, by counting
+            state = made.at(self.clock.now())
         expected = REFUSALS.get(state, "CONSENT_NOT_ACTIVE")
         if self.suspended:
             expected = "PARTICIPANT_SUSPENDED"

@@ -29,30 +29,35 @@ async def test_one_of_version_1_goes_on_as_it_was_granted(url: str) -> None:
     upgrade(url, MIGRATIONS, BEFORE)
     old = replace(consent(9).core, schema_version=1)
     granted = advance(request(old, NOW), Action.GRANT, NOW)
+    lasting = replace(consent(100_000).core, schema_version=1)
+    lasts = advance(request(lasting, NOW), Action.GRANT, NOW)
     database = Database.open(url)
     async with database.begin() as conn:
-        row = {
-            "subject_id": old.subject_id,
-            "consent_id": old.consent_id,
-            "recipient_id": old.recipient_id,
-            "state": "ACTIVE",
-            "revision": 2,
-            "expires_at": old.terms.expires_at,
-            "canonical": granted.canonical,
-            "sha256": granted.sha256,
-            "signatures": b"[]",
-            "requested_at": NOW,
-            "changed_at": NOW,
-            "note": "",
-        }
-        # Columns that are not named are left to the database, as the version before did.
-        await conn.execute(sa.insert(table).values(row))
+        for core, each in ((old, granted), (lasting, lasts)):
+            row = {
+                "subject_id": core.subject_id,
+                "consent_id": core.consent_id,
+                "recipient_id": core.recipient_id,
+                "state": "ACTIVE",
+                "revision": 2,
+                "expires_at": core.terms.expires_at,
+                "canonical": each.canonical,
+                "sha256": each.sha256,
+                "signatures": b"[]",
+                "requested_at": NOW,
+                "changed_at": NOW,
+                "note": "",
+            }
+            # Columns that are not named are left to the database, as the version before did.
+            await conn.execute(sa.insert(table).values(row))
     await database.close()
     upgrade(url, MIGRATIONS)
     database = Database.open(url)
     async with database.read() as conn:
         store = ConsentStore(conn)
-        assert await store.get("con_9", NOW) == granted
+        # It was over before the end of one was told, the other one is not.
+        assert await store.get("con_9", NOW) == replace(granted, end_told=True)
+        assert await store.get("con_100000", NOW) == lasts
         listed = await store.page(
             subject_id=None,
             recipient_id=None,

@@ -533,6 +533,25 @@ class TestPausing:
         await set_standing(Standing.ACTIVE)
         assert await shown() == (State.ACTIVE, [])
 
+    async def test_what_is_granted_to_one_that_is_suspended_rests_and_is_told_so(
+        self, world: World
+    ) -> None:
+        asked, paused = await world.requested(), await world.granted()
+        firm = caller(FIRM)
+        await world.consents.pause(firm, world.key(firm), paused.core.consent_id, "")
+        async with world.transactions.begin() as work:
+            await work.participants.set_standing("par_bank", Standing.SUSPENDED)
+        before = len(world.transactions.memory.notices)
+        await world.consents.grant(firm, world.key(firm), asked.core.consent_id, asked.sha256, ())
+        await world.consents.resume(firm, world.key(firm), paused.core.consent_id)
+        told = list(world.transactions.memory.notices.values())[before:]
+        assert [(notice.kind, notice.party_id, notice.participant_id) for notice in told] == [
+            (kind, party_id, who)
+            for act in (NoticeKind.CONSENT_GRANTED, NoticeKind.CONSENT_RESUMED)
+            for kind, who in ((act, "par_firm"), (NoticeKind.CONSENT_PAUSED, "par_bank"))
+            for party_id in ("sub_0001", "par_bank")
+        ]
+
 
 class TestVersions:
     async def replacing(self, world: World, consent: Consent, **terms: Any) -> Consent:
