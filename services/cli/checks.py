@@ -86,9 +86,10 @@ class Rules:
         yield from self._dates(record)
         name = record.WhichOneof("payload")
         if name == record.record_type:
-            payload = getattr(record, name)
-            yield from _amounts(payload, name)
-            yield from self._coded(payload, name)
+            if record.status != RECORD_STATUS_RETRACTED:  # what that says is not read
+                payload = getattr(record, name)
+                yield from _amounts(payload, name)
+                yield from self._coded(payload, name)
         elif name is not None or record.status != RECORD_STATUS_RETRACTED:
             problem = f"the payload of this type is `{record.record_type}`"
             yield Finding("TYPE_MISMATCH", name or record.record_type, problem)

@@ -99,6 +99,15 @@ def test_what_is_wrong_is_named(path: str, value: object, reason: str) -> None:
     assert reason in said
 
 
+def test_what_a_retraction_says_is_not_read() -> None:
+    taken_back = invoice()
+    taken_back.vat_invoice.net.currency_code = ""
+    assert found(taken_back) == [("CURRENCY_MISSING", "vat_invoice.net")]
+    taken_back.status = RECORD_STATUS_RETRACTED
+    assert found(taken_back) == []
+    assert not refused(taken_back)
+
+
 def test_codes_of_the_catalogue() -> None:
     filing = records.tax_filing(
         record_id="1",
