@@ -29,7 +29,14 @@ from puhui.scoring.v1.models_pb2 import (
     ListModelsRequest,
     Model,
 )
-from puhui.scoring.v1.scoring_pb2 import BatchScoreRequest, Decision, ScoreOrder, ScoreRequest
+from puhui.scoring.v1.scoring_pb2 import (
+    BatchScoreRequest,
+    Decision,
+    LinkedSubject,
+    ScoreOrder,
+    ScoreRequest,
+    SubjectRelation,
+)
 from puhui_client.base import PAGE, Methods, new_request_id
 from puhui_client.errors import PuhuiError, error_of
 from puhui_client.transport import pause_before
@@ -44,6 +51,9 @@ if TYPE_CHECKING:
 
 Use = Literal["EXPLANATION", "DISPUTE", "SUPERVISION"]
 """What a stored decision is read for."""
+
+Relation = Literal["OWNER", "GUARANTOR", "BUYER"]
+"""What a linked subject is to the firm that is scored."""
 
 _PORTFOLIO = 10_000  # orders that one call takes
 _BATCH_ATTEMPTS = 5
@@ -76,6 +86,7 @@ def score_order(
     as_of: datetime | None = None,
     model_version: str = "",
     automated_decision: bool = False,
+    linked: Sequence[tuple[Relation, str, str]] = (),
     request_id: str | None = None,
 ) -> ScoreOrder:
     """Return an order for `batch_score`.
@@ -89,6 +100,8 @@ def score_order(
         as_of: data known by then, aware; None is now. Consent is always checked now.
         model_version: empty is the model in service.
         automated_decision: a machine alone will decide on the credit; the consent must allow it.
+        linked: owners, guarantors and buyers whose data is to enter: relation, subject_id, and the
+            consent_id of their own consent for this firm's score.
         request_id: None makes one; sent again, the same id returns the same decision.
     """
     return ScoreOrder(
@@ -100,6 +113,14 @@ def score_order(
         model_version=model_version,
         automated_decision=automated_decision,
         officer=Officer(name=officer, file_reference=file_reference),
+        linked=[
+            LinkedSubject(
+                relation=SubjectRelation.Value(f"SUBJECT_RELATION_{relation}"),
+                subject_id=other_id,
+                consent_id=own_consent_id,
+            )
+            for relation, other_id, own_consent_id in linked
+        ],
     )
 
 
@@ -133,6 +154,7 @@ class BankMethods(Methods):
         as_of: datetime | None = None,
         model_version: str = "",
         automated_decision: bool = False,
+        linked: Sequence[tuple[Relation, str, str]] = (),
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Decision:
@@ -147,11 +169,14 @@ class BankMethods(Methods):
             as_of: data known by then, aware; None is now. Consent is always checked now.
             model_version: empty is the model in service.
             automated_decision: a machine alone will decide; the consent must allow it.
+            linked: owners, guarantors and buyers whose data is to enter: relation, subject_id, and
+                the consent_id of their own consent for this firm's score.
             request_id: None makes one; sent again, the same id returns the same decision.
             timeout: seconds; None is the client's.
 
         Raises:
-            ConsentError: the consent does not allow it; `reason` says why.
+            ConsentError: a consent does not allow it; `reason` says why, and `fields` whose it is
+                where it is a linked one.
             InvalidArgumentError: OFFICER_REQUIRED, officer or file_reference is empty.
             FailedPreconditionError: DATA_INSUFFICIENT.
         """
@@ -164,6 +189,7 @@ class BankMethods(Methods):
             as_of=as_of,
             model_version=model_version,
             automated_decision=automated_decision,
+            linked=linked,
             request_id=request_id,
         )
         request = ScoreRequest(order=order)
@@ -259,6 +285,7 @@ class BankMethods(Methods):
         record_types: Sequence[str] = (),
         period: tuple[date, date] | None = None,
         as_of: datetime | None = None,
+        for_subject_id: str = "",
         request_id: str | None = None,
     ) -> FetchSummaryResponse:
         """Fetch a firm's monthly aggregates under its consent.
@@ -273,6 +300,8 @@ class BankMethods(Methods):
                 consent is refused, never trimmed.
             period: first and last day; None is the consent's.
             as_of: data known by then, aware; None is now.
+            for_subject_id: the other firm whose score it is for; needed for the purpose
+                "related_party", and for it alone.
             request_id: None makes one.
 
         Raises:
@@ -288,6 +317,7 @@ class BankMethods(Methods):
             period=None if period is None else to_period(*period),
             as_of=None if as_of is None else to_timestamp(as_of),
             officer=Officer(name=officer, file_reference=file_reference),
+            for_subject_id=for_subject_id,
         )
         request = FetchSummaryRequest(fetch=fetch)
         return await self._transport.unary(self._accesses.FetchSummary, request)

@@ -7,7 +7,7 @@ import typer
 
 from services.cli import output
 from services.cli.command import Session, remote
-from services.cli.facts import made
+from services.cli.facts import made, purpose_of
 from services.cli.inputs import lower, take
 
 _TYPES_NAMED = 2
@@ -51,7 +51,7 @@ async def accesses(
                     access.recipient_name or access.recipient_id,
                     access.officer.name,
                     access.officer.file_reference,
-                    access.purpose,
+                    purpose_of(access),
                     made(access),
                     _types(access.record_types),
                     access.refusal_reason

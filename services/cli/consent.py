@@ -18,6 +18,7 @@ from services.cli.command import (
     require_officer,
     usage,
 )
+from services.cli.facts import purpose_of
 from services.cli.inputs import (
     CHINA,
     Level,
@@ -443,7 +444,7 @@ async def list_consents(
                     _state(consent),
                     consent.subject_id,
                     _named(consent.recipient_id, names),
-                    consent.terms.purpose,
+                    purpose_of(consent.terms),
                     ", ".join(consent.terms.record_types),
                     output.moment(consent.terms.expires_at),
                 ]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from puhui.datashare.v1.accesses_pb2 import Access
+    from puhui.datashare.v1.consents_pb2 import ConsentTerms
     from puhui.datashare.v1.disputes_pb2 import Dispute
     from puhui.datashare.v1.facts_pb2 import GetFactsResponse, HeldRecord, Holding, StandingConsent
 
@@ -134,7 +135,7 @@ def _accesses(accesses: "Sequence[Access]", counted: str) -> "RenderableType":
                 access.recipient_name or access.recipient_id,
                 access.officer.name,
                 access.officer.file_reference,
-                access.purpose,
+                purpose_of(access),
                 made(access),
                 ", ".join(access.record_types),
                 access.consent_id,
@@ -143,6 +144,12 @@ def _accesses(accesses: "Sequence[Access]", counted: str) -> "RenderableType":
             for access in accesses
         ],
     )
+
+
+def purpose_of(asked: "Access | ConsentTerms") -> str:
+    """Return a purpose, with the other firm that it is about where there is one."""
+    other = asked.for_subject_id
+    return f"{asked.purpose} for {other}" if other else asked.purpose
 
 
 def made(access: "Access") -> str:
@@ -168,7 +175,7 @@ def _consents(consents: "Sequence[StandingConsent]") -> "RenderableType":
             [
                 standing.consent.consent_id,
                 standing.recipient_name,
-                standing.consent.terms.purpose,
+                purpose_of(standing.consent.terms),
                 ", ".join(standing.consent.terms.record_types),
                 state(standing),
                 output.moment(standing.consent.terms.expires_at),

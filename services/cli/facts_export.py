@@ -117,7 +117,7 @@ def _holdings(facts: "GetFactsResponse") -> Rows:
 def _accesses(accesses: "Sequence[Access]") -> Rows:
     names = (
         "accessed_at", "recipient_id", "recipient_name", "officer", "file_reference", "purpose",
-        "made_of_it", "record_types", "consent_id", "result", "access_id",
+        "for_subject_id", "made_of_it", "record_types", "consent_id", "result", "access_id",
     )  # fmt: skip
     return [
         names,
@@ -129,6 +129,7 @@ def _accesses(accesses: "Sequence[Access]") -> Rows:
                 access.officer.name,
                 access.officer.file_reference,
                 access.purpose,
+                access.for_subject_id,
                 made(access),
                 " ".join(access.record_types),
                 access.consent_id,
@@ -142,8 +143,8 @@ def _accesses(accesses: "Sequence[Access]") -> Rows:
 
 def _consents(facts: "GetFactsResponse") -> Rows:
     names = (
-        "consent_id", "recipient_id", "recipient_name", "purpose", "record_types", "state",
-        "expires_at", "effect_zh", "effect_en",
+        "consent_id", "recipient_id", "recipient_name", "purpose", "for_subject_id", "record_types",
+        "state", "expires_at", "effect_zh", "effect_en",
     )  # fmt: skip
     return [
         names,
@@ -153,6 +154,7 @@ def _consents(facts: "GetFactsResponse") -> Rows:
                 standing.consent.recipient_id,
                 standing.recipient_name,
                 standing.consent.terms.purpose,
+                standing.consent.terms.for_subject_id,
                 " ".join(standing.consent.terms.record_types),
                 state(standing),
                 _time(standing.consent.terms.expires_at),

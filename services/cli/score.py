@@ -3,10 +3,10 @@
 import csv
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -20,19 +20,26 @@ from services.cli.command import (
     usage,
 )
 from services.cli.dispute import marks_cell, marks_table
-from services.cli.inputs import NOT_UTF8, is_uscc, lower, parse_moment
+from services.cli.inputs import NOT_UTF8, is_uscc, lower, parse_moment, subject_id_of
 from services.cli.progress import bar
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from puhui.scoring.v1.scoring_pb2 import Decision, ScoreOrder
+    from puhui.datashare.v1.summaries_pb2 import Coverage
+    from puhui.scoring.v1.scoring_pb2 import Decision, LinkedAccess, ScoreOrder
     from puhui_client import Client, ScoreResult
+    from puhui_client.bank import Relation
 
 _COLUMNS = frozenset(
     {"subject_id", "consent_id", "purpose", "as_of", "model_version", "request_id"}
-    | {"officer", "file_reference"}
+    | {"officer", "file_reference", "linked"}
 )
+_RELATIONS: "Final[Mapping[str, Relation]]" = {
+    "owner": "OWNER",
+    "guarantor": "GUARANTOR",
+    "buyer": "BUYER",
+}
 _REASONS = 6
 
 
@@ -58,7 +65,7 @@ async def score(
             dir_okay=False,
             help="A portfolio instead: CSV with a header, or JSON lines. Columns: subject_id, "
             "consent_id, and if need be purpose, as_of, model_version, officer, file_reference, "
-            "request_id.",
+            "request_id, linked (as --linked, several with spaces between).",
         ),
     ] = None,
     purpose: Annotated[
@@ -85,6 +92,15 @@ async def score(
             help="A machine alone will decide on the credit; the consent must allow it.",
         ),
     ] = False,
+    linked: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--linked",
+            metavar="RELATION:SUBJECT:CONSENT",
+            help="An owner, guarantor or buyer whose data is to enter, under its own consent of "
+            "the purpose related_party for this firm; repeat. E.g. guarantor:sub_2:con_2.",
+        ),
+    ] = None,
     request_id: Annotated[
         str | None,
         typer.Option("--request-id", help="Sent again, the same id gives the same decision."),
@@ -102,31 +118,49 @@ async def score(
         "file_reference": file_reference,
     }
     if batch is not None:
+        if linked:
+            raise usage(
+                "in a portfolio each row names its own: put --linked into a column `linked`"
+            )
         orders = list(_orders(batch, chosen))
         async with session.client() as client:
             await _portfolio(session, client, orders)
         return
     require_officer(officer, file_reference)
-    subject_id = subject or ""
-    by_number = is_uscc(subject_id)
+    beside = [_linked(each) for each in linked or []]
+    for named in (subject or "", *(other for _, other, _ in beside)):
+        is_uscc(named)
     async with session.client() as client:
-        if by_number:
-            subject_id = await client.resolve_subject(subject_id)
-        decision = await client.score(subject_id, consent, request_id=request_id, **chosen)
+        decision = await client.score(
+            await subject_id_of(client, subject or ""),
+            consent,
+            linked=[
+                (relation, await subject_id_of(client, other), theirs)
+                for relation, other, theirs in beside
+            ],
+            request_id=request_id,
+            **chosen,
+        )
     session.out.show({"decision": output.plain(decision)}, *decision_parts(decision))
+
+
+def _linked(text: str) -> "tuple[Relation, str, str]":
+    """Return relation, subject and consent of a linked subject."""
+    relation, subject, consent = (*text.split(":"), "", "")[:3]
+    if relation not in _RELATIONS or not (subject and consent) or text.count(":") > 2:
+        raise usage(
+            f"{text} is no linked subject: write owner, guarantor or buyer, the firm and its "
+            "consent, e.g. guarantor:sub_2:con_2"
+        )
+    return _RELATIONS[relation], subject, consent
 
 
 def decision_parts(decision: "Decision") -> "Iterator[RenderableType]":
     """Tell a decision to people."""
     from rich.text import Text
 
-    from puhui.datashare.v1.summaries_pb2 import CoverageState
     from puhui.scoring.v1.scoring_pb2 import ModelClass
 
-    states = [
-        f"{c.record_type} {lower(CoverageState.Name(c.state), 'COVERAGE_STATE_')}".replace("_", " ")
-        for c in decision.coverage
-    ]
     model_class = lower(ModelClass.Name(decision.model.model_class), "MODEL_CLASS_")
     yield output.pairs(
         f"Score {decision.score}   Grade {decision.grade}   PD {decision.pd:.2%}",
@@ -137,7 +171,7 @@ def decision_parts(decision: "Decision") -> "Iterator[RenderableType]":
             ("access", decision.access_id),
             ("data known by", output.moment(decision.as_of)),
             ("model", f"{decision.model.version} ({model_class})"),
-            ("data", ", ".join(states)),
+            ("data", _states(decision.coverage)),
         ],
     )
     yield output.table(
@@ -148,10 +182,44 @@ def decision_parts(decision: "Decision") -> "Iterator[RenderableType]":
             for reason in decision.reasons[:_REASONS]
         ],
     )
-    if decision.disputes:
-        yield marks_table(decision.disputes)
+    if decision.linked:
+        yield _linked_table(decision.linked)
+    marks = [*decision.disputes, *(mark for each in decision.linked for mark in each.disputes)]
+    if marks:
+        yield marks_table(marks)
     for notice in decision.notices:
         yield Text(f"{notice.text_zh} {notice.text_en}", style="yellow")
+
+
+def _linked_table(linked: "Sequence[LinkedAccess]") -> "RenderableType":
+    from puhui.scoring.v1.scoring_pb2 import SubjectRelation
+
+    return output.table(
+        "Linked 关联方",
+        ["relation", "subject", "PD>", "data", "consent", "access"],
+        [
+            [
+                lower(SubjectRelation.Name(each.relation), "SUBJECT_RELATION_"),
+                each.subject_id,
+                f"{each.pd:.2%}" if each.HasField("pd") else "",
+                _states(each.coverage),
+                each.consent_id,
+                each.access_id,
+            ]
+            for each in linked
+        ],
+    )
+
+
+def _states(coverage: "Sequence[Coverage]") -> str:
+    from puhui.datashare.v1.summaries_pb2 import CoverageState
+
+    return ", ".join(
+        f"{each.record_type} {lower(CoverageState.Name(each.state), 'COVERAGE_STATE_')}".replace(
+            "_", " "
+        )
+        for each in coverage
+    )
 
 
 async def _portfolio(session: Session, client: "Client", orders: "list[ScoreOrder]") -> None:
@@ -219,6 +287,11 @@ def _orders(path: Path, chosen: dict[str, Any]) -> "Iterator[ScoreOrder]":
                 given["as_of"] = parse_moment(given["as_of"])
         except ValueError as error:
             raise usage(f"{path}, line {number}: as_of: {error}") from None
+        if "linked" in given:
+            try:
+                given["linked"] = [_linked(each) for each in given["linked"].split()]
+            except typer.BadParameter as error:
+                raise usage(f"{path}, line {number}: {error.message}") from None
         order = chosen | {"request_id": uuid.uuid4().hex} | given
         require_officer(order["officer"], order["file_reference"], f"{path}, line {number}: ")
         yield score_order(**order)

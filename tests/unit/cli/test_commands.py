@@ -624,6 +624,66 @@ def test_score_by_registration_number(call: Run, platform: FakePlatform) -> None
     assert platform.requests("Score")[0].order.subject_id == "sub_7"
 
 
+LINKED = scoring_pb2.LinkedAccess(
+    relation=scoring_pb2.SUBJECT_RELATION_GUARANTOR,
+    subject_id="sub_2",
+    access_id="acc_2",
+    consent_id="con_2",
+    pd=0.0625,
+    coverage=[
+        summaries_pb2.Coverage(
+            record_type="vat_invoice", state=summaries_pb2.COVERAGE_STATE_SUPPLIED
+        )
+    ],
+    disputes=[summaries_pb2.DisputeMark(dispute_id="dis_9", record_type="vat_invoice")],
+)
+
+
+def test_score_beside_linked_subjects(call: Run, platform: FakePlatform) -> None:
+    decision = scoring_pb2.Decision()
+    decision.CopyFrom(DECISION)
+    decision.linked.append(LINKED)
+    platform.answer("ResolveSubject", subjects_pb2.ResolveSubjectResponse(subject_id="sub_7"))
+    platform.answer("Score", scoring_pb2.ScoreResponse(decision=decision))
+    shown = call(
+        *("score", "--file-ref", "A-17", "sub_1", "--consent", "con_1"),
+        *("--linked", "guarantor:sub_2:con_2", "--linked", f"buyer:{USCC}:con_3"),
+    )
+    assert shown.code == 0
+    order = platform.requests("Score")[0].order
+    assert [(each.relation, each.subject_id, each.consent_id) for each in order.linked] == [
+        (scoring_pb2.SUBJECT_RELATION_GUARANTOR, "sub_2", "con_2"),
+        (scoring_pb2.SUBJECT_RELATION_BUYER, "sub_7", "con_3"),
+    ]
+    for part in ("Linked", "guarantor", "sub_2", "6.25%", "vat invoice supplied", "dis_9"):
+        assert part in shown.out
+
+
+@pytest.mark.parametrize(
+    "text", ["sub_2:con_2", "friend:sub_2:con_2", "guarantor:sub_2:", "guarantor:sub_2:con:2", ""]
+)
+def test_what_names_no_linked_subject(call: Run, platform: FakePlatform, text: str) -> None:
+    wrong = call("score", "--file-ref", "A-17", "sub_1", "--linked", text)
+    refused(wrong, 2, "owner, guarantor or buyer")
+    assert platform.calls == []
+
+
+def test_a_portfolio_names_linked_subjects_by_row(
+    call: Run, platform: FakePlatform, tmp_path: Path
+) -> None:
+    platform.answer("BatchScore", portfolio)
+    table = "subject_id,consent_id,linked\nsub_1,con_1,guarantor:sub_2:con_2 owner:sub_3:con_3\n"
+    (tmp_path / "p.csv").write_text(f"{table}sub_4,con_4,\n")
+    asked = ("score", "--file-ref", "A-17", "--batch", "p.csv")
+    assert call(*asked, "--json").code == 0
+    one, two = platform.requests("BatchScore")[0].orders
+    assert [each.subject_id for each in one.linked] == ["sub_2", "sub_3"]
+    assert not two.linked
+    refused(call(*asked, "--linked", "guarantor:sub_2:con_2"), 2, "column `linked`")
+    (tmp_path / "p.csv").write_text(table.replace("owner", "wife"))
+    refused(call(*asked), 2, "line 2: wife:sub_3:con_3 is no linked subject")
+
+
 def portfolio(request: scoring_pb2.BatchScoreRequest) -> list[scoring_pb2.BatchScoreResponse]:
     return [
         scoring_pb2.BatchScoreResponse(
