@@ -19,6 +19,7 @@ from services.datashare.consent.domain import (
     Period,
     Terms,
 )
+from services.datashare.consent.ending import TellEnds
 from services.datashare.consent.erasing import ErasureDuties
 from services.datashare.consent.servicer import ConsentCodec, DutyCodec
 from services.datashare.disputes.domain import DisputeReason, DisputeState
@@ -179,6 +180,12 @@ async def disputes(office: Office) -> None:
     await office.remind()
 
 
+async def ends(office: Office) -> None:
+    await office.asked()
+    office.clock.advance(timedelta(days=31))
+    await TellEnds(office.transactions, office.clock, SIGNER)()
+
+
 async def records(office: Office) -> None:
     await office.submit("par_court", case(amount=1_00, version=2))
     await office.submit("par_court", retraction(case("other"), 2))
@@ -192,7 +199,7 @@ async def test_who_is_told_what_is_as_the_table_says(sqlite: Database) -> None:
     await office.open()
     await office.read(READER, Channel.DATASHARE, "court_case", "penalty")
     await office.read(BANK, Channel.SCORING, "court_case", "penalty")
-    for act in (consents, mandates, disputes, records):
+    for act in (consents, mandates, disputes, ends, records):
         await act(office)
     assert office.firm.subject_id
     ids = {
@@ -205,8 +212,6 @@ async def test_who_is_told_what_is_as_the_table_says(sqlite: Database) -> None:
     expected = {
         kind: {party_id for party in told for party_id in ids[party]} for kind, told in TOLD.items()
     }
-    for ended_by_time in (NoticeKind.CONSENT_EXPIRED, NoticeKind.CONSENT_LAPSED):
-        del expected[ended_by_time]
     assert await office.told() == expected
 
 

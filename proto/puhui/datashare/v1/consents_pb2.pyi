@@ -396,7 +396,7 @@ class Consent(_message.Message):
 
     @_builtins.property
     def termination(self) -> Global___TerminationReceipt:
-        """Set once it ended by an act: signed by the platform, told to subject and recipient."""
+        """Set once it ended and that was told to subject and recipient: signed by the platform."""
 
     def __init__(
         self,
