@@ -96,14 +96,11 @@ class WebhookStore:
             insert.on_conflict_do_update(index_elements=["party_id"], set_=values)
         )
 
-    async def get(self, party_id: str) -> Webhook | None:
-        """Return a party's webhook."""
-        return await self._one(sa.select(webhook).where(webhook.c.party_id == party_id))
-
     async def lock(self, party_id: str) -> Webhook | None:
         """Return a party's webhook, which nobody else changes until the end."""
-        query = sa.select(webhook).where(webhook.c.party_id == party_id)
-        return await self._one(query.with_for_update())
+        query = sa.select(webhook).where(webhook.c.party_id == party_id).with_for_update()
+        row = (await self._conn.execute(query)).one_or_none()
+        return None if row is None else await self._webhook(row)
 
     async def remove(self, party_id: str) -> None:
         """Take a party's webhook away."""
@@ -190,10 +187,6 @@ class WebhookStore:
         rows = await self._conn.execute(query)
         found = [(await self._webhook(row), row.waiting) for row in rows]
         return [(each, count) for each, count in found if each is not None]
-
-    async def _one(self, query: sa.Select[Any]) -> Webhook | None:
-        row = (await self._conn.execute(query)).one_or_none()
-        return None if row is None else await self._webhook(row)
 
     async def _webhook(self, row: Any) -> Webhook | None:
         """Return a webhook; None of a firm that was erased."""
