@@ -35,7 +35,10 @@ class FakeReevaluations:
     async def note(self, disputes: Sequence[Standing]) -> None:
         for each in disputes:
             self.disputes.pop(each.dispute_id, None)
-            if each.stands:
+            if not each.dispute_id:
+                kept = self.disputes.items()
+                self.disputes = {id_: old for id_, old in kept if old.subject_id != each.subject_id}
+            elif each.stands:
                 self.disputes[each.dispute_id] = each
 
     async def standing(self, subject_ids: Collection[str]) -> Sequence[Standing]:

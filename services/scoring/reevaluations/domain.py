@@ -52,7 +52,7 @@ class Standing:
     """That readers of a subject's records are told of a dispute, or no longer are.
 
     Args:
-        dispute_id: which dispute.
+        dispute_id: which dispute; "" is any of the subject, which was erased.
         subject_id: whose.
         record_type: of the record.
         provider_id: whose record.

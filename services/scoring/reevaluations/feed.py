@@ -10,7 +10,11 @@ from services.scoring.reevaluations.domain import Cause, Correction, Standing
 
 METHOD: Final = "/puhui.datashare.v1.ChangeService/ListChanges"
 PAGE: Final = 1_000
-_STANDS: Final = {pb.CHANGE_KIND_DISPUTE_OPENED: True, pb.CHANGE_KIND_DISPUTE_CLOSED: False}
+_STANDS: Final = {
+    pb.CHANGE_KIND_DISPUTE_OPENED: True,
+    pb.CHANGE_KIND_DISPUTE_CLOSED: False,
+    pb.CHANGE_KIND_RECORD_ERASED: False,  # of everything about a subject, where it has no type
+}
 _CAUSES: Final = {pb.ChangeKind.Value(f"CHANGE_KIND_{cause}"): cause for cause in Cause}
 
 
@@ -52,6 +56,6 @@ class DatashareFeed:
                 _STANDS[change.kind],
             )
             for change in answer.changes
-            if change.kind in _STANDS
+            if change.kind in _STANDS and (change.dispute_id or not change.record_type)
         ]
         return Read(corrections, disputes, answer.next_cursor)

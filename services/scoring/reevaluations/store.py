@@ -117,7 +117,16 @@ class ReevaluationStore:
 
     async def note(self, disputes: Sequence[Standing]) -> None:
         """Keep disputes that stand, forget those that no longer do, in their order."""
-        last = {(each.subject_id, each.dispute_id): each for each in disputes}
+        erased = {each.subject_id for each in disputes if not each.dispute_id}
+        if erased:
+            await self._conn.execute(
+                sa.delete(standing_dispute).where(standing_dispute.c.subject_id.in_(sorted(erased)))
+            )
+        last = {
+            (each.subject_id, each.dispute_id): each
+            for each in disputes
+            if each.subject_id not in erased
+        }
         ended = [key for key, each in last.items() if not each.stands]
         if ended:
             table = standing_dispute.c

@@ -297,6 +297,19 @@ async def test_a_decision_that_is_read_again_knows_of_disputes_since(bench: Benc
     assert await since([plain, marked]) == set()
 
 
+async def test_of_a_subject_that_was_erased_no_dispute_stands(bench: Bench) -> None:
+    gone = Standing("", "sub_1", "", "", stands=False)
+    bench.feed.changes = [
+        disputed(),
+        disputed("dis_2", subject_id="sub_2"),
+        disputed("dis_3"),
+        gone,
+    ]
+    await bench.follow()
+    found = await DisputedSince(bench.kept)([decision(1), decision(2, subject_id="sub_2")])
+    assert found == {"dec_0002"}
+
+
 @pytest.mark.parametrize(
     "change", [{"subject_id": "sub_2"}, {"record_type": "court_case"}, {"provider_id": "par_tax2"}]
 )

@@ -185,7 +185,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_PROOF_INVALID: _ErrorReason.ValueType  # 101
     """The identity port did not accept the proof."""
     ERROR_REASON_DISPUTE_STATE: _ErrorReason.ValueType  # 102
-    """The record is in dispute over this field already, or the dispute's state does not allow this."""
+    """The dispute's state does not allow this, nothing was corrected yet, the firm supplied the record
+    itself, or readers are told of as many of its disputes as they can be.
+    """
     ERROR_REASON_MODEL_NOT_FOUND: _ErrorReason.ValueType  # 80
     """Scoring (FAILED_PRECONDITION, NOT_FOUND).
 
@@ -357,7 +359,9 @@ The account has no mandate of the firm for this act, or the mandate is suspended
 ERROR_REASON_PROOF_INVALID: ErrorReason.ValueType  # 101
 """The identity port did not accept the proof."""
 ERROR_REASON_DISPUTE_STATE: ErrorReason.ValueType  # 102
-"""The record is in dispute over this field already, or the dispute's state does not allow this."""
+"""The dispute's state does not allow this, nothing was corrected yet, the firm supplied the record
+itself, or readers are told of as many of its disputes as they can be.
+"""
 ERROR_REASON_MODEL_NOT_FOUND: ErrorReason.ValueType  # 80
 """Scoring (FAILED_PRECONDITION, NOT_FOUND).
 
