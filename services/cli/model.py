@@ -185,6 +185,7 @@ def _show_trained(
             "model_class": str(manifest.model_class),
             "refused": table.refused,
             "insufficient": table.insufficient,
+            "disputed": table.disputed,
             "metrics": measured,
         },
         output.pairs(
@@ -195,6 +196,7 @@ def _show_trained(
                 ("rows", f"{len(table.labels)}, with {int(table.labels.sum())} defaults"),
                 *((f"refused {reason}", str(n)) for reason, n in sorted(table.refused.items())),
                 ("insufficient data", str(table.insufficient) if table.insufficient else ""),
+                ("rows on disputed records", str(table.disputed) if table.disputed else ""),
                 ("AUC out of fold", f"{auc.value:.3f} ± {auc.deviation or 0:.3f}"),
                 ("in service", "yes" if serve else "no"),
             ],

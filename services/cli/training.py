@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from puhui.datashare.v1.disputes_pb2 import DISPUTE_STATE_UPHELD
 from puhui_client import Client, PuhuiError
 from services.cli.inputs import CHINA, NOT_UTF8, parse_moment
 from services.scoring.features import registry
@@ -61,6 +62,7 @@ class Table:
         refused: rows whose summary was refused, by reason.
         insufficient: rows without what a score needs.
         simulated: a summary has records of a simulated source.
+        disputed: rows that rest on records in dispute.
     """
 
     matrix: Floats
@@ -68,6 +70,7 @@ class Table:
     refused: dict[str, int] = field(default_factory=dict)
     insufficient: int = 0
     simulated: bool = False
+    disputed: int = 0
 
 
 def read_labels(path: Path) -> list[Label]:
@@ -153,6 +156,7 @@ async def fetch_table(
     outcomes: list[int] = []
     insufficient = 0
     simulated = False
+    disputed = 0
     for label, task in zip(labels, tasks, strict=True):
         summary = task.result()
         if summary is None:
@@ -163,11 +167,13 @@ async def fetch_table(
             continue
         day = label.as_of.astimezone(CHINA).date()
         simulated = simulated or summary.simulated
+        disputed += any(mark.state != DISPUTE_STATE_UPHELD for mark in summary.disputes)
         rows.append(registry.encode(registry.compute(firm, day)))
         outcomes.append(label.label)
     width = len(registry.FEATURES)
     matrix = np.array(rows, dtype=np.float64).reshape(len(rows), width)
-    return Table(matrix, np.array(outcomes, dtype=np.int64), dict(refused), insufficient, simulated)
+    labelled = np.array(outcomes, dtype=np.int64)
+    return Table(matrix, labelled, dict(refused), insufficient, simulated, disputed)
 
 
 def fit(table: Table, spec: Spec, folder: Path, progress: Callable[[int, int], None]) -> Manifest:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from puhui.datashare.v1 import accesses_pb2, summaries_pb2
+from puhui.datashare.v1 import accesses_pb2, disputes_pb2, summaries_pb2
 from services.scoring.models.folder import read_folder
 from tests.fakes.platform import FakePlatform, refusal
 from tests.unit.cli.conftest import Run
@@ -48,6 +48,9 @@ def real(request: accesses_pb2.FetchSummaryRequest) -> Any:
         for name in ("output_net", "output_positive_net"):
             series.columns.add(name=name, values=sales)
         series.columns.add(name="output_valid", values=[10] * 12)
+    if number < 3:
+        state = disputes_pb2.DISPUTE_STATE_UPHELD if number else disputes_pb2.DISPUTE_STATE_OPEN
+        answer.summary.disputes.add(dispute_id="dis_1", record_type="vat_invoice", state=state)
     return answer
 
 
@@ -80,6 +83,7 @@ def test_train_writes_a_folder_that_can_be_shown_and_served(
     document = done.document
     assert (document["rows"], document["events"], document["insufficient"]) == (60, 20, 1)
     assert document["refused"] == {"CONSENT_WITHDRAWN": 2}
+    assert document["disputed"] == 1
     assert document["metrics"]["auc"]["value"] > 0.9
     fetch = platform.requests("FetchSummary")[0].fetch
     assert fetch.purpose == "model_training"
