@@ -62,6 +62,7 @@ consent = sa.Table(
     sa.Column("end_told", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Index(None, "consent_id"),
     sa.Index(None, "recipient_id", "consent_id"),
+    sa.Index(None, "recipient_id", "state", "consent_id"),
 )
 
 # Those whose end is still to be told: by when they expire, and by when they lapse.
@@ -88,6 +89,7 @@ _DUE = {"subject_id": sa.String(), "record_type": sa.String()}
 # so many firms shares each one's consent a moment only; what gates are for is one that is shared
 # without pause.
 _MOST_GATED = 64
+_BY_SELF = (Action.CONSUME, Action.LAPSE, Action.EXPIRE, Action.SUSPEND)
 _ITEM = ("subject_id", "provider_id", "record_type", "consent_id")
 _HELD = (
     consent.c.canonical,
@@ -97,15 +99,18 @@ _HELD = (
     consent.c.requested_at,
     consent.c.changed_at,
 )
-_USED = (
-    sa.exists()
+# One look into the index for each consent: of an EXISTS that it expects to ask often PostgreSQL
+# makes a hash of all uses there are.
+_USED = sa.func.coalesce(
+    sa.select(consent_use.c.used > 0)
     .where(
         consent_use.c.subject_id == consent.c.subject_id,
         consent_use.c.consent_id == consent.c.consent_id,
         consent_use.c.period == LIFE,
-        consent_use.c.used > 0,
     )
     .correlate(consent)
+    .scalar_subquery(),
+    sa.false(),
 )
 _SUSPENDED = (
     sa.exists()
@@ -320,7 +325,8 @@ class ConsentStore:
         if before:
             query = query.where(consent.c.consent_id < before)
         if state is not None:
-            query = query.where(_state_at(now) == state)
+            # Those that may be in it, which an index tells, and of them those that are.
+            query = query.where(consent.c.state.in_(_stored(state)), _state_at(now) == state)
         found = [_consent(row) for row in await self._conn.execute(query)]
         return await self._with_use(found, now)
 
@@ -355,6 +361,12 @@ class ConsentStore:
             )
             for each in found
         ]
+
+
+def _stored(state: State) -> Sequence[State]:
+    """Return the stored states of which time, use and the recipient's standing can make one."""
+    led = {at for (at, action), then in TRANSITIONS.items() if then is state and action in _BY_SELF}
+    return sorted({state, *led})
 
 
 def _state_at(now: datetime) -> sa.ColumnElement[str]:

@@ -80,7 +80,14 @@ sa.Index(
     postgresql_where=_IS_OPEN,
     sqlite_where=_IS_OPEN,
 )
-# Small, as disputes end: what every read looks into.
+# Small, as disputes end: what is to be answered, and what every read looks into.
+for _columns in (("answer_due_at", "dispute_id"), ("provider_id", "answer_due_at", "dispute_id")):
+    sa.Index(
+        f"ix_dispute_{'_'.join(_columns)}_open",
+        *(dispute.c[name] for name in _columns),
+        postgresql_where=_IS_OPEN,
+        sqlite_where=_IS_OPEN,
+    )
 sa.Index(
     "ix_dispute_marked",
     *(dispute.c[name] for name in SeriesKey._fields),
@@ -94,7 +101,9 @@ sa.Index(
     sqlite_where=_IS_TOLD,
 )
 
+# Who holds many disputes does so alone, as each of them takes them in an order of its own.
 _ALONE: Final = sa.select(sa.func.pg_try_advisory_xact_lock(0x64697370))
+_IN_TURN: Final = sa.select(sa.func.pg_advisory_xact_lock(0x64697370))
 _KEY: Final = ("provider_id", "record_type", "provider_record_id")
 _VERSION: Final = (
     record.c.version,
@@ -255,7 +264,9 @@ class DisputeStore:
             query = query.where(dispute.c.subject_id == subject_id)
         if provider_id:
             query = query.where(dispute.c.provider_id == provider_id)
-        if state is not None:
+        if state is DisputeState.OPEN:
+            query = query.where(_IS_OPEN)  # as the indexes say it
+        elif state is not None:
             query = query.where(dispute.c.state == state)
         if marked:
             query = query.where(_IS_MARKED)
@@ -289,7 +300,12 @@ class DisputeStore:
         )
 
     async def provisional(self, after: str, limit: int) -> Sequence[Dispute]:
-        """Return open disputes whose deadlines are provisional, by id, held for a change."""
+        """Return open disputes whose deadlines are provisional, by id, held for a change.
+
+        Waits for who tells of disputes.
+        """
+        if self._conn.dialect.name == "postgresql":
+            await self._conn.execute(_IN_TURN)
         return await self._disputes(
             sa.select(dispute)
             .where(_IS_OPEN, dispute.c.provisional, dispute.c.dispute_id > after)

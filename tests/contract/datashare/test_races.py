@@ -193,6 +193,24 @@ async def test_a_recipient_attests_while_it_is_to_be_suspended(replica: Replica)
     assert attesting.result() == "PARTICIPANT_SUSPENDED"
 
 
+async def test_who_holds_many_disputes_does_so_alone(replica: Replica) -> None:
+    """Those to be told of are taken in another order than those whose deadlines are reckoned."""
+
+    async def reckon() -> None:
+        async with replica.transactions.begin() as work:
+            assert await work.disputes.provisional("", 10) == []
+
+    async with (
+        asyncio.timeout(20),
+        asyncio.TaskGroup() as group,
+        replica.transactions.begin() as remind,
+    ):
+        assert list(await remind.disputes.waiting(NOW, 10)) == []
+        reckoning = group.create_task(reckon())
+        await asyncio.sleep(0.1)
+        assert not reckoning.done()
+
+
 async def releases(database: Database, consent_id: str) -> set[str]:
     async with database.read() as conn:
         found = await conn.execute(

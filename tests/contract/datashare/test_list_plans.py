@@ -1,0 +1,103 @@
+"""Lists look into indexes that hold little else than what is asked for, however long the history.
+
+The tables are filled with what ended long ago; the plans are those of the statements as the stores
+send them.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.datashare.catalogue.loader import load
+from services.datashare.consent.domain import State
+from services.datashare.disputes.domain import DisputeState
+from services.datashare.main import Stores, Work
+from services.kit.clock import SystemClock
+from services.kit.db import Database
+from services.kit.ids import SequentialIds
+from tests.fakes.sealing import vault
+
+NOW = datetime.now(UTC)
+CONSENTS = """
+    INSERT INTO consent (subject_id, consent_id, recipient_id, state, revision, expires_at,
+        canonical, sha256, signatures, requested_at, changed_at, note, one_time)
+    SELECT 'sub_' || n, 'con_' || n, 'par_bank', 'WITHDRAWN', 2, now(), '', '', '[]', now(), now(),
+        '', true
+    FROM generate_series(1, 3000) AS n
+"""
+USES = "INSERT INTO consent_use SELECT subject_id, consent_id, 0, 1 FROM consent"
+DISPUTES = """
+    INSERT INTO dispute
+    SELECT 'sub_' || n, 'dis_' || n, 'par_tax', 'vat_invoice', 'rec' || n, '', 1, 'WRONG',
+        'CORRECTED', now(), now(), now(), NULL, false, NULL, NULL, NULL, '[]', false, ''
+    FROM generate_series(1, 3000) AS n
+"""
+
+
+@pytest.fixture
+async def filled(postgres: Database) -> Database:
+    async with postgres.begin() as conn:
+        for statement in (CONSENTS, USES, DISPUTES):
+            await conn.exec_driver_sql(statement)
+    async with postgres.begin() as conn:
+        await conn.exec_driver_sql("ANALYZE consent, consent_use, dispute")
+    return postgres
+
+
+@contextmanager
+def sent_on(conn: AsyncConnection) -> Iterator[list[tuple[str, Any]]]:
+    """Give the statements that are sent."""
+    sent: list[tuple[str, Any]] = []
+
+    def note(_conn: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        sent.append((statement, parameters))
+
+    sa.event.listen(conn.sync_connection, "before_cursor_execute", note)
+    yield sent
+    sa.event.remove(conn.sync_connection, "before_cursor_execute", note)
+
+
+async def plan(database: Database, ask: Callable[[Work], Awaitable[object]]) -> str:
+    """Return the plan of the first statement that a store sends."""
+    catalogue = load()
+    stores = Stores(catalogue, SequentialIds(), vault(catalogue, SystemClock()))
+    async with database.begin() as conn:
+        await conn.execute(sa.select(1))
+        with sent_on(conn) as sent:
+            await ask(stores(conn))
+        statement, parameters = sent[0]
+        explained = await conn.exec_driver_sql(f"EXPLAIN {statement}", parameters)
+        return "\n".join(explained.scalars())
+
+
+@pytest.mark.parametrize("state", [State.REQUESTED, State.ACTIVE, State.CONSUMED])
+async def test_consents_of_a_bank_by_state(filled: Database, state: State) -> None:
+    def ask(work: Work) -> Awaitable[object]:
+        return work.consents.page(
+            subject_id=None, recipient_id="par_bank", state=state, now=NOW, before="", limit=101
+        )
+
+    found = await plan(filled, ask)
+    assert "ix_consent_recipient_id_state_consent_id" in found
+    # Uses one by one, and not all that there are.
+    assert found.count("using pk_consent_use on consent_use") == found.count(" on consent_use") > 0
+
+
+@pytest.mark.parametrize("provider_id", ["", "par_tax"])
+async def test_disputes_that_are_open(filled: Database, provider_id: str) -> None:
+    def ask(work: Work) -> Awaitable[object]:
+        return work.disputes.page(
+            subject_id="",
+            provider_id=provider_id,
+            state=DisputeState.OPEN,
+            due_by=NOW,
+            after=None,
+            limit=101,
+        )
+
+    assert "_open" in await plan(filled, ask)
