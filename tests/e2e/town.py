@@ -1,7 +1,7 @@
 """A small town on a real platform: participants, a firm with records, a model that answers."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -85,15 +85,15 @@ class Town:
             return await firm.grant_consent(asked) if grant else asked
 
 
-def invoices(count: int = 40) -> list[Record]:
-    """Sales and purchases over the last years."""
+def invoices(count: int = 40, uscc: str = USCC) -> list[Record]:
+    """Sales and purchases of a firm over the last years."""
     made = []
     for number in range(count):
         day = (NOW - timedelta(days=20 * number + 2)).date()
         made.append(
             records.vat_invoice(
                 record_id=f"output:{number:08}",
-                uscc=USCC,
+                uscc=uscc,
                 occurred=day,
                 obtained_at=datetime(day.year, day.month, day.day, tzinfo=UTC),
                 number=f"{number:08}",
@@ -119,10 +119,15 @@ def headcount(number: int, *, record_id: str = "2025-01") -> Record:
 
 
 @contextmanager
-def running_town(folder: Path) -> Iterator[Town]:
-    """Starts it and ends it."""
+def running_town(folder: Path, model: Callable[[Path], None] | None = None) -> Iterator[Town]:
+    """Starts it and ends it.
+
+    Args:
+        folder: for its data.
+        model: writes the folder of the model that answers; None is `a_model`.
+    """
     (folder / "models").mkdir(parents=True)
-    a_model(folder / "models" / "town-1")
+    (model or a_model)(folder / "models" / "town-1")
     put_in_service(folder / "models", "town-1")
     with embedded(folder) as platform:
         yield asyncio.run(settle(platform))
@@ -151,11 +156,22 @@ async def settle(platform: Embedded) -> Town:
     return town
 
 
-def a_model(folder: Path) -> None:
-    """Trains a model on noise and a signal: enough to answer, and no more."""
+def a_model(folder: Path, *, by: str = "") -> None:
+    """Trains a model on noise and a signal: enough to answer, and no more.
+
+    Args:
+        folder: to write.
+        by: the feature, from 0 to 1, that the outcome goes by; empty is all of them.
+    """
     rng = np.random.default_rng(7)
     matrix = rng.normal(size=(160, len(FEATURES)))
     signal = matrix @ np.array([feature.monotone for feature in FEATURES])
+    if by:
+        column = [feature.name for feature in FEATURES].index(by)
+        matrix[:, column] = rng.random(160)
+        # Who is at the adverse end defaults often, but not so often as to stand there as somebody
+        # else's guarantor.
+        signal = np.where(matrix[:, column] > 0.85, 2.0, -2.0)
     labels = (rng.random(160) < 1 / (1 + np.exp(1 - signal))).astype(np.int64)
     train(
         matrix,
