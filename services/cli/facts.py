@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     from puhui.datashare.v1.accesses_pb2 import Access
     from puhui.datashare.v1.consents_pb2 import ConsentTerms
     from puhui.datashare.v1.disputes_pb2 import Dispute
-    from puhui.datashare.v1.facts_pb2 import GetFactsResponse, HeldRecord, Holding, StandingConsent
+    from puhui.datashare.v1.facts_pb2 import (
+        GetFactsResponse,
+        HeldRecord,
+        Holding,
+        OwnView,
+        StandingConsent,
+    )
+
+VIEWS_SHOWN: Final = 5
+"""Of the firm's own looks; an export has all that are told."""
 
 
 def register(app: typer.Typer) -> None:
@@ -83,7 +92,9 @@ def _page(facts: "GetFactsResponse") -> "Sequence[RenderableType]":
         _consents(facts.consents),
         *map(_effect, facts.consents),
     ]
-    return [*parts, _disputes(facts.disputes)] if facts.disputes else parts
+    if facts.disputes:
+        parts.append(_disputes(facts.disputes))
+    return [*parts, _views(facts.views[:VIEWS_SHOWN])]
 
 
 def _holdings(holdings: "Sequence[Holding]") -> "RenderableType":
@@ -213,6 +224,17 @@ def _disputes(disputes: "Sequence[Dispute]") -> "RenderableType":
                 output.moment(dispute.answer_due_at),
             ]
             for dispute in disputes
+        ],
+    )
+
+
+def _views(views: "Sequence[OwnView]") -> "RenderableType":
+    return output.table(
+        "Own looks, which nobody else is told of 本人查询",
+        ["when", "account", "for", "at"],
+        [
+            [output.moment(view.viewed_at), view.participant_id, view.principal_id, view.what]
+            for view in views
         ],
     )
 

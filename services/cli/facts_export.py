@@ -76,6 +76,7 @@ def documents(
         "accesses": _accesses(accesses),
         "consents": _consents(facts),
         "disputes": _disputes(facts),
+        "own_views": _own_views(facts),
         "records": _records(records),
     }
     text = json.dumps(page, ensure_ascii=False, indent=2, sort_keys=True)
@@ -192,6 +193,16 @@ def _disputes(facts: "GetFactsResponse") -> Rows:
     ]
 
 
+def _own_views(facts: "GetFactsResponse") -> Rows:
+    return [
+        ("viewed_at", "participant_id", "principal_id", "what"),
+        *(
+            (_time(view.viewed_at), view.participant_id, view.principal_id, view.what)
+            for view in facts.views
+        ),
+    ]
+
+
 def _records(records: "Sequence[HeldRecord]") -> Rows:
     names = (
         "record_type", "provider_id", "provider_record_id", "version", "about", "obtained_at",
@@ -240,6 +251,8 @@ def _html(facts: "GetFactsResponse", tables: Mapping[str, Rows]) -> str:
         _table(tables["accesses"]),
         "<h2>未决异议 Open disputes</h2>",
         _table(tables["disputes"]),
+        "<h2>本人查询 Own looks, which nobody else is told of</h2>",
+        _table(tables["own_views"]),
         "<h2>记录 The records</h2>",
         _table(tables["records"]),
     ]

@@ -63,7 +63,7 @@ from services.datashare.disputes.store import DisputeStore
 from services.datashare.disputes.working_days import ChinaCalendar
 from services.datashare.facts.app import TellFacts
 from services.datashare.facts.servicer import FactServicer
-from services.datashare.facts.store import HeldStore
+from services.datashare.facts.store import HeldStore, ViewStore
 from services.datashare.idempotency.store import RequestStore
 from services.datashare.log.domain import Sealer
 from services.datashare.log.store import LeafStore
@@ -347,6 +347,7 @@ class Work:
         self.records = RecordStore(conn, stores.readers, self.seals, stores.hidings)
         self.register = RegisterReader(conn, self.seals)
         self.held = HeldStore(conn, self.seals)
+        self.views = ViewStore(conn)
         self.series = SeriesStore(conn, stores.layouts, self.seals)
         self.quality = QualityStore(conn, self.records, stores.layouts, self.seals)
         self.withheld = WithheldStore(conn)
@@ -517,7 +518,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     )
     server.add(
         facts_pb2_grpc.add_FactServiceServicer_to_server,
-        FactServicer(TellFacts(transactions, catalogue, clock)),
+        FactServicer(TellFacts(transactions, catalogue, clock, sealer)),
     )
     server.add(
         mandates_pb2_grpc.add_MandateServiceServicer_to_server, MandateServicer(mandates, clock)

@@ -1,4 +1,8 @@
-"""Telling a firm what is held about it, who looked, and which consents stand."""
+"""Telling a firm what is held about it, who looked, and which consents stand.
+
+Who looks is noted first, in a transaction that holds its mandate, and only then is read: nothing is
+told without a leaf, and nothing to an account whose mandate has ended.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -10,24 +14,32 @@ from services.datashare.china import china_day
 from services.datashare.consent.domain import STANDING_STATES, Consent, State
 from services.datashare.disputes.domain import Dispute, DisputeState
 from services.datashare.facts.domain import (
+    FACTS,
+    RECORDS,
     Facts,
     Held,
     HeldRecord,
     Holding,
     Standing,
     Told,
+    View,
     effect,
+    view_content,
 )
-from services.datashare.mandates.acting import Mandates
+from services.datashare.log.domain import LeafKind, Leaves, Sealer
+from services.datashare.mandates.acting import HeldMandates
 from services.datashare.mandates.domain import Power, require_power
 from services.datashare.participants.domain import Participant
 from services.kit.clock import Clock
 from services.kit.errors import invalid_field
 from services.kit.identity import Caller
-from services.kit.transactions import Snapshots
+from services.kit.transactions import Transactions
 
 LATEST: Final = 20
 """Accesses on the page."""
+
+VIEWS: Final = 200
+"""Views by accounts of the firm itself, on the page."""
 
 _MOST: Final = 1_000
 """Of consents in force and of disputes; a firm has a handful."""
@@ -137,8 +149,34 @@ class Disputes(Protocol):
         ...
 
 
+class Views(Protocol):
+    """Who looked at what is held of its own firm."""
+
+    async def add(self, view: View) -> bool:
+        """Note a view; tell whether it was not noted before."""
+        ...
+
+    async def has(self, subject_id: str, at: datetime, participant_id: str, what: str) -> bool:
+        """Tell whether a view was noted."""
+        ...
+
+    async def latest(self, subject_id: str, limit: int) -> Sequence[View]:
+        """Return the latest views by accounts of a firm, newest first."""
+        ...
+
+
 class Work(Protocol):
-    """What these use cases need in a snapshot."""
+    """What these use cases need in a transaction."""
+
+    @property
+    def views(self) -> Views:
+        """Who looked at what is held of its own firm."""
+        ...
+
+    @property
+    def leaves(self) -> Leaves:
+        """The log."""
+        ...
 
     @property
     def held(self) -> HeldRows:
@@ -146,7 +184,7 @@ class Work(Protocol):
         ...
 
     @property
-    def mandates(self) -> Mandates:
+    def mandates(self) -> HeldMandates:
         """Who speaks for firms."""
         ...
 
@@ -175,15 +213,19 @@ class TellFacts:
     """Tells firms.
 
     Args:
-        transactions: opens snapshots.
+        transactions: opens transactions.
         catalogue: types.
         clock: the time.
+        sealer: makes leaves.
     """
 
-    def __init__(self, transactions: Snapshots[Work], catalogue: Catalogue, clock: Clock) -> None:
+    def __init__(
+        self, transactions: Transactions[Work], catalogue: Catalogue, clock: Clock, sealer: Sealer
+    ) -> None:
         self._transactions = transactions
         self._catalogue = catalogue
         self._clock = clock
+        self._sealer = sealer
 
     async def __call__(self, caller: Caller) -> Facts:
         """Return the page of the firm for which the caller may read, all of one moment.
@@ -191,6 +233,7 @@ class TellFacts:
         Raises:
             PermissionDeniedError: MANDATE_REQUIRED.
         """
+        await self._note(caller, FACTS)
         async with self._transactions.read() as work:
             now = self._clock.now()
             subject_id = await self._firm(work, caller, now)
@@ -220,6 +263,7 @@ class TellFacts:
                 after=None,
                 limit=_MOST,
             )
+            views = await work.views.latest(subject_id, VIEWS)
             named = {each.provider_id for each in held}
             named |= {consent.core.recipient_id for consent in consents}
             people = await work.participants.among(named)
@@ -240,6 +284,7 @@ class TellFacts:
             refusals=refusals,
             consents=[self._standing(consent, names) for consent in consents],
             disputes=disputes,
+            views=views,
         )
 
     async def records(
@@ -259,7 +304,8 @@ class TellFacts:
             The records, and behind which the next page begins or None.
 
         Raises:
-            InvalidArgumentError: TYPE_UNKNOWN.
+            InvalidArgumentError: TYPE_UNKNOWN; or PAGE_TOKEN_INVALID, this account did not begin
+                the list.
             PermissionDeniedError: MANDATE_REQUIRED.
         """
         types = [name for name, kind in self._catalogue.types.items() if not kind.kept_to_provider]
@@ -267,10 +313,14 @@ class TellFacts:
             if record_type not in self._catalogue.types:
                 raise invalid_field("TYPE_UNKNOWN", "record_type", "is not in the catalogue")
             types = [name for name in types if name == record_type]
+        what = record_type or RECORDS
+        held_at = after.held_at if after else await self._note(caller, what)
         async with self._transactions.read() as work:
             now = self._clock.now()
             subject_id = await self._firm(work, caller, now)
-            held_at = after.held_at if after else now
+            if not await work.views.has(subject_id, held_at, caller.participant_id, what):
+                problem = "is none that this account was given: send it as it was given, or none"
+                raise invalid_field("PAGE_TOKEN_INVALID", "page_token", problem)
             found = await work.held.records(
                 subject_id, types, china_day(now), held_at, after, page_size + 1
             )
@@ -278,6 +328,22 @@ class TellFacts:
         page = found[:page_size]
         told = [Told(each, marked.get(_name(each), ()), now) for each in page]
         return told, _position(held_at, page[-1]) if len(found) > page_size else None
+
+    async def _note(self, caller: Caller, what: str) -> datetime:
+        """Note that an account looks at what is held of its firm; return when.
+
+        Raises:
+            PermissionDeniedError: MANDATE_REQUIRED.
+        """
+        async with self._transactions.begin() as work:
+            mandate = await work.mandates.hold(caller.participant_id)
+            now = self._clock.now()
+            mandate = require_power(mandate, Power.READ, now)
+            view = View(mandate.subject_id, now, caller.participant_id, what, mandate.principal_id)
+            if await work.views.add(view):
+                leaf = self._sealer.seal(LeafKind.MANDATE, view_content(view), now)
+                await work.leaves.append([leaf])
+        return now
 
     async def _firm(self, work: Work, caller: Caller, now: datetime) -> str:
         mandate = await work.mandates.get(caller.participant_id)

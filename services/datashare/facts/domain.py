@@ -5,18 +5,22 @@ Invariants:
 - What is told is what counts: of each record the newest version, none that was taken back, none
   that no other reader is shown any more.
 - What a withdrawal does is said in one sentence, from the terms of the consent alone.
+- Whoever looks at what is held of its firm is noted, with the account for which it does, before
+  anything is told. It is no enquiry: only the firm is told of it, and nothing counts it.
 - Nothing is held in secret: where the content of records is kept to who supplied them, it is told
   that there are such records, whose they are, and why no more is told.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Final
 
 from services.datashare.access.domain import Recorded
 from services.datashare.catalogue.domain import Catalogue, RecordType, SharingMode, Text
 from services.datashare.consent.domain import Consent, Mode
 from services.datashare.disputes.domain import Dispute
+from services.datashare.log.domain import Json, rfc3339
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,29 @@ class Standing:
     effect: Text
 
 
+FACTS: Final = "facts"
+RECORDS: Final = "records"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """That an account of a firm looked at what is held about it.
+
+    Args:
+        subject_id: the firm.
+        viewed_at: when; of records when their list was begun.
+        participant_id: the account.
+        what: `FACTS`, `RECORDS`, or the type of records.
+        principal_id: the representative's account, for which it looked.
+    """
+
+    subject_id: str
+    viewed_at: datetime
+    participant_id: str
+    what: str
+    principal_id: str
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """Everything on one page.
@@ -77,6 +104,7 @@ class Facts:
         refusals: how many there are.
         consents: in force, newest first.
         disputes: open ones, soonest due first.
+        views: by accounts of the firm, the latest, this one included.
     """
 
     subject_id: str
@@ -87,6 +115,7 @@ class Facts:
     refusals: int
     consents: Sequence[Standing]
     disputes: Sequence[Dispute]
+    views: Sequence[View]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +162,18 @@ class Told:
     record: HeldRecord
     disputes: Sequence[Dispute]
     read_at: datetime
+
+
+def view_content(view: View) -> Mapping[str, Json]:
+    """Return what the leaf of a view attests."""
+    return {
+        "action": "viewed",
+        "at": rfc3339(view.viewed_at),
+        "delegate_id": view.participant_id,
+        "principal_id": view.principal_id,
+        "subject_id": view.subject_id,
+        "what": view.what,
+    }
 
 
 def kept_because(policy: RecordType) -> Text:

@@ -51,6 +51,15 @@ class FactServicer(facts_pb2_grpc.FactServiceServicer):
                 for standing in facts.consents
             ],
             disputes=[dispute_message(dispute, facts.read_at) for dispute in facts.disputes],
+            views=[
+                pb.OwnView(
+                    viewed_at=stamp_of(view.viewed_at),
+                    participant_id=view.participant_id,
+                    principal_id=view.principal_id,
+                    what=view.what,
+                )
+                for view in facts.views
+            ],
         )
 
     async def ListHeldRecords(

@@ -1,4 +1,4 @@
-"""Reading what is held about a firm from the tables of records and accesses."""
+"""Reading what is held about a firm from the tables of records and accesses; who looked itself."""
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -12,10 +12,22 @@ from services.datashare.access.domain import Outcome
 from services.datashare.access.store import access
 from services.datashare.china import date_of_day
 from services.datashare.facts.app import Position
-from services.datashare.facts.domain import Held, HeldRecord
+from services.datashare.facts.domain import Held, HeldRecord, View
 from services.datashare.records.store import opened, record
+from services.datashare.schema import metadata
 from services.datashare.sealing.domain import DataKey
 from services.datashare.sealing.store import Seals
+from services.kit.db import UtcTime, insert_into
+
+own_view = sa.Table(
+    "own_view",
+    metadata,
+    sa.Column("subject_id", sa.String(64), primary_key=True),
+    sa.Column("viewed_at", UtcTime, primary_key=True),
+    sa.Column("participant_id", sa.String(64), primary_key=True),
+    sa.Column("what", sa.String(64), primary_key=True),
+    sa.Column("principal_id", sa.String(64), nullable=False),
+)
 
 _NAMES = ("subject_id", "record_type", "provider_id", "provider_record_id")
 
@@ -98,6 +110,54 @@ class HeldStore:
         rows = (await self._conn.execute(query.order_by(*order).limit(limit))).all()
         keys = await self._seals.keys({row.subject_id for row in rows if row.sealed})
         return await asyncio.to_thread(_records, rows, keys)
+
+
+class ViewStore:
+    """Who looked at what is held of its own firm, in one transaction.
+
+    Args:
+        conn: the transaction.
+    """
+
+    def __init__(self, conn: AsyncConnection) -> None:
+        self._conn = conn
+
+    async def add(self, view: View) -> bool:
+        """Note a view; tell whether it was not noted before."""
+        result = await self._conn.execute(
+            insert_into(self._conn, own_view)
+            .values(
+                subject_id=view.subject_id,
+                viewed_at=view.viewed_at,
+                participant_id=view.participant_id,
+                what=view.what,
+                principal_id=view.principal_id,
+            )
+            .on_conflict_do_nothing()
+        )
+        return bool(result.rowcount)
+
+    async def has(self, subject_id: str, at: datetime, participant_id: str, what: str) -> bool:
+        """Tell whether a view was noted."""
+        found = await self._conn.scalar(
+            sa.select(sa.literal(1)).where(
+                own_view.c.subject_id == subject_id,
+                own_view.c.viewed_at == at,
+                own_view.c.participant_id == participant_id,
+                own_view.c.what == what,
+            )
+        )
+        return found is not None
+
+    async def latest(self, subject_id: str, limit: int) -> Sequence[View]:
+        """Return the latest views by accounts of a firm, newest first."""
+        rows = await self._conn.execute(
+            sa.select(own_view)
+            .where(own_view.c.subject_id == subject_id)
+            .order_by(own_view.c.viewed_at.desc(), own_view.c.participant_id, own_view.c.what)
+            .limit(limit)
+        )
+        return [View(**row._mapping) for row in rows]
 
 
 def _counts(

@@ -5,18 +5,30 @@ from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from puhui.datashare.v1 import facts_pb2, payloads_pb2, records_pb2
 from services.datashare.access.domain import Released
 from services.datashare.china import china_day
 from services.datashare.facts.app import LATEST, TellFacts
 from services.datashare.facts.servicer import FactServicer
+from services.datashare.log.domain import (
+    Json,
+    LeafKind,
+    Sealer,
+    canonical,
+    leaf_hash,
+    rfc3339,
+)
+from services.datashare.log.store import leaf
 from services.datashare.mandates.domain import Power
 from services.datashare.records.app import NewRecord
 from services.datashare.records.domain import Incoming
 from services.kit.db import Database, to_microseconds
 from services.kit.errors import InvalidArgumentError, PermissionDeniedError
 from services.kit.identity import Caller, set_caller
+from services.kit.ids import RandomIds
+from services.kit.pages import decode_page_token, encode_page_token
 from tests.fakes.datashare_disputes import COURT, FIRM_ID, Disputing
 from tests.fakes.datashare_records import (
     NOW,
@@ -28,6 +40,7 @@ from tests.fakes.datashare_records import (
     record,
     retraction,
 )
+from tests.fakes.mandates import delegated
 
 COURT_ID = COURT.participant_id
 TAX = "par_tax"
@@ -39,7 +52,9 @@ class Telling:
 
     def __init__(self, database: Database) -> None:
         self.world = Disputing(database)
-        tell = TellFacts(self.world.transactions, self.world.catalogue, self.world.clock)
+        world = self.world
+        sealer = Sealer(RandomIds(world.clock), bytes)
+        tell = TellFacts(world.transactions, world.catalogue, world.clock, sealer)
         self.servicer = FactServicer(tell)
 
     async def facts(self, who: str = FIRM_ID) -> facts_pb2.GetFactsResponse:
@@ -47,13 +62,19 @@ class Telling:
         return await self.servicer.GetFacts(facts_pb2.GetFactsRequest(), None)  # type: ignore[arg-type]  # the servicer does not use the context
 
     async def records(
-        self, record_type: str = "", size: int = 0, token: str = ""
+        self, record_type: str = "", size: int = 0, token: str = "", who: str = FIRM_ID
     ) -> facts_pb2.ListHeldRecordsResponse:
-        set_caller(Caller(FIRM_ID, "FIRM"))
+        set_caller(Caller(who, "FIRM"))
         request = facts_pb2.ListHeldRecordsRequest(
             record_type=record_type, page_size=size, page_token=token
         )
         return await self.servicer.ListHeldRecords(request, None)  # type: ignore[arg-type]  # the servicer does not use the context
+
+    async def leaves(self) -> list[bytes]:
+        """The hashes of what the log says of mandates, oldest first."""
+        async with self.world.database.read() as conn:
+            query = sa.select(leaf.c.hash).where(leaf.c.kind == LeafKind.MANDATE)
+            return list(await conn.scalars(query.order_by(leaf.c.created_at, leaf.c.leaf_id)))
 
     async def supplied(self, by: str, *rows: records_pb2.Record) -> None:
         ack = await self.world.submit(by, *rows)
@@ -200,6 +221,56 @@ async def test_all_pages_tell_what_was_held_when_the_first_was_read(telling: Tel
     assert anew == ["i0", "new", "i3", "i2"]
 
 
+async def test_who_looks_is_noted_with_for_whom_before_anything_is_told(telling: Telling) -> None:
+    await telling.supplied(TAX, invoice("a"), invoice("b"), invoice("c"))
+    async with telling.world.transactions.begin() as work:
+        (boss,) = await work.mandates.lock_subject(await telling.world.subject_id())
+        clerk = replace(delegated(boss, Power.READ), participant_id="par_clerk")
+        await work.mandates.add(replace(clerk, appointed_by=FIRM_ID))
+    before = len(await telling.leaves())
+    first = await telling.records("vat_invoice", size=1, who="par_clerk")
+    telling.world.clock.at += timedelta(minutes=1)
+    # What goes on is the same look.
+    await telling.records("vat_invoice", size=1, token=first.next_page_token, who="par_clerk")
+    (leaf_hashed,) = (await telling.leaves())[before:]
+    content: dict[str, Json] = {
+        "action": "viewed",
+        "at": rfc3339(NOW),
+        "delegate_id": "par_clerk",
+        "principal_id": FIRM_ID,
+        "subject_id": boss.subject_id,
+        "what": "vat_invoice",
+    }
+    assert leaf_hashed == leaf_hash(bytes(16), canonical(content))
+    answer = await telling.facts()
+    assert [(v.participant_id, v.principal_id, v.what) for v in answer.views] == [
+        (FIRM_ID, FIRM_ID, "facts"),
+        ("par_clerk", FIRM_ID, "vat_invoice"),
+    ]
+    assert answer.views[1].viewed_at.ToDatetime() == NOW.replace(tzinfo=None)
+    assert not answer.accesses
+    assert answer.releases + answer.refusals == 0
+
+
+async def test_a_list_is_gone_on_with_by_who_began_it_alone(telling: Telling) -> None:
+    await telling.supplied(TAX, invoice("a"), invoice("b"))
+    async with telling.world.transactions.begin() as work:
+        (boss,) = await work.mandates.lock_subject(await telling.world.subject_id())
+        clerk = replace(delegated(boss, Power.READ), participant_id="par_clerk")
+        await work.mandates.add(clerk)
+    first = await telling.records(size=1)
+    position = decode_page_token(
+        first.next_page_token, ("held records", ""), (int, int, str, str, str)
+    )
+    assert position
+    forged = encode_page_token((int(position[0]) + 1, *position[1:]), ("held records", ""))
+    for token, who in ((first.next_page_token, "par_clerk"), (forged, FIRM_ID)):
+        with pytest.raises(InvalidArgumentError) as caught:
+            await telling.records(size=1, token=token, who=who)
+        assert caught.value.reason == "PAGE_TOKEN_INVALID"
+    assert [view.what for view in (await telling.facts()).views] == ["facts", "records"]
+
+
 async def test_what_is_sealed_is_opened_for_the_firm(telling: Telling) -> None:
     async with telling.world.transactions.read() as work:
         assert "financial_statement" in work.records.sealed_types
@@ -283,7 +354,9 @@ async def test_facts_need_a_mandate_to_read(telling: Telling, how: str) -> None:
         if how == "powerless":
             others = frozenset(Power) - {Power.READ}
             await work.mandates.add(replace(mandate, mandate_id="man_9", powers=others))
+    before = len(await telling.leaves())
     for call in (telling.facts(), telling.records()):
         with pytest.raises(PermissionDeniedError) as caught:
             await call
         assert caught.value.reason == "MANDATE_REQUIRED"
+    assert len(await telling.leaves()) == before

@@ -103,6 +103,11 @@ FACTS = facts_pb2.GetFactsResponse(
         )
     ],
     disputes=[DISPUTE],
+    views=[
+        facts_pb2.OwnView(
+            viewed_at=WHEN, participant_id="par_clerk", principal_id="par_1", what="vat_invoice"
+        )
+    ],
 )
 HELD = facts_pb2.HeldRecord(
     provider_id="par_tax",
@@ -230,6 +235,8 @@ def test_facts_are_told_in_tables(call: Run, platform: FakePlatform) -> None:
         "撤回立即生效。",
         "At once it reads nothing more.",
         "Open disputes 未决异议: 1",
+        "本人查询",
+        "par_clerk",
     ):
         assert part in told
     assert call("facts", "--json").document["holdings"][0]["records"] == "1200"
@@ -270,6 +277,8 @@ def test_an_export_has_everything_and_is_the_owners(
     with (folder / "holdings.csv").open(encoding="utf-8-sig", newline="") as file:
         kept = [row["kept_because_en"] for row in csv.DictReader(file)]
     assert kept == ["", "Shown to nobody else."]
+    with (folder / "own_views.csv").open(encoding="utf-8-sig", newline="") as file:
+        assert [row["participant_id"] for row in csv.DictReader(file)] == ["par_clerk"]
     page = (folder / "facts.html").read_text()
     assert "<b>not ours</b>" not in page
     assert "&lt;b&gt;not ours&lt;/b&gt;" in page

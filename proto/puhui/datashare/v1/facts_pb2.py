@@ -33,7 +33,7 @@ from puhui.datashare.v1 import disputes_pb2 as puhui_dot_datashare_dot_v1_dot_di
 from puhui.datashare.v1 import records_pb2 as puhui_dot_datashare_dot_v1_dot_records__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epuhui/datashare/v1/facts.proto\x12\x12puhui.datashare.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16google/type/date.proto\x1a\x1cpuhui/common/v1/access.proto\x1a!puhui/datashare/v1/accesses.proto\x1a!puhui/datashare/v1/consents.proto\x1a!puhui/datashare/v1/disputes.proto\x1a puhui/datashare/v1/records.proto\"\x11\n\x0fGetFactsRequest\"\xba\x02\n\x10GetFactsResponse\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12+\n\x07read_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x08holdings\x18\x03 \x03(\x0b\x32\x1b.puhui.datashare.v1.Holding\x12,\n\x08\x61\x63\x63\x65sses\x18\x04 \x03(\x0b\x32\x1a.puhui.datashare.v1.Access\x12\x10\n\x08releases\x18\x05 \x01(\x04\x12\x10\n\x08refusals\x18\x06 \x01(\x04\x12\x35\n\x08\x63onsents\x18\x07 \x03(\x0b\x32#.puhui.datashare.v1.StandingConsent\x12-\n\x08\x64isputes\x18\x08 \x03(\x0b\x32\x1b.puhui.datashare.v1.Dispute\"\xd0\x02\n\x07Holding\x12\x13\n\x0brecord_type\x18\x01 \x01(\t\x12\x10\n\x08title_zh\x18\x02 \x01(\t\x12\x10\n\x08title_en\x18\x03 \x01(\t\x12\x13\n\x0bprovider_id\x18\x04 \x01(\t\x12\x15\n\rprovider_name\x18\x05 \x01(\t\x12\x0f\n\x07records\x18\x06 \x01(\x04\x12 \n\x05\x66irst\x18\x07 \x01(\x0b\x32\x11.google.type.Date\x12\x1f\n\x04last\x18\x08 \x01(\x0b\x32\x11.google.type.Date\x12\x34\n\x10last_received_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07sharing\x18\n \x01(\t\x12\x13\n\x0blegal_basis\x18\x0b \x01(\t\x12\x17\n\x0fkept_because_zh\x18\x0c \x01(\t\x12\x17\n\x0fkept_because_en\x18\r \x01(\t\"}\n\x0fStandingConsent\x12,\n\x07\x63onsent\x18\x01 \x01(\x0b\x32\x1b.puhui.datashare.v1.Consent\x12\x16\n\x0erecipient_name\x18\x02 \x01(\t\x12\x11\n\teffect_zh\x18\x03 \x01(\t\x12\x11\n\teffect_en\x18\x04 \x01(\t\"s\n\x16ListHeldRecordsRequest\x12\x1c\n\x0brecord_type\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"c\n\x17ListHeldRecordsResponse\x12/\n\x07records\x18\x01 \x03(\x0b\x32\x1e.puhui.datashare.v1.HeldRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xad\x01\n\nHeldRecord\x12\x13\n\x0bprovider_id\x18\x01 \x01(\t\x12/\n\x0brecorded_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06record\x18\x03 \x01(\x0b\x32\x1a.puhui.datashare.v1.Record\x12-\n\x08\x64isputes\x18\x04 \x03(\x0b\x32\x1b.puhui.datashare.v1.Dispute2\x8d\x02\n\x0b\x46\x61\x63tService\x12o\n\x08GetFacts\x12#.puhui.datashare.v1.GetFactsRequest\x1a$.puhui.datashare.v1.GetFactsResponse\"\x18\xca\xf3\x18\x03\n\x01\x02\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/facts\x12\x8c\x01\n\x0fListHeldRecords\x12*.puhui.datashare.v1.ListHeldRecordsRequest\x1a+.puhui.datashare.v1.ListHeldRecordsResponse\" \xca\xf3\x18\x03\n\x01\x02\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/facts/recordsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epuhui/datashare/v1/facts.proto\x12\x12puhui.datashare.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16google/type/date.proto\x1a\x1cpuhui/common/v1/access.proto\x1a!puhui/datashare/v1/accesses.proto\x1a!puhui/datashare/v1/consents.proto\x1a!puhui/datashare/v1/disputes.proto\x1a puhui/datashare/v1/records.proto\"\x11\n\x0fGetFactsRequest\"\xe6\x02\n\x10GetFactsResponse\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12+\n\x07read_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x08holdings\x18\x03 \x03(\x0b\x32\x1b.puhui.datashare.v1.Holding\x12,\n\x08\x61\x63\x63\x65sses\x18\x04 \x03(\x0b\x32\x1a.puhui.datashare.v1.Access\x12\x10\n\x08releases\x18\x05 \x01(\x04\x12\x10\n\x08refusals\x18\x06 \x01(\x04\x12\x35\n\x08\x63onsents\x18\x07 \x03(\x0b\x32#.puhui.datashare.v1.StandingConsent\x12-\n\x08\x64isputes\x18\x08 \x03(\x0b\x32\x1b.puhui.datashare.v1.Dispute\x12*\n\x05views\x18\t \x03(\x0b\x32\x1b.puhui.datashare.v1.OwnView\"t\n\x07OwnView\x12-\n\tviewed_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0eparticipant_id\x18\x02 \x01(\t\x12\x14\n\x0cprincipal_id\x18\x03 \x01(\t\x12\x0c\n\x04what\x18\x04 \x01(\t\"\xd0\x02\n\x07Holding\x12\x13\n\x0brecord_type\x18\x01 \x01(\t\x12\x10\n\x08title_zh\x18\x02 \x01(\t\x12\x10\n\x08title_en\x18\x03 \x01(\t\x12\x13\n\x0bprovider_id\x18\x04 \x01(\t\x12\x15\n\rprovider_name\x18\x05 \x01(\t\x12\x0f\n\x07records\x18\x06 \x01(\x04\x12 \n\x05\x66irst\x18\x07 \x01(\x0b\x32\x11.google.type.Date\x12\x1f\n\x04last\x18\x08 \x01(\x0b\x32\x11.google.type.Date\x12\x34\n\x10last_received_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07sharing\x18\n \x01(\t\x12\x13\n\x0blegal_basis\x18\x0b \x01(\t\x12\x17\n\x0fkept_because_zh\x18\x0c \x01(\t\x12\x17\n\x0fkept_because_en\x18\r \x01(\t\"}\n\x0fStandingConsent\x12,\n\x07\x63onsent\x18\x01 \x01(\x0b\x32\x1b.puhui.datashare.v1.Consent\x12\x16\n\x0erecipient_name\x18\x02 \x01(\t\x12\x11\n\teffect_zh\x18\x03 \x01(\t\x12\x11\n\teffect_en\x18\x04 \x01(\t\"s\n\x16ListHeldRecordsRequest\x12\x1c\n\x0brecord_type\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"c\n\x17ListHeldRecordsResponse\x12/\n\x07records\x18\x01 \x03(\x0b\x32\x1e.puhui.datashare.v1.HeldRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xad\x01\n\nHeldRecord\x12\x13\n\x0bprovider_id\x18\x01 \x01(\t\x12/\n\x0brecorded_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06record\x18\x03 \x01(\x0b\x32\x1a.puhui.datashare.v1.Record\x12-\n\x08\x64isputes\x18\x04 \x03(\x0b\x32\x1b.puhui.datashare.v1.Dispute2\x8d\x02\n\x0b\x46\x61\x63tService\x12o\n\x08GetFacts\x12#.puhui.datashare.v1.GetFactsRequest\x1a$.puhui.datashare.v1.GetFactsResponse\"\x18\xca\xf3\x18\x03\n\x01\x02\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/facts\x12\x8c\x01\n\x0fListHeldRecords\x12*.puhui.datashare.v1.ListHeldRecordsRequest\x1a+.puhui.datashare.v1.ListHeldRecordsResponse\" \xca\xf3\x18\x03\n\x01\x02\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/facts/recordsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,17 +53,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETFACTSREQUEST']._serialized_start=339
   _globals['_GETFACTSREQUEST']._serialized_end=356
   _globals['_GETFACTSRESPONSE']._serialized_start=359
-  _globals['_GETFACTSRESPONSE']._serialized_end=673
-  _globals['_HOLDING']._serialized_start=676
-  _globals['_HOLDING']._serialized_end=1012
-  _globals['_STANDINGCONSENT']._serialized_start=1014
-  _globals['_STANDINGCONSENT']._serialized_end=1139
-  _globals['_LISTHELDRECORDSREQUEST']._serialized_start=1141
-  _globals['_LISTHELDRECORDSREQUEST']._serialized_end=1256
-  _globals['_LISTHELDRECORDSRESPONSE']._serialized_start=1258
-  _globals['_LISTHELDRECORDSRESPONSE']._serialized_end=1357
-  _globals['_HELDRECORD']._serialized_start=1360
-  _globals['_HELDRECORD']._serialized_end=1533
-  _globals['_FACTSERVICE']._serialized_start=1536
-  _globals['_FACTSERVICE']._serialized_end=1805
+  _globals['_GETFACTSRESPONSE']._serialized_end=717
+  _globals['_OWNVIEW']._serialized_start=719
+  _globals['_OWNVIEW']._serialized_end=835
+  _globals['_HOLDING']._serialized_start=838
+  _globals['_HOLDING']._serialized_end=1174
+  _globals['_STANDINGCONSENT']._serialized_start=1176
+  _globals['_STANDINGCONSENT']._serialized_end=1301
+  _globals['_LISTHELDRECORDSREQUEST']._serialized_start=1303
+  _globals['_LISTHELDRECORDSREQUEST']._serialized_end=1418
+  _globals['_LISTHELDRECORDSRESPONSE']._serialized_start=1420
+  _globals['_LISTHELDRECORDSRESPONSE']._serialized_end=1519
+  _globals['_HELDRECORD']._serialized_start=1522
+  _globals['_HELDRECORD']._serialized_end=1695
+  _globals['_FACTSERVICE']._serialized_start=1698
+  _globals['_FACTSERVICE']._serialized_end=1967
 # @@protoc_insertion_point(module_scope)

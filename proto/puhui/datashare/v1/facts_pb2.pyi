@@ -51,6 +51,7 @@ class GetFactsResponse(_message.Message):
     REFUSALS_FIELD_NUMBER: _builtins.int
     CONSENTS_FIELD_NUMBER: _builtins.int
     DISPUTES_FIELD_NUMBER: _builtins.int
+    VIEWS_FIELD_NUMBER: _builtins.int
     subject_id: _builtins.str
     releases: _builtins.int
     """Releases and refusals there are."""
@@ -69,6 +70,12 @@ class GetFactsResponse(_message.Message):
     def disputes(self) -> _containers.RepeatedCompositeFieldContainer[_disputes_pb2.Dispute]:
         """Open ones."""
 
+    @_builtins.property
+    def views(self) -> _containers.RepeatedCompositeFieldContainer[Global___OwnView]:
+        """本人查询: the latest 200 looks at this page and at the records by accounts of the firm, newest first,
+        this one included. They are no accesses: nobody else is told, and nothing counts them.
+        """
+
     def __init__(
         self,
         *,
@@ -80,14 +87,46 @@ class GetFactsResponse(_message.Message):
         refusals: _builtins.int = ...,
         consents: _abc.Iterable[Global___StandingConsent] | None = ...,
         disputes: _abc.Iterable[_disputes_pb2.Dispute] | None = ...,
+        views: _abc.Iterable[Global___OwnView] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accesses", b"accesses", "consents", b"consents", "disputes", b"disputes", "holdings", b"holdings", "read_at", b"read_at", "refusals", b"refusals", "releases", b"releases", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accesses", b"accesses", "consents", b"consents", "disputes", b"disputes", "holdings", b"holdings", "read_at", b"read_at", "refusals", b"refusals", "releases", b"releases", "subject_id", b"subject_id", "views", b"views"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetFactsResponse: _TypeAlias = GetFactsResponse  # noqa: Y015
+
+@_typing.final
+class OwnView(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VIEWED_AT_FIELD_NUMBER: _builtins.int
+    PARTICIPANT_ID_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_ID_FIELD_NUMBER: _builtins.int
+    WHAT_FIELD_NUMBER: _builtins.int
+    participant_id: _builtins.str
+    """The account that looked, and the representative's, for which it did."""
+    principal_id: _builtins.str
+    what: _builtins.str
+    """"facts", "records", or the type of the records."""
+    @_builtins.property
+    def viewed_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        viewed_at: _timestamp_pb2.Timestamp | None = ...,
+        participant_id: _builtins.str = ...,
+        principal_id: _builtins.str = ...,
+        what: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["viewed_at", b"viewed_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["participant_id", b"participant_id", "principal_id", b"principal_id", "viewed_at", b"viewed_at", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OwnView: _TypeAlias = OwnView  # noqa: Y015
 
 @_typing.final
 class Holding(_message.Message):
