@@ -13,6 +13,7 @@ from typing import Final, Protocol, TypeAlias
 from services.datashare.catalogue.domain import Catalogue
 from services.datashare.changes.domain import Change, ChangeKind, Changes
 from services.datashare.consent.consuming import WantedItems
+from services.datashare.consent.document import canonical, core_of, request
 from services.datashare.consent.domain import (
     OPEN_STATES,
     STANDING_STATES,
@@ -29,15 +30,12 @@ from services.datashare.consent.domain import (
     Version,
     advance,
     approve,
-    canonical,
     change_content,
     check_grant,
-    core_of,
     due_by,
     not_found,
     receipt_content,
     refusal,
-    request,
     state_at,
 )
 from services.datashare.consent.notice import sha256 as sha256_of

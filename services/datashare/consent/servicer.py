@@ -10,6 +10,7 @@ from puhui.datashare.v1 import consents_pb2 as pb
 from puhui.datashare.v1 import consents_pb2_grpc
 from services.datashare.catalogue.domain import ContentLevel
 from services.datashare.consent.app import Consents
+from services.datashare.consent.document import core_of
 from services.datashare.consent.domain import (
     OPEN_STATES,
     Action,
@@ -23,7 +24,6 @@ from services.datashare.consent.domain import (
     Signature,
     State,
     Terms,
-    core_of,
     state_at,
 )
 from services.datashare.consent.erasing import ErasureDuties

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.datashare.bulk import Relation, once, relation
+from services.datashare.consent.document import core_of
 from services.datashare.consent.domain import (
     OPEN_STATES,
     TRANSITIONS,
@@ -22,7 +23,6 @@ from services.datashare.consent.domain import (
     Receipt,
     Signature,
     State,
-    core_of,
 )
 from services.datashare.gates import close_gate, through_gates
 from services.datashare.participants.domain import Standing

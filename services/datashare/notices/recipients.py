@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.datashare.access.domain import Channel, Outcome
 from services.datashare.access.store import access
 from services.datashare.bulk import probe, relation
-from services.datashare.consent.domain import Terms, core_of
+from services.datashare.consent.document import core_of
+from services.datashare.consent.domain import Terms
 from services.datashare.consent.store import consent
 from services.datashare.notices.domain import About, Recipient
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from services.datashare.consent.domain import Action, State, advance, request, state_at
+from services.datashare.consent.document import request
+from services.datashare.consent.domain import Action, State, advance, state_at
 from services.datashare.consent.store import ConsentStore
 from services.datashare.consent.store import consent as table
 from services.datashare.main import MIGRATIONS

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 
+from services.datashare.consent.document import request
 from services.datashare.consent.domain import (
     Action,
     Attestation,
@@ -13,7 +14,6 @@ from services.datashare.consent.domain import (
     Officer,
     Receipt,
     advance,
-    request,
 )
 from tests.contract.datashare.conftest import Stored
 from tests.contract.datashare.test_stores import NOW, add_people, consent

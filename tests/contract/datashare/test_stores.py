@@ -9,6 +9,7 @@ import pytest
 from services.datashare.access.domain import Access, Channel, Earlier, Outcome
 from services.datashare.catalogue.domain import ContentLevel
 from services.datashare.changes.domain import Change, ChangeKind
+from services.datashare.consent.document import request
 from services.datashare.consent.domain import (
     Action,
     Consent,
@@ -18,7 +19,6 @@ from services.datashare.consent.domain import (
     State,
     Terms,
     advance,
-    request,
 )
 from services.datashare.idempotency.domain import RequestKey, StoredRequest
 from services.datashare.log.domain import Leaf, LeafKind

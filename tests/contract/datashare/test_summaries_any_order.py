@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from puhui.datashare.v1 import payloads_pb2, records_pb2
 from services.datashare.catalogue.domain import ContentLevel
-from services.datashare.consent.domain import Action, Core, Period, Terms, advance, request
+from services.datashare.consent.document import request
+from services.datashare.consent.domain import Action, Core, Period, Terms, advance
 from services.datashare.subjects.uscc import make
 from services.datashare.wanted.domain import due
 from tests.contract.datashare.engines import Open, opener

@@ -22,15 +22,8 @@ from services.datashare.access.domain import (
 )
 from services.datashare.catalogue.domain import ContentLevel
 from services.datashare.catalogue.loader import load
-from services.datashare.consent.domain import (
-    Action,
-    Consent,
-    Core,
-    Period,
-    Selection,
-    advance,
-    request,
-)
+from services.datashare.consent.document import request
+from services.datashare.consent.domain import Action, Consent, Core, Period, Selection, advance
 from services.kit.errors import PuhuiError
 from tests.fakes.datashare_world import NOW, TERMS
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from services.datashare.catalogue.domain import ContentLevel
 from services.datashare.catalogue.loader import load
+from services.datashare.consent.document import canonical, core_of, request
 from services.datashare.consent.domain import (
     DOERS,
     OPEN_STATES,
@@ -31,11 +32,8 @@ from services.datashare.consent.domain import (
     Wanted,
     advance,
     approve,
-    canonical,
     check,
     check_grant,
-    core_of,
-    request,
     state_at,
 )
 from services.datashare.consent.terms import ceiling_lowered, check_terms, over_ceiling

@@ -9,16 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.datashare.catalogue.domain import ContentLevel
-from services.datashare.consent.domain import (
-    Action,
-    Consent,
-    Core,
-    Period,
-    State,
-    Terms,
-    advance,
-    request,
-)
+from services.datashare.consent.document import request
+from services.datashare.consent.domain import Action, Consent, Core, Period, State, Terms, advance
 from services.datashare.consent.supply import why_not
 from services.datashare.consent.terms import check_terms, nameable
 from services.datashare.participants.domain import Participant, Role, Standing
