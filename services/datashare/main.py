@@ -500,7 +500,6 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         profile=profile,
         calendar=calendar,
         fields=payload_fields(),
-        kept=stores.kept,
     )
     remind = Remind(transactions, clock, profile, calendar)
 

@@ -47,7 +47,6 @@ class Disputing(Datashare):
             profile=PROFILES[profile],
             calendar=ChinaCalendar(),
             fields=payload_fields(),
-            kept=self.stores.kept,
         )
         self.remind = Remind(self.transactions, self.clock, PROFILES[profile], ChinaCalendar())
         self.fetch = FetchSummaries(

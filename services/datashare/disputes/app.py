@@ -12,7 +12,7 @@ Invariants:
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -214,7 +214,6 @@ class Disputes:
         profile: how much time there is.
         calendar: of working days.
         fields: those of the payload, by record type.
-        kept: record types of which a firm is not told what there is.
     """
 
     def __init__(
@@ -228,7 +227,6 @@ class Disputes:
         profile: Profile,
         calendar: Calendar,
         fields: Mapping[str, frozenset[str]],
-        kept: Collection[str],
     ) -> None:
         self._transactions = transactions
         self._retry = retry
@@ -238,7 +236,6 @@ class Disputes:
         self._profile = profile
         self._calendar = calendar
         self._fields = fields
-        self._kept = kept
         self._codec: Codec[str] = IdCodec()
 
     async def open(
@@ -272,9 +269,7 @@ class Disputes:
                     "your firm supplied this record itself: let the account that did, "
                     f"{target.provider_id}, submit a correction of it",
                 )
-            newest = None
-            if target.record_type not in self._kept:
-                newest = await work.disputes.newest(subject_id, target)
+            newest = await work.disputes.newest(subject_id, target)
             now = self._clock.now()
             version = check_target(target, newest, china_day(now), fields)
             if earlier := await work.disputes.opened(subject_id, target):

@@ -265,16 +265,16 @@ async def test_what_was_repaired_or_ran_out_needs_no_correction(datashare: Dispu
         assert ended.state is DisputeState.CORRECTED
 
 
-async def test_of_what_the_law_keeps_from_the_firm_it_learns_nothing(datashare: Disputing) -> None:
+async def test_a_visit_whose_content_the_law_keeps_can_be_disputed(datashare: Disputing) -> None:
+    """Its bank alone reads it, and is told; so nobody else is."""
+    await datashare.fetched()
     async with datashare.database.begin() as conn:  # as if it had come in under a consent
         await conn.execute(
-            sa.update(record_table).values(record_type="field_visit", provider_id="par_bank")
+            sa.update(record_table).values(record_type="field_visit", provider_id="par_bank2")
         )
-    with pytest.raises(NotFoundError) as refused:
-        await datashare.opened(Target("par_bank", "field_visit", "case", ""))
-    with pytest.raises(NotFoundError) as absent:
-        await datashare.opened(Target("par_bank", "field_visit", "none", ""))
-    assert str(refused.value) == str(absent.value)
+    await datashare.opened(Target("par_bank2", "field_visit", "case", "conclusion"))
+    assert await kinds(datashare, "par_bank2") == ["DISPUTE_OPENED"]
+    assert await kinds(datashare, "par_bank") == []
 
 
 async def test_what_the_firm_supplied_itself_it_corrects(datashare: Disputing) -> None:
@@ -689,7 +689,6 @@ async def test_what_was_late_by_a_guess_alone_is_told_again_in_time(database: Da
         profile=strict,
         calendar=calendar,
         fields=payload_fields(),
-        kept=(),
     )
     await made.submit("par_court", case())
     wait_until(made, datetime(2027, 12, 30, 3, tzinfo=UTC))
