@@ -47,7 +47,11 @@ async def claim(
     if (proof is None) == (not code):
         raise usage("say --proof FILE or, in a sandbox, --code CODE: one of the two")
     if proof is not None:
-        code = sys.stdin.read() if str(proof) == "-" else proof.read_text(encoding="utf-8")
+        content = sys.stdin.buffer.read() if str(proof) == "-" else proof.read_bytes()
+        try:
+            code = content.decode("ascii")
+        except UnicodeDecodeError:
+            raise usage(f"{proof} is no statement: name the file that the verifier gave") from None
     async with session.client() as client:
         mandate = await client.claim_firm(uscc, code.strip())
     _show(session, mandate)

@@ -137,6 +137,13 @@ def test_a_claim_by_code_or_by_a_statement(
     assert proofs == ["abcd-efgh", "a.b.c", "d.e.f"]
 
 
+def test_a_file_that_is_no_statement_is_named(call: Run, tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff")
+    done = call("mandate", "claim", USCC, "--proof", "photo.jpg")
+    assert done.code == 2
+    assert "photo.jpg is no statement" in " ".join(done.err.split())
+
+
 @pytest.mark.parametrize("more", [[], ["--code", "x", "--proof", "licence.jws"]])
 def test_a_claim_has_one_proof(call: Run, more: list[str]) -> None:
     done = call("mandate", "claim", USCC, *more)
