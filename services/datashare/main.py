@@ -77,9 +77,11 @@ from services.datashare.mandates.submissions import LogSubmission
 from services.datashare.notices.app import TellNotices
 from services.datashare.notices.delivery import Deliver
 from services.datashare.notices.endpoints import ContactStore, WebhookStore
+from services.datashare.notices.keeping import load as load_keeping
 from services.datashare.notices.late import TellLate
 from services.datashare.notices.messaging import SendMessages
 from services.datashare.notices.messengers import MeteredReport, NoticesConfig, messenger_of
+from services.datashare.notices.old import OldNotices
 from services.datashare.notices.parked import CountParked
 from services.datashare.notices.post import HttpPost
 from services.datashare.notices.recipients import RecipientStore
@@ -306,6 +308,7 @@ class Stores:
         self.kept = frozenset(
             name for name, policy in catalogue.types.items() if policy.kept_to_provider
         )
+        self.keeping = load_keeping()
         self.cuts = Cuts()
 
     def __call__(self, conn: AsyncConnection) -> "Work":
@@ -339,6 +342,7 @@ class Work:
         self.duties = DutyStore(conn)
         self.wanted = WantedStore(conn)
         self.notices = NoticeStore(conn, stores.ids)
+        self.old_notices = OldNotices(conn, stores.keeping)
         self.recipients = RecipientStore(conn, stores.kept)
         self.webhooks = WebhookStore(conn, self.seals)
         self.contacts = ContactStore(conn, self.seals)

@@ -505,6 +505,9 @@ class FakeNotices:
         mine = (at for at, notice in self._rows.items() if notice.party_id == party_id)
         return max(mine, default=0)
 
+    async def pruned(self, party_id: str) -> int:
+        return 0
+
     async def acknowledged(self, party_id: str) -> int:
         return self._acknowledged.get(party_id, 0)
 

@@ -36,7 +36,11 @@ class Notices(Protocol):
         ...
 
     async def last(self, party_id: str) -> int:
-        """Return the position of a party's newest notice; 0 is none."""
+        """Return the position of a party's newest notice, kept or not; 0 is none."""
+        ...
+
+    async def pruned(self, party_id: str) -> int:
+        """Return the position of a party's last notice that is not kept any more; 0 is none."""
         ...
 
     async def acknowledged(self, party_id: str) -> int:
@@ -122,8 +126,11 @@ class TellNotices:
             follow: go on when everything up to now has been told.
 
         Raises:
+            InvalidArgumentError: PAGE_TOKEN_INVALID, what follows is not kept any more.
             PermissionDeniedError: MANDATE_REQUIRED, also in the midst of it.
         """
+        if position is not None:
+            await self._require_kept(caller, position)
         idle = 0
         while True:
             told, behind = await self._look(caller, position, PAGE)
@@ -163,15 +170,29 @@ class TellNotices:
         self, caller: Caller, position: int | None, limit: int
     ) -> tuple[Sequence[Told], int]:
         async with self._transactions.read() as work:
-            party_id = caller.participant_id
-            if caller.role == Role.FIRM:
-                mandate = await work.mandates.get(party_id)
-                party_id = require_power(mandate, Power.READ, self._clock.now()).subject_id
+            party_id = await self._reading_party(work, caller)
             if position is None:
                 position = await work.notices.acknowledged(party_id)
             entries = await work.notices.after(party_id, position, limit)
             told = await worded(work.participants, self._texts, entries)
         return told, entries[-1].position if entries else position
+
+    async def _require_kept(self, caller: Caller, position: int) -> None:
+        async with self._transactions.read() as work:
+            pruned = await work.notices.pruned(await self._reading_party(work, caller))
+        if position < pruned:
+            raise invalid_field(
+                "PAGE_TOKEN_INVALID",
+                "cursor",
+                "is from so long ago that notices behind it are not kept any more: begin without "
+                "one, and look anew at your consents, disputes and duties",
+            )
+
+    async def _reading_party(self, work: Work, caller: Caller) -> str:
+        if caller.role != Role.FIRM:
+            return caller.participant_id
+        mandate = await work.mandates.get(caller.participant_id)
+        return require_power(mandate, Power.READ, self._clock.now()).subject_id
 
 
 def no_cursor() -> InvalidArgumentError:

@@ -55,6 +55,14 @@ acknowledgement = sa.Table(
     sa.Column("position", sa.BigInteger, nullable=False),
 )
 
+pruned = sa.Table(
+    "notice_pruned",
+    metadata,
+    sa.Column("party_id", sa.String(64), primary_key=True),
+    # Of the last notice that is not kept any more.
+    sa.Column("position", sa.BigInteger, nullable=False),
+)
+
 late = sa.Table(
     "notice_late",
     metadata,
@@ -162,9 +170,16 @@ class NoticeStore:
         )
 
     async def last(self, party_id: str) -> int:
-        """Return the position of a party's newest notice; 0 is none."""
+        """Return the position of a party's newest notice, kept or not; 0 is none."""
         found = await self._conn.scalar(
             sa.select(sa.func.max(notice.c.position)).where(notice.c.party_id == party_id)
+        )
+        return found or await self.pruned(party_id)
+
+    async def pruned(self, party_id: str) -> int:
+        """Return the position of a party's last notice that is not kept any more; 0 is none."""
+        found = await self._conn.scalar(
+            sa.select(pruned.c.position).where(pruned.c.party_id == party_id)
         )
         return found or 0
 

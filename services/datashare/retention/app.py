@@ -28,6 +28,7 @@ from services.datashare.retention.domain import (
     PlanHash,
     Reason,
     Run,
+    old_notices,
     total,
 )
 from services.datashare.summaries.app import Facts, Series, refold
@@ -40,6 +41,7 @@ from services.kit.transactions import Retry, Transactions
 SERIES_AT_ONCE: Final = 50
 """Series that one transaction of a run holds."""
 PLANNED_AT_ONCE: Final = 500
+NOTICES_AT_ONCE: Final = 20_000
 REQUESTS_KEPT: Final = timedelta(days=3 * 365)
 """How long a request_id is remembered: as other records of processing (个人信息保护法 56)."""
 
@@ -72,6 +74,18 @@ class Hidden(Protocol):
 
     async def delete(self, keys: Collection[SeriesKey], day: int) -> None:
         """Delete it, remembering by month that it is withheld."""
+        ...
+
+
+class OldNotices(Protocol):
+    """Notices that are kept no longer."""
+
+    async def due(self, day: int) -> int:
+        """Return how many there are on a day."""
+        ...
+
+    async def delete(self, day: int, limit: int) -> int:
+        """Delete some of them and return how many; 0 is that none is left."""
         ...
 
 
@@ -194,6 +208,11 @@ class Work(Protocol):
         ...
 
     @property
+    def old_notices(self) -> OldNotices:
+        """Notices that are kept no longer."""
+        ...
+
+    @property
     def series(self) -> AllSeries:
         """Stored summaries."""
         ...
@@ -307,6 +326,9 @@ class Retention:
                         found += due[key].due
                 found = list(total(found))
                 last = keys[-1]
+            if notices := await work.old_notices.due(day):
+                name.add(("notice",), DueSeries((old_notices(notices),), newest=0))
+                found = list(total([*found, old_notices(notices)]))
         return Plan(str(name), tuple(found), now)
 
     async def run(self, request: RequestKey, plan_id: str) -> Run:
@@ -376,12 +398,15 @@ class Retention:
             if run.finished_at is not None:
                 return run, last
             keys = await work.hidden.series(last, run.day, SERIES_AT_ONCE)
-            if not keys:
+            if keys:
+                deleted, last = await self._delete(work, keys, run.day), keys[-1]
+            elif notices := await work.old_notices.delete(run.day, NOTICES_AT_ONCE):
+                deleted = [old_notices(notices)]
+            else:
                 return await self._finish(work, run), last
-            deleted = await self._delete(work, keys, run.day)
             run = replace(run, deleted=total([*run.deleted, *deleted]))
             await work.runs.update(run)
-        return run, keys[-1]
+        return run, last
 
     async def _delete(self, work: Work, keys: Sequence[SeriesKey], day: int) -> list[Due]:
         states = await work.series.hold(keys)

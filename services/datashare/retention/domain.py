@@ -47,6 +47,11 @@ class Due:
     subjects: int
 
 
+def old_notices(notices: int) -> Due:
+    """Return that so many notices are due, whosever they are."""
+    return Due("notice", "", Reason.EXPIRED, notices, notices, 0)
+
+
 def total(found: Iterable[Due]) -> tuple[Due, ...]:
     """Return one for each type, provider and reason; no subject may be in two of a kind."""
     sums: dict[tuple[str, str, Reason], tuple[int, int, int]] = {}
