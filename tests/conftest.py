@@ -19,6 +19,9 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
+# Searched for seldom: garbage of a test is small beside what stays of modules and caches.
+gc.set_threshold(20_000, 20, 50)
+
 CHECKOUT = Path(__file__).parents[1]
 
 # What a test stores is thrown away: nothing has to survive a power cut.

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -136,10 +137,16 @@ def mentions(text: str) -> list[str]:
     return [" ".join(call.split()) for call in re.findall(r"`puhui\s([^`]+)`", text)]
 
 
+@cache
+def made_commands() -> Any:
+    """All commands; to make them takes longer than to look one up."""
+    return typer.main.get_command(app)
+
+
 def taken_apart(call: str) -> tuple[Any, list[str]]:
     """The command that is called, and the words after its name."""
     words = shlex.split(call, comments=True)
-    command: Any = typer.main.get_command(app)
+    command: Any = made_commands()
     while hasattr(command, "commands") and words and not words[0].startswith("-"):
         assert words[0] in command.commands, call
         command = command.commands[words.pop(0)]

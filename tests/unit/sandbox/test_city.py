@@ -1,3 +1,8 @@
+"""A simulated city is what it says it is.
+
+scikit-learn is imported where it is used: else every worker would take a second for it.
+"""
+
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -6,11 +11,6 @@ from functools import cache
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from puhui.datashare.v1.payloads_pb2 import INVOICE_SIDE_OUTPUT, INVOICE_STATUS_VOID
 from puhui.datashare.v1.records_pb2 import Record
@@ -155,6 +155,8 @@ def test_a_firm_that_has_defaulted_has_no_outcome_any_more() -> None:
 
 
 def test_health_predicts_default_well_but_not_perfectly() -> None:
+    from sklearn.metrics import roc_auc_score
+
     big = city(4_000)
     outcome = [bool(big.defaults_after(firm, YEAR_AGO)) for firm in big.firms]
     health = [big.health(firm, YEAR_AGO) for firm in big.firms]
@@ -162,6 +164,12 @@ def test_health_predicts_default_well_but_not_perfectly() -> None:
 
 
 def test_a_model_can_learn_default_from_what_providers_see() -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     town = city(1_200)
     place = {firm.uscc: firm.index for firm in town.firms}
     columns = {"staff_then": 0, "staff_now": 1, "missed": 2, "late": 3, "arrears": 4, "sued": 5}

@@ -8,9 +8,6 @@ from pathlib import Path
 import lightgbm
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score, roc_curve
-from sklearn.model_selection import StratifiedKFold
 
 from services.scoring.models.domain import ModelFeature
 from services.scoring.models.folder import CARD, MANIFEST, MODEL
@@ -46,6 +43,8 @@ def test_the_same_table_and_spec_give_the_same_folder_byte_by_byte(
 @pytest.mark.parametrize("folds", [2, 3, 5])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_folds_are_those_of_scikit_learn(folds: int, share: float) -> None:
+    from sklearn.model_selection import StratifiedKFold
+
     for seed in range(5):
         labels = (np.random.default_rng(seed).random(101 + seed) < share).astype(np.int64)
         known = StratifiedKFold(n_splits=folds, shuffle=True, random_state=seed)
@@ -91,6 +90,8 @@ def test_progress_is_told_of_every_fold() -> None:
 
 def test_noise_does_not_look_like_skill() -> None:
     """What is fitted outside its fold would show here first: 29 of 30 features are noise."""
+    from sklearn.metrics import roc_auc_score
+
     chance = np.random.default_rng(0)
     features = tuple(ModelFeature(f"f{at}", "g", "x", 0) for at in range(30))
     for _ in range(3):
@@ -159,6 +160,8 @@ def test_the_sweep_knows_every_threshold(trained: Trained) -> None:
 
 class TestMetrics:
     def test_they_are_the_usual_ones(self) -> None:
+        from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score, roc_curve
+
         chance = np.random.default_rng(2)
         labels = (chance.random(200) < 0.3).astype(np.int64)
         margins = np.round(labels + chance.normal(size=200), 1)  # with ties
@@ -170,6 +173,8 @@ class TestMetrics:
         assert metrics.log_loss(labels, margins) == pytest.approx(log_loss(labels, pds))
 
     def test_the_logistic_fit_is_maximum_likelihood(self) -> None:
+        from sklearn.linear_model import LogisticRegression
+
         chance = np.random.default_rng(3)
         x = chance.normal(2, 3, size=500)
         labels = (chance.random(500) < 1 / (1 + np.exp(1 - 0.5 * x))).astype(np.int64)
