@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "f04c7be2915d"
-down_revision = "b81f63d2a95c"
+down_revision = "0b6ce94f17d3"
 branch_labels = None
 depends_on = None
 
