@@ -90,7 +90,7 @@ def _missing(feature: "FeatureValue") -> str:
     """Return why a feature has no value here; empty when it has."""
     from puhui.datashare.v1.summaries_pb2 import CoverageState
 
-    if feature.withheld:
+    if feature.hidden:
         return "for the bank alone"
     if feature.HasField("value"):
         return ""

@@ -136,7 +136,7 @@ async def test_the_firm_is_told_that_there_is_a_guarantor_and_nothing_of_it(
         assert list(told.decision.linked) == [
             scoring_pb2.LinkedAccess(relation=scoring_pb2.SUBJECT_RELATION_GUARANTOR)
         ]
-        assert [each.name for each in told.features if each.withheld] == ["guarantor_pd"]
+        assert [each.name for each in told.features if each.hidden] == ["guarantor_pd"]
         assert {group.group: group.points for group in told.groups}["related_parties"]
         accesses = [access async for access in firm.accesses()]
         listed = [each async for each in firm.decisions()]

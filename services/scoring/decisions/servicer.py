@@ -381,7 +381,7 @@ def _features(
         value, missing = vector.values[index], vector.missing[index]
         message = scoring_pb2.FeatureValue(name=inputs.names[index], unit=inputs.units[index])
         if RELATION_OF.get(inputs.names[index]) in hidden:
-            message.withheld = True
+            message.hidden = True
         elif not math.isnan(value):
             message.value = value
         elif missing is not None:

@@ -30,7 +30,12 @@ def problems(kind: Any, value: Any) -> list[tuple[str, str]]:
 def test_plain_fields_come_out_even_when_empty_and_absent_ones_do_not() -> None:
     value = scoring_pb2.FeatureValue(name="x")
     out = orjson.loads(to_json(value.DESCRIPTOR, value.SerializeToString()))
-    assert out == {"name": "x", "missing": "COVERAGE_STATE_UNSPECIFIED", "unit": ""}
+    assert out == {
+        "name": "x",
+        "missing": "COVERAGE_STATE_UNSPECIFIED",
+        "unit": "",
+        "hidden": False,
+    }
     value.value = 0
     assert orjson.loads(to_json(value.DESCRIPTOR, value.SerializeToString()))["value"] == 0
 

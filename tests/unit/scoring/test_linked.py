@@ -374,8 +374,8 @@ class TestWhoSeesIt:
         features = [*to_firm.features]
         features += [each for reason in to_firm.decision.reasons for each in reason.features]
         for feature in features:
-            assert feature.withheld == (feature.name == "guarantor_pd")
-            if feature.withheld:
+            assert feature.hidden == (feature.name == "guarantor_pd")
+            if feature.hidden:
                 assert not feature.HasField("value")
                 assert not feature.missing
         seen = {each.name: each for each in to_bank.features}

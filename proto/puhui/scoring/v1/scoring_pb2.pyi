@@ -467,14 +467,14 @@ class FeatureValue(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     MISSING_FIELD_NUMBER: _builtins.int
     UNIT_FIELD_NUMBER: _builtins.int
-    WITHHELD_FIELD_NUMBER: _builtins.int
+    HIDDEN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     value: _builtins.float
     """Unset when missing."""
     missing: _summaries_pb2.CoverageState.ValueType
     """Why it is missing."""
     unit: _builtins.str
-    withheld: _builtins.bool
+    hidden: _builtins.bool
     """It tells about a linked subject, which consented to the bank and not to this reader: value and
     why there is none are left out.
     """
@@ -485,11 +485,11 @@ class FeatureValue(_message.Message):
         value: _builtins.float | None = ...,
         missing: _summaries_pb2.CoverageState.ValueType = ...,
         unit: _builtins.str = ...,
-        withheld: _builtins.bool = ...,
+        hidden: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "missing", b"missing", "name", b"name", "unit", b"unit", "value", b"value", "withheld", b"withheld"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "hidden", b"hidden", "missing", b"missing", "name", b"name", "unit", b"unit", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
     _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
