@@ -13,6 +13,7 @@ from services.datashare.consent.domain import (
     Attestation,
     Consent,
     Duty,
+    Receipt,
     State,
     due_by,
     state_at,
@@ -64,6 +65,7 @@ class Memory:
     acknowledged: dict[str, int] = field(default_factory=dict)
     platform_keys: dict[str, PlatformKey] = field(default_factory=dict)
     duties: dict[str, Duty] = field(default_factory=dict)
+    consumptions: dict[str, Receipt] = field(default_factory=dict)
 
     def copy(self) -> "Memory":
         return Memory(*(dict(getattr(self, table.name)) for table in fields(self)))
@@ -203,6 +205,10 @@ class FakeConsents:
         self._rows = memory.consents
         self._people = memory.participants
         self._used = memory.quotas
+        self._consumptions = memory.consumptions
+
+    async def consume(self, consent: Consent, receipt: Receipt) -> None:
+        self._consumptions[consent.core.consent_id] = receipt
 
     async def add(self, consent: Consent) -> None:
         self._rows[consent.core.consent_id] = consent
@@ -221,6 +227,7 @@ class FakeConsents:
             row,
             used=self._used.get((core.subject_id, core.consent_id, period), 0),
             suspended=recipient is not None and recipient.standing is Standing.SUSPENDED,
+            termination=row.termination or self._consumptions.get(core.consent_id),
         )
 
     async def hold(self, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Consent]:

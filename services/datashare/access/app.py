@@ -74,7 +74,7 @@ Results: TypeAlias = dict[int, Released | PuhuiError]
 """Summaries and refusals by the index of the item."""
 
 
-class Consents(Protocol):
+class Consents(consuming.Consents, Protocol):
     """Consents."""
 
     async def hold(self, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Consent]:
@@ -429,6 +429,7 @@ class FetchSummaries:
                     if scope.limit == ONE_TIME and items[index].key not in earlier
                 ],
                 now,
+                self._signer,
             )
 
             made: dict[int, tuple[Access, Leaf]] = {}

@@ -2,16 +2,25 @@
 
 CONSUMED itself is computed from the use; what is written here is what others must learn of it:
 providers that nothing is due any more, both parties that it was used and until when what was stored
-must be erased.
+must be erased, with the receipt of the end.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
 from services.datashare.changes.domain import Change, ChangeKind, Changes
-from services.datashare.consent.domain import Consent, Mode, due_by
+from services.datashare.consent.domain import (
+    Consent,
+    Mode,
+    Receipt,
+    State,
+    due_by,
+    receipt_content,
+)
 from services.datashare.notices.writing import Notices, erasure_due, of_consent
+from services.datashare.receipts.domain import Signer
 from services.datashare.wanted.domain import Item, ended
 
 
@@ -35,8 +44,21 @@ class WantedItems(Protocol):
         ...
 
 
+class Consents(Protocol):
+    """Consents."""
+
+    async def consume(self, consent: Consent, receipt: Receipt) -> None:
+        """Keep the receipt of the end of a held one-time consent, which is used now."""
+        ...
+
+
 class Work(Protocol):
     """What telling of a use needs in a transaction."""
+
+    @property
+    def consents(self) -> Consents:
+        """Consents."""
+        ...
 
     @property
     def changes(self) -> Changes:
@@ -59,13 +81,16 @@ class Work(Protocol):
         ...
 
 
-async def tell_consumed(work: Work, consents: Iterable[Consent], now: datetime) -> None:
+async def tell_consumed(
+    work: Work, consents: Iterable[Consent], now: datetime, signer: Signer
+) -> None:
     """Write down what follows from the use of one-time consents, of which there may be none.
 
     Args:
         work: the transaction of the releases.
         consents: each held, and used in this transaction.
         now: the releases' time.
+        signer: signs receipts for the platform.
     """
     for consent in consents:
         core = consent.core
@@ -77,11 +102,15 @@ async def tell_consumed(work: Work, consents: Iterable[Consent], now: datetime) 
             participant_id=core.recipient_id,
         )
         await work.changes.append([change])
-        notices = of_consent(change, core.recipient_id)
+        notices, erase_by = of_consent(change, core.recipient_id), None
         if core.terms.mode is Mode.STORE:
+            erase_by = due_by(consent, now)
             await work.duties.end(consent, now)
-            notices += erasure_due(notices, due_by(consent, now))
+            notices += erasure_due(notices, erase_by)
         await work.notices.append(notices)
+        used = replace(consent, state=State.CONSUMED, changed_at=now)
+        stated = receipt_content(used, core.recipient_id, signer.key.suite, erase_by)
+        await work.consents.consume(consent, Receipt(stated, signer.sign(stated)))
         items = await work.wanted.due_under(core.subject_id, core.consent_id)
         if items:
             await work.wanted.append(ended(items, now))

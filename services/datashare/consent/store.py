@@ -65,6 +65,16 @@ consent = sa.Table(
     sa.Index(None, "recipient_id", "state", "consent_id"),
 )
 
+# Receipts of the ends that uses made. They are apart, as who uses a consent shares its row.
+consent_consumption = sa.Table(
+    "consent_consumption",
+    metadata,
+    sa.Column("subject_id", sa.String(64), primary_key=True),
+    sa.Column("consent_id", sa.String(64), primary_key=True),
+    sa.Column("termination", sa.LargeBinary, nullable=False),
+    sa.Column("termination_jws", sa.String(1024), nullable=False),
+)
+
 # Those whose end is still to be told: by when they expire, and by when they lapse.
 _TO_TELL = sa.text("NOT end_told")
 _WAITING = (State.REQUESTED, State.PARTIALLY_APPROVED)
@@ -297,6 +307,17 @@ class ConsentStore:
             .values(**_state(changed))
         )
 
+    async def consume(self, used: Consent, receipt: Receipt) -> None:
+        """Keep the receipt of the end of a held one-time consent, which is used now."""
+        await self._conn.execute(
+            sa.insert(consent_consumption).values(
+                subject_id=used.core.subject_id,
+                consent_id=used.core.consent_id,
+                termination=receipt.canonical,
+                termination_jws=receipt.jws,
+            )
+        )
+
     async def page(
         self,
         *,
@@ -353,14 +374,31 @@ class ConsentStore:
                 )
             )
         )
+        receipts = await self._consumed(
+            [
+                (each.core.subject_id, each.core.consent_id)
+                for each in found
+                if each.core.terms.one_time and used.get(each.core.consent_id)
+            ]
+        )
         return [
             replace(
                 each,
                 used=used.get(each.core.consent_id, 0),
                 suspended=each.core.recipient_id in suspended,
+                termination=each.termination or receipts.get(each.core.consent_id),
             )
             for each in found
         ]
+
+    async def _consumed(self, keys: Sequence[tuple[str, str]]) -> Mapping[str, Receipt]:
+        """Return the receipts of consents that were used up, by consent_id."""
+        if not keys:
+            return {}
+        asked = relation(self._conn, "asked", _KEY, sorted(keys))
+        same = sa.and_(*(consent_consumption.c[name] == asked.c[name] for name in _KEY))
+        rows = await self._conn.execute(sa.select(consent_consumption).join(asked, same))
+        return {row.consent_id: Receipt(row.termination, row.termination_jws) for row in rows}
 
 
 def _stored(state: State) -> Sequence[State]:

@@ -162,6 +162,10 @@ class TestEnds:
         (released,) = await office.replica.fetched(office.replica.item(used))
         assert isinstance(released, Released)
         office.clock.at = END
+        # Told with its use, and with a receipt.
+        found, now = await office.found(used)
+        stated = json.loads(consent_message(found, now).termination.canonical)
+        assert (stated["state"], stated["ended_by"]) == ("CONSUMED", "par_bank")
         assert await office.tell() == 1  # the used one, silently
         assert await office.tell() == 0
         assert await office.told_of(withdrawn, BANK) == [NoticeKind.CONSENT_WITHDRAWN]

@@ -93,6 +93,7 @@ async def test_a_consent_keeps_what_it_undergoes(stored: Stored) -> None:
         advance(advance(made, Action.GRANT, NOW), Action.SUPERSEDE, NOW),
         superseded_by="con_10",
         termination=Receipt(b'{"a":1}', "e30..c2ln"),
+        end_told=True,
     )
     async with stored.begin() as work:
         await work.consents.add(made)

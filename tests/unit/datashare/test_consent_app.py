@@ -25,6 +25,7 @@ from services.datashare.consent.domain import (
     change_content,
     state_at,
 )
+from services.datashare.consent.servicer import consent_message
 from services.datashare.log.domain import LeafKind, canonical, leaf_hash
 from services.datashare.mandates.domain import MandateKind, Power, SigningRule
 from services.datashare.notices.domain import NoticeKind
@@ -728,6 +729,13 @@ class TestErasure:
         assert ended == [item.state for item in memory.wanted.values()].count(WantedState.DUE)
         found, now = await world.consents.get(caller(FIRM), consent.core.consent_id)
         assert state_at(found, now) is State.CONSUMED
+        message = consent_message(found, now)
+        public = PublicKey.parse(SIGNER.key.public_jwk)
+        public.verify(message.termination.jws, message.termination.canonical)
+        stated = json.loads(message.termination.canonical)
+        assert (stated["state"], stated["ended_by"]) == ("CONSUMED", "par_bank")
+        assert stated["ended_at"] == "2026-05-03T08:30:00.000000Z"
+        assert stated["erase_by"] == "2026-05-10T08:30:00.000000Z"
         with pytest.raises(FailedPreconditionError, match="consumed"):
             await world.end(caller(FIRM), consent, Action.WITHDRAW)
 
