@@ -91,7 +91,7 @@ openapi: setup ## write the gateway's OpenAPI document from the .proto files
 
 .PHONY: docs
 docs: setup ## write the pages that are made from the .proto files, the catalogue and the rules of findings
-	@$(BIN)/python docs/errors.py && $(BIN)/python docs/catalogue.py && $(BIN)/python docs/findings.py && $(BIN)/python docs/consent.py && $(BIN)/python docs/disputes.py && $(BIN)/python docs/notices.py
+	@$(BIN)/python docs/errors.py && $(BIN)/python docs/catalogue.py && $(BIN)/python docs/findings.py && $(BIN)/python docs/tables.py
 
 .PHONY: pictures
 pictures: setup ## draw the pictures of the documents

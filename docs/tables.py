@@ -1,0 +1,68 @@
+"""Writes the tables of consent.md, disputes.md and notices.md from the code: `make docs`."""
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+from services.datashare.consent.domain import DOERS, OPEN_STATES, TRANSITIONS, State
+from services.datashare.disputes.domain import transitions_table
+from services.datashare.notices.domain import TOLD, NoticeKind, Party
+
+BEGIN = "<!-- Made from the code by `make docs`: change it there. -->\n"
+END = "<!-- End of what is made. -->\n"
+
+
+def consents() -> str:
+    """Return every transition of a consent, and which states are never left."""
+    rows = "".join(
+        f"| `{state}` | {action} | `{target}` | {DOERS[action]} |\n"
+        for (state, action), target in TRANSITIONS.items()
+    )
+    terminal = ", ".join(f"`{state}`" for state in State if state not in OPEN_STATES)
+    return (
+        f"| from | what happens | to | by whom |\n|---|---|---|---|\n{rows}\n"
+        f"Never left again: {terminal}.\n"
+    )
+
+
+def notices() -> str:
+    """Return every kind with its sentence and who is told."""
+    text = resources.files("services.datashare.notices").joinpath("texts.toml").read_text("utf-8")
+    sentences = tomllib.loads(text)
+    heads = " | ".join(Party)
+    rows = (
+        f"| `{kind}` | {re.sub('{(.*?)}', '*…*', sentences[kind]['en'])} | "
+        + " | ".join("x" if party in TOLD[kind] else "" for party in Party)
+        + " |\n"
+        for kind in NoticeKind
+    )
+    return f"| kind | what is said | {heads} |\n|---|---|{'---|' * len(Party)}\n{''.join(rows)}"
+
+
+TABLES: Final[Mapping[str, Callable[[], str]]] = {
+    "consent.md": consents,
+    "disputes.md": lambda: f"{transitions_table()}\n",
+    "notices.md": notices,
+}
+
+
+def page(text: str, table: str) -> str:
+    """Return a page with a table in the place of the one before.
+
+    Raises:
+        ValueError: the page has no place for it.
+    """
+    made = f"{BEGIN}\n{table}\n{END}"
+    found, places = re.subn(f"{BEGIN}.*?{END}", lambda _: made, text, flags=re.DOTALL)
+    if places != 1:
+        raise ValueError(f"the page needs one part from {BEGIN!r} to {END!r}")
+    return found
+
+
+if __name__ == "__main__":
+    for name, table in TABLES.items():
+        path = Path(__file__).with_name(name)
+        path.write_text(page(path.read_text("utf-8"), table()), "utf-8")
