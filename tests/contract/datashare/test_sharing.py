@@ -208,7 +208,7 @@ async def test_after_its_one_use_nothing_comes_in(town: Town) -> None:
     consent = await town.granted(fetch_limit=ONE_TIME)
     assert await town.reasons(bill("a")) == {}
     async with town.records.transactions.begin() as work:
-        await tell_consumed(work, [consent], town.records.clock.now())
+        await tell_consumed(work, [consent], town.records.clock.now(), SIGNER)
     assert await town.reasons(bill("b")) == {0: "CONSENT_REQUIRED"}
 
 
