@@ -23,6 +23,7 @@ from services.datashare.mandates.domain import (
     SigningRule,
     change_of,
     check_end,
+    check_newer,
     check_rule,
     ended,
     ended_at,
@@ -57,10 +58,12 @@ class Proved:
     Args:
         how: how it was proved, e.g. "business_licence".
         proof_id: names a proof that may be used once; empty of one that may be used again.
+        issued_at: as of when it is so; None of a proof that does not say it.
     """
 
     how: str
     proof_id: str = ""
+    issued_at: datetime | None = None
 
 
 class IdentityProof(Protocol):
@@ -229,6 +232,7 @@ class Mandates:
             if mine and mine.is_representative and state_at(mine, now) is MandateState.ACTIVE:
                 return mine
             await self._free(work, caller.participant_id, now, but=subject_id)
+            check_newer(proved.issued_at, standing)
             if proved.proof_id and not await work.mandates.use_proof(proved.proof_id, now):
                 raise PermissionDeniedError(
                     "PROOF_INVALID", "this proof was used before: ask for a new one"

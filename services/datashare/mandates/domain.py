@@ -6,8 +6,9 @@ Invariants:
 - A firm has at most one representative. The representative may do everything, has proved who it is,
   and alone appoints delegates; a delegate may do what its powers name, until its mandate's end.
 - The newest proof wins: a claim ends every earlier mandate of the firm, so that nobody goes on who
-  was appointed by a representative of before. The end of the representative's mandate ends those of
-  its delegates.
+  was appointed by a representative of before. A proof from before the claim that stands, or from
+  before the register showed another representative, gives nothing back to who kept it. The end of
+  the representative's mandate ends those of its delegates.
 - When the register shows another representative, every mandate of the firm is suspended, and none
   is ever taken up again: only a new claim gives new ones.
 - Mandates are ended, never deleted or changed otherwise.
@@ -217,6 +218,28 @@ def check_end(until: datetime | None, now: datetime) -> None:
     if until is not None and until <= now:
         problem = "is not in the future: name a later time, or leave it out for no end"
         raise invalid_field("DATE_INVALID", "until", problem)
+
+
+def check_newer(issued_at: datetime | None, standing: Collection[Mandate]) -> None:
+    """Refuse a proof that is older than what has become of its firm's mandates since.
+
+    Args:
+        issued_at: of the proof, if it says it.
+        standing: the firm's mandates that nobody ended.
+
+    Raises:
+        PermissionDeniedError: PROOF_INVALID.
+    """
+    if issued_at is None:
+        return
+    known = [each.since for each in standing if each.is_representative]
+    known += [each.suspended_at for each in standing if each.suspended_at is not None]
+    if any(issued_at <= at for at in known):
+        raise PermissionDeniedError(
+            "PROOF_INVALID",
+            "the proof is older than the claim of the representative that stands, or than its "
+            "suspension: ask for a new one",
+        )
 
 
 def check_rule(rule: SigningRule, mandates: Collection[Mandate], now: datetime) -> None:

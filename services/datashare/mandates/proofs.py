@@ -156,7 +156,7 @@ def _accepted(
     # Hashed, as an issuer may put anything there; with its name, as others may use the same.
     said = f"{name}\x00{proof_id}".encode(errors="surrogatepass")
     used = hashlib.sha256(said).hexdigest()
-    return Proved(issuer.how, used)
+    return Proved(issuer.how, used, issued)
 
 
 def proofs_taken(issuers: Path | None, sandbox_key: Path | None, *, sandbox: bool) -> Proofs:

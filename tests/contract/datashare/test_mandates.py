@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -47,10 +47,12 @@ READ = frozenset({Power.READ})
 class ByWord:
     """An identity port that believes the word of a firm; each proof may be used once."""
 
+    issued_at: datetime | None = None
+
     def check(self, uscc: str, participant_id: str, proof: str, now: object) -> Proved:
         if not proof.startswith(uscc):
             raise PermissionDeniedError("PROOF_INVALID", "it is about another firm: ask again")
-        return Proved("word", proof.removeprefix(uscc))
+        return Proved("word", proof.removeprefix(uscc), self.issued_at)
 
 
 class Office:
@@ -60,13 +62,14 @@ class Office:
         self.stored = stored
         self.clock = FixedClock(NOW)
         ids = SequentialIds()
+        self.port = ByWord()
         self.mandates = Mandates(
             transactions=stored,
             retry=retry_on_conflict,
             clock=self.clock,
             ids=ids,
             sealer=Sealer(ids, lambda size: b"s" * size),
-            proof=ByWord(),
+            proof=self.port,
             mandate_codec=MandateCodec(),
             rule_codec=RuleCodec(),
         )
@@ -163,6 +166,29 @@ class TestClaim:
         assert await office.stands() == {"par_new": MandateState.ACTIVE}
         async with office.stored.begin() as work:
             assert await Signers(work.mandates).of(claimed.subject_id) == ANY_ONE  # type: ignore[arg-type]  # the fake has the same methods
+
+    async def test_a_proof_that_was_kept_takes_nothing_back(self, office: Office) -> None:
+        kept = office.clock.now()
+        office.clock.at += timedelta(minutes=1)
+        claimed = await office.claim("par_new")
+        office.port.issued_at = kept
+        office.clock.at += timedelta(minutes=1)
+        with pytest.raises(PermissionDeniedError, match="older than the claim") as caught:
+            await office.claim("par_boss", once="kept")
+        assert reason_of(caught) == "PROOF_INVALID"
+        assert await office.stands() == {"par_new": MandateState.ACTIVE}
+        # The register shows another one: nobody comes back by what was proved before.
+        office.port.issued_at = office.clock.now()
+        office.clock.at += timedelta(minutes=1)
+        async with office.stored.begin() as work:
+            await work.mandates.suspend([claimed], office.clock.now())
+        for who in ("par_new", "par_boss"):
+            with pytest.raises(PermissionDeniedError, match="suspension"):
+                await office.claim(who)
+        office.clock.at += timedelta(minutes=1)
+        office.port.issued_at = office.clock.now()
+        await office.claim("par_boss", once="kept")
+        assert await office.stands() == {"par_boss": MandateState.ACTIVE}
 
     async def test_a_delegate_may_become_the_representative(self, office: Office) -> None:
         await office.claim("par_boss")

@@ -61,7 +61,7 @@ def proofs() -> Proofs:
 
 def test_a_statement_is_believed_and_named(proofs: Proofs, statement: Statement) -> None:
     proved = proofs.check(USCC, "par_1", statement(), NOW)
-    assert proved.how == "business_licence"
+    assert (proved.how, proved.issued_at) == ("business_licence", NOW)
     again = proofs.check(USCC, "par_1", statement(exp=NOW.timestamp() + 30), NOW)
     assert again.proof_id == proved.proof_id
     assert proofs.check(USCC, "par_1", statement(jti="two"), NOW).proof_id != proved.proof_id
