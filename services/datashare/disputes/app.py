@@ -45,7 +45,13 @@ from services.datashare.idempotency.app import Codec, Requests, once
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.domain import LeafKind, Leaves, Sealer
 from services.datashare.mandates.acting import HeldMandates, reading
-from services.datashare.mandates.domain import Mandate, Power, require_power
+from services.datashare.mandates.domain import (
+    Mandate,
+    MandateState,
+    Power,
+    require_power,
+    state_at,
+)
 from services.datashare.notices.domain import About, Notice, NoticeKind
 from services.datashare.notices.writing import TOLD_BACK, Notices, Recipients
 from services.datashare.participants.domain import Role, Standing, require_good_standing
@@ -263,7 +269,7 @@ class Disputes:
         async def open_it(work: Work) -> str:
             subject_id, by = await _firm(work, caller, self._clock.now())
             supplier = await work.mandates.get(target.provider_id)
-            if supplier is not None and supplier.subject_id == subject_id:
+            if _corrects(supplier, subject_id, self._clock.now()):
                 raise FailedPreconditionError(
                     "DISPUTE_STATE",
                     "your firm supplied this record itself: let the account that did, "
@@ -624,6 +630,16 @@ async def _firm(work: Work, caller: Caller, now: datetime) -> tuple[str, Mapping
     await _require_good_standing(work, caller)
     mandate = require_power(await work.mandates.hold(caller.participant_id), Power.DISPUTE, now)
     return mandate.subject_id, mandate.names
+
+
+def _corrects(supplier: Mandate | None, subject_id: str, now: datetime) -> bool:
+    """Tell whether an account can correct what it supplied of a firm as that firm's own."""
+    return (
+        supplier is not None
+        and supplier.subject_id == subject_id
+        and state_at(supplier, now) is MandateState.ACTIVE
+        and Power.SUBMIT in supplier.powers
+    )
 
 
 async def _require_good_standing(work: Work, caller: Caller) -> None:

@@ -78,6 +78,7 @@ TRANSITIONS: Final[Mapping[tuple[DisputeState, Step], DisputeState]] = {
     (DisputeState.UNVERIFIABLE, Step.UPHOLD): DisputeState.UPHELD,
     (DisputeState.UNVERIFIABLE, Step.CLOSE): DisputeState.CLOSED,
     (DisputeState.UNVERIFIABLE, Step.STATE): DisputeState.UNVERIFIABLE,
+    (DisputeState.UPHELD, Step.CORRECT): DisputeState.CORRECTED,
     (DisputeState.UPHELD, Step.STATE): DisputeState.UPHELD,
 }
 

@@ -302,7 +302,7 @@ async def test_what_the_firm_supplied_itself_it_corrects(datashare: Disputing) -
             await datashare.opened(Target(account, "declaration", "d", ""))
         assert refused.value.reason == "DISPUTE_STATE"
     async with datashare.transactions.begin() as work:
-        await work.mandates.end([replace(mandate, ended_at=datashare.clock.now())])
+        await work.mandates.suspend([mandate], datashare.clock.now())
     dispute = await datashare.opened(Target("par_delegate", "declaration", "d", ""))
     assert dispute.state is DisputeState.OPEN
 
@@ -361,6 +361,17 @@ async def test_upheld_needs_evidence_and_shows_the_statement_on(datashare: Dispu
     assert await marks(datashare) == ()
     for party_id in ("par_court", "par_bank", dispute.subject_id):
         assert (await kinds(datashare, party_id))[-2:] == ["DISPUTE_STATED"] * 2
+
+
+async def test_what_was_upheld_can_still_turn_out_to_be_wrong(datashare: Disputing) -> None:
+    dispute = await datashare.opened()
+    await answered(datashare, dispute, DisputeState.UPHELD, "判决书 1 号")
+    with pytest.raises(FailedPreconditionError):
+        await answered(datashare, dispute, DisputeState.CORRECTED)
+    await datashare.submit("par_court", case(amount=5_00, version=2))
+    assert len(await marks(datashare)) == 1
+    await answered(datashare, dispute, DisputeState.CORRECTED)
+    assert await marks(datashare) == ()
 
 
 async def test_unverifiable_stays_marked_until_it_is_corrected(datashare: Disputing) -> None:
@@ -805,7 +816,7 @@ async def test_of_answers_and_a_close_at_once_one_counts(datashare: Disputing) -
         firm_key = other.key(datashare.firm, f"close{number}")
         results = await asyncio.gather(
             answered(datashare, dispute, DisputeState.CORRECTED),
-            answered(datashare, dispute, DisputeState.UPHELD, "判决书"),
+            answered(datashare, dispute, DisputeState.CORRECTED),
             other.disputes.close(datashare.firm, firm_key, dispute.dispute_id),
             return_exceptions=True,
         )
@@ -814,8 +825,7 @@ async def test_of_answers_and_a_close_at_once_one_counts(datashare: Disputing) -
         assert [error.reason for error in lost] == ["DISPUTE_STATE"] * 2
         stands, _ = await datashare.disputes.get(datashare.firm, dispute.dispute_id)
         assert stands == won
-        upheld = [mark.dispute_id for mark in await marks(datashare)]
-        assert (dispute.dispute_id in upheld) == (won.state is DisputeState.UPHELD)
+        assert await marks(datashare) == ()
         steps = (await kinds(datashare, "par_court"))[-2:]
         assert steps[0] == "DISPUTE_OPENED"
     async with datashare.database.read() as conn:
