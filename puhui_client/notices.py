@@ -20,7 +20,7 @@ from puhui.datashare.v1.notices_pb2 import (
     StreamNoticesRequest,
     Webhook,
 )
-from puhui_client.base import PAGE, Methods
+from puhui_client.base import PAGE, Methods, new_request_id
 
 if TYPE_CHECKING:
     from puhui.datashare.v1.notices_pb2_grpc import NoticeServiceAsyncStub
@@ -96,31 +96,41 @@ class NoticeMethods(Methods):
         request = AcknowledgeNoticesRequest(cursor=cursor)
         await self._transport.unary(self._notices.AcknowledgeNotices, request)
 
-    async def set_webhook(self, url: str) -> NewWebhook:
+    async def set_webhook(self, url: str, *, request_id: str | None = None) -> NewWebhook:
         """Have the caller's notices posted to an address, in the place of any other.
 
         Args:
             url: https.
+            request_id: None makes one.
 
         Raises:
             InvalidArgumentError: FIELD_INVALID.
+            AlreadyExistsError: REQUEST_ID_REUSED, the secret was shown before.
         """
-        request = SetWebhookRequest(url=url)
+        request = SetWebhookRequest(url=url, request_id=request_id or new_request_id())
         answer = await self._transport.unary(self._notices.SetWebhook, request)
         return NewWebhook(answer.webhook, answer.secret)
 
-    async def remove_webhook(self) -> None:
-        """Have nothing posted any more; notices go on waiting for who asks."""
-        await self._transport.unary(self._notices.RemoveWebhook, RemoveWebhookRequest())
+    async def remove_webhook(self, *, request_id: str | None = None) -> None:
+        """Have nothing posted any more; notices go on waiting for who asks.
 
-    async def resume_webhook(self) -> Webhook:
+        Args:
+            request_id: None makes one.
+        """
+        request = RemoveWebhookRequest(request_id=request_id or new_request_id())
+        await self._transport.unary(self._notices.RemoveWebhook, request)
+
+    async def resume_webhook(self, *, request_id: str | None = None) -> Webhook:
         """Let a parked webhook go on, with what waited.
+
+        Args:
+            request_id: None makes one.
 
         Raises:
             NotFoundError: there is none.
         """
-        answer = await self._transport.unary(self._notices.ResumeWebhook, ResumeWebhookRequest())
-        return answer.webhook
+        request = ResumeWebhookRequest(request_id=request_id or new_request_id())
+        return (await self._transport.unary(self._notices.ResumeWebhook, request)).webhook
 
     async def webhooks(self) -> AsyncIterator[Webhook]:
         """Go through the caller's webhook; as the operator through all, parked ones first."""
@@ -130,7 +140,12 @@ class NoticeMethods(Methods):
                 yield webhook
 
     async def set_contact(
-        self, *, email: str = "", mobile: str = "", language: Language = "zh"
+        self,
+        *,
+        email: str = "",
+        mobile: str = "",
+        language: Language = "zh",
+        request_id: str | None = None,
     ) -> Contact:
         """As a firm, set where it is told by mail and text message; with neither, nowhere.
 
@@ -138,12 +153,13 @@ class NoticeMethods(Methods):
             email: an address.
             mobile: a number in E.164, e.g. +8613800000000.
             language: of the sentences.
+            request_id: None makes one.
 
         Raises:
             InvalidArgumentError: FIELD_INVALID.
         """
         contact = Contact(email=email, mobile=mobile, language=language)
-        request = SetContactRequest(contact=contact)
+        request = SetContactRequest(contact=contact, request_id=request_id or new_request_id())
         return (await self._transport.unary(self._notices.SetContact, request)).contact
 
     async def contact(self) -> Contact:

@@ -72,15 +72,17 @@ async def test_over_http(town: Town) -> None:
         assert first["notices"][0] == page["notices"][0]
         done = await http.post("/v1/notices:acknowledge", json={"cursor": page["cursor"]})
         assert done.status_code == 200
-        contact = {"contact": {"email": "owner@firm.example.cn", "language": "en"}}
-        assert (await http.post("/v1/contact", json=contact)).status_code == 200
+        contact = {"email": "owner@firm.example.cn", "language": "en"}
+        asked = {"contact": contact, "requestId": "set"}
+        assert (await http.post("/v1/contact", json=asked)).status_code == 200
         shown = (await http.get("/v1/contact")).json()["contact"]
-        assert shown == contact["contact"] | {
+        assert shown == contact | {
             "mobile": "",
             "emailParked": False,
             "mobileParked": False,
         }
-        await http.post("/v1/contact", json={"contact": {"language": "zh"}})
+        ended = {"contact": {"language": "zh"}, "requestId": "end"}
+        assert (await http.post("/v1/contact", json=ended)).status_code == 200
 
 
 async def test_a_notice_is_delivered_though_datashare_is_killed_before(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from puhui.datashare.v1 import notices_pb2 as pb
 from puhui.datashare.v1 import notices_pb2_grpc
+from services.datashare.idempotency.servicer import key_of
 from services.datashare.notices.app import TellNotices, Told, no_cursor
 from services.datashare.notices.contacts import Contact, Way
 from services.datashare.notices.setting import SettleContacts, SettleWebhooks, Shown
@@ -70,7 +71,9 @@ class NoticeServicer(notices_pb2_grpc.NoticeServiceServicer):
         request: pb.SetWebhookRequest,
         context: grpc.aio.ServicerContext[object, object],
     ) -> pb.SetWebhookResponse:
-        shown = await self._webhooks.set(current_caller(), request.url)
+        caller = current_caller()
+        key = key_of(caller, request.request_id, request)
+        shown = await self._webhooks.set(caller, key, request.url)
         return pb.SetWebhookResponse(
             webhook=_webhook(shown), secret=shown_secret(shown.webhook.secret)
         )
@@ -80,7 +83,8 @@ class NoticeServicer(notices_pb2_grpc.NoticeServiceServicer):
         request: pb.RemoveWebhookRequest,
         context: grpc.aio.ServicerContext[object, object],
     ) -> pb.RemoveWebhookResponse:
-        await self._webhooks.remove(current_caller())
+        caller = current_caller()
+        await self._webhooks.remove(caller, key_of(caller, request.request_id, request))
         return pb.RemoveWebhookResponse()
 
     async def ResumeWebhook(
@@ -88,7 +92,9 @@ class NoticeServicer(notices_pb2_grpc.NoticeServiceServicer):
         request: pb.ResumeWebhookRequest,
         context: grpc.aio.ServicerContext[object, object],
     ) -> pb.ResumeWebhookResponse:
-        shown = await self._webhooks.resume(current_caller())
+        caller = current_caller()
+        key = key_of(caller, request.request_id, request)
+        shown = await self._webhooks.resume(caller, key)
         return pb.ResumeWebhookResponse(webhook=_webhook(shown))
 
     async def ListWebhooks(
@@ -113,9 +119,15 @@ class NoticeServicer(notices_pb2_grpc.NoticeServiceServicer):
         request: pb.SetContactRequest,
         context: grpc.aio.ServicerContext[object, object],
     ) -> pb.SetContactResponse:
-        asked = request.contact
+        caller, asked = current_caller(), request.contact
+        # Of the id alone: a number could be found by trying all that give a plain hash.
+        named = pb.SetContactRequest(request_id=request.request_id)
         contact = await self._contacts.set(
-            current_caller(), asked.email, asked.mobile, asked.language
+            caller,
+            key_of(caller, request.request_id, named),
+            asked.email,
+            asked.mobile,
+            asked.language,
         )
         return pb.SetContactResponse(contact=_contact(contact))
 

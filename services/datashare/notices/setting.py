@@ -1,13 +1,17 @@
 """Where parties are told: webhooks, and the contacts of firms.
 
-For a firm its representative settles this, and nobody whom it appointed.
+For a firm its representative settles this, and nobody whom it appointed. What was settled once is
+not settled again by the same call sent again, so an address of before does not come back.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
+from services.datashare.idempotency.app import Requests
+from services.datashare.idempotency.domain import RequestKey, require_same
 from services.datashare.mandates.acting import HeldMandates
 from services.datashare.mandates.domain import Power, require_power
 from services.datashare.notices.contacts import Contact, Way, check_contact, free_at
@@ -19,7 +23,7 @@ from services.datashare.notices.webhooks import (
 )
 from services.datashare.participants.domain import Role
 from services.kit.clock import Clock
-from services.kit.errors import NotFoundError, PermissionDeniedError
+from services.kit.errors import AlreadyExistsError, NotFoundError, PermissionDeniedError
 from services.kit.identity import Caller
 from services.kit.transactions import Transactions
 
@@ -82,6 +86,11 @@ class Work(Protocol):
     """What settling needs in a transaction."""
 
     @property
+    def requests(self) -> Requests:
+        """The request ids that were used."""
+        ...
+
+    @property
     def webhooks(self) -> Webhooks:
         """Where notices are posted."""
         ...
@@ -137,19 +146,26 @@ class SettleWebhooks:
         self._random_bytes = random_bytes
         self._private = private
 
-    async def set(self, caller: Caller, url: str) -> Shown:
+    async def set(self, caller: Caller, key: RequestKey, url: str) -> Shown:
         """Have notices posted to an address, in the place of any other.
 
         It begins behind what was posted before, else behind what was acknowledged.
 
         Raises:
             InvalidArgumentError: FIELD_INVALID.
+            AlreadyExistsError: REQUEST_ID_REUSED, also of the same call, as its secret was shown.
             PermissionDeniedError: MANDATE_REQUIRED.
         """
         check_url(url, private=self._private)
         now = self._clock.now()
         async with self._transactions.begin() as work:
             party_id = await _settling(work.mandates, caller, self._clock)
+            if not await _is_new(work, key, now):
+                raise AlreadyExistsError(
+                    "REQUEST_ID_REUSED",
+                    "this webhook was set and its secret is shown once: set it with a new "
+                    "request_id if the secret was lost",
+                )
             before = await work.webhooks.lock(party_id)
             position = before.position if before else await work.notices.acknowledged(party_id)
             webhook = Webhook(
@@ -164,19 +180,23 @@ class SettleWebhooks:
             await work.webhooks.set(webhook)
             return await _shown(work, party_id)
 
-    async def remove(self, caller: Caller) -> None:
+    async def remove(self, caller: Caller, key: RequestKey) -> None:
         """Have nothing posted any more.
 
         Raises:
+            AlreadyExistsError: REQUEST_ID_REUSED.
             PermissionDeniedError: MANDATE_REQUIRED.
         """
         async with self._transactions.begin() as work:
-            await work.webhooks.remove(await _settling(work.mandates, caller, self._clock))
+            party_id = await _settling(work.mandates, caller, self._clock)
+            if await _is_new(work, key, self._clock.now()):
+                await work.webhooks.remove(party_id)
 
-    async def resume(self, caller: Caller) -> Shown:
+    async def resume(self, caller: Caller, key: RequestKey) -> Shown:
         """Let a webhook go on at once, with what waited.
 
         Raises:
+            AlreadyExistsError: REQUEST_ID_REUSED.
             NotFoundError: NOT_FOUND.
             PermissionDeniedError: MANDATE_REQUIRED.
         """
@@ -185,9 +205,10 @@ class SettleWebhooks:
             found = await work.webhooks.lock(party_id)
             if found is None:
                 raise NotFoundError("NOT_FOUND", "there is no webhook: set one")
-            # Its account may have changed since: from now on it is the one that resumed it.
-            webhook = replace(found, participant_id=caller.participant_id)
-            await work.webhooks.set(resumed(webhook, self._clock.now()))
+            if await _is_new(work, key, self._clock.now()):
+                # Its account may have changed since: from now on it is the one that resumed it.
+                webhook = replace(found, participant_id=caller.participant_id)
+                await work.webhooks.set(resumed(webhook, self._clock.now()))
             return await _shown(work, party_id)
 
     async def list(
@@ -230,7 +251,9 @@ class SettleContacts:
         self._transactions = transactions
         self._clock = clock
 
-    async def set(self, caller: Caller, email: str, mobile: str, language: str) -> Contact:
+    async def set(
+        self, caller: Caller, key: RequestKey, email: str, mobile: str, language: str
+    ) -> Contact:
         """Set a firm's contact; without address and number it is told nothing more.
 
         What happened before an address was first set is not told there; what waited while it was
@@ -238,6 +261,7 @@ class SettleContacts:
 
         Raises:
             InvalidArgumentError: FIELD_INVALID.
+            AlreadyExistsError: REQUEST_ID_REUSED.
             PermissionDeniedError: MANDATE_REQUIRED.
         """
         check_contact(email, mobile)
@@ -245,6 +269,8 @@ class SettleContacts:
         async with self._transactions.begin() as work:
             subject_id = await _settling(work.mandates, caller, self._clock)
             before = await work.contacts.get(subject_id)
+            if not await _is_new(work, key, now) and before is not None:
+                return before
             last = await work.notices.last(subject_id)
             mail = _way(before.mail if before else Way(), email, last)
             text = _way(before.text if before else Way(), mobile, last)
@@ -292,6 +318,20 @@ def _way(before: Way, to: str, last: int) -> Way:
     if not to:
         return Way()
     return Way(to, before.position if before.to else last)
+
+
+async def _is_new(work: Work, key: RequestKey, now: datetime) -> bool:
+    """Tell whether a call did not happen before.
+
+    Raises:
+        AlreadyExistsError: REQUEST_ID_REUSED.
+    """
+    stored = await work.requests.claim(key, now)
+    if stored is None:
+        await work.requests.complete(key, b"")
+        return True
+    require_same(key, stored.fingerprint)
+    return False
 
 
 async def _settling(mandates: HeldMandates, caller: Caller, clock: Clock) -> str:

@@ -28,12 +28,13 @@ from services.datashare.notices.setting import SettleWebhooks, Shown
 from services.datashare.notices.webhooks import PostError, WebhookState, shown_secret
 from services.kit.clock import FixedClock
 from services.kit.db import Database, Transactions
-from services.kit.errors import NotFoundError, PermissionDeniedError
+from services.kit.errors import AlreadyExistsError, NotFoundError, PermissionDeniedError
 from services.kit.identity import Caller
 from services.kit.ids import RandomIds
 from tests.fakes.datashare_world import BANK, FIRM, NOW, OPERATOR, caller
 from tests.fakes.mandates import delegated, representative
 from tests.fakes.receiver import Receiver, receiving
+from tests.fakes.requests import fresh_key
 from tests.fakes.sealing import vault
 from tests.fakes.threads import busy_threads
 
@@ -117,7 +118,7 @@ async def office(database: Database) -> AsyncIterator[Office]:
 async def test_notices_are_posted_in_order_and_once(office: Office) -> None:
     async with receiving() as receiver:
         await office.happen(1, 2)
-        await office.settle.set(caller(BANK), receiver.url)
+        await office.settle.set(caller(BANK), fresh_key(), receiver.url)
         await office.happen(*range(3, 120))
         await office.happen(7, party_id="par_other")
         await office.deliver()
@@ -135,7 +136,7 @@ async def test_it_begins_behind_what_was_acknowledged(office: Office) -> None:
         first, _ = await work.notices.after("par_bank", 0, 10)
         await work.notices.acknowledge("par_bank", first.position)
     async with receiving() as receiver:
-        await office.settle.set(caller(BANK), receiver.url)
+        await office.settle.set(caller(BANK), fresh_key(), receiver.url)
         await office.deliver()
         assert office.told(receiver) == [2]
 
@@ -143,7 +144,7 @@ async def test_it_begins_behind_what_was_acknowledged(office: Office) -> None:
 async def test_a_receiver_down_for_a_day_loses_nothing(office: Office) -> None:
     receiver = Receiver()
     async with receiving(receiver):
-        await office.settle.set(caller(BANK), receiver.url)
+        await office.settle.set(caller(BANK), fresh_key(), receiver.url)
         await office.happen(1)
         await office.deliver()
     for number in range(2, 74):
@@ -166,7 +167,7 @@ async def test_a_receiver_down_for_a_day_loses_nothing(office: Office) -> None:
 async def test_who_fails_for_longer_is_parked_reported_and_resumed(office: Office) -> None:
     receiver = Receiver(status=503)
     async with receiving(receiver):
-        await office.settle.set(caller(BANK), receiver.url)
+        await office.settle.set(caller(BANK), fresh_key(), receiver.url)
         await office.happen(1, 2)
         while (await office.shown()).webhook.state is WebhookState.ACTIVE:
             await office.deliver()
@@ -183,7 +184,7 @@ async def test_who_fails_for_longer_is_parked_reported_and_resumed(office: Offic
         assert everyones.waiting == 3
         receiver.status = 200
         receiver.requests.clear()
-        resumed = await office.settle.resume(caller(BANK))
+        resumed = await office.settle.resume(caller(BANK), fresh_key())
         assert (resumed.webhook.state, resumed.waiting) == (WebhookState.ACTIVE, 3)
         await office.deliver()
         assert office.told(receiver) == [1, 2, 3]
@@ -203,7 +204,7 @@ async def test_what_is_not_taken_is_posted_again(
     if "silent" in answer:
         await office.hurry()
     async with receiving(Receiver(**answer)) as receiver:
-        await office.settle.set(caller(BANK), receiver.url)
+        await office.settle.set(caller(BANK), fresh_key(), receiver.url)
         await office.happen(1, 2)
         await office.deliver()
         assert why in (await office.shown()).webhook.last_failure
@@ -219,8 +220,8 @@ async def test_what_is_not_taken_is_posted_again(
 async def test_a_slow_receiver_holds_up_nobody_else(office: Office) -> None:
     await office.hurry()
     async with receiving(Receiver(silent=9)) as slow, receiving() as quick:
-        await office.settle.set(caller(BANK), slow.url)
-        await office.settle.set(OTHER, quick.url)
+        await office.settle.set(caller(BANK), fresh_key(), slow.url)
+        await office.settle.set(OTHER, fresh_key(), quick.url)
         await office.happen(1)
         await office.happen(2, party_id="par_other")
         running = asyncio.create_task(office.deliver())
@@ -232,7 +233,7 @@ async def test_a_slow_receiver_holds_up_nobody_else(office: Office) -> None:
 
 async def test_two_replicas_keep_the_order_and_post_once(office: Office) -> None:
     async with receiving() as receiver:
-        await office.settle.set(caller(BANK), receiver.url)
+        await office.settle.set(caller(BANK), fresh_key(), receiver.url)
         await office.happen(*range(1, 130))
         replicas = [office.replica() for _ in range(3)]
         await asyncio.gather(*(replica() for replica in replicas))
@@ -242,7 +243,7 @@ async def test_two_replicas_keep_the_order_and_post_once(office: Office) -> None
 
 async def test_one_that_dies_is_followed_when_its_time_is_over(office: Office) -> None:
     async with receiving() as receiver:
-        await office.settle.set(caller(BANK), receiver.url)
+        await office.settle.set(caller(BANK), fresh_key(), receiver.url)
         await office.happen(1)
         async with office.transactions.begin() as work:
             lease = office.clock.now() + timedelta(seconds=30)
@@ -256,24 +257,49 @@ async def test_one_that_dies_is_followed_when_its_time_is_over(office: Office) -
 
 async def test_another_address_goes_on_where_the_one_before_was(office: Office) -> None:
     async with receiving() as first, receiving() as second:
-        await office.settle.set(caller(BANK), first.url)
+        await office.settle.set(caller(BANK), fresh_key(), first.url)
         await office.happen(1)
         await office.deliver()
         await office.happen(2)
-        await office.settle.set(caller(BANK), second.url)
+        await office.settle.set(caller(BANK), fresh_key(), second.url)
         await office.deliver()
         assert (office.told(first), office.told(second)) == ([1], [2])
-        await office.settle.remove(caller(BANK))
+        await office.settle.remove(caller(BANK), fresh_key())
         await office.happen(3)
         await office.deliver()
         assert office.told(second) == [2]
         assert (await office.settle.list(caller(BANK), None, 10))[0] == []
         with pytest.raises(NotFoundError):
-            await office.settle.resume(caller(BANK))
+            await office.settle.resume(caller(BANK), fresh_key())
+
+
+async def test_calls_sent_again_and_out_of_order_bring_back_no_address_of_before(
+    office: Office,
+) -> None:
+    first, removal, again = fresh_key(), fresh_key(), fresh_key()
+    await office.settle.set(caller(BANK), first, "https://old.example.cn/hook")
+    await office.settle.remove(caller(BANK), removal)
+    await office.settle.set(caller(BANK), again, "https://new.example.cn/hook")
+    with pytest.raises(AlreadyExistsError) as refused:
+        await office.settle.set(caller(BANK), first, "https://old.example.cn/hook")
+    assert refused.value.reason == "REQUEST_ID_REUSED"
+    await office.settle.remove(caller(BANK), removal)
+    shown = await office.shown()
+    assert shown.webhook.url == "https://new.example.cn/hook"
+    other = replace(removal, fingerprint=b"o" * 32)
+    with pytest.raises(AlreadyExistsError):
+        await office.settle.remove(caller(BANK), other)
+
+    parking = fresh_key()
+    assert (await office.settle.resume(caller(BANK), parking)).webhook == shown.webhook
+    async with office.transactions.begin() as work:
+        await work.webhooks.update(replace(shown.webhook, state=WebhookState.PARKED))
+    again_parked = await office.settle.resume(caller(BANK), parking)
+    assert again_parked.webhook.state is WebhookState.PARKED
 
 
 async def test_address_and_secret_are_sealed(office: Office, database: Database) -> None:
-    await office.settle.set(caller(BANK), "https://bank.example.cn/hook?token=hidden")
+    await office.settle.set(caller(BANK), fresh_key(), "https://bank.example.cn/hook?token=hidden")
     async with database.read() as conn:
         (row,) = await conn.execute(sa.select(webhook_table))
     assert b"hidden" not in row.endpoint
@@ -287,7 +313,7 @@ async def test_a_firms_ends_with_who_speaks_for_it(office: Office, how: str) -> 
         await work.participants.add(FIRM)
         await work.mandates.add(mandate)
     async with receiving() as receiver:
-        await office.settle.set(caller(FIRM), receiver.url)
+        await office.settle.set(caller(FIRM), fresh_key(), receiver.url)
         await office.happen(1, party_id="sub_0001")
         await office.deliver()
         async with office.transactions.begin() as work:
@@ -302,13 +328,13 @@ async def test_a_firms_ends_with_who_speaks_for_it(office: Office, how: str) -> 
         ((_, host, why),) = office.log.parked_ones
         assert (host, "may not read for the firm" in why) == ("127.0.0.1", True)
         with pytest.raises(PermissionDeniedError):
-            await office.settle.resume(caller(FIRM))
+            await office.settle.resume(caller(FIRM), fresh_key())
 
 
 async def test_pages_show_parked_ones_first(office: Office) -> None:
     for number in range(5):
         who = Caller(f"par_{number}", "BANK")
-        await office.settle.set(who, f"https://bank{number}.example.cn/secret")
+        await office.settle.set(who, fresh_key(), f"https://bank{number}.example.cn/secret")
     async with office.transactions.begin() as work:
         found = await work.webhooks.lock("par_3")
         assert found

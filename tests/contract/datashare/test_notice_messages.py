@@ -34,6 +34,7 @@ from services.kit.errors import InvalidArgumentError, PermissionDeniedError
 from services.kit.ids import RandomIds
 from tests.fakes.datashare_world import BANK, FIRM, NOW, RIVAL, caller
 from tests.fakes.mandates import delegated, representative
+from tests.fakes.requests import fresh_key
 from tests.fakes.sealing import vault
 from tests.fakes.threads import busy_threads
 
@@ -126,7 +127,7 @@ async def office(database: Database) -> Office:
 
 async def test_a_firm_is_told_what_comes_from_now_on(office: Office) -> None:
     await office.happen()
-    await office.settle.set(caller(FIRM), MAIL, MOBILE, "")
+    await office.settle.set(caller(FIRM), fresh_key(), MAIL, MOBILE, "")
     await office.send()
     assert office.post.mails == []
     await office.happen()
@@ -141,7 +142,7 @@ async def test_a_firm_is_told_what_comes_from_now_on(office: Office) -> None:
 
 
 async def test_few_messages_an_hour_and_the_rest_together(office: Office) -> None:
-    await office.settle.set(caller(FIRM), MAIL, "", "en")
+    await office.settle.set(caller(FIRM), fresh_key(), MAIL, "", "en")
     for _ in range(MESSAGES_AN_HOUR):
         await office.happen()
         await office.send()
@@ -161,7 +162,7 @@ async def test_few_messages_an_hour_and_the_rest_together(office: Office) -> Non
 
 
 async def test_what_was_not_taken_is_sent_again(office: Office) -> None:
-    await office.settle.set(caller(FIRM), MAIL, "", "")
+    await office.settle.set(caller(FIRM), fresh_key(), MAIL, "", "")
     office.post.down = True
     await office.happen(2)
     await office.send()
@@ -177,7 +178,7 @@ async def test_what_was_not_taken_is_sent_again(office: Office) -> None:
 async def test_a_mail_is_not_sent_again_because_the_text_message_was_not_taken(
     office: Office,
 ) -> None:
-    await office.settle.set(caller(FIRM), MAIL, MOBILE, "en")
+    await office.settle.set(caller(FIRM), fresh_key(), MAIL, MOBILE, "en")
     office.post.silent = True
     await office.happen()
     await office.send()
@@ -199,7 +200,7 @@ async def test_a_mail_is_not_sent_again_because_the_text_message_was_not_taken(
 async def test_an_address_that_refuses_is_parked_after_a_day_and_holds_up_no_text_message(
     office: Office,
 ) -> None:
-    await office.settle.set(caller(FIRM), MAIL, MOBILE, "en")
+    await office.settle.set(caller(FIRM), fresh_key(), MAIL, MOBILE, "en")
     office.post.refuses = True
     await office.happen()
     await office.send()
@@ -225,7 +226,7 @@ async def test_an_address_that_refuses_is_parked_after_a_day_and_holds_up_no_tex
 
     office.post.refuses = False
     texts = len(office.post.texts)
-    await office.settle.set(caller(FIRM), "new@firm.example.cn", MOBILE, "en")
+    await office.settle.set(caller(FIRM), fresh_key(), "new@firm.example.cn", MOBILE, "en")
     assert (await office.settle.parked("", 1))[0] == []
     await office.send()
     assert [mail.subject for mail in office.post.mails] == ["Puhui: 3 notice(s)"]
@@ -233,7 +234,7 @@ async def test_an_address_that_refuses_is_parked_after_a_day_and_holds_up_no_tex
 
 
 async def test_a_mail_server_that_is_down_parks_nobody(office: Office) -> None:
-    await office.settle.set(caller(FIRM), MAIL, "", "")
+    await office.settle.set(caller(FIRM), fresh_key(), MAIL, "", "")
     office.post.down = True
     await office.happen()
     for _ in range(24 * 7):
@@ -246,7 +247,7 @@ async def test_a_mail_server_that_is_down_parks_nobody(office: Office) -> None:
 
 
 async def test_where_nothing_is_open_nothing_is_due_until_it_is_set_again(office: Office) -> None:
-    await office.settle.set(caller(FIRM), MAIL, "", "")
+    await office.settle.set(caller(FIRM), fresh_key(), MAIL, "", "")
     office.post.refuses = True
     await office.happen()
     for _ in range(30):
@@ -256,13 +257,13 @@ async def test_where_nothing_is_open_nothing_is_due_until_it_is_set_again(office
     async with office.transactions.read() as work:
         assert await work.contacts.due(office.clock.now(), 9) == []
     office.post.refuses = False
-    await office.settle.set(caller(FIRM), MAIL, "", "")
+    await office.settle.set(caller(FIRM), fresh_key(), MAIL, "", "")
     await office.send()
     assert len(office.post.mails) == 1
 
 
 async def test_what_nobody_can_read_any_more_ends_it(office: Office) -> None:
-    await office.settle.set(caller(FIRM), MAIL, "", "")
+    await office.settle.set(caller(FIRM), fresh_key(), MAIL, "", "")
     async with office.transactions.begin() as work:
         await work.seals.destroy("sub_0001", office.clock.now())
     await office.happen()
@@ -273,7 +274,7 @@ async def test_what_nobody_can_read_any_more_ends_it(office: Office) -> None:
 
 @pytest.mark.parametrize("how", ["suspended", "a delegate who may not read"])
 async def test_who_speaks_no_more_is_only_told_of_that(office: Office, how: str) -> None:
-    await office.settle.set(caller(FIRM), MAIL, "", "")
+    await office.settle.set(caller(FIRM), fresh_key(), MAIL, "", "")
     async with office.transactions.begin() as work:
         mandate = await work.mandates.hold("par_firm")
         assert mandate
@@ -294,8 +295,13 @@ async def test_it_is_kept_sealed_and_shown_to_the_firm_alone(
     office: Office, database: Database
 ) -> None:
     assert await office.settle.get(caller(FIRM)) is None
-    made = await office.settle.set(caller(FIRM), MAIL, MOBILE, "en")
+    made = await office.settle.set(caller(FIRM), fresh_key(), MAIL, MOBILE, "en")
     assert await office.settle.get(caller(FIRM)) == made
+    key = fresh_key()
+    for _ in range(2):
+        await office.settle.set(caller(FIRM), key, MAIL, "", "en")
+    made = await office.settle.set(caller(FIRM), fresh_key(), MAIL, MOBILE, "en")
+    assert await office.settle.set(caller(FIRM), key, MAIL, "", "en") == made
     with pytest.raises(PermissionDeniedError) as refused:
         await office.settle.get(caller(RIVAL))
     assert refused.value.reason == "MANDATE_REQUIRED"
@@ -303,7 +309,7 @@ async def test_it_is_kept_sealed_and_shown_to_the_firm_alone(
         (row,) = await conn.execute(sa.select(contact_table))
     assert MAIL.encode() not in row.content
     assert MOBILE.encode() not in row.content
-    await office.settle.set(caller(FIRM), "", "", "")
+    await office.settle.set(caller(FIRM), fresh_key(), "", "", "")
     await office.happen()
     await office.send()
     assert office.post.mails == office.post.texts == []
@@ -326,7 +332,7 @@ async def test_what_is_no_address_or_number_is_refused(
 ) -> None:
     database = Database.open(f"sqlite:///{tmp_path / 'x.db'}")
     with pytest.raises(InvalidArgumentError) as refused:
-        await Office(database).settle.set(caller(FIRM), email, mobile, "")
+        await Office(database).settle.set(caller(FIRM), fresh_key(), email, mobile, "")
     assert [problem.field for problem in refused.value.fields] == [field]
     await database.close()
 

@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from puhui.common.v1 import access_pb2 as puhui_dot_common_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n puhui/datashare/v1/notices.proto\x12\x12puhui.datashare.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpuhui/common/v1/access.proto\"\xc5\x02\n\x06Notice\x12\x11\n\tnotice_id\x18\x01 \x01(\t\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.puhui.datashare.v1.NoticeKind\x12/\n\x0boccurred_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsubject_id\x18\x04 \x01(\t\x12\x12\n\nconsent_id\x18\x05 \x01(\t\x12\x12\n\ndispute_id\x18\x06 \x01(\t\x12\x13\n\x0brecord_type\x18\x07 \x01(\t\x12\x16\n\x0eparticipant_id\x18\x08 \x01(\t\x12\x12\n\nmandate_id\x18\t \x01(\t\x12*\n\x06\x64ue_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07text_zh\x18\x0b \x01(\t\x12\x0f\n\x07text_en\x18\x0c \x01(\t\"?\n\x14StreamNoticesRequest\x12\x17\n\x06\x63ursor\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\"T\n\x15StreamNoticesResponse\x12+\n\x07notices\x18\x01 \x03(\x0b\x32\x1a.puhui.datashare.v1.Notice\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"3\n\x12ListNoticesRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\"R\n\x13ListNoticesResponse\x12+\n\x07notices\x18\x01 \x03(\x0b\x32\x1a.puhui.datashare.v1.Notice\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"6\n\x19\x41\x63knowledgeNoticesRequest\x12\x19\n\x06\x63ursor\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"\x1c\n\x1a\x41\x63knowledgeNoticesResponse\"\xf8\x01\n\x07Webhook\x12\x16\n\x0eparticipant_id\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12/\n\x05state\x18\x03 \x01(\x0e\x32 .puhui.datashare.v1.WebhookState\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x66\x61ilures\x18\x05 \x01(\r\x12\x14\n\x0clast_failure\x18\x06 \x01(\t\x12\x33\n\x0fnext_attempt_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07waiting\x18\x08 \x01(\x04\",\n\x11SetWebhookRequest\x12\x17\n\x03url\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x04\"R\n\x12SetWebhookResponse\x12,\n\x07webhook\x18\x01 \x01(\x0b\x32\x1b.puhui.datashare.v1.Webhook\x12\x0e\n\x06secret\x18\x02 \x01(\t\"\x16\n\x14RemoveWebhookRequest\"\x17\n\x15RemoveWebhookResponse\"\x16\n\x14ResumeWebhookRequest\"E\n\x15ResumeWebhookResponse\x12,\n\x07webhook\x18\x01 \x01(\x0b\x32\x1b.puhui.datashare.v1.Webhook\"R\n\x13ListWebhooksRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"^\n\x14ListWebhooksResponse\x12-\n\x08webhooks\x18\x01 \x03(\x0b\x32\x1b.puhui.datashare.v1.Webhook\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8b\x01\n\x07\x43ontact\x12\x17\n\x05\x65mail\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xfe\x01\x12\x17\n\x06mobile\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x10\x12!\n\x08language\x18\x03 \x01(\tB\x0f\xbaH\x0cr\nR\x00R\x02zhR\x02\x65n\x12\x14\n\x0c\x65mail_parked\x18\x04 \x01(\x08\x12\x15\n\rmobile_parked\x18\x05 \x01(\x08\"I\n\x11SetContactRequest\x12\x34\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x1b.puhui.datashare.v1.ContactB\x06\xbaH\x03\xc8\x01\x01\"B\n\x12SetContactResponse\x12,\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x1b.puhui.datashare.v1.Contact\"\x13\n\x11GetContactRequest\"B\n\x12GetContactResponse\x12,\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x1b.puhui.datashare.v1.Contact\"X\n\x19ListParkedContactsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"j\n\x1aListParkedContactsResponse\x12\x33\n\x08\x63ontacts\x18\x01 \x03(\x0b\x32!.puhui.datashare.v1.ParkedContact\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xae\x01\n\rParkedContact\x12\x16\n\x0eparticipant_id\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x37\n\x13\x65mail_refused_since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x14mobile_refused_since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x83\x07\n\nNoticeKind\x12\x1b\n\x17NOTICE_KIND_UNSPECIFIED\x10\x00\x12!\n\x1dNOTICE_KIND_CONSENT_REQUESTED\x10\x01\x12 \n\x1cNOTICE_KIND_CONSENT_APPROVED\x10\x02\x12\x1f\n\x1bNOTICE_KIND_CONSENT_GRANTED\x10\x03\x12 \n\x1cNOTICE_KIND_CONSENT_REJECTED\x10\x04\x12\x1e\n\x1aNOTICE_KIND_CONSENT_PAUSED\x10\x05\x12\x1f\n\x1bNOTICE_KIND_CONSENT_RESUMED\x10\x06\x12!\n\x1dNOTICE_KIND_CONSENT_WITHDRAWN\x10\x07\x12\x1f\n\x1bNOTICE_KIND_CONSENT_REVOKED\x10\x08\x12 \n\x1cNOTICE_KIND_CONSENT_CONSUMED\x10\t\x12\"\n\x1eNOTICE_KIND_CONSENT_SUPERSEDED\x10\n\x12\x1b\n\x17NOTICE_KIND_ERASURE_DUE\x10\x0b\x12 \n\x1cNOTICE_KIND_ERASURE_ATTESTED\x10\x0c\x12\x1e\n\x1aNOTICE_KIND_DISPUTE_OPENED\x10\r\x12 \n\x1cNOTICE_KIND_DISPUTE_REMINDER\x10\x0e\x12\x1f\n\x1bNOTICE_KIND_DISPUTE_OVERDUE\x10\x0f\x12 \n\x1cNOTICE_KIND_DISPUTE_ANSWERED\x10\x10\x12\x1e\n\x1aNOTICE_KIND_DISPUTE_CLOSED\x10\x11\x12 \n\x1cNOTICE_KIND_RECORD_CORRECTED\x10\x12\x12 \n\x1cNOTICE_KIND_RECORD_RETRACTED\x10\x13\x12\x1f\n\x1bNOTICE_KIND_RECORD_REPAIRED\x10\x14\x12\x1d\n\x19NOTICE_KIND_RECORD_ERASED\x10\x15\x12\x1b\n\x17NOTICE_KIND_RESCORE_DUE\x10\x16\x12\x1f\n\x1bNOTICE_KIND_MANDATE_CHANGED\x10\x17\x12\x1e\n\x1aNOTICE_KIND_DISPUTE_STATED\x10\x18\x12\x1f\n\x1bNOTICE_KIND_CONSENT_EXPIRED\x10\x19\x12\x1e\n\x1aNOTICE_KIND_CONSENT_LAPSED\x10\x1a*a\n\x0cWebhookState\x12\x1d\n\x19WEBHOOK_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14WEBHOOK_STATE_ACTIVE\x10\x01\x12\x18\n\x14WEBHOOK_STATE_PARKED\x10\x02\x32\x87\x0b\n\rNoticeService\x12\x8b\x01\n\rStreamNotices\x12(.puhui.datashare.v1.StreamNoticesRequest\x1a).puhui.datashare.v1.StreamNoticesResponse\"#\xca\xf3\x18\x05\n\x03\x01\x02\x03\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/notices:stream0\x01\x12|\n\x0bListNotices\x12&.puhui.datashare.v1.ListNoticesRequest\x1a\'.puhui.datashare.v1.ListNoticesResponse\"\x1c\xca\xf3\x18\x05\n\x03\x01\x02\x03\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/notices\x12\xa0\x01\n\x12\x41\x63knowledgeNotices\x12-.puhui.datashare.v1.AcknowledgeNoticesRequest\x1a..puhui.datashare.v1.AcknowledgeNoticesResponse\"+\xca\xf3\x18\x05\n\x03\x01\x02\x03\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/notices:acknowledge:\x01*\x12\x87\x01\n\nSetWebhook\x12%.puhui.datashare.v1.SetWebhookRequest\x1a&.puhui.datashare.v1.SetWebhookResponse\"*\xca\xf3\x18\x05\n\x03\x01\x02\x03\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/notices:setWebhook:\x01*\x12\x93\x01\n\rRemoveWebhook\x12(.puhui.datashare.v1.RemoveWebhookRequest\x1a).puhui.datashare.v1.RemoveWebhookResponse\"-\xca\xf3\x18\x05\n\x03\x01\x02\x03\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/notices:removeWebhook:\x01*\x12\x93\x01\n\rResumeWebhook\x12(.puhui.datashare.v1.ResumeWebhookRequest\x1a).puhui.datashare.v1.ResumeWebhookResponse\"-\xca\xf3\x18\x05\n\x03\x01\x02\x03\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/notices:resumeWebhook:\x01*\x12\x81\x01\n\x0cListWebhooks\x12\'.puhui.datashare.v1.ListWebhooksRequest\x1a(.puhui.datashare.v1.ListWebhooksResponse\"\x1e\xca\xf3\x18\x06\n\x04\x01\x02\x03\x05\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/webhooks\x12z\n\nSetContact\x12%.puhui.datashare.v1.SetContactRequest\x1a&.puhui.datashare.v1.SetContactResponse\"\x1d\xca\xf3\x18\x03\n\x01\x02\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/contact:\x01*\x12w\n\nGetContact\x12%.puhui.datashare.v1.GetContactRequest\x1a&.puhui.datashare.v1.GetContactResponse\"\x1a\xca\xf3\x18\x03\n\x01\x02\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/contact\x12\x97\x01\n\x12ListParkedContacts\x12-.puhui.datashare.v1.ListParkedContactsRequest\x1a..puhui.datashare.v1.ListParkedContactsResponse\"\"\xca\xf3\x18\x03\n\x01\x05\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/contacts:parkedb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n puhui/datashare/v1/notices.proto\x12\x12puhui.datashare.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpuhui/common/v1/access.proto\"\xc5\x02\n\x06Notice\x12\x11\n\tnotice_id\x18\x01 \x01(\t\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.puhui.datashare.v1.NoticeKind\x12/\n\x0boccurred_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsubject_id\x18\x04 \x01(\t\x12\x12\n\nconsent_id\x18\x05 \x01(\t\x12\x12\n\ndispute_id\x18\x06 \x01(\t\x12\x13\n\x0brecord_type\x18\x07 \x01(\t\x12\x16\n\x0eparticipant_id\x18\x08 \x01(\t\x12\x12\n\nmandate_id\x18\t \x01(\t\x12*\n\x06\x64ue_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07text_zh\x18\x0b \x01(\t\x12\x0f\n\x07text_en\x18\x0c \x01(\t\"?\n\x14StreamNoticesRequest\x12\x17\n\x06\x63ursor\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\"T\n\x15StreamNoticesResponse\x12+\n\x07notices\x18\x01 \x03(\x0b\x32\x1a.puhui.datashare.v1.Notice\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"3\n\x12ListNoticesRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\"R\n\x13ListNoticesResponse\x12+\n\x07notices\x18\x01 \x03(\x0b\x32\x1a.puhui.datashare.v1.Notice\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"6\n\x19\x41\x63knowledgeNoticesRequest\x12\x19\n\x06\x63ursor\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"\x1c\n\x1a\x41\x63knowledgeNoticesResponse\"\xf8\x01\n\x07Webhook\x12\x16\n\x0eparticipant_id\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12/\n\x05state\x18\x03 \x01(\x0e\x32 .puhui.datashare.v1.WebhookState\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x66\x61ilures\x18\x05 \x01(\r\x12\x14\n\x0clast_failure\x18\x06 \x01(\t\x12\x33\n\x0fnext_attempt_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07waiting\x18\x08 \x01(\x04\"K\n\x11SetWebhookRequest\x12\x17\n\x03url\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x04\x12\x1d\n\nrequest_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"R\n\x12SetWebhookResponse\x12,\n\x07webhook\x18\x01 \x01(\x0b\x32\x1b.puhui.datashare.v1.Webhook\x12\x0e\n\x06secret\x18\x02 \x01(\t\"5\n\x14RemoveWebhookRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"\x17\n\x15RemoveWebhookResponse\"5\n\x14ResumeWebhookRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"E\n\x15ResumeWebhookResponse\x12,\n\x07webhook\x18\x01 \x01(\x0b\x32\x1b.puhui.datashare.v1.Webhook\"R\n\x13ListWebhooksRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"^\n\x14ListWebhooksResponse\x12-\n\x08webhooks\x18\x01 \x03(\x0b\x32\x1b.puhui.datashare.v1.Webhook\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8b\x01\n\x07\x43ontact\x12\x17\n\x05\x65mail\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xfe\x01\x12\x17\n\x06mobile\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x10\x12!\n\x08language\x18\x03 \x01(\tB\x0f\xbaH\x0cr\nR\x00R\x02zhR\x02\x65n\x12\x14\n\x0c\x65mail_parked\x18\x04 \x01(\x08\x12\x15\n\rmobile_parked\x18\x05 \x01(\x08\"h\n\x11SetContactRequest\x12\x34\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x1b.puhui.datashare.v1.ContactB\x06\xbaH\x03\xc8\x01\x01\x12\x1d\n\nrequest_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"B\n\x12SetContactResponse\x12,\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x1b.puhui.datashare.v1.Contact\"\x13\n\x11GetContactRequest\"B\n\x12GetContactResponse\x12,\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x1b.puhui.datashare.v1.Contact\"X\n\x19ListParkedContactsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"j\n\x1aListParkedContactsResponse\x12\x33\n\x08\x63ontacts\x18\x01 \x03(\x0b\x32!.puhui.datashare.v1.ParkedContact\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xae\x01\n\rParkedContact\x12\x16\n\x0eparticipant_id\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x37\n\x13\x65mail_refused_since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x14mobile_refused_since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x83\x07\n\nNoticeKind\x12\x1b\n\x17NOTICE_KIND_UNSPECIFIED\x10\x00\x12!\n\x1dNOTICE_KIND_CONSENT_REQUESTED\x10\x01\x12 \n\x1cNOTICE_KIND_CONSENT_APPROVED\x10\x02\x12\x1f\n\x1bNOTICE_KIND_CONSENT_GRANTED\x10\x03\x12 \n\x1cNOTICE_KIND_CONSENT_REJECTED\x10\x04\x12\x1e\n\x1aNOTICE_KIND_CONSENT_PAUSED\x10\x05\x12\x1f\n\x1bNOTICE_KIND_CONSENT_RESUMED\x10\x06\x12!\n\x1dNOTICE_KIND_CONSENT_WITHDRAWN\x10\x07\x12\x1f\n\x1bNOTICE_KIND_CONSENT_REVOKED\x10\x08\x12 \n\x1cNOTICE_KIND_CONSENT_CONSUMED\x10\t\x12\"\n\x1eNOTICE_KIND_CONSENT_SUPERSEDED\x10\n\x12\x1b\n\x17NOTICE_KIND_ERASURE_DUE\x10\x0b\x12 \n\x1cNOTICE_KIND_ERASURE_ATTESTED\x10\x0c\x12\x1e\n\x1aNOTICE_KIND_DISPUTE_OPENED\x10\r\x12 \n\x1cNOTICE_KIND_DISPUTE_REMINDER\x10\x0e\x12\x1f\n\x1bNOTICE_KIND_DISPUTE_OVERDUE\x10\x0f\x12 \n\x1cNOTICE_KIND_DISPUTE_ANSWERED\x10\x10\x12\x1e\n\x1aNOTICE_KIND_DISPUTE_CLOSED\x10\x11\x12 \n\x1cNOTICE_KIND_RECORD_CORRECTED\x10\x12\x12 \n\x1cNOTICE_KIND_RECORD_RETRACTED\x10\x13\x12\x1f\n\x1bNOTICE_KIND_RECORD_REPAIRED\x10\x14\x12\x1d\n\x19NOTICE_KIND_RECORD_ERASED\x10\x15\x12\x1b\n\x17NOTICE_KIND_RESCORE_DUE\x10\x16\x12\x1f\n\x1bNOTICE_KIND_MANDATE_CHANGED\x10\x17\x12\x1e\n\x1aNOTICE_KIND_DISPUTE_STATED\x10\x18\x12\x1f\n\x1bNOTICE_KIND_CONSENT_EXPIRED\x10\x19\x12\x1e\n\x1aNOTICE_KIND_CONSENT_LAPSED\x10\x1a*a\n\x0cWebhookState\x12\x1d\n\x19WEBHOOK_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14WEBHOOK_STATE_ACTIVE\x10\x01\x12\x18\n\x14WEBHOOK_STATE_PARKED\x10\x02\x32\x87\x0b\n\rNoticeService\x12\x8b\x01\n\rStreamNotices\x12(.puhui.datashare.v1.StreamNoticesRequest\x1a).puhui.datashare.v1.StreamNoticesResponse\"#\xca\xf3\x18\x05\n\x03\x01\x02\x03\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/notices:stream0\x01\x12|\n\x0bListNotices\x12&.puhui.datashare.v1.ListNoticesRequest\x1a\'.puhui.datashare.v1.ListNoticesResponse\"\x1c\xca\xf3\x18\x05\n\x03\x01\x02\x03\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/notices\x12\xa0\x01\n\x12\x41\x63knowledgeNotices\x12-.puhui.datashare.v1.AcknowledgeNoticesRequest\x1a..puhui.datashare.v1.AcknowledgeNoticesResponse\"+\xca\xf3\x18\x05\n\x03\x01\x02\x03\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/notices:acknowledge:\x01*\x12\x87\x01\n\nSetWebhook\x12%.puhui.datashare.v1.SetWebhookRequest\x1a&.puhui.datashare.v1.SetWebhookResponse\"*\xca\xf3\x18\x05\n\x03\x01\x02\x03\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/notices:setWebhook:\x01*\x12\x93\x01\n\rRemoveWebhook\x12(.puhui.datashare.v1.RemoveWebhookRequest\x1a).puhui.datashare.v1.RemoveWebhookResponse\"-\xca\xf3\x18\x05\n\x03\x01\x02\x03\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/notices:removeWebhook:\x01*\x12\x93\x01\n\rResumeWebhook\x12(.puhui.datashare.v1.ResumeWebhookRequest\x1a).puhui.datashare.v1.ResumeWebhookResponse\"-\xca\xf3\x18\x05\n\x03\x01\x02\x03\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/notices:resumeWebhook:\x01*\x12\x81\x01\n\x0cListWebhooks\x12\'.puhui.datashare.v1.ListWebhooksRequest\x1a(.puhui.datashare.v1.ListWebhooksResponse\"\x1e\xca\xf3\x18\x06\n\x04\x01\x02\x03\x05\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/webhooks\x12z\n\nSetContact\x12%.puhui.datashare.v1.SetContactRequest\x1a&.puhui.datashare.v1.SetContactResponse\"\x1d\xca\xf3\x18\x03\n\x01\x02\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/contact:\x01*\x12w\n\nGetContact\x12%.puhui.datashare.v1.GetContactRequest\x1a&.puhui.datashare.v1.GetContactResponse\"\x1a\xca\xf3\x18\x03\n\x01\x02\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/contact\x12\x97\x01\n\x12ListParkedContacts\x12-.puhui.datashare.v1.ListParkedContactsRequest\x1a..puhui.datashare.v1.ListParkedContactsResponse\"\"\xca\xf3\x18\x03\n\x01\x05\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/contacts:parkedb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,6 +43,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACKNOWLEDGENOTICESREQUEST'].fields_by_name['cursor']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_SETWEBHOOKREQUEST'].fields_by_name['url']._loaded_options = None
   _globals['_SETWEBHOOKREQUEST'].fields_by_name['url']._serialized_options = b'\272H\007r\005\020\001\030\200\004'
+  _globals['_SETWEBHOOKREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_SETWEBHOOKREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\006r\004\020\001\030@'
+  _globals['_REMOVEWEBHOOKREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_REMOVEWEBHOOKREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\006r\004\020\001\030@'
+  _globals['_RESUMEWEBHOOKREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_RESUMEWEBHOOKREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_LISTWEBHOOKSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTWEBHOOKSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\364\003(\000'
   _globals['_LISTWEBHOOKSREQUEST'].fields_by_name['page_token']._loaded_options = None
@@ -55,6 +61,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTACT'].fields_by_name['language']._serialized_options = b'\272H\014r\nR\000R\002zhR\002en'
   _globals['_SETCONTACTREQUEST'].fields_by_name['contact']._loaded_options = None
   _globals['_SETCONTACTREQUEST'].fields_by_name['contact']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_SETCONTACTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_SETCONTACTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_LISTPARKEDCONTACTSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTPARKEDCONTACTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\364\003(\000'
   _globals['_LISTPARKEDCONTACTSREQUEST'].fields_by_name['page_token']._loaded_options = None
@@ -79,10 +87,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NOTICESERVICE'].methods_by_name['GetContact']._serialized_options = b'\312\363\030\003\n\001\002\202\323\344\223\002\r\022\013/v1/contact'
   _globals['_NOTICESERVICE'].methods_by_name['ListParkedContacts']._loaded_options = None
   _globals['_NOTICESERVICE'].methods_by_name['ListParkedContacts']._serialized_options = b'\312\363\030\003\n\001\005\202\323\344\223\002\025\022\023/v1/contacts:parked'
-  _globals['_NOTICEKIND']._serialized_start=2335
-  _globals['_NOTICEKIND']._serialized_end=3234
-  _globals['_WEBHOOKSTATE']._serialized_start=3236
-  _globals['_WEBHOOKSTATE']._serialized_end=3333
+  _globals['_NOTICEKIND']._serialized_start=2459
+  _globals['_NOTICEKIND']._serialized_end=3358
+  _globals['_WEBHOOKSTATE']._serialized_start=3360
+  _globals['_WEBHOOKSTATE']._serialized_end=3457
   _globals['_NOTICE']._serialized_start=179
   _globals['_NOTICE']._serialized_end=504
   _globals['_STREAMNOTICESREQUEST']._serialized_start=506
@@ -100,37 +108,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WEBHOOK']._serialized_start=881
   _globals['_WEBHOOK']._serialized_end=1129
   _globals['_SETWEBHOOKREQUEST']._serialized_start=1131
-  _globals['_SETWEBHOOKREQUEST']._serialized_end=1175
-  _globals['_SETWEBHOOKRESPONSE']._serialized_start=1177
-  _globals['_SETWEBHOOKRESPONSE']._serialized_end=1259
-  _globals['_REMOVEWEBHOOKREQUEST']._serialized_start=1261
-  _globals['_REMOVEWEBHOOKREQUEST']._serialized_end=1283
-  _globals['_REMOVEWEBHOOKRESPONSE']._serialized_start=1285
-  _globals['_REMOVEWEBHOOKRESPONSE']._serialized_end=1308
-  _globals['_RESUMEWEBHOOKREQUEST']._serialized_start=1310
-  _globals['_RESUMEWEBHOOKREQUEST']._serialized_end=1332
-  _globals['_RESUMEWEBHOOKRESPONSE']._serialized_start=1334
-  _globals['_RESUMEWEBHOOKRESPONSE']._serialized_end=1403
-  _globals['_LISTWEBHOOKSREQUEST']._serialized_start=1405
-  _globals['_LISTWEBHOOKSREQUEST']._serialized_end=1487
-  _globals['_LISTWEBHOOKSRESPONSE']._serialized_start=1489
-  _globals['_LISTWEBHOOKSRESPONSE']._serialized_end=1583
-  _globals['_CONTACT']._serialized_start=1586
-  _globals['_CONTACT']._serialized_end=1725
-  _globals['_SETCONTACTREQUEST']._serialized_start=1727
-  _globals['_SETCONTACTREQUEST']._serialized_end=1800
-  _globals['_SETCONTACTRESPONSE']._serialized_start=1802
-  _globals['_SETCONTACTRESPONSE']._serialized_end=1868
-  _globals['_GETCONTACTREQUEST']._serialized_start=1870
-  _globals['_GETCONTACTREQUEST']._serialized_end=1889
-  _globals['_GETCONTACTRESPONSE']._serialized_start=1891
-  _globals['_GETCONTACTRESPONSE']._serialized_end=1957
-  _globals['_LISTPARKEDCONTACTSREQUEST']._serialized_start=1959
-  _globals['_LISTPARKEDCONTACTSREQUEST']._serialized_end=2047
-  _globals['_LISTPARKEDCONTACTSRESPONSE']._serialized_start=2049
-  _globals['_LISTPARKEDCONTACTSRESPONSE']._serialized_end=2155
-  _globals['_PARKEDCONTACT']._serialized_start=2158
-  _globals['_PARKEDCONTACT']._serialized_end=2332
-  _globals['_NOTICESERVICE']._serialized_start=3336
-  _globals['_NOTICESERVICE']._serialized_end=4751
+  _globals['_SETWEBHOOKREQUEST']._serialized_end=1206
+  _globals['_SETWEBHOOKRESPONSE']._serialized_start=1208
+  _globals['_SETWEBHOOKRESPONSE']._serialized_end=1290
+  _globals['_REMOVEWEBHOOKREQUEST']._serialized_start=1292
+  _globals['_REMOVEWEBHOOKREQUEST']._serialized_end=1345
+  _globals['_REMOVEWEBHOOKRESPONSE']._serialized_start=1347
+  _globals['_REMOVEWEBHOOKRESPONSE']._serialized_end=1370
+  _globals['_RESUMEWEBHOOKREQUEST']._serialized_start=1372
+  _globals['_RESUMEWEBHOOKREQUEST']._serialized_end=1425
+  _globals['_RESUMEWEBHOOKRESPONSE']._serialized_start=1427
+  _globals['_RESUMEWEBHOOKRESPONSE']._serialized_end=1496
+  _globals['_LISTWEBHOOKSREQUEST']._serialized_start=1498
+  _globals['_LISTWEBHOOKSREQUEST']._serialized_end=1580
+  _globals['_LISTWEBHOOKSRESPONSE']._serialized_start=1582
+  _globals['_LISTWEBHOOKSRESPONSE']._serialized_end=1676
+  _globals['_CONTACT']._serialized_start=1679
+  _globals['_CONTACT']._serialized_end=1818
+  _globals['_SETCONTACTREQUEST']._serialized_start=1820
+  _globals['_SETCONTACTREQUEST']._serialized_end=1924
+  _globals['_SETCONTACTRESPONSE']._serialized_start=1926
+  _globals['_SETCONTACTRESPONSE']._serialized_end=1992
+  _globals['_GETCONTACTREQUEST']._serialized_start=1994
+  _globals['_GETCONTACTREQUEST']._serialized_end=2013
+  _globals['_GETCONTACTRESPONSE']._serialized_start=2015
+  _globals['_GETCONTACTRESPONSE']._serialized_end=2081
+  _globals['_LISTPARKEDCONTACTSREQUEST']._serialized_start=2083
+  _globals['_LISTPARKEDCONTACTSREQUEST']._serialized_end=2171
+  _globals['_LISTPARKEDCONTACTSRESPONSE']._serialized_start=2173
+  _globals['_LISTPARKEDCONTACTSRESPONSE']._serialized_end=2279
+  _globals['_PARKEDCONTACT']._serialized_start=2282
+  _globals['_PARKEDCONTACT']._serialized_end=2456
+  _globals['_NOTICESERVICE']._serialized_start=3460
+  _globals['_NOTICESERVICE']._serialized_end=4875
 # @@protoc_insertion_point(module_scope)

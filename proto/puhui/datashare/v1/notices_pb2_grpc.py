@@ -112,7 +112,8 @@ class NoticeServiceServicer:
 
     def SetWebhook(self, request, context):
         """Has notices posted to an address (Standard Webhooks: webhook-id, webhook-timestamp and an HMAC in
-        webhook-signature). The secret is in this answer and nowhere else. Replaces the one before.
+        webhook-signature). The secret is in this answer and nowhere else: sent again it is refused.
+        Replaces the one before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

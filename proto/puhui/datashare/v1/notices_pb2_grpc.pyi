@@ -41,7 +41,8 @@ class NoticeServiceStub:
     """Everything up to a cursor was dealt with. A cursor behind the last one changes nothing."""
     SetWebhook: _grpc.UnaryUnaryMultiCallable[_notices_pb2.SetWebhookRequest, _notices_pb2.SetWebhookResponse]
     """Has notices posted to an address (Standard Webhooks: webhook-id, webhook-timestamp and an HMAC in
-    webhook-signature). The secret is in this answer and nowhere else. Replaces the one before.
+    webhook-signature). The secret is in this answer and nowhere else: sent again it is refused.
+    Replaces the one before.
     """
     RemoveWebhook: _grpc.UnaryUnaryMultiCallable[_notices_pb2.RemoveWebhookRequest, _notices_pb2.RemoveWebhookResponse]
     ResumeWebhook: _grpc.UnaryUnaryMultiCallable[_notices_pb2.ResumeWebhookRequest, _notices_pb2.ResumeWebhookResponse]
@@ -65,7 +66,8 @@ class NoticeServiceAsyncStub(NoticeServiceStub):
     """Everything up to a cursor was dealt with. A cursor behind the last one changes nothing."""
     SetWebhook: _aio.UnaryUnaryMultiCallable[_notices_pb2.SetWebhookRequest, _notices_pb2.SetWebhookResponse]  # type: ignore[assignment]
     """Has notices posted to an address (Standard Webhooks: webhook-id, webhook-timestamp and an HMAC in
-    webhook-signature). The secret is in this answer and nowhere else. Replaces the one before.
+    webhook-signature). The secret is in this answer and nowhere else: sent again it is refused.
+    Replaces the one before.
     """
     RemoveWebhook: _aio.UnaryUnaryMultiCallable[_notices_pb2.RemoveWebhookRequest, _notices_pb2.RemoveWebhookResponse]  # type: ignore[assignment]
     ResumeWebhook: _aio.UnaryUnaryMultiCallable[_notices_pb2.ResumeWebhookRequest, _notices_pb2.ResumeWebhookResponse]  # type: ignore[assignment]
@@ -110,7 +112,8 @@ class NoticeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_notices_pb2.SetWebhookResponse, _abc.Awaitable[_notices_pb2.SetWebhookResponse]]:
         """Has notices posted to an address (Standard Webhooks: webhook-id, webhook-timestamp and an HMAC in
-        webhook-signature). The secret is in this answer and nowhere else. Replaces the one before.
+        webhook-signature). The secret is in this answer and nowhere else: sent again it is refused.
+        Replaces the one before.
         """
 
     @_abc_1.abstractmethod
