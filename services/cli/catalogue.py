@@ -52,6 +52,7 @@ async def list_catalogue(session: Session) -> None:
                 "data days at most>",
                 "level at most",
                 "fetches at most",
+                "for another firm's score",
             ],
             [
                 [
@@ -61,6 +62,7 @@ async def list_catalogue(session: Session) -> None:
                     str(purpose.max_data_days),
                     lower(ContentLevel.Name(purpose.max_content_level), "CONTENT_LEVEL_"),  # type: ignore[arg-type]  # an int32 field that holds this enum
                     f"{purpose.max_fetches} a {purpose.max_fetches_per}",
+                    "yes" if purpose.for_another_firm else "",
                 ]
                 for purpose in purposes
             ],

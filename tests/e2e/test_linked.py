@@ -57,7 +57,10 @@ async def related(town: Town, for_subject_id: str, **changes: Any) -> Consent:
         "data_from": FIRST,
         "data_to": LAST,
         "expires_at": datetime.now(UTC) + timedelta(days=30),
+        "officer": "Wang 王",
+        "file_reference": "A-17",
         "for_subject_id": for_subject_id,
+        **ASKED,
     }
     async with town.client("bank") as bank, town.client("other_firm") as guarantor:
         asked = await bank.request_consent(**(terms | changes))
