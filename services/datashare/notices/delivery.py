@@ -41,11 +41,15 @@ class Webhooks(Protocol):
     """Where notices are posted."""
 
     async def due(self, now: datetime, limit: int) -> Sequence[str]:
-        """Return parties for which something waits and may be posted."""
+        """Return parties for which something may wait, and be posted."""
         ...
 
     async def claim(self, party_id: str, now: datetime, until: datetime) -> Webhook | None:
         """Take a party's webhook, if it still is due; nobody else does until that time."""
+        ...
+
+    async def rest(self, party_id: str, now: datetime) -> None:
+        """Let a claimed webhook go, behind which nothing waits; it is due with the next notice."""
         ...
 
     async def save(self, webhook: Webhook, claimed: datetime) -> bool:
@@ -176,6 +180,9 @@ class Deliver:
             if claimed is None:
                 return
             entries = await work.notices.after(party_id, claimed.position, NOTICES_A_TURN)
+            if not entries:
+                await work.webhooks.rest(party_id, now)
+                return
             if not await _may_be_told(work, claimed, now):
                 why = "the account that set it may not read for the firm any more"
                 await self._save(work, parked(claimed, why), lease)

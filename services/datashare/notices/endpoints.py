@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.datashare.notices.contacts import Contact, Way
-from services.datashare.notices.store import notice
+from services.datashare.notices.store import in_turn, notice
 from services.datashare.notices.webhooks import Webhook, WebhookState
 from services.datashare.schema import metadata
 from services.datashare.sealing.domain import Place, provider_owner
@@ -36,6 +36,8 @@ webhook = sa.Table(
     sa.Column("failing_since", UtcTime),
     sa.Column("last_failure", sa.String(200), nullable=False),
     sa.Column("next_attempt_at", UtcTime, nullable=False),
+    # Perhaps there is a notice behind the position; else there is none.
+    sa.Column("waits", sa.Boolean, nullable=False, server_default=sa.true()),
 )
 
 contact = sa.Table(
@@ -59,14 +61,31 @@ contact = sa.Table(
     sa.Column("messages", sa.Integer, nullable=False),
     sa.Column("failures", sa.Integer, nullable=False),
     sa.Column("next_attempt_at", UtcTime, nullable=False),
+    # As of a webhook.
+    sa.Column("waits", sa.Boolean, nullable=False, server_default=sa.true()),
 )
 
-
+for _table in (webhook, contact):
+    _waiting = _table.c.waits.is_(True)
+    sa.Index(
+        f"ix_{_table.name}_next_attempt_at_waits",
+        _table.c.next_attempt_at,
+        postgresql_where=_waiting,
+        sqlite_where=_waiting,
+    )
 _PARKED = sa.or_(contact.c.mail_parked, contact.c.text_parked)
 
 
-def _waits(table: sa.Table, party: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
-    return sa.exists().where(notice.c.party_id == party, notice.c.position > table.c.position)
+async def _rest(conn: AsyncConnection, party: sa.Column[str], party_id: str, now: datetime) -> None:
+    """Let a claimed row of a party go, and look at it no more until there is something new."""
+    await in_turn(conn, [party_id])
+    table = party.table
+    behind = sa.exists().where(notice.c.party_id == party, notice.c.position > table.c.position)
+    await conn.execute(
+        sa.update(table)
+        .where(party == party_id)
+        .values(waits=behind.correlate(table), next_attempt_at=now)
+    )
 
 
 class WebhookStore:
@@ -90,7 +109,7 @@ class WebhookStore:
             orjson.dumps(content),
         )
         values = {**_state(added), "participant_id": added.participant_id, "endpoint": sealed}
-        values["since"] = added.since
+        values |= {"since": added.since, "waits": True}
         insert = insert_into(self._conn, webhook).values(party_id=added.party_id, **values)
         await self._conn.execute(
             insert.on_conflict_do_update(index_elements=["party_id"], set_=values)
@@ -115,13 +134,13 @@ class WebhookStore:
         )
 
     async def due(self, now: datetime, limit: int) -> Sequence[str]:
-        """Return parties for which something waits and may be posted."""
+        """Return parties for which something may wait, and be posted."""
         rows = await self._conn.scalars(
             sa.select(webhook.c.party_id)
             .where(
-                webhook.c.state == WebhookState.ACTIVE,
+                webhook.c.waits.is_(True),
                 webhook.c.next_attempt_at <= now,
-                _waits(webhook, webhook.c.party_id),
+                webhook.c.state == WebhookState.ACTIVE,
             )
             .order_by(webhook.c.next_attempt_at)
             .limit(limit)
@@ -138,6 +157,10 @@ class WebhookStore:
             return None
         await self.update(replace(found, next_attempt_at=until))
         return found
+
+    async def rest(self, party_id: str, now: datetime) -> None:
+        """Let a claimed webhook go, behind which nothing waits; it is due with the next notice."""
+        await _rest(self._conn, webhook.c.party_id, party_id, now)
 
     async def save(self, changed: Webhook, claimed: datetime) -> bool:
         """Write what became of a webhook, unless it was changed since it was claimed."""
@@ -230,6 +253,7 @@ class ContactStore:
             added.subject_id, _contact_place(added.subject_id), orjson.dumps(content)
         )
         values = {**_sent(added), "participant_id": added.participant_id, "content": sealed}
+        values["waits"] = True
         insert = insert_into(self._conn, contact).values(subject_id=added.subject_id, **values)
         await self._conn.execute(
             insert.on_conflict_do_update(index_elements=["subject_id"], set_=values)
@@ -240,13 +264,13 @@ class ContactStore:
         return await self._one(sa.select(contact).where(contact.c.subject_id == subject_id))
 
     async def due(self, now: datetime, limit: int) -> Sequence[str]:
-        """Return firms to which something may be sent that waits."""
+        """Return firms for which something may wait, and be sent."""
         rows = await self._conn.scalars(
             sa.select(contact.c.subject_id)
             .where(
-                contact.c.is_open,
+                contact.c.waits.is_(True),
                 contact.c.next_attempt_at <= now,
-                _waits(contact, contact.c.subject_id),
+                contact.c.is_open,
             )
             .order_by(contact.c.next_attempt_at)
             .limit(limit)
@@ -268,6 +292,10 @@ class ContactStore:
             .values(next_attempt_at=until)
         )
         return found
+
+    async def rest(self, subject_id: str, now: datetime) -> None:
+        """Let a claimed contact go, behind which nothing waits; it is due with the next notice."""
+        await _rest(self._conn, contact.c.subject_id, subject_id, now)
 
     async def save(self, changed: Contact, claimed: datetime) -> None:
         """Write what became of a contact, unless it was changed since it was claimed."""

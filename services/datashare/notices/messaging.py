@@ -43,11 +43,15 @@ class Contacts(Protocol):
     """Where firms are told."""
 
     async def due(self, now: datetime, limit: int) -> Sequence[str]:
-        """Return firms to which something may be sent that waits."""
+        """Return firms for which something may wait, and be sent."""
         ...
 
     async def claim(self, subject_id: str, now: datetime, until: datetime) -> Contact | None:
         """Take a firm's contact, if it still is due; nobody else does until that time."""
+        ...
+
+    async def rest(self, subject_id: str, now: datetime) -> None:
+        """Let a claimed contact go, behind which nothing waits; it is due with the next notice."""
         ...
 
     async def save(self, changed: Contact, claimed: datetime) -> None:
@@ -183,11 +187,12 @@ class SendMessages:
             if contact is None:
                 return
             found = await work.notices.after(subject_id, contact.position, NOTICES_A_MESSAGE)
+            if not found:
+                await work.contacts.rest(subject_id, now)
+                return
             mandate = await work.mandates.get(contact.participant_id)
             entries = [entry for entry in found if _concerns(entry, contact, mandate, now)]
             told = await worded(work.participants, self._texts, entries)
-        if not found:
-            return
         contact = await self._send(contact, told, found[-1].position)
         async with self._transactions.begin() as work:
             await work.contacts.save(contact, lease)

@@ -6,6 +6,9 @@ before it draws positions, and holds them to the end: a party's positions are co
 order, and a reader behind a cursor never sees one appear before it. Two transactions wait for each
 other only when they tell the same party something, for the time of one insert and a commit; taken
 once, in order and last, these locks cannot deadlock. SQLite has one writer.
+
+Who has something new is noted beside where it is told without asking (`endpoints`), while the lock
+is held: so those who deliver look at nobody else.
 """
 
 import hashlib
@@ -17,6 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.datashare.bulk import Relation, once
 from services.datashare.notices.domain import Entry, Notice, NoticeKind
 from services.datashare.schema import metadata
 from services.kit.db import UtcTime, insert_into
@@ -78,6 +82,15 @@ _ALONE = sa.select(sa.func.pg_try_advisory_xact_lock(0x6C617465))
 _LOCK = sa.text("SELECT pg_advisory_xact_lock(28776, n) FROM unnest(:numbers) AS n").bindparams(
     sa.bindparam("numbers", type_=ARRAY(sa.Integer))
 )
+# Party and where it is told, as in `endpoints`.
+_ENDPOINTS = (("webhook", "party_id"), ("contact", "subject_id"))
+_TOLD = Relation("told", {"party_id": sa.String()})
+
+
+async def in_turn(conn: AsyncConnection, party_ids: Iterable[str]) -> None:
+    """Wait for those who tell parties something, and let nobody else until the end."""
+    if conn.dialect.name == "postgresql":
+        await conn.execute(_LOCK, {"numbers": _numbers(party_ids)})
 
 
 class NoticeStore:
@@ -126,11 +139,13 @@ class NoticeStore:
             }
             for added in self._added
         ]
-        if self._conn.dialect.name == "postgresql":
-            numbers = _numbers(added.party_id for added in self._added)
-            await self._conn.execute(_LOCK, {"numbers": numbers})
+        party_ids = {added.party_id for added in self._added}
+        await in_turn(self._conn, party_ids)
         self._added = {}
         await self._conn.execute(sa.insert(notice), rows)
+        told = _TOLD.values(self._conn, [(party_id,) for party_id in sorted(party_ids)])
+        for noting in _noting(self._conn):
+            await self._conn.execute(noting, told)
 
     async def after(self, party_id: str, position: int, limit: int) -> Sequence[Entry]:
         """Return the first `limit` notices of a party behind a position, in their order."""
@@ -202,6 +217,18 @@ class NoticeStore:
                 where=acknowledgement.c.position < insert.excluded.position,
             )
         )
+
+
+@once
+def _noting(conn: AsyncConnection) -> Sequence[sa.Update]:
+    """Return what notes that something waits for parties; of most it is noted already."""
+    told = _TOLD.of(conn)
+    found = []
+    for name, party in _ENDPOINTS:
+        table = sa.table(name, sa.column(party, sa.String), sa.column("waits", sa.Boolean))
+        mine = table.c[party].in_(sa.select(told.c.party_id))
+        found.append(sa.update(table).where(mine, table.c.waits.is_(False)).values(waits=True))
+    return found
 
 
 def _numbers(party_ids: Iterable[str]) -> list[int]:

@@ -17,6 +17,7 @@ from services.datashare.catalogue.loader import load
 from services.datashare.consent.domain import State
 from services.datashare.disputes.domain import DisputeState
 from services.datashare.main import Stores, Work
+from services.datashare.notices.domain import Notice, NoticeKind
 from services.kit.clock import SystemClock
 from services.kit.db import Database
 from services.kit.ids import SequentialIds
@@ -37,15 +38,26 @@ DISPUTES = """
         'CORRECTED', now(), now(), now(), NULL, false, NULL, NULL, NULL, '[]', false, ''
     FROM generate_series(1, 3000) AS n
 """
+WEBHOOKS = """
+    INSERT INTO webhook
+    SELECT 'sub_' || n, 'par_' || n, '', now(), 0, 'ACTIVE', 0, NULL, '', now(), false
+    FROM generate_series(1, 3000) AS n
+"""
+CONTACTS = """
+    INSERT INTO contact (subject_id, participant_id, content, position, mailed, window_at, messages,
+        failures, next_attempt_at, waits)
+    SELECT 'sub_' || n, 'par_' || n, '', 0, 0, now(), 0, 0, now(), false
+    FROM generate_series(1, 3000) AS n
+"""
 
 
 @pytest.fixture
 async def filled(postgres: Database) -> Database:
     async with postgres.begin() as conn:
-        for statement in (CONSENTS, USES, DISPUTES):
+        for statement in (CONSENTS, USES, DISPUTES, WEBHOOKS, CONTACTS):
             await conn.exec_driver_sql(statement)
     async with postgres.begin() as conn:
-        await conn.exec_driver_sql("ANALYZE consent, consent_use, dispute")
+        await conn.exec_driver_sql("ANALYZE consent, consent_use, dispute, webhook, contact")
     return postgres
 
 
@@ -62,15 +74,17 @@ def sent_on(conn: AsyncConnection) -> Iterator[list[tuple[str, Any]]]:
     sa.event.remove(conn.sync_connection, "before_cursor_execute", note)
 
 
-async def plan(database: Database, ask: Callable[[Work], Awaitable[object]]) -> str:
-    """Return the plan of the first statement that a store sends."""
+async def plan(
+    database: Database, ask: Callable[[Work], Awaitable[object]], number: int = 0
+) -> str:
+    """Return the plan of a statement that a store sends, by default the first."""
     catalogue = load()
     stores = Stores(catalogue, SequentialIds(), vault(catalogue, SystemClock()))
     async with database.begin() as conn:
         await conn.execute(sa.select(1))
         with sent_on(conn) as sent:
             await ask(stores(conn))
-        statement, parameters = sent[0]
+        statement, parameters = sent[number]
         explained = await conn.exec_driver_sql(f"EXPLAIN {statement}", parameters)
         return "\n".join(explained.scalars())
 
@@ -101,3 +115,24 @@ async def test_disputes_that_are_open(filled: Database, provider_id: str) -> Non
         )
 
     assert "_open" in await plan(filled, ask)
+
+
+async def test_webhooks_for_which_something_waits(filled: Database) -> None:
+    found = await plan(filled, lambda work: work.webhooks.due(NOW, 32))
+    assert "ix_webhook_next_attempt_at_waits" in found
+    assert "notice" not in found
+
+
+async def test_contacts_for_which_something_waits(filled: Database) -> None:
+    found = await plan(filled, lambda work: work.contacts.due(NOW, 8))
+    assert "ix_contact_next_attempt_at_waits" in found
+    assert "notice" not in found
+
+
+async def test_who_is_told_something_is_looked_up_by_its_id(filled: Database) -> None:
+    async def tell(work: Work) -> None:
+        await work.notices.append([Notice("sub_1", NoticeKind.CONSENT_WITHDRAWN, NOW)])
+        await work.notices.finish()
+
+    for number, key in ((2, "pk_webhook"), (3, "pk_contact")):
+        assert key in await plan(filled, tell, number)

@@ -241,6 +241,26 @@ async def test_two_replicas_keep_the_order_and_post_once(office: Office) -> None
         assert office.told(receiver) == list(range(1, 130))
 
 
+async def test_what_is_told_while_nothing_seems_to_wait_is_posted(
+    office: Office, database: Database
+) -> None:
+    if database.dialect == "sqlite":
+        pytest.skip("has one writer: nobody looks while something is told")
+    async with receiving() as receiver:
+        await office.settle.set(caller(BANK), receiver.url)
+        async with asyncio.TaskGroup() as group, office.transactions.begin() as work:
+            await work.notices.append([replace(SOMETHING, consent_id="con_1")])
+            await work.notices.finish()
+            # It is not committed when somebody looks, sees nothing, and would look no more.
+            looking = group.create_task(office.deliver())
+            await asyncio.sleep(0.3)
+            assert not looking.done()
+        await office.deliver()
+        assert office.told(receiver) == [1]
+        async with office.transactions.read() as work:
+            assert await work.webhooks.due(office.clock.now(), 10) == []
+
+
 async def test_one_that_dies_is_followed_when_its_time_is_over(office: Office) -> None:
     async with receiving() as receiver:
         await office.settle.set(caller(BANK), fresh_key(), receiver.url)
