@@ -30,6 +30,7 @@ from services.datashare.log.domain import Sealer
 from services.datashare.log.store import leaf
 from services.datashare.mandates.domain import MandateKind
 from services.datashare.notices.domain import Notice, NoticeKind
+from services.datashare.participants.domain import Standing
 from services.datashare.records.payloads import payload_fields
 from services.datashare.records.store import record as record_table
 from services.datashare.summaries.domain import SummaryQuery
@@ -599,6 +600,29 @@ async def test_who_was_released_it_more_than_a_year_ago_is_not_told(datashare: D
     datashare.clock.advance(timedelta(days=367))
     await datashare.opened()
     assert await told(datashare, "par_bank") == []
+
+
+@pytest.mark.parametrize(("days", "told_of"), [(366, True), (366.001, False)])
+async def test_twelve_months_may_have_a_leap_day(
+    datashare: Disputing, days: float, told_of: bool
+) -> None:
+    await datashare.fetched()
+    datashare.clock.advance(timedelta(days=days))
+    await datashare.opened()
+    assert (await kinds(datashare, "par_bank") == ["DISPUTE_OPENED"]) == told_of
+
+
+async def test_who_was_released_it_meanwhile_is_told_of_the_answer_also_when_suspended(
+    datashare: Disputing,
+) -> None:
+    dispute = await datashare.opened()
+    datashare.clock.advance(timedelta(days=3))
+    assert await datashare.remind() == 1
+    assert len(await marks(datashare)) == 1
+    async with datashare.transactions.begin() as work:
+        await work.participants.set_standing("par_bank", Standing.SUSPENDED)
+    await answered(datashare, dispute, DisputeState.UNVERIFIABLE)
+    assert await kinds(datashare, "par_bank") == ["DISPUTE_ANSWERED"]
 
 
 async def test_who_was_released_another_type_is_not_told(datashare: Disputing) -> None:
