@@ -204,7 +204,9 @@ class TestConsents:
             async with stored.begin() as work:
                 await work.consents.update(changed)
             async with stored.read() as work:
-                assert await work.consents.get("con_1", NOW) == changed
+                found = await work.consents.get("con_1", NOW)
+            # An act tells of the end that it makes.
+            assert found == replace(changed, end_told=changed is ended)
 
     async def test_those_wanted_are_held_by_subject_and_id(self, stored: Stored) -> None:
         mine, other = consent(1), consent(2, subject_id="sub_2")
