@@ -24,6 +24,7 @@ from services.datashare.facts.domain import (
     Told,
     View,
     effect,
+    minute_of,
     view_content,
 )
 from services.datashare.log.domain import LeafKind, Leaves, Sealer
@@ -318,7 +319,8 @@ class TellFacts:
         async with self._transactions.read() as work:
             now = self._clock.now()
             subject_id = await self._firm(work, caller, now)
-            if not await work.views.has(subject_id, held_at, caller.participant_id, what):
+            begun = minute_of(held_at)
+            if not await work.views.has(subject_id, begun, caller.participant_id, what):
                 problem = "is none that this account was given: send it as it was given, or none"
                 raise invalid_field("PAGE_TOKEN_INVALID", "page_token", problem)
             found = await work.held.records(
@@ -339,7 +341,13 @@ class TellFacts:
             mandate = await work.mandates.hold(caller.participant_id)
             now = self._clock.now()
             mandate = require_power(mandate, Power.READ, now)
-            view = View(mandate.subject_id, now, caller.participant_id, what, mandate.principal_id)
+            view = View(
+                mandate.subject_id,
+                minute_of(now),
+                caller.participant_id,
+                what,
+                mandate.principal_id,
+            )
             if await work.views.add(view):
                 leaf = self._sealer.seal(LeafKind.MANDATE, view_content(view), now)
                 await work.leaves.append([leaf])

@@ -78,7 +78,8 @@ class View:
 
     Args:
         subject_id: the firm.
-        viewed_at: when; of records when their list was begun.
+        viewed_at: in which minute, so that no caller can fill the table; of records that in which
+            their list was begun.
         participant_id: the account.
         what: `FACTS`, `RECORDS`, or the type of records.
         principal_id: the representative's account, for which it looked.
@@ -162,6 +163,11 @@ class Told:
     record: HeldRecord
     disputes: Sequence[Dispute]
     read_at: datetime
+
+
+def minute_of(at: datetime) -> datetime:
+    """Return the beginning of a minute."""
+    return at.replace(second=0, microsecond=0)
 
 
 def view_content(view: View) -> Mapping[str, Json]:

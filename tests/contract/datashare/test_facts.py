@@ -232,6 +232,10 @@ async def test_who_looks_is_noted_with_for_whom_before_anything_is_told(telling:
     telling.world.clock.at += timedelta(minutes=1)
     # What goes on is the same look.
     await telling.records("vat_invoice", size=1, token=first.next_page_token, who="par_clerk")
+    # So is another one within the minute.
+    telling.world.clock.at = NOW + timedelta(seconds=59)
+    await telling.records("vat_invoice", who="par_clerk")
+    telling.world.clock.at = NOW + timedelta(minutes=1)
     (leaf_hashed,) = (await telling.leaves())[before:]
     content: dict[str, Json] = {
         "action": "viewed",
@@ -263,7 +267,7 @@ async def test_a_list_is_gone_on_with_by_who_began_it_alone(telling: Telling) ->
         first.next_page_token, ("held records", ""), (int, int, str, str, str)
     )
     assert position
-    forged = encode_page_token((int(position[0]) + 1, *position[1:]), ("held records", ""))
+    forged = encode_page_token((int(position[0]) - 60_000_000, *position[1:]), ("held records", ""))
     for token, who in ((first.next_page_token, "par_clerk"), (forged, FIRM_ID)):
         with pytest.raises(InvalidArgumentError) as caught:
             await telling.records(size=1, token=token, who=who)

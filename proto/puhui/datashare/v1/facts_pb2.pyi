@@ -111,7 +111,9 @@ class OwnView(_message.Message):
     what: _builtins.str
     """"facts", "records", or the type of the records."""
     @_builtins.property
-    def viewed_at(self) -> _timestamp_pb2.Timestamp: ...
+    def viewed_at(self) -> _timestamp_pb2.Timestamp:
+        """To the minute; looks in the same one are one."""
+
     def __init__(
         self,
         *,
