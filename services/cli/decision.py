@@ -6,7 +6,7 @@ import typer
 
 from services.cli import output
 from services.cli.command import Session, remote
-from services.cli.dispute import marks_cell
+from services.cli.dispute import disputes_cell
 from services.cli.inputs import Use, lower, take
 from services.cli.score import decision_parts
 
@@ -77,7 +77,7 @@ async def list_decisions(
                     str(decision.score),
                     decision.grade,
                     f"{decision.pd:.2%}",
-                    marks_cell(decision.disputes),
+                    disputes_cell(decision),
                     decision.model.version,
                 ]
                 for decision in found

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from puhui.datashare.v1.disputes_pb2 import Dispute
     from puhui.datashare.v1.summaries_pb2 import DisputeMark
+    from puhui.scoring.v1.scoring_pb2 import Decision
     from puhui_client.disputes import AnswerName, DisputeReasonName, DisputeStateName
 
 app = typer.Typer(
@@ -214,12 +215,21 @@ def marks_table(marks: "Sequence[DisputeMark]") -> "RenderableType":
     )
 
 
-def marks_cell(marks: "Sequence[DisputeMark]") -> str:
-    """Return in a few words how many disputes stand about what a score read, by their state."""
+def marks_of(decision: "Decision") -> "list[DisputeMark]":
+    """Return the disputes that a score tells of: the firm's and those of linked subjects."""
+    return [*decision.disputes, *(mark for each in decision.linked for mark in each.disputes)]
+
+
+def disputes_cell(decision: "Decision") -> str:
+    """Return in a few words how many disputes a score tells of, by state, and if some came since."""
     from puhui.datashare.v1.disputes_pb2 import DisputeState
 
-    states = Counter(lower(DisputeState.Name(mark.state), "DISPUTE_STATE_") for mark in marks)
-    return ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
+    names = (DisputeState.Name(mark.state) for mark in marks_of(decision))
+    states = Counter(lower(name, "DISPUTE_STATE_") for name in names)
+    words = [f"{number} {state}" for state, number in sorted(states.items())]
+    if any(notice.code == "DISPUTED_SINCE" for notice in decision.notices):
+        words.append("some since")
+    return ", ".join(words)
 
 
 def _state(dispute: "Dispute") -> str:

@@ -19,7 +19,7 @@ from services.cli.command import (
     require_officer,
     usage,
 )
-from services.cli.dispute import marks_cell, marks_table
+from services.cli.dispute import disputes_cell, marks_of, marks_table
 from services.cli.inputs import NOT_UTF8, is_uscc, lower, parse_moment, subject_id_of
 from services.cli.progress import bar
 
@@ -184,8 +184,7 @@ def decision_parts(decision: "Decision") -> "Iterator[RenderableType]":
     )
     if decision.linked:
         yield _linked_table(decision.linked)
-    marks = [*decision.disputes, *(mark for each in decision.linked for mark in each.disputes)]
-    if marks:
+    if marks := marks_of(decision):
         yield marks_table(marks)
     for notice in decision.notices:
         yield Text(f"{notice.text_zh} {notice.text_en}", style="yellow")
@@ -264,7 +263,7 @@ def _result_row(result: "ScoreResult") -> list[str]:
         str(decision.score),
         decision.grade,
         f"{decision.pd:.2%}",
-        marks_cell(decision.disputes),
+        disputes_cell(decision),
         decision.decision_id,
     ]
 

@@ -142,6 +142,8 @@ def test_a_portfolio_and_a_list_tell_which_scores_are_on_disputed_records(
         disputes=[summaries_pb2.DisputeMark(dispute_id="dis_1", state=state) for state in states],
     )
     plain = scoring_pb2.Decision(decision_id="dec_2")
+    plain.linked.add().disputes.add(state=pb.DISPUTE_STATE_UPHELD)
+    plain.notices.add(code="DISPUTED_SINCE")
     answers = [
         scoring_pb2.BatchScoreResponse(index=index, decision=decision)
         for index, decision in enumerate([disputed, plain])
@@ -161,6 +163,7 @@ def test_a_portfolio_and_a_list_tell_which_scores_are_on_disputed_records(
         (second,) = [line for line in shown.splitlines() if "dec_2" in line]
         assert "2 open, 1 unverifiable" in first
         assert "open" not in second
+        assert "1 upheld, some since" in second
 
 
 def test_a_decision_shows_what_was_disputed(call: Run, platform: FakePlatform) -> None:
