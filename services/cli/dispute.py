@@ -221,7 +221,7 @@ def marks_of(decision: "Decision") -> "list[DisputeMark]":
 
 
 def disputes_cell(decision: "Decision") -> str:
-    """Return in a few words how many disputes a score tells of, by state, and if some came since."""
+    """Return how many disputes a score tells of, by state, and whether some came since."""
     from puhui.datashare.v1.disputes_pb2 import DisputeState
 
     names = (DisputeState.Name(mark.state) for mark in marks_of(decision))
