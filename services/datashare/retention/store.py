@@ -65,7 +65,8 @@ run = sa.Table(
 KEPT: Final = frozenset(
     {
         # What was done with the data, by whom and on what ground: evidence, without any of it.
-        *("access", "consent", "consent_use", "change", "notice", "retention_run"),
+        *("access", "consent", "consent_use", "consent_consumption"),
+        *("change", "notice", "retention_run"),
         # Recipients still have to erase what they stored.
         "erasure_duty",
         # Who takes part, which the firm may go on doing.

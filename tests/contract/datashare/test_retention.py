@@ -17,10 +17,12 @@ from puhui.datashare.v1 import payloads_pb2, records_pb2, summaries_pb2
 from services.datashare.catalogue.loader import load
 from services.datashare.changes.domain import ChangeKind
 from services.datashare.china import china_day
+from services.datashare.consent.document import request as request_consent
+from services.datashare.consent.domain import Receipt
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.store import leaf
 from services.datashare.main import Work
-from services.datashare.quota.domain import LIFE
+from services.datashare.quota.domain import LIFE, ONE_TIME
 from services.datashare.records.hiding import hidings
 from services.datashare.records.store import RecordStore
 from services.datashare.records.store import record as record_table
@@ -440,14 +442,23 @@ class TestErasing:
         subject_id = await datashare.subject_id()
         stored = stored_for(1)
         consent = replace(stored, core=replace(stored.core, subject_id=subject_id))
-        use = (subject_id, consent.core.consent_id, LIFE)
+        terms = replace(consent.core.terms, fetch_limit=ONE_TIME)
+        used = request_consent(
+            replace(consent.core, consent_id="con_2", subject_id=subject_id, terms=terms), NOW
+        )
+        use = (subject_id, used.core.consent_id, LIFE)
         async with datashare.transactions.begin() as work:
             await work.duties.begin(consent)
             await work.quotas.add([(use, 1)])
+            await work.consents.add(used)
+            await work.consents.consume(used, Receipt(b"ended", "jws"))
         await datashare.erase(request(), subject_id, "asked for")
         async with datashare.transactions.begin() as work:
             assert await work.duties.lock(consent.core.consent_id, consent.core.recipient_id)
             assert await work.quotas.used([use]) == {use: 1}
+            kept = await work.consents.get(used.core.consent_id, NOW)
+        assert kept
+        assert kept.termination == Receipt(b"ended", "jws")
 
     async def test_the_same_firm_begins_anew(self, datashare: Datashare) -> None:
         await datashare.submit(TAX, invoice("a"))
