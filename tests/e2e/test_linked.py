@@ -107,6 +107,11 @@ async def test_a_guarantor_s_data_enters_the_score_of_the_one_firm_it_consented_
         assert seen[0].channel == "scoring"
         assert seen[0].derived_use.score
         assert firm_id not in [access.subject_id for access in facts.accesses]
+        [standing] = [
+            each for each in facts.consents if each.consent.consent_id == theirs.consent_id
+        ]
+        assert f"no later score of firm {firm_id} counts" in standing.effect_en
+        assert f"企业{firm_id}此后的信用评分不再计入" in standing.effect_zh
 
         await guarantor.withdraw_consent(theirs.consent_id)
         for request_id in ("beside", "another"):

@@ -209,6 +209,9 @@ def effect(consent: Consent, recipient_name: str, catalogue: Catalogue) -> Text:
     terms = consent.core.terms
     zh = [f"撤回立即生效：{recipient_name}自此不能再凭此授权读取任何数据"]
     en = [f"At once {recipient_name} can read nothing more under this consent"]
+    if terms.for_subject_id:
+        zh.append(f"企业{terms.for_subject_id}此后的信用评分不再计入您的数据")
+        en.append(f"no later score of firm {terms.for_subject_id} counts anything of yours")
     if terms.mode is Mode.STORE:
         days = terms.data_life_days
         zh.append(f"其已留存的数据须在 {days} 天内删除并作出声明")

@@ -68,6 +68,7 @@ def access(number: int, **changes: Any) -> tuple[Access, Leaf]:
         file_reference="F-1",
         score=bool(number % 2),
         automated_decision=False,
+        for_subject_id="sub_9" if number % 3 else "",
     )
     leaf = Leaf(f"leaf_{number:02}", NOW, LeafKind.ACCESS, b"s" * 16, bytes([number]) * 32)
     return replace(made, **changes), leaf
