@@ -71,6 +71,8 @@ async def main(city: Path, bank_key: str, as_of: date) -> None:
                     data_from=first_day(as_of),
                     data_to=as_of,
                     expires_at=datetime.now(UTC) + timedelta(days=90),
+                    officer="Wang 王",
+                    file_reference="training-1",
                 )
                 async with Client(GATEWAY, firm.api_key) as granting:
                     read = await granting.get_consent(asked.consent_id)

@@ -90,8 +90,8 @@ class ConsentMethods(Methods):
         notice_language: Language = "zh",
         supersedes: str = "",
         for_subject_id: str = "",
-        officer: str = "",
-        file_reference: str = "",
+        officer: str,
+        file_reference: str,
         request_id: str | None = None,
     ) -> Consent:
         """As a bank, ask a firm for its consent. Nothing is open until the firm grants it.
@@ -122,7 +122,7 @@ class ConsentMethods(Methods):
             for_subject_id: the other firm whose score the data may enter; needed for the purpose
                 "related_party", and for it alone.
             officer: who asks, as the bank knows them.
-            file_reference: the bank's file.
+            file_reference: the bank's file that it is for.
             request_id: None makes one.
 
         Raises:
@@ -158,9 +158,8 @@ class ConsentMethods(Methods):
             subject=subject_ref(uscc=uscc, subject_id=subject_id),
             terms=terms,
             supersedes_consent_id=supersedes,
+            officer=Officer(name=officer, file_reference=file_reference),
         )
-        if officer or file_reference:
-            request.officer.name, request.officer.file_reference = officer, file_reference
         return (await self._transport.unary(self._consents.RequestConsent, request)).consent
 
     async def grant_consent(

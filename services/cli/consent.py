@@ -59,7 +59,8 @@ _MONTHS = 36
 
 @remote(
     app,
-    example="puhui consent request 91110000MA00000077 --provider par_1 --type vat_invoice",
+    example="puhui consent request 91110000MA00000077 --provider par_1 --type vat_invoice "
+    "--officer Wang --file-ref A-17",
 )
 async def request(
     session: Session,
@@ -183,12 +184,8 @@ async def request(
             "number. For the purpose related_party, and for it alone.",
         ),
     ] = None,
-    officer: Annotated[
-        str, typer.Option("--officer", envvar="PUHUI_OFFICER", help="Who asks, as you know them.")
-    ] = "",
-    file_reference: Annotated[
-        str, typer.Option("--file-ref", help="Your file that it is for.")
-    ] = "",
+    officer: Officer = "",
+    file_reference: FileReference = "",
 ) -> None:
     """As a bank, ask a firm for its consent. Nothing is open until the firm grants it."""
     by_number = is_uscc(subject)
@@ -221,6 +218,7 @@ async def request(
     if terms.once and terms.fetches:
         raise usage("--once and --fetches exclude each other: give one of them")
     frequency, notice_language = terms.frequency(), terms.notice_language()
+    require_officer(officer, file_reference)
     last_day = terms.data_to or now.astimezone(CHINA).date()
     async with session.client() as client:
         consent = await client.request_consent(

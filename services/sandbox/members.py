@@ -168,6 +168,8 @@ class Members:
                     data_from=ask.data_from,
                     data_to=ask.data_to,
                     expires_at=datetime.now(UTC) + timedelta(days=ask.days),
+                    officer="officer-7",
+                    file_reference="consents",
                 )
                 async with self.client(firm.api_key) as granting:
                     read = await granting.get_consent(requested.consent_id)

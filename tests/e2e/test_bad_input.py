@@ -258,6 +258,7 @@ def ask(**changes: Any) -> tuple[str, Ordered]:
             "requestId": os.urandom(8).hex(),
             "subject": {"subjectId": town.subject_id},
             "terms": MessageToDict(consents.active.terms),
+            "officer": {"name": "Wang 王", "fileReference": "A-17"},
         }
         return changed(asked, **changes)
 

@@ -257,6 +257,8 @@ async def test_a_bank_supplies_its_visits_under_a_consent_that_names_it(
             data_from=date(2024, 1, 1),
             data_to=date(2027, 12, 31),
             expires_at=datetime.now(UTC) + timedelta(days=30),
+            officer="Wang 王",
+            file_reference="A-17",
         )
         await firm.grant_consent(asked)
         assert list((await bank.submit([visit])).accepted) == [0]

@@ -56,6 +56,8 @@ async def prepared(town: Town) -> dict[str, str]:
             data_from=date(2023, 1, 1),
             data_to=date(2026, 12, 31),
             expires_at=datetime.now(UTC) + timedelta(days=30),
+            officer="Wang 王",
+            file_reference="A-17",
         )
     proof_key = (town.platform.data_dir / "keys" / "sandbox-proof.key").read_text().strip()
     return {

@@ -83,6 +83,8 @@ async def asked(town: Town, firm: str) -> Consent:
             data_from=date(2023, 1, 1),
             data_to=date(2026, 12, 31),
             expires_at=datetime.now(UTC) + timedelta(days=30),
+            officer="Wang 王",
+            file_reference="A-17",
         )
 
 

@@ -106,6 +106,8 @@ async def test_a_notice_is_delivered_though_datashare_is_killed_before(tmp_path:
                 data_from=date(2023, 1, 1),
                 data_to=date(2026, 12, 31),
                 expires_at=datetime.now(UTC) + timedelta(days=30),
+                officer="Wang 王",
+                file_reference="A-17",
             )
         await asyncio.to_thread(process.end, signal.SIGKILL)
         async with receiving(receiver):

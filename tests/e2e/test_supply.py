@@ -198,6 +198,8 @@ async def test_a_bank_reads_what_a_firm_says_of_itself_and_its_own_visits_only(t
             "data_from": date(2023, 1, 1),
             "data_to": date(2026, 12, 31),
             "expires_at": datetime.now(UTC) + timedelta(days=30),
+            "officer": "Wang 王",
+            "file_reference": "A-17",
         }
         with pytest.raises(PuhuiError):
             await other.request_consent(**terms, providers=[bank_id], record_types=["field_visit"])

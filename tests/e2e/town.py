@@ -79,6 +79,8 @@ class Town:
             "data_from": FIRST,
             "data_to": LAST,
             "expires_at": datetime.now(UTC) + timedelta(days=30),
+            "officer": "Wang 王",
+            "file_reference": "A-17",
         }
         async with self.client("bank") as bank, self.client("firm") as firm:
             asked = await bank.request_consent(**(terms | changes))

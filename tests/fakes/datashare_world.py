@@ -12,7 +12,7 @@ from services.datashare.catalogue.domain import Catalogue, ContentLevel
 from services.datashare.catalogue.loader import load
 from services.datashare.changes.domain import ChangeKind
 from services.datashare.consent.app import Consents
-from services.datashare.consent.domain import Action, Consent, Period, Terms
+from services.datashare.consent.domain import Action, Consent, Officer, Period, Terms
 from services.datashare.consent.erasing import ErasureDuties
 from services.datashare.consent.servicer import ConsentCodec, DutyCodec
 from services.datashare.idempotency.domain import RequestKey
@@ -57,6 +57,7 @@ def caller(participant: Participant) -> Caller:
 
 
 OPERATOR = Caller("operator", "OPERATOR")
+OFFICER = Officer("王", "F-1")
 
 
 @dataclass
@@ -135,6 +136,7 @@ class World:
             self.key(caller(BANK)),
             SubjectName(uscc=USCC),
             replace(TERMS, **terms),
+            OFFICER,
         )
 
     async def granted(self, **terms: Any) -> Consent:

@@ -13,7 +13,7 @@ from services.datashare.access.manifest import Manifests
 from services.datashare.catalogue.domain import ContentLevel
 from services.datashare.catalogue.loader import load
 from services.datashare.consent.app import Consents
-from services.datashare.consent.domain import Consent, Period, Terms
+from services.datashare.consent.domain import Consent, Officer, Period, Terms
 from services.datashare.consent.erasing import ErasureDuties
 from services.datashare.consent.servicer import ConsentCodec, DutyCodec
 from services.datashare.consent.store import ConsentStore
@@ -40,6 +40,7 @@ from tests.fakes.signing import SIGNER
 
 BANK = Caller("par_bank", "BANK", None, "A bank")
 OPERATOR = Caller("operator", "OPERATOR", None, "operator")
+OFFICER = Officer("王", "F-1")
 NOW = datetime.now(UTC)
 T = TypeVar("T")
 
@@ -174,7 +175,7 @@ class Replica:
         assert firm.subject_id
         named = SubjectName(subject_id=firm.subject_id)
         return await self.consents.request(
-            BANK, self.key(BANK), named, terms, supersedes=supersedes
+            BANK, self.key(BANK), named, terms, OFFICER, supersedes=supersedes
         )
 
     def item(self, consent: Consent, request_id: str = "") -> Item:

@@ -32,6 +32,7 @@ from services.datashare.consent.domain import (
     approve,
     change_content,
     check_grant,
+    check_officer,
     due_by,
     not_found,
     receipt_content,
@@ -246,8 +247,6 @@ _POWERS: Final = {
 }
 """What a firm's account must be allowed to do; all else is to withdraw."""
 
-NOBODY: Final = Officer("", "")
-
 ANSWER_WITHIN: Final = timedelta(days=30)
 """How long a request waits for its answer before it lapses."""
 
@@ -295,9 +294,9 @@ class Consents:
         key: RequestKey,
         subject: SubjectName,
         terms: Terms,
+        officer: Officer,
         *,
         supersedes: str = "",
-        officer: Officer = NOBODY,
     ) -> Consent:
         """Ask a firm for a consent, as the bank that is to receive the data.
 
@@ -306,16 +305,17 @@ class Consents:
             key: the write.
             subject: the firm.
             terms: as they were sent.
-            supersedes: consent_id of the version that they are to replace; empty is none.
             officer: who asks at the bank.
+            supersedes: consent_id of the version that they are to replace; empty is none.
 
         Raises:
-            InvalidArgumentError: USCC_MALFORMED, or a reason of `check_terms`, also where what is
-                to be replaced is of others or has ended.
+            InvalidArgumentError: OFFICER_REQUIRED, USCC_MALFORMED, or a reason of `check_terms`,
+                also where what is to be replaced is of others or has ended.
             NotFoundError: NOT_FOUND, there is no such subject.
             AlreadyExistsError: REQUEST_ID_REUSED.
             PermissionDeniedError: PARTICIPANT_SUSPENDED.
         """
+        check_officer(officer)
 
         async def add(work: Work) -> Consent:
             await _require_good_standing(work, caller)

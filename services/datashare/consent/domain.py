@@ -531,6 +531,19 @@ def due_by(consent: Consent, ended_at: datetime) -> datetime:
     return ended_at + timedelta(days=consent.core.terms.data_life_days)
 
 
+def check_officer(officer: Officer) -> None:
+    """Refuse an institution's act without who does it and the file that it belongs to.
+
+    Raises:
+        InvalidArgumentError: OFFICER_REQUIRED.
+    """
+    problem = "is missing: say who at your institution does this, and for which of your files"
+    parts = {"name": officer.name, "file_reference": officer.file_reference}
+    missing = {f"officer.{name}": problem for name, value in parts.items() if not value.strip()}
+    if missing:
+        raise refusal("OFFICER_REQUIRED", missing)
+
+
 def check_attestable(duty: Duty, attestation: Attestation) -> None:
     """Refuse an attestation that says too little, or about what is not to be erased yet.
 
@@ -538,16 +551,7 @@ def check_attestable(duty: Duty, attestation: Attestation) -> None:
         InvalidArgumentError: OFFICER_REQUIRED.
         FailedPreconditionError: CONSENT_STATE.
     """
-    missing = {
-        f"officer.{field}": "is missing: say who at your institution attests, and under which file"
-        for field, value in (
-            ("name", attestation.officer.name),
-            ("file_reference", attestation.officer.file_reference),
-        )
-        if not value.strip()
-    }
-    if missing:
-        raise refusal("OFFICER_REQUIRED", missing)
+    check_officer(attestation.officer)
     if attestation.at < duty.ended_at:
         raise FailedPreconditionError(
             "CONSENT_STATE", "the consent has not ended: end it first, then nothing more is stored"

@@ -68,8 +68,8 @@ class ConsentServicer(consents_pb2_grpc.ConsentServiceServicer):
             key_of(caller, request.request_id, request),
             subject_name(request.subject),
             _terms(request.terms),
+            _officer(request.officer),
             supersedes=request.supersedes_consent_id,
-            officer=_officer(request.officer),
         )
         return pb.RequestConsentResponse(consent=consent_message(consent))
 

@@ -21,7 +21,7 @@ from services.datashare.quota.domain import ONE_TIME
 from services.kit.clock import FixedClock
 from services.kit.db import Database
 from services.kit.identity import Caller
-from tests.fakes.replicas import BANK, Replica
+from tests.fakes.replicas import BANK, OFFICER, Replica
 from tests.fakes.signing import SIGNER
 
 NOW = datetime(2026, 5, 1, 8, 30, tzinfo=UTC)
@@ -60,7 +60,7 @@ class Office:
         assert self.firm.subject_id
         named = SubjectName(subject_id=self.firm.subject_id)
         return await self.replica.consents.request(
-            BANK, self.replica.key(BANK), named, Terms(**(values | changes))
+            BANK, self.replica.key(BANK), named, Terms(**(values | changes)), OFFICER
         )
 
     async def granted(self, **changes: Any) -> Consent:

@@ -44,7 +44,7 @@ from services.kit.clock import FixedClock
 from services.kit.db import Database
 from services.kit.errors import PuhuiError
 from services.kit.identity import Caller
-from tests.fakes.datashare_world import NOW, World
+from tests.fakes.datashare_world import NOW, OFFICER, World
 from tests.fakes.replicas import Replica
 
 T = TypeVar("T")
@@ -197,6 +197,7 @@ class ConsentMachine(RuleBasedStateMachine):
                 self.key(self.bank),
                 SubjectName(subject_id=self.subject_id),
                 terms,
+                OFFICER,
                 supersedes=earlier.consent.core.consent_id if earlier else "",
             )
         )

@@ -98,6 +98,7 @@ class Office(Disputing):
             self.key(BANK),
             SubjectName(uscc=USCC),
             replace(terms, **changes),
+            OFFICER,
             supersedes=supersedes,
         )
 

@@ -15,7 +15,7 @@ from services.datashare.catalogue.domain import ContentLevel
 from services.datashare.consent import store as consent_store
 from services.datashare.consent.app import Consents
 from services.datashare.consent.consuming import tell_consumed
-from services.datashare.consent.domain import Action, Consent, Period, Terms
+from services.datashare.consent.domain import Action, Consent, Officer, Period, Terms
 from services.datashare.consent.servicer import ConsentCodec
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.domain import Sealer
@@ -43,6 +43,7 @@ from tests.fakes.signing import SIGNER
 PERIOD = Period(date(2023, 1, 1), date(2024, 12, 31))
 OTHER = make("91", "110108", "MA01ABCE")
 BANK = Caller("par_bank", "BANK")
+OFFICER = Officer("王", "F-1")
 
 
 def bill(record_id: str, month: int = 1, year: int = 2024, **fields: Any) -> records_pb2.Record:
@@ -111,7 +112,7 @@ class Town:
             "expires_at": self.records.clock.now() + timedelta(days=30),
         }
         asked = await self.consents.request(
-            BANK, self.key(BANK), SubjectName(uscc=USCC), Terms(**(terms | changes))
+            BANK, self.key(BANK), SubjectName(uscc=USCC), Terms(**(terms | changes)), OFFICER
         )
         return await self.consents.grant(
             self.firm, self.key(self.firm), asked.core.consent_id, asked.sha256, ()
@@ -216,7 +217,12 @@ async def test_a_later_version_takes_over_what_is_due(town: Town) -> None:
     old = await town.granted()
     terms = replace(old.core.terms, data_period=Period(date(2024, 1, 1), date(2024, 12, 31)))
     asked = await town.consents.request(
-        BANK, town.key(BANK), SubjectName(uscc=USCC), terms, supersedes=old.core.consent_id
+        BANK,
+        town.key(BANK),
+        SubjectName(uscc=USCC),
+        terms,
+        OFFICER,
+        supersedes=old.core.consent_id,
     )
     await town.consents.grant(
         town.firm, town.key(town.firm), asked.core.consent_id, asked.sha256, ()

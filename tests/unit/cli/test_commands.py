@@ -252,6 +252,7 @@ def test_consent_request(call: Run, platform: FakePlatform) -> None:
     done = call(
         *("consent", "request", USCC, "--provider", "par_tax", "--type", "vat_invoice"),
         *("--type", "tax_filing", "--days", "30", "--from", "2022-01-01", "--level", "profile"),
+        *("--file-ref", "A-17"),
     )
     assert done.code == 0
     assert "Consent con_1: requested" in done.out
@@ -269,7 +270,7 @@ def test_consent_request_by_id_until_a_day(call: Run, platform: FakePlatform) ->
     platform.answer("RequestConsent", consents_pb2.RequestConsentResponse(consent=CONSENT))
     call(
         *("consent", "request", "sub_1", "--provider", "par_p", "--type", "grant"),
-        *("--expires", "2030-01-31"),
+        *("--expires", "2030-01-31", "--file-ref", "A-17"),
     )
     (request,) = platform.requests("RequestConsent")
     assert request.subject.subject_id == "sub_1"
@@ -285,8 +286,9 @@ def test_a_consent_covers_36_whole_months_by_default(
     call: Run, platform: FakePlatform, last: str, first: tuple[int, int]
 ) -> None:
     platform.answer("RequestConsent", consents_pb2.RequestConsentResponse(consent=CONSENT))
-    call("consent", "request", "sub_1", "--provider", "par_p", "--type", "grant", "--to", last)
-    call("consent", "request", "sub_1", "--provider", "par_p", "--type", "grant")
+    ask = ("consent", "request", "sub_1", "--provider", "par_p", "--type", "grant")
+    call(*ask, "--to", last, "--file-ref", "A-17")
+    call(*ask, "--file-ref", "A-17")
     given, today = (r.terms.data_period for r in platform.requests("RequestConsent"))
     start = getattr(given, "from")
     assert (start.year, start.month, start.day) == (*first, 1)
@@ -299,6 +301,8 @@ def test_consent_request_called_wrongly(call: Run) -> None:
     refused(call("consent", "request", USCC, "--type", "grant"), 2, "--provider")
     wrong = ["consent", "request", USCC, "--type", "g", "--provider", "par_p", "--from", "May"]
     refused(call(*wrong), 2, "write it as 2024-05-31")
+    unnamed = ("consent", "request", USCC, "--type", "g", "--provider", "par_p")
+    refused(call(*unnamed), 2, "give --file-ref")
 
 
 def test_consent_grant_shows_the_terms_and_asks(call: Run, platform: FakePlatform) -> None:
@@ -337,7 +341,7 @@ def test_the_terms_to_grant_name_the_parties(call: Run, platform: FakePlatform) 
 def test_a_provider_by_name(call: Run, platform: FakePlatform) -> None:
     platform.answer("RequestConsent", consents_pb2.RequestConsentResponse(consent=CONSENT))
     platform.answer("ListParticipants", directory(par_1="Tax", par_2="Court", par_3="Court"))
-    ask = ("consent", "request", "sub_1", "--type", "grant", "--json")
+    ask = ("consent", "request", "sub_1", "--type", "grant", "--file-ref", "A-17", "--json")
     assert call(*ask, "--provider", "Tax", "--provider", "par_2").code == 0
     (request,) = platform.requests("RequestConsent")
     assert list(request.terms.provider_ids) == ["par_1", "par_2"]
@@ -404,8 +408,9 @@ def test_terms_come_from_a_file_and_options_win(
     platform.answer("RequestConsent", consents_pb2.RequestConsentResponse(consent=CONSENT))
     file = tmp_path / "terms.toml"
     file.write_text(TERMS_FILE)
-    asked = ("consent", "request", "sub_1", "--terms", str(file), "--officer", "Wang", "--json")
-    assert call(*asked, "--file-ref", "A-17").code == 0
+    officer = ("--officer", "Wang", "--file-ref", "A-17")
+    asked = ("consent", "request", "sub_1", "--terms", str(file), *officer, "--json")
+    assert call(*asked).code == 0
     (request,) = platform.requests("RequestConsent")
     terms = request.terms
     assert (terms.purpose, list(terms.record_types)) == (

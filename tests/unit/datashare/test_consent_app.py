@@ -48,6 +48,7 @@ from tests.fakes.datashare_world import (
     COURT,
     FIRM,
     NOW,
+    OFFICER,
     OPERATOR,
     OTHER,
     RIVAL,
@@ -75,7 +76,7 @@ class TestRequest:
     async def test_a_subject_may_be_named_by_id(self, world: World) -> None:
         bank = caller(BANK)
         named = SubjectName(subject_id="sub_0002")
-        consent = await world.consents.request(bank, world.key(bank), named, TERMS)
+        consent = await world.consents.request(bank, world.key(bank), named, TERMS, OFFICER)
         assert consent.core.subject_id == "sub_0002"
 
     @pytest.mark.parametrize(
@@ -84,8 +85,24 @@ class TestRequest:
     async def test_a_subject_must_be_there(self, world: World, subject: SubjectName) -> None:
         bank = caller(BANK)
         with pytest.raises((NotFoundError, InvalidArgumentError)):
-            await world.consents.request(bank, world.key(bank), subject, TERMS)
+            await world.consents.request(bank, world.key(bank), subject, TERMS, OFFICER)
         assert not world.transactions.memory.requests
+
+    @pytest.mark.parametrize(
+        ("officer", "fields"),
+        [
+            (Officer("", ""), ["officer.name", "officer.file_reference"]),
+            (Officer("王", " "), ["officer.file_reference"]),
+        ],
+    )
+    async def test_who_asks_and_for_which_file_is_named(
+        self, world: World, officer: Officer, fields: list[str]
+    ) -> None:
+        bank, named = caller(BANK), SubjectName(uscc=USCC)
+        with pytest.raises(InvalidArgumentError) as caught:
+            await world.consents.request(bank, world.key(bank), named, TERMS, officer)
+        assert caught.value.reason == "OFFICER_REQUIRED"
+        assert [problem.field for problem in caught.value.fields] == fields
 
     async def test_a_provider_must_be_one(self, world: World) -> None:
         with pytest.raises(InvalidArgumentError) as caught:
@@ -132,7 +149,7 @@ class TestReplay:
     ) -> None:
         bank, firm, signature = caller(BANK), caller(FIRM), Signature("par_firm", "")
         name = SubjectName(uscc=USCC)
-        asked = await world.consents.request(bank, world.key(bank, "r"), name, TERMS)
+        asked = await world.consents.request(bank, world.key(bank, "r"), name, TERMS, OFFICER)
         consent_id = asked.core.consent_id
 
         async def grant() -> Consent:
@@ -142,7 +159,9 @@ class TestReplay:
 
         granted = await grant()
         await world.end(firm, asked, Action.WITHDRAW)
-        assert await world.consents.request(bank, world.key(bank, "r"), name, TERMS) == asked
+        assert (
+            await world.consents.request(bank, world.key(bank, "r"), name, TERMS, OFFICER) == asked
+        )
         assert await grant() == granted
         assert granted.signatures == (signature,)
         assert len(world.change_kinds()) == 3
@@ -259,7 +278,7 @@ class TestWhatIsWritten:
         consent = await world.requested()
         (leaf,) = world.transactions.memory.leaves.values()
         stated = change_content(consent, "par_bank")
-        attested = {**stated, "officer": "", "file_reference": ""}
+        attested = {**stated, "officer": "王", "file_reference": "F-1"}
         assert stated == {
             "consent_id": consent.core.consent_id,
             "canonical_sha256": consent.sha256.hex(),
@@ -562,6 +581,7 @@ class TestVersions:
             world.key(bank),
             SubjectName(uscc=USCC),
             replace(TERMS, **terms),
+            OFFICER,
             supersedes=consent.core.consent_id,
         )
 

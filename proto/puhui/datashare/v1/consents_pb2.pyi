@@ -547,7 +547,9 @@ class RequestConsentRequest(_message.Message):
     @_builtins.property
     def terms(self) -> Global___ConsentTerms: ...
     @_builtins.property
-    def officer(self) -> _types_pb2.Officer: ...
+    def officer(self) -> _types_pb2.Officer:
+        """Who asks, needed with both of its parts: else OFFICER_REQUIRED."""
+
     def __init__(
         self,
         *,
