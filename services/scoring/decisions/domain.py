@@ -92,7 +92,7 @@ class Order:
             self.purpose,
             self.as_of.isoformat() if self.as_of else None,
             self.model_version,
-            *sorted((each.subject_id, each.consent_id, each.relation) for each in self.linked),
+            *((each.relation, each.subject_id, each.consent_id) for each in self.linked),
         ]
         return hashlib.sha256(json.dumps(said).encode()).digest()
 

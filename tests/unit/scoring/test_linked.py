@@ -251,11 +251,11 @@ class TestScoring:
         assert (entered.access_id, entered.pd, entered.as_of) == ("", None, None)
         assert world.plain.scored == [1]
 
-    async def test_a_replay_names_the_same_ones(self, world: World) -> None:
+    async def test_a_replay_names_the_same_ones_in_their_order(self, world: World) -> None:
         first = await world.decided(guarantor(), guarantor("sub_worse"))
-        assert await world.decided(guarantor("sub_worse"), guarantor()) == first
-        assert (await world.refused(guarantor())).reason == "REQUEST_ID_REUSED"
-        assert (await world.refused()).reason == "REQUEST_ID_REUSED"
+        assert await world.decided(guarantor(), guarantor("sub_worse")) == first
+        for others in ([guarantor("sub_worse"), guarantor()], [guarantor()], []):
+            assert (await world.refused(*others)).reason == "REQUEST_ID_REUSED"
 
     async def test_one_that_the_model_fails_on_fails_its_own_order_alone(
         self, world: World
