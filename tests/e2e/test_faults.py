@@ -22,7 +22,7 @@ from puhui_client.errors import PuhuiError
 from tests.e2e.platforms import Process, started
 from tests.e2e.town import USCC
 
-ROWS, BATCH = 12_000, 250
+ROWS, BATCH = 4_000, 80
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from services.scoring.models.domain import GRAIN, Golden, Manifest, ModelFolderError
 from services.scoring.models.folder import read_folder
-from services.scoring.trees import lightgbm
 
 Floats = npt.NDArray[np.float64]
 
@@ -66,6 +65,9 @@ class Scorer:
     """
 
     def __init__(self, manifest: Manifest, model: str, card: str = "") -> None:
+        # Takes as long as a tenth of a start, which one without a model does without.
+        from services.scoring.trees import lightgbm  # noqa: PLC0415 - as above
+
         self.manifest = manifest
         self.card = card
         try:
