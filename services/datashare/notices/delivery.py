@@ -48,8 +48,11 @@ class Webhooks(Protocol):
         """Take a party's webhook, if it still is due; nobody else does until that time."""
         ...
 
-    async def rest(self, party_id: str, now: datetime) -> None:
-        """Let a claimed webhook go, behind which nothing waits; it is due with the next notice."""
+    async def rest(self, party_id: str, now: datetime, claimed: datetime) -> None:
+        """Let a claimed webhook go, behind which nothing waits; it is due with the next notice.
+
+        In a transaction of its own: who tells the party something holds its turn first.
+        """
         ...
 
     async def save(self, webhook: Webhook, claimed: datetime) -> bool:
@@ -180,13 +183,14 @@ class Deliver:
             if claimed is None:
                 return
             entries = await work.notices.after(party_id, claimed.position, NOTICES_A_TURN)
-            if not entries:
-                await work.webhooks.rest(party_id, now)
-                return
-            if not await _may_be_told(work, claimed, now):
+            if entries and not await _may_be_told(work, claimed, now):
                 why = "the account that set it may not read for the firm any more"
                 await self._save(work, parked(claimed, why), lease)
                 return
+        if not entries:
+            async with self._transactions.begin() as work:
+                await work.webhooks.rest(party_id, now, lease)
+            return
         webhook = await self._send(claimed, entries)
         async with self._transactions.begin() as work:
             await self._save(work, webhook, lease)

@@ -76,14 +76,19 @@ for _table in (webhook, contact):
 _PARKED = sa.or_(contact.c.mail_parked, contact.c.text_parked)
 
 
-async def _rest(conn: AsyncConnection, party: sa.Column[str], party_id: str, now: datetime) -> None:
-    """Let a claimed row of a party go, and look at it no more until there is something new."""
+async def _rest(
+    conn: AsyncConnection, party: sa.Column[str], party_id: str, now: datetime, claimed: datetime
+) -> None:
+    """Let a claimed row of a party go, and look at it no more until there is something new.
+
+    The turn is taken before the row, as by those who note that something waits.
+    """
     await in_turn(conn, [party_id])
     table = party.table
     behind = sa.exists().where(notice.c.party_id == party, notice.c.position > table.c.position)
     await conn.execute(
         sa.update(table)
-        .where(party == party_id)
+        .where(party == party_id, table.c.next_attempt_at == claimed)
         .values(waits=behind.correlate(table), next_attempt_at=now)
     )
 
@@ -158,9 +163,12 @@ class WebhookStore:
         await self.update(replace(found, next_attempt_at=until))
         return found
 
-    async def rest(self, party_id: str, now: datetime) -> None:
-        """Let a claimed webhook go, behind which nothing waits; it is due with the next notice."""
-        await _rest(self._conn, webhook.c.party_id, party_id, now)
+    async def rest(self, party_id: str, now: datetime, claimed: datetime) -> None:
+        """Let a claimed webhook go, behind which nothing waits; it is due with the next notice.
+
+        In a transaction of its own: who tells the party something holds its turn first.
+        """
+        await _rest(self._conn, webhook.c.party_id, party_id, now, claimed)
 
     async def save(self, changed: Webhook, claimed: datetime) -> bool:
         """Write what became of a webhook, unless it was changed since it was claimed."""
@@ -293,9 +301,12 @@ class ContactStore:
         )
         return found
 
-    async def rest(self, subject_id: str, now: datetime) -> None:
-        """Let a claimed contact go, behind which nothing waits; it is due with the next notice."""
-        await _rest(self._conn, contact.c.subject_id, subject_id, now)
+    async def rest(self, subject_id: str, now: datetime, claimed: datetime) -> None:
+        """Let a claimed contact go, behind which nothing waits; it is due with the next notice.
+
+        In a transaction of its own: who tells the firm something holds its turn first.
+        """
+        await _rest(self._conn, contact.c.subject_id, subject_id, now, claimed)
 
     async def save(self, changed: Contact, claimed: datetime) -> None:
         """Write what became of a contact, unless it was changed since it was claimed."""

@@ -50,8 +50,11 @@ class Contacts(Protocol):
         """Take a firm's contact, if it still is due; nobody else does until that time."""
         ...
 
-    async def rest(self, subject_id: str, now: datetime) -> None:
-        """Let a claimed contact go, behind which nothing waits; it is due with the next notice."""
+    async def rest(self, subject_id: str, now: datetime, claimed: datetime) -> None:
+        """Let a claimed contact go, behind which nothing waits; it is due with the next notice.
+
+        In a transaction of its own: who tells the firm something holds its turn first.
+        """
         ...
 
     async def save(self, changed: Contact, claimed: datetime) -> None:
@@ -187,12 +190,13 @@ class SendMessages:
             if contact is None:
                 return
             found = await work.notices.after(subject_id, contact.position, NOTICES_A_MESSAGE)
-            if not found:
-                await work.contacts.rest(subject_id, now)
-                return
             mandate = await work.mandates.get(contact.participant_id)
             entries = [entry for entry in found if _concerns(entry, contact, mandate, now)]
             told = await worded(work.participants, self._texts, entries)
+        if not found:
+            async with self._transactions.begin() as work:
+                await work.contacts.rest(subject_id, now, lease)
+            return
         contact = await self._send(contact, told, found[-1].position)
         async with self._transactions.begin() as work:
             await work.contacts.save(contact, lease)

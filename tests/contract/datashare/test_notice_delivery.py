@@ -25,6 +25,7 @@ from services.datashare.notices.domain import Notice, NoticeKind
 from services.datashare.notices.endpoints import webhook as webhook_table
 from services.datashare.notices.post import HttpPost
 from services.datashare.notices.setting import SettleWebhooks, Shown
+from services.datashare.notices.store import NoticeStore, in_turn
 from services.datashare.notices.webhooks import PostError, WebhookState, shown_secret
 from services.kit.clock import FixedClock
 from services.kit.db import Database, Transactions
@@ -247,7 +248,7 @@ async def test_what_is_told_while_nothing_seems_to_wait_is_posted(
     if database.dialect == "sqlite":
         pytest.skip("has one writer: nobody looks while something is told")
     async with receiving() as receiver:
-        await office.settle.set(caller(BANK), receiver.url)
+        await office.settle.set(caller(BANK), fresh_key(), receiver.url)
         async with asyncio.TaskGroup() as group, office.transactions.begin() as work:
             await work.notices.append([replace(SOMETHING, consent_id="con_1")])
             await work.notices.finish()
@@ -259,6 +260,30 @@ async def test_what_is_told_while_nothing_seems_to_wait_is_posted(
         assert office.told(receiver) == [1]
         async with office.transactions.read() as work:
             assert await work.webhooks.due(office.clock.now(), 10) == []
+
+
+async def test_who_tells_and_who_lets_go_of_a_webhook_wait_for_each_other_in_turn(
+    office: Office, database: Database
+) -> None:
+    if database.dialect == "sqlite":
+        pytest.skip("has one writer")
+    async with receiving() as receiver:
+        await office.settle.set(caller(BANK), fresh_key(), receiver.url)
+        await office.deliver()  # nothing waits, which is noted
+        async with (
+            asyncio.timeout(20),
+            asyncio.TaskGroup() as group,
+            database.begin() as conn,
+        ):
+            await in_turn(conn, ["par_bank"])
+            # As if it had been due a moment ago: another replica let go of it meanwhile.
+            group.create_task(office.deliver._turn("par_bank"))
+            await asyncio.sleep(0.3)
+            store = NoticeStore(conn, RandomIds(office.clock))
+            await store.append([replace(SOMETHING, consent_id="con_1")])
+            await store.finish()
+        await office.deliver()
+        assert office.told(receiver) == [1]
 
 
 async def test_one_that_dies_is_followed_when_its_time_is_over(office: Office) -> None:
