@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from services.datashare.consent.domain import DOERS, OPEN_STATES, TRANSITIONS, State
-from services.datashare.disputes.domain import transitions_table
+from services.datashare.disputes.domain import ACTORS
+from services.datashare.disputes.domain import TRANSITIONS as STEPS
 from services.datashare.notices.domain import TOLD, NoticeKind, Party
 
 BEGIN = "<!-- Made from the code by `make docs`: change it there. -->\n"
@@ -28,6 +29,15 @@ def consents() -> str:
     )
 
 
+def disputes() -> str:
+    """Return every step of a dispute."""
+    rows = "".join(
+        f"| {state} | {step} | {ACTORS[step]} | {after} |\n"
+        for (state, step), after in STEPS.items()
+    )
+    return f"| state | step | by | becomes |\n|---|---|---|---|\n{rows}"
+
+
 def notices() -> str:
     """Return every kind with its sentence and who is told."""
     text = resources.files("services.datashare.notices").joinpath("texts.toml").read_text("utf-8")
@@ -44,7 +54,7 @@ def notices() -> str:
 
 TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "consent.md": consents,
-    "disputes.md": lambda: f"{transitions_table()}\n",
+    "disputes.md": disputes,
     "notices.md": notices,
 }
 
