@@ -393,8 +393,14 @@ async def verify(session: Session, consent_id: ConsentId) -> None:
                 found[what] = f"NOT VALID: {error}"
             else:
                 found[what] = f"signed by {key.suite} with {key.key_id}"
-    shown = json.loads(consent.canonical)["notice"]["sha256"]
-    same = shown == hashlib.sha256(consent.notice.encode()).hexdigest()
+    core = json.loads(consent.canonical)
+    if core["consent_id"] != consent_id:
+        found["consent"] = "NOT VALID: of another consent"
+    if consent.HasField("termination"):
+        ended = json.loads(consent.termination.canonical).get("canonical_sha256")
+        if ended != hashlib.sha256(consent.canonical).hexdigest():
+            found["end"] = "NOT VALID: of another consent"
+    same = core["notice"]["sha256"] == hashlib.sha256(consent.notice.encode()).hexdigest()
     found["notice"] = "as hashed" if same else "NOT VALID: not the one whose hash was signed"
     valid = not any(each.startswith("NOT VALID") for each in found.values())
     session.out.show(

@@ -504,14 +504,16 @@ def test_what_is_to_be_erased(call: Run, platform: FakePlatform) -> None:
 
 def test_a_consent_is_verified(call: Run, platform: FakePlatform) -> None:
     key, notice = new_key(), "告知书\n"
-    canonical = json.dumps(
-        {"notice": {"sha256": hashlib.sha256(notice.encode()).hexdigest()}}
-    ).encode()
+    core = {
+        "consent_id": "con_1",
+        "notice": {"sha256": hashlib.sha256(notice.encode()).hexdigest()},
+    }
+    canonical = json.dumps(core).encode()
+    end = json.dumps({"canonical_sha256": hashlib.sha256(canonical).hexdigest()}).encode()
     consent = consents_pb2.Consent(
         consent_id="con_1", canonical=canonical, platform_jws=key.sign(canonical), notice=notice
     )
-    consent.termination.canonical = b"{}"
-    consent.termination.jws = key.sign(b"{}")
+    consent.termination.canonical, consent.termination.jws = end, key.sign(end)
     known = receipts_pb2.PlatformKey(key_id=key.key_id, public_jwk=key.public.jwk, suite="EdDSA")
     platform.answer("ListPlatformKeys", receipts_pb2.ListPlatformKeysResponse(keys=[known]))
     platform.answer("GetConsent", consents_pb2.GetConsentResponse(consent=consent))
@@ -519,7 +521,7 @@ def test_a_consent_is_verified(call: Run, platform: FakePlatform) -> None:
     assert good.code == 0
     assert f"signed by EdDSA with {key.key_id}" in good.out
     consent.notice = "another"
-    consent.termination.canonical = b"[]"
+    consent.termination.canonical = end + b" "
     platform.answer("GetConsent", consents_pb2.GetConsentResponse(consent=consent))
     bad = call("consent", "verify", "con_1", "--json")
     assert bad.code == 1
@@ -527,6 +529,11 @@ def test_a_consent_is_verified(call: Run, platform: FakePlatform) -> None:
     assert bad.document["checks"]["consent"].startswith("signed by")
     assert bad.document["checks"]["end"].startswith("NOT VALID")
     assert bad.document["checks"]["notice"].startswith("NOT VALID")
+    # What the platform signed, of another consent.
+    consent.termination.canonical, consent.termination.jws = b"{}", key.sign(b"{}")
+    platform.answer("GetConsent", consents_pb2.GetConsentResponse(consent=consent))
+    other = call("consent", "verify", "con_2", "--json").document["checks"]
+    assert other["consent"] == other["end"] == "NOT VALID: of another consent"
 
 
 def test_a_grant_is_signed(call: Run, platform: FakePlatform, tmp_path: Path) -> None:
