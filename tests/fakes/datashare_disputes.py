@@ -88,8 +88,8 @@ class Disputing(Datashare):
             self.firm, self.key(self.firm), target, DisputeReason.WRONG_VALUE, statement
         )
 
-    async def fetched(self, *record_types: str) -> Released | PuhuiError:
-        """Fetch what is open by law, as the bank."""
+    async def fetched(self, *record_types: str, by: Caller = BANK) -> Released | PuhuiError:
+        """Fetch what is open by law."""
         self._requests += 1
         assert self.firm.subject_id
         fetch = Fetch(
@@ -102,5 +102,5 @@ class Disputing(Datashare):
             officer="王",
             file_reference="F-1",
         )
-        (result,) = await self.fetch([Item(BANK, fetch)], Channel.SCORING)
+        (result,) = await self.fetch([Item(by, fetch)], Channel.SCORING)
         return result

@@ -132,7 +132,7 @@ class DisputeRows(Protocol):
         ...
 
     async def is_waiting(self, now: datetime) -> bool:
-        """Tell whether there is something to tell of a dispute that nobody answers."""
+        """Tell whether there is something to tell of a dispute."""
         ...
 
     async def waiting(self, now: datetime, limit: int) -> Sequence[Dispute]:
@@ -473,8 +473,11 @@ class Disputes:
         by: Mapping[str, str],
         kind: NoticeKind,
     ) -> str:
+        parties = await _parties(work, after, now)
+        if after.closed_at is not None and after.stage is Stage.LATECOMERS:
+            after = replace(after, told=tuple(dict.fromkeys([*after.told, *parties])))
         await work.disputes.update(after)
-        await _tell(work, after, await _parties(work, after, now), kind, now)
+        await _tell(work, after, parties, kind, now)
         await self._record(work, before, after, step, now, by)
         return after.dispute_id
 
@@ -544,7 +547,8 @@ class Remind:
                 for dispute in found:
                     await work.disputes.update(after_telling(dispute))
                     if dispute.stage is Stage.LATECOMERS:
-                        await _latecomers(work, dispute, now)
+                        if dispute.marked:
+                            await _latecomers(work, dispute, now)
                     else:
                         await work.notices.append(_reminders(dispute, now))
             if not found:  # somebody else tells them

@@ -99,7 +99,7 @@ and up to 64 answers are one message of at most 16 MB. A mark has up to 3 kB of 
 
 
 class Stage(StrEnum):
-    """What is told next of a dispute that nobody answers."""
+    """What is told next of a dispute: the first of them always, the others if nobody answers."""
 
     # Who was released the record while the dispute was being opened, and did not see it.
     LATECOMERS = "LATECOMERS"
@@ -250,8 +250,8 @@ class Dispute:
         answer: the provider's.
         evidence: what it relies on.
         closed_at: when it was answered or taken back.
-        stage: what is told next while nobody answers; None is nothing.
-        told: who was told in the transaction that opened it.
+        stage: what is told next; None is nothing.
+        told: who was told in the transaction that opened it, and in one that ended it soon after.
     """
 
     dispute_id: str
@@ -278,7 +278,7 @@ class Dispute:
 
     @property
     def told_next_at(self) -> datetime | None:
-        """When something is told next, if nobody answers."""
+        """When something is told next, if nothing happens until then."""
         due = self.deadlines
         match self.stage:
             case Stage.LATECOMERS:
@@ -414,7 +414,9 @@ def advance(dispute: Dispute, step: Step, now: datetime) -> Dispute:
         )
     if step is Step.STATE:
         return dispute
-    return replace(dispute, state=state, closed_at=now, stage=None)
+    # Whoever was kept from both by a release under way is still to be found.
+    stage = Stage.LATECOMERS if dispute.stage is Stage.LATECOMERS else None
+    return replace(dispute, state=state, closed_at=now, stage=stage)
 
 
 def check_evidence(step: Step, evidence: str) -> None:
@@ -476,6 +478,8 @@ def check_room(standing: int) -> None:
 def after_telling(dispute: Dispute) -> Dispute:
     """Return a dispute of which its stage was told."""
     stage = None
+    if dispute.state is not DisputeState.OPEN:
+        return replace(dispute, stage=None)
     if dispute.stage is Stage.LATECOMERS:
         stage = Stage.REMINDER
     elif dispute.stage is Stage.REMINDER:
@@ -530,16 +534,6 @@ def content(dispute: Dispute, step: str, at: datetime, by: Mapping[str, str]) ->
         "subject_id": dispute.subject_id,
         "version": dispute.version,
     }
-
-
-def transitions_table() -> str:
-    """Return the transitions as a Markdown table, for the docs."""
-    lines = ["| state | step | by | becomes |", "|---|---|---|---|"]
-    lines += [
-        f"| {state} | {step} | {ACTORS[step]} | {after} |"
-        for (state, step), after in TRANSITIONS.items()
-    ]
-    return "\n".join(lines)
 
 
 def no_dispute() -> NotFoundError:

@@ -55,7 +55,7 @@ dispute = sa.Table(
     sa.Column("stage", sa.String(32)),
     # Of the stage; NULL when nothing is told any more.
     sa.Column("told_next_at", UtcTime),
-    # Who was told of the opening: a list, as JSON.
+    # Who was told by the opening, and by an end soon after: a list, as JSON.
     sa.Column("told", sa.LargeBinary, nullable=False),
     # Readers of the record are told of it.
     sa.Column("marked", sa.Boolean, nullable=False),
@@ -210,7 +210,6 @@ class DisputeStore:
                 version=added.version,
                 reason=added.reason,
                 opened_at=added.opened_at,
-                told=orjson.dumps(added.told),
                 **values,
             )
         )
@@ -283,7 +282,7 @@ class DisputeStore:
         return await self._disputes(query)
 
     async def is_waiting(self, now: datetime) -> bool:
-        """Tell whether there is something to tell of a dispute that nobody answers."""
+        """Tell whether there is something to tell of a dispute."""
         query = sa.select(sa.exists().where(dispute.c.told_next_at <= now))
         return bool(await self._conn.scalar(query))
 
@@ -358,6 +357,7 @@ class DisputeStore:
             "closed_at": written.closed_at,
             "stage": written.stage,
             "told_next_at": written.told_next_at,
+            "told": orjson.dumps(written.told),
             "marked": written.marked,
             "words": await self._seals.seal(written.subject_id, place, words),
         }

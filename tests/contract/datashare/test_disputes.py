@@ -30,7 +30,7 @@ from services.datashare.log.domain import Sealer
 from services.datashare.log.store import leaf
 from services.datashare.mandates.domain import MandateKind
 from services.datashare.notices.domain import Notice, NoticeKind
-from services.datashare.participants.domain import Standing
+from services.datashare.participants.domain import Participant, Role, Standing
 from services.datashare.records.payloads import payload_fields
 from services.datashare.records.store import record as record_table
 from services.datashare.summaries.domain import SummaryQuery
@@ -578,6 +578,34 @@ async def test_whom_a_release_under_way_kept_from_both_is_told_a_minute_later(
     assert await kinds(datashare, "par_bank") == ["DISPUTE_OPENED"]
     assert await kinds(datashare, "par_court") == ["DISPUTE_OPENED"]
     assert await kinds(datashare, dispute.subject_id) == ["DISPUTE_OPENED"]
+
+
+async def test_an_answer_at_once_keeps_nobody_from_being_found(datashare: Disputing) -> None:
+    """As of a provider whose machine answers; also before a second bank's release has ended."""
+    dispute = await datashare.opened()
+    await datashare.fetched()
+    await answered(datashare, dispute, DisputeState.UNVERIFIABLE)
+    other = Caller("par_bank2", "BANK")
+    await datashare.register(
+        Participant("par_bank2", Role.BANK, "Another", "", None, False, Standing.ACTIVE, NOW)
+    )
+    await datashare.fetched(by=other)
+    datashare.clock.advance(LATE_AFTER)
+    assert await datashare.remind() == 1
+    assert await kinds(datashare, "par_bank") == ["DISPUTE_ANSWERED"]
+    assert await kinds(datashare, "par_bank2") == ["DISPUTE_OPENED"]
+    datashare.clock.advance(timedelta(days=40))
+    assert await datashare.remind() == 0  # it is answered
+
+
+async def test_of_what_is_over_nobody_is_told_late(datashare: Disputing) -> None:
+    dispute = await datashare.opened()
+    key = datashare.key(datashare.firm)
+    await datashare.disputes.close(datashare.firm, key, dispute.dispute_id)
+    await datashare.fetched()
+    datashare.clock.advance(LATE_AFTER)
+    assert await datashare.remind() == 1
+    assert await kinds(datashare, "par_bank") == []
 
 
 async def test_what_nobody_can_read_cannot_be_disputed(datashare: Disputing) -> None:
