@@ -116,10 +116,15 @@ class TellLate:
         return bool(entries)
 
     async def _settled(self, work: Work) -> Sequence[Entry]:
-        """Return changes around which every fetch has ended."""
+        """Return changes around which every fetch has ended.
+
+        One of a time that is not yet was dated by a clock that was set back since: nobody waits
+        until that time comes.
+        """
         entries = await work.changes.after(await work.notices.looked_at(), _CHANGES)
-        until = self._clock.now() - BEFORE - AFTER
-        young = (n for n, entry in enumerate(entries) if entry.change.changed_at > until)
+        now = self._clock.now()
+        since, until = now - BEFORE - AFTER, now + AFTER
+        young = (n for n, entry in enumerate(entries) if since < entry.change.changed_at <= until)
         return entries[: next(young, len(entries))]
 
     async def _tell(self, work: Work, changes: Sequence[Change]) -> None:

@@ -184,6 +184,18 @@ async def test_who_was_told_at_once_is_not_told_late_however_much_it_was_told_si
         assert len(await work.notices.after("par_2", 0, 2_000)) == 1 + 1_500
 
 
+async def test_a_change_that_is_dated_ahead_holds_up_no_other(office: Office) -> None:
+    clock = office.datashare.clock
+    clock.advance(timedelta(days=365))
+    await correct(office)
+    clock.advance(timedelta(days=-365))
+    await office.datashare.submit("par_tax", invoice("a", 300_00, version=3))
+    await office.release("par_3", accessed_at=NOW)
+    clock.advance(timedelta(seconds=70))
+    await TellLate(office.datashare.transactions, clock)()
+    assert await office.told("par_3") == [(CORRECTED, "vat_invoice", "par_tax")]
+
+
 async def test_one_replica_looks_for_late_readers(postgres: Database) -> None:
     office = Office(postgres)
     await office.open()
