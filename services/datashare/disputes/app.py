@@ -581,7 +581,9 @@ async def _latecomers(work: Work, dispute: Dispute, now: datetime) -> None:
     """Tell those who were released it while it was being opened."""
     parties = await _parties(work, dispute, now)
     late = [party_id for party_id in parties if party_id not in dispute.told]
-    await _tell(work, dispute, late, NoticeKind.DISPUTE_OPENED, now)
+    is_open = dispute.state is DisputeState.OPEN
+    kind = NoticeKind.DISPUTE_OPENED if is_open else NoticeKind.DISPUTE_ANSWERED
+    await _tell(work, dispute, late, kind, now)
 
 
 async def _parties(work: Work, dispute: Dispute, now: datetime) -> Sequence[str]:
