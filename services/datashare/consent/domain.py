@@ -474,6 +474,9 @@ def advance(
         changed_at=now,
         note=note,
         signatures=consent.signatures + signatures,
+        # What was told of an end, before a clock was set back, is told again when it comes.
+        termination=None,
+        end_told=False,
     )
 
 

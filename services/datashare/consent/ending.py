@@ -4,7 +4,8 @@ Invariants:
 
 - Nothing waits for this: a consent has ended as soon as its time is over, told or not.
 - An end is told once, to the firm and the recipient, with its receipt and, where something may have
-  been stored, until when it must be erased. A clock that is set back untells nothing.
+  been stored, until when it must be erased. Only who acts on a consent after its end was told, as a
+  clock was set back, has it told again.
 """
 
 import asyncio

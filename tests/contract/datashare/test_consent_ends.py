@@ -191,11 +191,21 @@ class TestEnds:
         found, now = await office.found(consent)
         assert state_at(found, now) is State.ACTIVE
         assert not consent_message(found, now).HasField("termination")
-        key = office.replica.key(office.firm)
-        await office.replica.consents.pause(office.firm, key, consent.core.consent_id, "")
+        assert await office.tell() == 0
         office.clock.at = END
         assert await office.tell() == 0
-        assert await office.told_of(consent, BANK) == [EXPIRED, NoticeKind.CONSENT_PAUSED]
+        assert await office.told_of(consent, BANK) == [EXPIRED]
+
+    async def test_what_goes_on_after_its_end_was_told_ends_again(self, office: Office) -> None:
+        consent = await office.asked()
+        office.clock.at = NOW + timedelta(days=30)
+        await office.tell()
+        office.clock.at = NOW
+        granted = await office.replica.granted_as_asked(office.firm, consent)
+        assert granted.termination is None
+        office.clock.at = END
+        assert await office.tell() == 1
+        assert await office.told_of(consent, BANK) == [LAPSED, EXPIRED]
 
     async def test_replicas_share_the_work(
         self, office: Office, database: Database, monkeypatch: pytest.MonkeyPatch

@@ -30,6 +30,7 @@ from services.datashare.access.app import Item
 from services.datashare.access.domain import Channel, Fetch, Released
 from services.datashare.catalogue.domain import ContentLevel
 from services.datashare.consent.domain import Action, Consent, Period, State, Terms, state_at
+from services.datashare.consent.ending import TellEnds
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.mandates.domain import (
     Mandate,
@@ -38,6 +39,7 @@ from services.datashare.mandates.domain import (
     SigningRule,
     registered,
 )
+from services.datashare.notices.domain import NoticeKind
 from services.datashare.participants.domain import Participant, Role, Standing, SubjectName
 from services.datashare.quota.domain import ONE_TIME, Limit, Unit
 from services.kit.clock import FixedClock
@@ -46,6 +48,7 @@ from services.kit.errors import PuhuiError
 from services.kit.identity import Caller
 from tests.fakes.datashare_world import NOW, OFFICER, World
 from tests.fakes.replicas import Replica
+from tests.fakes.signing import SIGNER
 
 T = TypeVar("T")
 
@@ -83,6 +86,8 @@ class Modelled:
     agreed: set[str] = field(default_factory=set)
     revision: int = 1
     used: int = 0
+    told: int = 0
+    to_tell: bool = True
 
     def at(self, now: datetime, *, used: bool = True) -> str:
         if self.state in STANDING and used and self.one_time and self.used:
@@ -161,6 +166,7 @@ class ConsentMachine(RuleBasedStateMachine):
 
     def changed(self, made: Modelled, state: str) -> None:
         made.state, made.revision = state, made.revision + 1
+        made.to_tell = True
 
     @rule(
         target=consents,
@@ -325,6 +331,22 @@ class ConsentMachine(RuleBasedStateMachine):
         async with self.use.transactions.begin() as work:
             await work.participants.lock(self.bank.participant_id)
             await work.participants.set_standing(self.bank.participant_id, standing)
+
+    @rule()
+    def tell_ends(self) -> None:
+        self.run(TellEnds(self.use.transactions, self.clock, SIGNER)())
+        now = self.clock.now()
+        for made in self.made:
+            if made.at(now) in ("EXPIRED", "LAPSED"):
+                made.told += made.to_tell
+                made.to_tell = False
+        assert self.run(self.told_of_ends()) == sum(made.told for made in self.made)
+
+    async def told_of_ends(self) -> int:
+        async with self.use.transactions.read() as work:
+            entries = await work.notices.after(self.bank.participant_id, 0, 10_000)
+        ends = (NoticeKind.CONSENT_EXPIRED, NoticeKind.CONSENT_LAPSED)
+        return sum(entry.notice.kind in ends for entry in entries)
 
     @rule(hours=st.integers(-24 * 10, 24 * 40))
     def step(self, hours: int) -> None:
