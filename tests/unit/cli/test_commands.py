@@ -1,5 +1,6 @@
 import hashlib
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
 from typer.main import get_command
@@ -133,6 +135,17 @@ def test_every_command_has_help_and_an_example(path: tuple[str, ...], command: A
         p.name for p in command.params if not getattr(p, "help", "") and p.name != "log_level"
     ]
     assert silent == []
+
+
+@pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[" ".join(c[0]) for c in COMMANDS])
+def test_every_example_is_whole(path: tuple[str, ...], command: Any) -> None:
+    words = shlex.split(command.epilog.removeprefix("Example: [bold]").removesuffix("[/]"))
+    try:
+        command.make_context("", words[1 + len(path) :])
+    except typer.BadParameter as error:
+        # Files of an example are not here.
+        if "does not exist" not in error.message:
+            pytest.fail(error.format_message())
 
 
 def test_json_before_or_after_the_command(call: Run, platform: FakePlatform) -> None:
