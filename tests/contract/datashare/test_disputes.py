@@ -593,7 +593,7 @@ async def test_an_answer_at_once_keeps_nobody_from_being_found(datashare: Disput
     datashare.clock.advance(LATE_AFTER)
     assert await datashare.remind() == 1
     assert await kinds(datashare, "par_bank") == ["DISPUTE_ANSWERED"]
-    assert await kinds(datashare, "par_bank2") == ["DISPUTE_OPENED"]
+    assert await kinds(datashare, "par_bank2") == ["DISPUTE_ANSWERED"]
     datashare.clock.advance(timedelta(days=40))
     assert await datashare.remind() == 0  # it is answered
 
