@@ -156,7 +156,7 @@ def passed(contact: Contact, position: int) -> Contact:
 
 def sent(contact: Contact, now: datetime) -> Contact:
     """Return a contact after a message."""
-    if now - contact.window_at >= HOUR:
+    if not timedelta() <= now - contact.window_at < HOUR:  # or a clock was set back
         contact = replace(contact, window_at=now, messages=0)
     contact = replace(contact, messages=contact.messages + 1)
     return replace(contact, next_attempt_at=free_at(contact, now))

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.datashare.notices.contacts import Contact, Way
 from services.datashare.notices.store import in_turn, notice
-from services.datashare.notices.webhooks import Webhook, WebhookState
+from services.datashare.notices.webhooks import LONGEST_DELAY, Webhook, WebhookState, is_put_off
 from services.datashare.schema import metadata
 from services.datashare.sealing.domain import Place, provider_owner
 from services.datashare.sealing.store import Seals
@@ -74,6 +74,11 @@ for _table in (webhook, contact):
         sqlite_where=_waiting,
     )
 _PARKED = sa.or_(contact.c.mail_parked, contact.c.text_parked)
+
+
+def _is_free(attempt_at: sa.Column[datetime], now: datetime) -> sa.ColumnElement[bool]:
+    """Return whether it is not `is_put_off`, as an expression."""
+    return sa.or_(attempt_at <= now, attempt_at > now + LONGEST_DELAY)
 
 
 async def _rest(
@@ -144,7 +149,7 @@ class WebhookStore:
             sa.select(webhook.c.party_id)
             .where(
                 webhook.c.waits.is_(True),
-                webhook.c.next_attempt_at <= now,
+                _is_free(webhook.c.next_attempt_at, now),
                 webhook.c.state == WebhookState.ACTIVE,
             )
             .order_by(webhook.c.next_attempt_at)
@@ -158,7 +163,7 @@ class WebhookStore:
         if found is None:
             await self.remove(party_id)  # of a firm that was erased: nobody can read it
             return None
-        if found.state is not WebhookState.ACTIVE or found.next_attempt_at > now:
+        if found.state is not WebhookState.ACTIVE or is_put_off(found.next_attempt_at, now):
             return None
         await self.update(replace(found, next_attempt_at=until))
         return found
@@ -277,7 +282,7 @@ class ContactStore:
             sa.select(contact.c.subject_id)
             .where(
                 contact.c.waits.is_(True),
-                contact.c.next_attempt_at <= now,
+                _is_free(contact.c.next_attempt_at, now),
                 contact.c.is_open,
             )
             .order_by(contact.c.next_attempt_at)
@@ -292,7 +297,7 @@ class ContactStore:
         if found is None:  # of a firm that was erased: nobody can read it
             await self._conn.execute(sa.delete(contact).where(contact.c.subject_id == subject_id))
             return None
-        if found.next_attempt_at > now:
+        if is_put_off(found.next_attempt_at, now):
             return None
         await self._conn.execute(
             sa.update(contact)

@@ -129,6 +129,14 @@ def may_reach(address: IpAddress, *, private: bool) -> bool:
     return address.is_global or (private and not address.is_link_local)
 
 
+def is_put_off(attempt_at: datetime, now: datetime) -> bool:
+    """Tell whether to wait until a time before the next attempt.
+
+    Nothing is put off for longer than `LONGEST_DELAY`: such a time is of a clock that was set back.
+    """
+    return now < attempt_at <= now + LONGEST_DELAY
+
+
 def taken(webhook: Webhook, position: int, now: datetime) -> Webhook:
     """Return a webhook after notices up to a position were taken."""
     return replace(

@@ -286,6 +286,18 @@ async def test_who_tells_and_who_lets_go_of_a_webhook_wait_for_each_other_in_tur
         assert office.told(receiver) == [1]
 
 
+async def test_a_clock_that_is_set_back_puts_nothing_off(office: Office) -> None:
+    async with receiving() as receiver:
+        await office.settle.set(caller(BANK), fresh_key(), receiver.url)
+        office.clock.advance(timedelta(days=30))
+        await office.happen(1)
+        await office.deliver()
+        office.clock.advance(timedelta(days=-30))
+        await office.happen(2)
+        await office.deliver()
+        assert office.told(receiver) == [1, 2]
+
+
 async def test_one_that_dies_is_followed_when_its_time_is_over(office: Office) -> None:
     async with receiving() as receiver:
         await office.settle.set(caller(BANK), fresh_key(), receiver.url)

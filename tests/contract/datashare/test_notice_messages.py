@@ -161,6 +161,20 @@ async def test_few_messages_an_hour_and_the_rest_together(office: Office) -> Non
     assert len(office.post.mails) == MESSAGES_AN_HOUR + 2
 
 
+async def test_a_clock_that_is_set_back_puts_nothing_off(office: Office) -> None:
+    await office.settle.set(caller(FIRM), fresh_key(), MAIL, "", "en")
+    office.clock.advance(timedelta(days=30))
+    for _ in range(MESSAGES_AN_HOUR):
+        await office.happen()
+        await office.send()
+    office.clock.advance(timedelta(days=-30))
+    for _ in range(MESSAGES_AN_HOUR + 1):
+        await office.happen()
+        await office.send()
+    # As many as there may be in an hour from then on.
+    assert len(office.post.mails) == 2 * MESSAGES_AN_HOUR
+
+
 async def test_what_was_not_taken_is_sent_again(office: Office) -> None:
     await office.settle.set(caller(FIRM), fresh_key(), MAIL, "", "")
     office.post.down = True
