@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypedDict
 
 import numpy as np
+import pytest
 
 from puhui.datashare.v1.consents_pb2 import Consent
 from puhui.datashare.v1.records_pb2 import Record
@@ -131,7 +132,10 @@ def running_town(folder: Path, model: Callable[[Path], None] | None = None) -> I
     (folder / "models").mkdir(parents=True)
     (model or a_model)(folder / "models" / "town-1")
     put_in_service(folder / "models", "town-1")
-    with embedded(folder) as platform:
+    with ExitStack() as running:
+        with pytest.MonkeyPatch.context() as environ:
+            environ.setenv("PUHUI_DATASHARE_INSPECTION_INTERVAL", "500ms")
+            platform = running.enter_context(embedded(folder))
         yield asyncio.run(settle(platform))
 
 

@@ -5,6 +5,7 @@
 """
 
 from datetime import date, timedelta
+from functools import cache
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -41,6 +42,7 @@ _INTEGERS = {
 }
 
 
+@cache
 def likely(record_type: str, provider_record_id: str = "a") -> st.SearchStrategy[Any]:
     """Return records that are mostly well formed."""
 
@@ -61,6 +63,7 @@ def likely(record_type: str, provider_record_id: str = "a") -> st.SearchStrategy
     return st.builds(build, st.integers(0, _DAYS), payload)
 
 
+@cache
 def wild(record_type: str) -> st.SearchStrategy[Any]:
     """Return records of which any part may be missing or be anything."""
     descriptor = _descriptor(record_type)
