@@ -301,7 +301,7 @@ class Disputes:
             await self._record(work, None, dispute, "open", now, by)
             return dispute.dispute_id
 
-        return await self._once(key, open_it)
+        return await self._once(caller, key, open_it)
 
     async def answer(
         self,
@@ -336,7 +336,7 @@ class Disputes:
             kind = NoticeKind.DISPUTE_ANSWERED
             return await self._taken(work, before, after, step, now, by, kind)
 
-        return await self._once(key, answer_it)
+        return await self._once(caller, key, answer_it)
 
     async def close(self, caller: Caller, key: RequestKey, dispute_id: str) -> Dispute:
         """Take a dispute back, as the firm.
@@ -356,7 +356,7 @@ class Disputes:
             kind = NoticeKind.DISPUTE_CLOSED
             return await self._taken(work, before, after, Step.CLOSE, now, by, kind)
 
-        return await self._once(key, close_it)
+        return await self._once(caller, key, close_it)
 
     async def set_statement(
         self, caller: Caller, key: RequestKey, dispute_id: str, statement: str
@@ -380,7 +380,7 @@ class Disputes:
             kind = NoticeKind.DISPUTE_STATED
             return await self._taken(work, before, after, Step.STATE, now, by, kind)
 
-        return await self._once(key, state_it)
+        return await self._once(caller, key, state_it)
 
     async def get(self, caller: Caller, dispute_id: str) -> tuple[Dispute, datetime]:
         """Return a dispute that concerns the caller, and the time at which it was read.
@@ -449,18 +449,17 @@ class Disputes:
             repeats = await work.disputes.repeats(dispute, newest.version)
             check_corrected(dispute, newest, repeats=repeats)
 
-    async def _once(self, key: RequestKey, work_on: Callable[[Work], Awaitable[str]]) -> Dispute:
+    async def _once(
+        self, caller: Caller, key: RequestKey, work_on: Callable[[Work], Awaitable[str]]
+    ) -> Dispute:
         async def attempt() -> str:
             async with self._transactions.begin() as work:
                 return await once(
                     work.requests, key, self._clock.now(), self._codec, lambda: work_on(work)
                 )
 
-        dispute_id = await self._retry(attempt)
-        async with self._transactions.read() as work:
-            found = await work.disputes.get(dispute_id)
-        if found is None:  # its subject was erased since
-            raise no_dispute()
+        # As it stands now, also to a replay: so whoever may not see it any more sees nothing.
+        found, _ = await self.get(caller, await self._retry(attempt))
         return found
 
     async def _taken(

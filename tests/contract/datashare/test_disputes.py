@@ -906,3 +906,23 @@ async def test_a_read_without_disputes_asks_nothing_more(datashare: Disputing) -
 async def test_a_bank_lists_none(datashare: Disputing) -> None:
     await datashare.opened()
     assert await found(datashare, BANK) == []
+
+
+async def test_who_may_not_see_a_dispute_any_more_learns_nothing_by_a_replay(
+    datashare: Disputing,
+) -> None:
+    key = datashare.key(datashare.firm)
+
+    async def opened() -> Dispute:
+        return await datashare.disputes.open(
+            datashare.firm, key, CASE, DisputeReason.WRONG_VALUE, "We won it."
+        )
+
+    dispute = await opened()
+    assert await opened() == dispute
+    async with datashare.transactions.begin() as work:
+        standing = await work.mandates.lock_subject(dispute.subject_id)
+        await work.mandates.suspend(standing, NOW)
+    with pytest.raises(PermissionDeniedError) as caught:
+        await opened()
+    assert caught.value.reason == "MANDATE_REQUIRED"
