@@ -1,7 +1,6 @@
 """Consents of before are read as they were granted; those of now keep the version before away."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -16,14 +15,6 @@ from services.kit.migrations import current, differences, downgrade, head, upgra
 from tests.contract.datashare.test_stores import NOW, consent
 
 BEFORE = "5d0c6f1e92b7"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'datashare.db'}"
-    fresh: str = request.getfixturevalue("fresh_postgres_url")
-    return fresh
 
 
 async def test_one_of_version_1_goes_on_as_it_was_granted(url: str) -> None:

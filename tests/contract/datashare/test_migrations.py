@@ -16,14 +16,6 @@ from tests.contract.datashare import previous_version
 from tests.contract.datashare.previous_version import INITIAL, MONTH, Writer
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'datashare.db'}"
-    fresh: str = request.getfixturevalue("fresh_postgres_url")
-    return fresh
-
-
 def test_a_migrated_database_is_as_declared(url: str) -> None:
     upgrade(url, MIGRATIONS)
     assert differences(url, MIGRATIONS) == []
