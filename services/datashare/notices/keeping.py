@@ -1,11 +1,10 @@
 """How long notices are kept, from `keeping.toml`, which is package data."""
 
-import tomllib
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
-from importlib import resources
 
 from services.datashare.china import CHINA, date_of_day
+from services.datashare.packaged import read_toml
 
 
 class KeepingError(ValueError):
@@ -43,13 +42,7 @@ def load(text: str | None = None) -> Keeping:
     Raises:
         KeepingError: it is not TOML, or a number is missing, unknown or out of order.
     """
-    if text is None:
-        file = resources.files("services.datashare.notices").joinpath("keeping.toml")
-        text = file.read_text(encoding="utf-8")
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise KeepingError(f"keeping.toml: {error}") from error
+    content = read_toml("services.datashare.notices", "keeping.toml", text, KeepingError)
     if wrong := sorted({"dealt_with", "longest"} ^ content.keys()):
         raise KeepingError(f"keeping.toml: `{wrong[0]}` is missing or unknown")
     for name, days in content.items():

@@ -7,14 +7,13 @@ The file is checked as a whole, so that a typo stops the service and not a notic
 """
 
 import string
-import tomllib
 from collections.abc import Mapping
-from importlib import resources
 from typing import Final, NamedTuple
 
 from services.datashare.catalogue.domain import Catalogue, Text
 from services.datashare.china import china_date
 from services.datashare.notices.domain import Notice, NoticeKind
+from services.datashare.packaged import read_toml
 from services.datashare.participants.domain import Participant, Role
 
 _PLACES: Final = {"who", "type", "due"}
@@ -82,13 +81,7 @@ def load(catalogue: Catalogue, text: str | None = None) -> Texts:
     Raises:
         TextsError: it is not TOML, or a sentence is missing, unknown or has an unknown place.
     """
-    if text is None:
-        file = resources.files("services.datashare.notices").joinpath("texts.toml")
-        text = file.read_text(encoding="utf-8")
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise TextsError(f"texts.toml: {error}") from error
+    content = read_toml("services.datashare.notices", "texts.toml", text, TextsError)
     names = {kind.value for kind in NoticeKind} | set(_OTHERS)
     if wrong := sorted(names ^ content.keys()):
         what = "is missing" if wrong[0] in names else "is unknown"

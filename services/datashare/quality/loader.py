@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from services.datashare.quality.domain import (
+from services.datashare.packaged import read_toml
     CancelledButInvoicing,
     GuaranteeCircle,
     HeadcountGap,
@@ -42,13 +43,7 @@ def load(text: str | None = None) -> Rules:
     Raises:
         RuleError: it is not TOML, or a key is missing, unknown or has a wrong value.
     """
-    if text is None:
-        file = resources.files("services.datashare.quality").joinpath("rules.toml")
-        text = file.read_text(encoding="utf-8")
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RuleError(f"rules.toml: {error}") from error
+    content = read_toml("services.datashare.quality", "rules.toml", text, RuleError)
     version = content.pop("version", None)
     if not _whole(version) or version < 1:
         raise RuleError("rules.toml: `version` should be an integer from 1 on")

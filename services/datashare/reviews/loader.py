@@ -3,10 +3,9 @@
 Every key is checked, so that a typo stops the service instead of making it guess.
 """
 
-import tomllib
 from dataclasses import fields
-from importlib import resources
 
+from services.datashare.packaged import read_toml
 from services.datashare.reviews.domain import Weights
 
 
@@ -23,13 +22,7 @@ def load(text: str | None = None) -> Weights:
     Raises:
         WeightsError: it is not TOML, or a key is missing, unknown or has a wrong value.
     """
-    if text is None:
-        file = resources.files("services.datashare.reviews").joinpath("weights.toml")
-        text = file.read_text(encoding="utf-8")
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise WeightsError(f"weights.toml: {error}") from error
+    content = read_toml("services.datashare.reviews", "weights.toml", text, WeightsError)
     version = content.pop("version", None)
     if version != 1:
         raise WeightsError("weights.toml: `version` should be 1")
