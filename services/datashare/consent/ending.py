@@ -47,7 +47,10 @@ class Consents(Protocol):
         ...
 
     async def over(self, now: datetime, limit: int) -> Sequence[Consent]:
-        """Return those, held for a change; without those that somebody else holds."""
+        """Return those, held for a change: one that somebody else holds once there are no others.
+
+        None where somebody else tells of it meanwhile.
+        """
         ...
 
     async def update(self, consent: Consent) -> None:

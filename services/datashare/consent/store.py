@@ -229,14 +229,25 @@ class ConsentStore:
         return bool(await self._conn.scalar(sa.select(sa.or_(*map(sa.exists, _over(now))))))
 
     async def over(self, now: datetime, limit: int) -> Sequence[Consent]:
-        """Return those, held for a change; without those that somebody else holds."""
+        """Return those, held for a change: one that somebody else holds once there are no others.
+
+        None where somebody else tells of it meanwhile.
+        """
         found: list[Consent] = []
         for query in _over(now):
             rows = await self._conn.execute(
                 query.limit(limit - len(found)).with_for_update(skip_locked=True)
             )
             found += [_consent(row) for row in rows]
-        return await self._with_use(found, now)
+        if found:
+            return await self._with_use(found, now)
+        # Who asks for it without pause, though in vain, would keep its end from being told.
+        for query in _over(now):
+            held = (await self._conn.execute(query.limit(1))).first()
+            if held is not None:
+                taken = await self.lock(_consent(held).core.consent_id, now)
+                return [] if taken is None or taken.end_told else [taken]
+        return []
 
     async def hold_due(
         self, provider_id: str, asked: Sequence[tuple[str, str]], now: datetime

@@ -219,20 +219,43 @@ class TestEnds:
         told = [notice.consent_id for notice in await office.told(BANK) if notice.kind is LAPSED]
         assert sorted(told) == sorted(consent.core.consent_id for consent in consents)
 
-    async def test_one_that_somebody_holds_keeps_nobody_waiting(
+    async def test_one_that_somebody_holds_comes_last_and_is_not_left_out(
         self, office: Office, database: Database
     ) -> None:
         if database.dialect == "sqlite":
             pytest.skip("SQLite has one writer")
         held, free = await office.asked(), await office.asked()
         office.clock.at = END
+        core = held.core
         async with office.replica.transactions.begin() as work:
-            await work.consents.lock(held.core.consent_id, END)
-            async with asyncio.timeout(5):
-                assert await office.tell() == 1
-        assert await office.told_of(free, BANK) == [LAPSED]
-        assert await office.tell() == 1
+            await work.consents.hold([(core.subject_id, core.consent_id)])
+            telling = asyncio.create_task(office.tell())
+            async with asyncio.timeout(20):
+                while await office.told_of(free, BANK) != [LAPSED]:  # noqa: ASYNC110 - of a database
+                    await asyncio.sleep(0.02)
+            assert await office.told_of(held, BANK) == []
+            assert not telling.done()
+        assert await telling == 2
         assert await office.told_of(held, BANK) == [LAPSED]
+
+    async def test_its_end_is_told_though_it_is_asked_for_without_pause(
+        self, office: Office
+    ) -> None:
+        consent = await office.granted()
+        office.clock.at = END
+        done = asyncio.Event()
+
+        async def ask() -> None:
+            while not done.is_set():
+                await office.replica.fetched(office.replica.item(consent))
+
+        async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+            for _ in range(8):
+                tasks.create_task(ask())
+            await asyncio.sleep(0.1)
+            assert await office.tell() == 1
+            done.set()
+        assert await office.told_of(consent, office.firm) == [EXPIRED]
 
 
 class TestStanding:
