@@ -565,7 +565,7 @@ async def test_an_answer_tells_whether_it_is_late(datashare: Disputing) -> None:
     assert answer.dispute.overdue
 
 
-async def test_whom_a_release_under_way_kept_from_both_is_told_a_minute_later(
+async def test_whom_a_release_under_way_kept_from_both_is_told_later(
     datashare: Disputing,
 ) -> None:
     dispute = await datashare.opened()
