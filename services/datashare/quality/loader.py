@@ -4,15 +4,13 @@ Every key is checked against the thresholds' own fields, so that a typo stops th
 loosening a rule.
 """
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
-from importlib import resources
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from services.datashare.quality.domain import (
 from services.datashare.packaged import read_toml
+from services.datashare.quality.domain import (
     CancelledButInvoicing,
     GuaranteeCircle,
     HeadcountGap,
