@@ -16,6 +16,15 @@ Document = Mapping[str, Any]
 """What `--json` prints."""
 
 _WORD, _PADDING = 12, 3
+_CONTROLS = {*range(32), *range(127, 160)} - {ord("\t"), ord("\n")}
+# Turn the direction of letters.
+_TURNS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+_UNSEEN = dict.fromkeys(_CONTROLS | _TURNS, "\ufffd")
+
+
+def legible(text: str) -> str:
+    """Return what others wrote, with nothing in it that a terminal would obey."""
+    return text.translate(_UNSEEN)
 
 
 def plain(message: "Message") -> dict[str, Any]:
@@ -63,7 +72,7 @@ class _Rows:
 
     def __init__(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         self._columns = columns
-        self._rows = rows
+        self._rows = [[legible(cell) for cell in row] for row in rows]
 
     def __rich_console__(
         self, console: "Console", options: "ConsoleOptions"
@@ -130,8 +139,8 @@ def pairs(title: str, values: Iterable[tuple[str, str]]) -> "RenderableType":
     made.add_column(overflow="fold")
     for name, value in values:
         if value:
-            made.add_row(name, Text(value))
-    return Group(Text(title, style="bold"), made)
+            made.add_row(name, Text(legible(value)))
+    return Group(Text(legible(title), style="bold"), made)
 
 
 class Output:
@@ -170,10 +179,10 @@ class Output:
         from rich.text import Text
 
         console = self.stderr()
-        console.print(Text.assemble((error.reason, "bold red"), "  ", error.message))
+        console.print(Text.assemble((error.reason, "bold red"), "  ", legible(error.message)))
         for field in error.fields:
-            name = (field.field or "message", "bold")
-            console.print(Text.assemble("  ", name, ": ", field.problem))
+            name = (legible(field.field) or "message", "bold")
+            console.print(Text.assemble("  ", name, ": ", legible(field.problem)))
         if error.retry_after is not None:
             console.print(f"  try again in {error.retry_after.total_seconds():g} s")
         if error.trace_id:
