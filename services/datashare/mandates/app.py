@@ -223,10 +223,11 @@ class Mandates:
         """
         code = _checked(uscc)
 
-        async def claim(work: Work, now: datetime) -> Mandate:
-            proved = self._proof.check(code, caller.participant_id, proof, now)
+        async def claim(work: Work) -> Mandate:
+            proved = self._proof.check(code, caller.participant_id, proof, self._clock.now())
             subject_id = (await work.subjects.resolve_or_create_many([code]))[code]
             standing = await work.mandates.lock_subject(subject_id)
+            now = self._clock.now()
             mine = next((m for m in standing if m.participant_id == caller.participant_id), None)
             # Before a proof is used up: one that asks again what it has loses nothing.
             if mine and mine.is_representative and state_at(mine, now) is MandateState.ACTIVE:
@@ -271,8 +272,8 @@ class Mandates:
                 REQUEST_ID_REUSED.
         """
 
-        async def appoint(work: Work, now: datetime) -> Mandate:
-            _, mine = await self._as_representative(work, caller, now)
+        async def appoint(work: Work) -> Mandate:
+            _, mine, now = await self._as_representative(work, caller)
             check_end(until, now)
             person = await work.participants.hold(participant_id)
             if person is None:
@@ -310,12 +311,13 @@ class Mandates:
             AlreadyExistsError: REQUEST_ID_REUSED.
         """
 
-        async def end(work: Work, now: datetime) -> Mandate:
+        async def end(work: Work) -> Mandate:
             mine = await work.mandates.get(caller.participant_id)
             if mine is None or mine.mandate_id != mandate_id:
-                standing, mine = await self._as_representative(work, caller, now)
+                standing, _, now = await self._as_representative(work, caller)
             else:
                 standing = await work.mandates.lock_subject(mine.subject_id)
+                now = self._clock.now()
             found = next((each for each in standing if each.mandate_id == mandate_id), None)
             if found is None:
                 raise NotFoundError(
@@ -336,8 +338,8 @@ class Mandates:
             AlreadyExistsError: REQUEST_ID_REUSED.
         """
 
-        async def set_rule(work: Work, now: datetime) -> SigningRule:
-            standing, mine = await self._as_representative(work, caller, now)
+        async def set_rule(work: Work) -> SigningRule:
+            standing, mine, now = await self._as_representative(work, caller)
             check_rule(rule, standing, now)
             await work.mandates.set_rule(mine.subject_id, rule)
             content: dict[str, Json] = {
@@ -381,7 +383,7 @@ class Mandates:
         caller: Caller,
         key: RequestKey,
         codec: Codec[T],
-        act: Callable[[Work, datetime], Awaitable[T]],
+        act: Callable[[Work], Awaitable[T]],
     ) -> T:
         async def transact() -> T:
             async with self._transactions.begin() as work:
@@ -389,21 +391,26 @@ class Mandates:
                 async def do() -> T:
                     person = await work.participants.hold(caller.participant_id)
                     require_good_standing(person.standing if person else None)
-                    return await act(work, self._clock.now())
+                    return await act(work)
 
                 return await once(work.requests, key, self._clock.now(), codec, do)
 
         return await self._retry(transact)
 
     async def _as_representative(
-        self, work: Work, caller: Caller, now: datetime
-    ) -> tuple[Sequence[Mandate], Mandate]:
-        """Return the locked mandates of the firm that the caller represents, and its own."""
-        mine = require_representative(await work.mandates.get(caller.participant_id), now)
+        self, work: Work, caller: Caller
+    ) -> tuple[Sequence[Mandate], Mandate, datetime]:
+        """Return the locked mandates of the firm that the caller represents, its own, and the time.
+
+        That is the time after the locks: no act that was waited for is dated after what is done.
+        """
+        mandate = await work.mandates.get(caller.participant_id)
+        mine = require_representative(mandate, self._clock.now())
         standing = await work.mandates.lock_subject(mine.subject_id)
+        now = self._clock.now()
         # It may have been ended while this waited.
         same = (each for each in standing if each.mandate_id == mine.mandate_id)
-        return standing, require_representative(next(same, None), now)
+        return standing, require_representative(next(same, None), now), now
 
     async def _free(self, work: Work, participant_id: str, now: datetime, but: str = "") -> None:
         """Refuse an account that speaks for a firm; write the end of a mandate whose time is over.

@@ -157,14 +157,21 @@ class MandateStore:
         return await self._one(_of(participant_id).with_for_update(read=True))
 
     async def lock_subject(self, subject_id: str) -> Sequence[Mandate]:
-        """Return a firm's mandates that nobody ended; nobody acts under them until the end."""
-        rows = await self._conn.execute(
+        """Return a firm's mandates that nobody ended; nobody acts under them until the end.
+
+        Whoever was waited for may have added one, which a query that began before does not see. So
+        it asks until nothing new is there: adding one takes a lock on those that it then holds.
+        """
+        query = (
             sa.select(mandate)
             .where(mandate.c.subject_id == subject_id, _STANDS)
             .order_by(mandate.c.mandate_id)
             .with_for_update()
         )
-        return [_mandate(row) for row in rows]
+        before, locked = None, None
+        while locked is None or locked != before:
+            before, locked = locked, (await self._conn.execute(query)).all()
+        return [_mandate(row) for row in locked]
 
     async def spoken_for(self, subject_ids: Collection[str]) -> set[str]:
         """Return those of the firms that have a mandate that stands and is not suspended."""

@@ -414,3 +414,35 @@ async def test_who_acts_is_waited_for_and_who_comes_after_is_refused(office: Off
     await ending
     assert await office.stands() == {"par_boss": MandateState.ACTIVE}
     assert boss.is_representative
+
+
+@pytest.mark.parametrize("how", ["a claim", "the end", "the register"])
+async def test_a_delegate_who_is_appointed_meanwhile_goes_with_the_others(
+    office: Office, how: str
+) -> None:
+    if isinstance(office.stored, FakeTransactions):
+        pytest.skip("the fake has one transaction at a time")
+    boss = await office.claim("par_boss")
+
+    async def suspend() -> None:
+        async with office.stored.begin() as work:
+            standing = await work.mandates.lock_subject(boss.subject_id)
+            await work.mandates.suspend(standing, office.clock.now())
+
+    change = {
+        "a claim": lambda: office.claim("par_new"),
+        "the end": lambda: office.end("par_boss", boss),
+        "the register": suspend,
+    }
+    delegate = replace(
+        boss, mandate_id="man_9", participant_id="par_clerk", kind=MandateKind.DELEGATE
+    )
+    async with office.stored.begin() as work:
+        await work.mandates.lock_subject(boss.subject_id)
+        await work.mandates.add(replace(delegate, appointed_by="par_boss"))
+        changing = asyncio.create_task(change[how]())
+        done, _ = await asyncio.wait([changing], timeout=0.3)
+        assert not done
+    await changing
+    standing = await office.stands()
+    assert standing.get("par_clerk") is not MandateState.ACTIVE
