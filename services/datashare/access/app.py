@@ -481,33 +481,51 @@ class FetchSummaries:
             if not isinstance(decision, Scope):
                 results[index] = decision
                 continue
-            series = tuple(
-                self._opened(part, decision) for answer in found[index] for part in answer.series
-            )
             if index in made:
                 access, leaf = made[index]
                 sealed = Sealed(access, leaf.salt, leaf.hash)
             else:
                 sealed = repeated[earlier[items[index].key].access_id]
-            coverage = self._rules.coverage(
-                decision,
-                present={part.record_type for part in series},
-                left_out=frozenset().union(*(answer.left_out for answer in found[index])),
-                supplied={name for name, since in supplied.items() if since <= decision.as_of},
-            )
-            results[index] = Released(
-                access_id=sealed.access.access_id,
-                subject_id=items[index].fetch.subject_id,
-                as_of=decision.as_of,
-                period=decision.period,
-                series=series,
-                withheld=any(answer.withheld for answer in found[index]),
-                disputes=tuple(mark for answer in found[index] for mark in answer.disputes),
-                coverage=coverage,
-                manifest=self._manifests.of(decision, found[index], coverage, kinds),
-                receipt=receipt(sealed, self._signer),
-            )
+            known = {name for name, since in supplied.items() if since <= decision.as_of}
+            results[index] = self._released(decision, found[index], sealed, known, kinds)
         return results
+
+    def _released(
+        self,
+        scope: Scope,
+        found: Sequence[Found],
+        sealed: Sealed,
+        supplied: Collection[str],
+        kinds: Mapping[str, str],
+    ) -> Released:
+        """Return a release as it is answered, once its access is committed.
+
+        Args:
+            scope: what is opened.
+            found: what there is in it.
+            sealed: the access and its leaf.
+            supplied: types that somebody supplied by then.
+            kinds: as what each provider supplies.
+        """
+        series = tuple(self._opened(part, scope) for answer in found for part in answer.series)
+        coverage = self._rules.coverage(
+            scope,
+            present={part.record_type for part in series},
+            left_out=frozenset().union(*(answer.left_out for answer in found)),
+            supplied=supplied,
+        )
+        return Released(
+            access_id=sealed.access.access_id,
+            subject_id=sealed.access.subject_id,
+            as_of=scope.as_of,
+            period=scope.period,
+            series=series,
+            withheld=any(answer.withheld for answer in found),
+            disputes=tuple(mark for answer in found for mark in answer.disputes),
+            coverage=coverage,
+            manifest=self._manifests.of(scope, found, coverage, kinds),
+            receipt=receipt(sealed, self._signer),
+        )
 
     def _opened(self, series: StoredSeries, scope: Scope) -> StoredSeries:
         names = scope.opened.get(series.record_type)
