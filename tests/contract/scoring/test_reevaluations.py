@@ -297,6 +297,24 @@ async def test_a_decision_that_is_read_again_knows_of_disputes_since(bench: Benc
     assert await since([plain, marked]) == set()
 
 
+async def test_disputes_about_linked_subjects_are_found_as_well(bench: Bench) -> None:
+    since = DisputedSince(bench.kept)
+    of_guarantor = disputed("dis_9", subject_id="sub_2", record_type="tax_filing")
+    bench.feed.changes = [
+        replace(of_guarantor, dispute_id="dis_2"),  # the decision tells of it
+        replace(of_guarantor, dispute_id="dis_3", record_type="court_case"),
+        replace(of_guarantor, dispute_id="dis_4", subject_id="sub_3"),
+        replace(of_guarantor, dispute_id="dis_5", subject_id="sub_1"),
+    ]
+    await bench.follow()
+    assert await since([beside(1)]) == set()
+    bench.feed.changes.append(of_guarantor)
+    await bench.follow()
+    assert await since([beside(1)]) == {"dec_0001"}
+    # As the firm reads it, which is told nothing of its guarantor.
+    assert await since([replace(beside(1), linked=())]) == set()
+
+
 async def test_of_a_subject_that_was_erased_no_dispute_stands(bench: Bench) -> None:
     gone = Standing("", "sub_1", "", "", stands=False)
     bench.feed.changes = [
