@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,9 @@ def test_every_type_has_a_golden() -> None:
 _months = st.sampled_from([202301, 202302, 202303])
 
 
-def _facts(layout: Layout) -> st.SearchStrategy[list[Fact]]:
+@cache
+def _facts(name: str) -> st.SearchStrategy[list[Fact]]:
+    layout = LAYOUTS[name]
     values = st.lists(
         st.tuples(st.integers(0, len(layout.names) - 1), st.integers(-5, 50)),
         max_size=4,
@@ -108,7 +111,7 @@ def _update(
 def test_keeping_up_to_date_equals_folding_everything(name: str, data: st.DataObject) -> None:
     layout = LAYOUTS[name]
     table, known = Table(), list[Fact]()
-    arriving = data.draw(_facts(layout))
+    arriving = data.draw(_facts(name))
     while arriving:
         size = data.draw(st.integers(1, len(arriving)))
         batch, arriving = arriving[:size], arriving[size:]
