@@ -18,7 +18,7 @@ from services.datashare.notices.contacts import Contact, Way
 from services.datashare.notices.store import in_turn, notice
 from services.datashare.notices.webhooks import LONGEST_DELAY, Webhook, WebhookState, is_put_off
 from services.datashare.schema import metadata
-from services.datashare.sealing.domain import Place, provider_owner
+from services.datashare.sealing.domain import DataKey, Place, provider_owner
 from services.datashare.sealing.store import Seals
 from services.kit.db import UtcTime, insert_into
 
@@ -128,8 +128,8 @@ class WebhookStore:
     async def lock(self, party_id: str) -> Webhook | None:
         """Return a party's webhook, which nobody else changes until the end."""
         query = sa.select(webhook).where(webhook.c.party_id == party_id).with_for_update()
-        row = (await self._conn.execute(query)).one_or_none()
-        return None if row is None else await self._webhook(row)
+        found = await self._webhooks((await self._conn.execute(query)).all())
+        return found[0] if found else None
 
     async def remove(self, party_id: str) -> None:
         """Take a party's webhook away."""
@@ -220,31 +220,19 @@ class WebhookStore:
                 )
             )
         query = query.order_by(webhook.c.state.desc(), webhook.c.party_id).limit(limit)
-        rows = await self._conn.execute(query)
-        found = [(await self._webhook(row), row.waiting) for row in rows]
-        return [(each, count) for each, count in found if each is not None]
+        rows = (await self._conn.execute(query)).all()
+        waiting_for = {row.party_id: row.waiting for row in rows}
+        return [(each, waiting_for[each.party_id]) for each in await self._webhooks(rows)]
 
-    async def _webhook(self, row: Any) -> Webhook | None:
-        """Return a webhook; None of a firm that was erased."""
-        content = await self._seals.open(
-            _owner(row.party_id, row.participant_id), _webhook_place(row.party_id), row.endpoint
-        )
-        if content is None:
-            return None
-        endpoint = orjson.loads(content)
-        return Webhook(
-            party_id=row.party_id,
-            participant_id=row.participant_id,
-            url=endpoint["url"],
-            secret=base64.b64decode(endpoint["secret"]),
-            since=row.since,
-            position=row.position,
-            next_attempt_at=row.next_attempt_at,
-            state=WebhookState(row.state),
-            failures=row.failures,
-            failing_since=row.failing_since,
-            last_failure=row.last_failure,
-        )
+    async def _webhooks(self, rows: Sequence[Any]) -> Sequence[Webhook]:
+        """Return webhooks; without those of firms that were erased."""
+        owners = [_owner(row.party_id, row.participant_id) for row in rows]
+        keys = await self._seals.keys(owners)
+        return [
+            _webhook(row, keys[owner])
+            for row, owner in zip(rows, owners, strict=True)
+            if owner in keys
+        ]
 
 
 class ContactStore:
@@ -335,33 +323,16 @@ class ContactStore:
         """
         query = sa.select(contact).where(_PARKED, contact.c.subject_id > after)
         rows = await self._conn.execute(query.order_by(contact.c.subject_id).limit(limit))
-        found = [await self._contact(row) for row in rows]
-        return [each for each in found if each is not None]
+        return await self._contacts(rows.all())
 
     async def _one(self, query: sa.Select[Any]) -> Contact | None:
-        row = (await self._conn.execute(query)).one_or_none()
-        return None if row is None else await self._contact(row)
+        found = await self._contacts((await self._conn.execute(query)).all())
+        return found[0] if found else None
 
-    async def _contact(self, row: Any) -> Contact | None:
-        """Return a contact; None of a firm that was erased."""
-        content = await self._seals.open(
-            row.subject_id, _contact_place(row.subject_id), row.content
-        )
-        if content is None:
-            return None
-        asked = orjson.loads(content)
-        return Contact(
-            subject_id=row.subject_id,
-            participant_id=row.participant_id,
-            language=asked["language"],
-            position=row.position,
-            window_at=row.window_at,
-            next_attempt_at=row.next_attempt_at,
-            mail=Way(asked["email"], row.mailed, row.mail_refused_since, row.mail_parked),
-            text=Way(asked["mobile"], row.texted, row.text_refused_since, row.text_parked),
-            messages=row.messages,
-            failures=row.failures,
-        )
+    async def _contacts(self, rows: Sequence[Any]) -> Sequence[Contact]:
+        """Return contacts; without those of firms that were erased."""
+        keys = await self._seals.keys(row.subject_id for row in rows)
+        return [_contact(row, keys[row.subject_id]) for row in rows if row.subject_id in keys]
 
 
 def _owner(party_id: str, participant_id: str) -> str:
@@ -374,6 +345,39 @@ def _webhook_place(party_id: str) -> Place:
 
 def _contact_place(subject_id: str) -> Place:
     return ("contact", subject_id)
+
+
+def _webhook(row: Any, key: DataKey) -> Webhook:
+    endpoint = orjson.loads(key.open(_webhook_place(row.party_id), row.endpoint))
+    return Webhook(
+        party_id=row.party_id,
+        participant_id=row.participant_id,
+        url=endpoint["url"],
+        secret=base64.b64decode(endpoint["secret"]),
+        since=row.since,
+        position=row.position,
+        next_attempt_at=row.next_attempt_at,
+        state=WebhookState(row.state),
+        failures=row.failures,
+        failing_since=row.failing_since,
+        last_failure=row.last_failure,
+    )
+
+
+def _contact(row: Any, key: DataKey) -> Contact:
+    asked = orjson.loads(key.open(_contact_place(row.subject_id), row.content))
+    return Contact(
+        subject_id=row.subject_id,
+        participant_id=row.participant_id,
+        language=asked["language"],
+        position=row.position,
+        window_at=row.window_at,
+        next_attempt_at=row.next_attempt_at,
+        mail=Way(asked["email"], row.mailed, row.mail_refused_since, row.mail_parked),
+        text=Way(asked["mobile"], row.texted, row.text_refused_since, row.text_parked),
+        messages=row.messages,
+        failures=row.failures,
+    )
 
 
 def _state(changed: Webhook) -> dict[str, Any]:

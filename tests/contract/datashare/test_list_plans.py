@@ -18,6 +18,7 @@ from services.datashare.consent.domain import State
 from services.datashare.disputes.domain import DisputeState
 from services.datashare.main import Stores, Work
 from services.datashare.notices.domain import Notice, NoticeKind
+from services.datashare.notices.webhooks import Webhook
 from services.kit.clock import SystemClock
 from services.kit.db import Database
 from services.kit.ids import SequentialIds
@@ -136,3 +137,18 @@ async def test_who_is_told_something_is_looked_up_by_its_id(filled: Database) ->
 
     for number, key in ((2, "pk_webhook"), (3, "pk_contact")):
         assert key in await plan(filled, tell, number)
+
+
+async def test_a_page_of_webhooks_takes_as_many_statements_as_one(postgres: Database) -> None:
+    catalogue = load()
+    stores = Stores(catalogue, SequentialIds(), vault(catalogue, SystemClock()))
+    async with postgres.begin() as conn:
+        work = stores(conn)
+        for number in range(5):
+            party_id = f"par_{number}"
+            url = "https://party.example.cn/"
+            await work.webhooks.set(Webhook(party_id, party_id, url, b"s" * 32, NOW, 0, NOW))
+        with sent_on(conn) as sent:
+            assert len(await work.webhooks.page(None, None, 10)) == 5
+    # Webhooks, and the keys of all of them.
+    assert len(sent) == 2
