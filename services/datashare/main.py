@@ -78,11 +78,11 @@ from services.datashare.notices.app import TellNotices
 from services.datashare.notices.delivery import Deliver
 from services.datashare.notices.endpoints import ContactStore, WebhookStore
 from services.datashare.notices.keeping import load as load_keeping
-from services.datashare.notices.late import TellLate
-from services.datashare.notices.messaging import SendMessages
+from services.datashare.notices.late import LOOK_EVERY, TellLate
+from services.datashare.notices.messaging import SEND_EVERY, SendMessages
 from services.datashare.notices.messengers import MeteredReport, NoticesConfig, messenger_of
 from services.datashare.notices.old import OldNotices
-from services.datashare.notices.parked import CountParked
+from services.datashare.notices.parked import REPORT_EVERY, CountParked
 from services.datashare.notices.post import HttpPost
 from services.datashare.notices.recipients import RecipientStore
 from services.datashare.notices.servicer import NoticeServicer
@@ -120,7 +120,13 @@ from services.datashare.retention.commands import rebuild_summaries
 from services.datashare.retention.files import Files
 from services.datashare.retention.servicer import RetentionServicer
 from services.datashare.retention.store import ErasingStore, HiddenStore, RunStore, WithheldStore
-from services.datashare.reviews.app import DecideReview, Hints, ListReviews, NameEarlier
+from services.datashare.reviews.app import (
+    NAME_EVERY,
+    DecideReview,
+    Hints,
+    ListReviews,
+    NameEarlier,
+)
 from services.datashare.reviews.loader import load as load_weights
 from services.datashare.reviews.servicer import AckCodec, ReviewServicer
 from services.datashare.reviews.store import NameStore, ReviewStore
@@ -157,7 +163,7 @@ from services.kit.health import HealthConfig, HealthServer
 from services.kit.identity import DATASHARE, GATEWAY, SCORING, IdentityVerifier, read_public_key
 from services.kit.ids import Ids, RandomIds
 from services.kit.server import Server, ServerConfig, by_assertion
-from services.kit.service import Service
+from services.kit.service import Service, again_and_again
 from services.kit.telemetry import Telemetry, TelemetryConfig
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -597,12 +603,12 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         background=[
             lambda: inspect.run(config.inspection_interval),
             lambda: remind.run(config.dispute_interval),
-            lambda: tell_ends.run(config.consent_interval),
-            NameEarlier(transactions, asyncio.sleep).run,
-            TellLate(transactions, clock).run,
+            again_and_again(tell_ends, config.consent_interval),
+            again_and_again(NameEarlier(transactions, asyncio.sleep), NAME_EVERY),
+            again_and_again(TellLate(transactions, clock), LOOK_EVERY),
             deliver.run,
-            CountParked(transactions, report).run,
-            *([send.run] if config.notices.sends else []),
+            again_and_again(CountParked(transactions, report), REPORT_EVERY),
+            *([again_and_again(send, SEND_EVERY)] if config.notices.sends else []),
         ],
         close=[post.close, messenger.close, database.close, telemetry.close],
     )

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from typing import Protocol
 
 import structlog
@@ -99,6 +100,24 @@ class Service:
         for close in self._close:
             await close()
         await self._health.stop()
+
+
+def again_and_again(
+    work: Callable[[], Awaitable[object]], pause: timedelta
+) -> Callable[[], Awaitable[None]]:
+    """Return background work that does something again and again.
+
+    Args:
+        work: what is done each time.
+        pause: between one time and the next.
+    """
+
+    async def run() -> None:
+        while True:
+            await work()
+            await asyncio.sleep(pause.total_seconds())
+
+    return run
 
 
 async def run_until_signal(parts: Sequence[Runnable], started: Callable[[], None]) -> None:

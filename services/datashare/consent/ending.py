@@ -8,10 +8,9 @@ Invariants:
   clock was set back, has it told again.
 """
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, Protocol
 
 from services.datashare.consent.domain import (
@@ -85,16 +84,6 @@ class TellEnds:
         self._transactions = transactions
         self._clock = clock
         self._signer = signer
-
-    async def run(self, every: timedelta) -> None:
-        """Go on for ever.
-
-        Args:
-            every: how long to wait when nothing is left to tell.
-        """
-        while True:
-            await self()
-            await asyncio.sleep(every.total_seconds())
 
     async def __call__(self) -> int:
         """Tell what is to be told now; return of how many consents."""

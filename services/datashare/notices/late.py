@@ -7,7 +7,6 @@ feed of changes is gone through once more when such a fetch has ended: who was r
 around a change, and was not told of it with the others, is told then.
 """
 
-import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -25,7 +24,7 @@ BEFORE: Final = timedelta(seconds=60)
 AFTER: Final = timedelta(seconds=10)
 """How long after a change's time a fetch may still have read what was before: the change has to
 commit, and replicas' clocks differ. Who read what is new in that time is told in vain."""
-POLL_S: Final = 15.0
+LOOK_EVERY: Final = timedelta(seconds=15)
 _CHANGES: Final = 500
 
 
@@ -87,12 +86,6 @@ class TellLate:
     def __init__(self, transactions: Transactions[Work], clock: Clock) -> None:
         self._transactions = transactions
         self._clock = clock
-
-    async def run(self) -> None:
-        """Go on for ever."""
-        while True:
-            await self()
-            await asyncio.sleep(POLL_S)
 
     async def __call__(self) -> None:
         """Go through the changes whose time is over."""

@@ -36,7 +36,7 @@ from services.kit.transactions import Transactions
 LEASE: Final = timedelta(minutes=2)
 AT_ONCE: Final = 8
 NOTICES_A_MESSAGE: Final = 500
-POLL_S: Final = 5.0
+SEND_EVERY: Final = timedelta(seconds=5)
 
 
 class Contacts(Protocol):
@@ -165,12 +165,6 @@ class SendMessages:
         self._texts = texts
         self._clock = clock
         self._uniform = uniform
-
-    async def run(self) -> None:
-        """Go on for ever."""
-        while True:
-            await self()
-            await asyncio.sleep(POLL_S)
 
     async def __call__(self) -> None:
         """Go on until nothing is due."""

@@ -1,11 +1,11 @@
 """Telling the operator how many webhooks and contacts are parked, whoever parked them and when."""
 
-import asyncio
+from datetime import timedelta
 from typing import Final, Protocol
 
 from services.kit.transactions import Snapshots
 
-REPORT_S: Final = 60.0
+REPORT_EVERY: Final = timedelta(minutes=1)
 
 
 class Counted(Protocol):
@@ -49,12 +49,6 @@ class CountParked:
     def __init__(self, transactions: Snapshots[Work], report: Report) -> None:
         self._transactions = transactions
         self._report = report
-
-    async def run(self) -> None:
-        """Go on for ever."""
-        while True:
-            await self()
-            await asyncio.sleep(REPORT_S)
 
     async def __call__(self) -> None:
         """Count."""

@@ -8,6 +8,7 @@ on consent does not wait: it would be kept while nobody allowed it.
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from services.datashare.idempotency.app import Codec, Requests, once
@@ -85,8 +86,8 @@ class Names(Protocol):
         ...
 
 
-AGAIN_S: Final = 6 * 3600.0
-"""How long after it was done earlier registrations are looked for again, seconds."""
+NAME_EVERY: Final = timedelta(hours=6)
+"""How often earlier registrations are looked for, as the version before may still write some."""
 PAUSE_S: Final = 0.05
 """Between two parts, so that others have their turn."""
 _AT_ONCE: Final = 200
@@ -445,12 +446,6 @@ class NameEarlier:
     ) -> None:
         self._transactions = transactions
         self._sleep = sleep
-
-    async def run(self) -> None:
-        """Go on for ever, as programs of the version before may still write for a while."""
-        while True:
-            await self()
-            await self._sleep(AGAIN_S)
 
     async def __call__(self) -> int:
         """Name those there are now; return how many series."""
