@@ -15,7 +15,9 @@ from services.datashare.notices.webhooks import WebhookState, shown_secret
 from services.datashare.times import stamp_of
 from services.kit.errors import InvalidArgumentError
 from services.kit.identity import Caller, current_caller
-from services.kit.pages import DEFAULT_PAGE_SIZE, decode_page_token, encode_page_token
+from services.kit.pages import decode_page_token, encode_page_token, page_size
+
+_Context = grpc.aio.ServicerContext[object, object]
 
 
 class NoticeServicer(notices_pb2_grpc.NoticeServiceServicer):
@@ -35,9 +37,7 @@ class NoticeServicer(notices_pb2_grpc.NoticeServiceServicer):
         self._contacts = contacts
 
     async def StreamNotices(
-        self,
-        request: pb.StreamNoticesRequest,
-        context: grpc.aio.ServicerContext[object, object],
+        self, request: pb.StreamNoticesRequest, context: _Context
     ) -> AsyncIterator[pb.StreamNoticesResponse]:
         caller = current_caller()
         position = _position(caller, request.cursor) if request.cursor else None
@@ -47,29 +47,23 @@ class NoticeServicer(notices_pb2_grpc.NoticeServiceServicer):
             )
 
     async def ListNotices(
-        self,
-        request: pb.ListNoticesRequest,
-        context: grpc.aio.ServicerContext[object, object],
+        self, request: pb.ListNoticesRequest, context: _Context
     ) -> pb.ListNoticesResponse:
         caller = current_caller()
-        page = await self._tell.list(caller, request.page_size or DEFAULT_PAGE_SIZE)
+        page = await self._tell.list(caller, page_size(request.page_size))
         return pb.ListNoticesResponse(
             notices=map(_message, page.notices), cursor=_cursor(caller, page.position)
         )
 
     async def AcknowledgeNotices(
-        self,
-        request: pb.AcknowledgeNoticesRequest,
-        context: grpc.aio.ServicerContext[object, object],
+        self, request: pb.AcknowledgeNoticesRequest, context: _Context
     ) -> pb.AcknowledgeNoticesResponse:
         caller = current_caller()
         await self._tell.acknowledge(caller, _position(caller, request.cursor))
         return pb.AcknowledgeNoticesResponse()
 
     async def SetWebhook(
-        self,
-        request: pb.SetWebhookRequest,
-        context: grpc.aio.ServicerContext[object, object],
+        self, request: pb.SetWebhookRequest, context: _Context
     ) -> pb.SetWebhookResponse:
         caller = current_caller()
         key = key_of(caller, request.request_id, request)
@@ -79,18 +73,14 @@ class NoticeServicer(notices_pb2_grpc.NoticeServiceServicer):
         )
 
     async def RemoveWebhook(
-        self,
-        request: pb.RemoveWebhookRequest,
-        context: grpc.aio.ServicerContext[object, object],
+        self, request: pb.RemoveWebhookRequest, context: _Context
     ) -> pb.RemoveWebhookResponse:
         caller = current_caller()
         await self._webhooks.remove(caller, key_of(caller, request.request_id, request))
         return pb.RemoveWebhookResponse()
 
     async def ResumeWebhook(
-        self,
-        request: pb.ResumeWebhookRequest,
-        context: grpc.aio.ServicerContext[object, object],
+        self, request: pb.ResumeWebhookRequest, context: _Context
     ) -> pb.ResumeWebhookResponse:
         caller = current_caller()
         key = key_of(caller, request.request_id, request)
@@ -98,26 +88,20 @@ class NoticeServicer(notices_pb2_grpc.NoticeServiceServicer):
         return pb.ResumeWebhookResponse(webhook=_webhook(shown))
 
     async def ListWebhooks(
-        self,
-        request: pb.ListWebhooksRequest,
-        context: grpc.aio.ServicerContext[object, object],
+        self, request: pb.ListWebhooksRequest, context: _Context
     ) -> pb.ListWebhooksResponse:
         caller = current_caller()
         bound_to = ("webhooks", caller.participant_id)
         place = decode_page_token(request.page_token, bound_to, (str, str))
         after = (str(place[0]), str(place[1])) if place else None
-        page, last = await self._webhooks.list(
-            caller, after, request.page_size or DEFAULT_PAGE_SIZE
-        )
+        page, last = await self._webhooks.list(caller, after, page_size(request.page_size))
         return pb.ListWebhooksResponse(
             webhooks=map(_webhook, page),
             next_page_token=encode_page_token(last, bound_to) if last else "",
         )
 
     async def SetContact(
-        self,
-        request: pb.SetContactRequest,
-        context: grpc.aio.ServicerContext[object, object],
+        self, request: pb.SetContactRequest, context: _Context
     ) -> pb.SetContactResponse:
         caller, asked = current_caller(), request.contact
         # Of the id alone: a number could be found by trying all that give a plain hash.
@@ -132,22 +116,18 @@ class NoticeServicer(notices_pb2_grpc.NoticeServiceServicer):
         return pb.SetContactResponse(contact=_contact(contact))
 
     async def GetContact(
-        self,
-        request: pb.GetContactRequest,
-        context: grpc.aio.ServicerContext[object, object],
+        self, request: pb.GetContactRequest, context: _Context
     ) -> pb.GetContactResponse:
         contact = await self._contacts.get(current_caller())
         return pb.GetContactResponse(contact=_contact(contact) if contact else None)
 
     async def ListParkedContacts(
-        self,
-        request: pb.ListParkedContactsRequest,
-        context: grpc.aio.ServicerContext[object, object],
+        self, request: pb.ListParkedContactsRequest, context: _Context
     ) -> pb.ListParkedContactsResponse:
         bound_to = ("parked contacts",)
         place = decode_page_token(request.page_token, bound_to, (str,))
         after = str(place[0]) if place else ""
-        page, last = await self._contacts.parked(after, request.page_size or DEFAULT_PAGE_SIZE)
+        page, last = await self._contacts.parked(after, page_size(request.page_size))
         return pb.ListParkedContactsResponse(
             contacts=map(_parked, page),
             next_page_token=encode_page_token((last,), bound_to) if last else "",
