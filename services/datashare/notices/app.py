@@ -87,8 +87,9 @@ class Told(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Notices, and the position behind them; without notices only a sign of life."""
+    """Notices of a party, and the position behind them; without notices only a sign of life."""
 
+    party_id: str
     notices: Sequence[Told]
     position: int
 
@@ -118,7 +119,7 @@ class TellNotices:
     async def stream(
         self, caller: Caller, position: int | None, *, follow: bool
     ) -> AsyncIterator[Page]:
-        """Yield what is behind a position.
+        """Yield what is behind a position; it ends with the mandate, also where another follows.
 
         Args:
             caller: who is told.
@@ -132,18 +133,26 @@ class TellNotices:
         if position is not None:
             await self._require_kept(caller, position)
         idle = 0
-        while True:
-            told, behind = await self._look(caller, position, PAGE)
+        page = first = await self._look(caller, position, PAGE)
+        while page.party_id == first.party_id:
             idle += 1
-            if told or (follow and idle == SIGN_OF_LIFE):
+            if page.notices or (follow and idle == SIGN_OF_LIFE):
                 idle = 0
-                yield Page(told, behind)
-            position = behind
-            if len(told) == PAGE:
-                continue
-            if not follow:
-                return
-            await self._sleep(POLL_S)
+                yield page
+            if len(page.notices) < PAGE:
+                if not follow:
+                    return
+                await self._sleep(POLL_S)
+            page = await self._look(caller, page.position, PAGE)
+
+    async def party(self, caller: Caller) -> str:
+        """Return whose notices a caller reads.
+
+        Raises:
+            PermissionDeniedError: MANDATE_REQUIRED.
+        """
+        async with self._transactions.read() as work:
+            return await self._reading_party(work, caller)
 
     async def list(self, caller: Caller, limit: int) -> Page:
         """Return the first notices that are not acknowledged yet.
@@ -151,7 +160,7 @@ class TellNotices:
         Raises:
             PermissionDeniedError: MANDATE_REQUIRED.
         """
-        return Page(*await self._look(caller, None, limit))
+        return await self._look(caller, None, limit)
 
     async def acknowledge(self, caller: Caller, position: int) -> None:
         """Say that everything up to a position was dealt with.
@@ -166,16 +175,14 @@ class TellNotices:
                 raise no_cursor()
             await work.notices.acknowledge(party_id, position)
 
-    async def _look(
-        self, caller: Caller, position: int | None, limit: int
-    ) -> tuple[Sequence[Told], int]:
+    async def _look(self, caller: Caller, position: int | None, limit: int) -> Page:
         async with self._transactions.read() as work:
             party_id = await self._reading_party(work, caller)
             if position is None:
                 position = await work.notices.acknowledged(party_id)
             entries = await work.notices.after(party_id, position, limit)
             told = await worded(work.participants, self._texts, entries)
-        return told, entries[-1].position if entries else position
+        return Page(party_id, told, entries[-1].position if entries else position)
 
     async def _require_kept(self, caller: Caller, position: int) -> None:
         async with self._transactions.read() as work:

@@ -8,13 +8,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from puhui.datashare.v1 import notices_pb2 as pb
 from puhui.datashare.v1 import notices_pb2_grpc
 from services.datashare.idempotency.servicer import key_of
-from services.datashare.notices.app import TellNotices, Told, no_cursor
+from services.datashare.notices.app import Page, TellNotices, Told, no_cursor
 from services.datashare.notices.contacts import Contact, Way
 from services.datashare.notices.setting import SettleContacts, SettleWebhooks, Shown
 from services.datashare.notices.webhooks import WebhookState, shown_secret
 from services.datashare.times import stamp_of
 from services.kit.errors import InvalidArgumentError
-from services.kit.identity import Caller, current_caller
+from services.kit.identity import current_caller
 from services.kit.pages import decode_page_token, encode_page_token, page_size
 
 _Context = grpc.aio.ServicerContext[object, object]
@@ -40,26 +40,26 @@ class NoticeServicer(notices_pb2_grpc.NoticeServiceServicer):
         self, request: pb.StreamNoticesRequest, context: _Context
     ) -> AsyncIterator[pb.StreamNoticesResponse]:
         caller = current_caller()
-        position = _position(caller, request.cursor) if request.cursor else None
+        position = None
+        if request.cursor:
+            position = _position(await self._tell.party(caller), request.cursor)
         async for page in self._tell.stream(caller, position, follow=request.follow):
             yield pb.StreamNoticesResponse(
-                notices=map(_message, page.notices), cursor=_cursor(caller, page.position)
+                notices=map(_message, page.notices), cursor=_cursor(page)
             )
 
     async def ListNotices(
         self, request: pb.ListNoticesRequest, context: _Context
     ) -> pb.ListNoticesResponse:
-        caller = current_caller()
-        page = await self._tell.list(caller, page_size(request.page_size))
-        return pb.ListNoticesResponse(
-            notices=map(_message, page.notices), cursor=_cursor(caller, page.position)
-        )
+        page = await self._tell.list(current_caller(), page_size(request.page_size))
+        return pb.ListNoticesResponse(notices=map(_message, page.notices), cursor=_cursor(page))
 
     async def AcknowledgeNotices(
         self, request: pb.AcknowledgeNoticesRequest, context: _Context
     ) -> pb.AcknowledgeNoticesResponse:
         caller = current_caller()
-        await self._tell.acknowledge(caller, _position(caller, request.cursor))
+        position = _position(await self._tell.party(caller), request.cursor)
+        await self._tell.acknowledge(caller, position)
         return pb.AcknowledgeNoticesResponse()
 
     async def SetWebhook(
@@ -134,19 +134,19 @@ class NoticeServicer(notices_pb2_grpc.NoticeServiceServicer):
         )
 
 
-def _bound_to(caller: Caller) -> tuple[str, str]:
+def _bound_to(party_id: str) -> tuple[str, str]:
     """Return what a cursor is of: all who act for a firm share its notices, and their cursors."""
-    return "notices", caller.subject_id or caller.participant_id
+    return "notices", party_id
 
 
-def _cursor(caller: Caller, position: int) -> str:
+def _cursor(page: Page) -> str:
     # Opaque, as positions would tell how much all the others are told.
-    return encode_page_token((position,), _bound_to(caller)) if position else ""
+    return encode_page_token((page.position,), _bound_to(page.party_id)) if page.position else ""
 
 
-def _position(caller: Caller, cursor: str) -> int:
+def _position(party_id: str, cursor: str) -> int:
     try:
-        place = decode_page_token(cursor, _bound_to(caller), (int,))
+        place = decode_page_token(cursor, _bound_to(party_id), (int,))
     except InvalidArgumentError:
         raise no_cursor() from None
     return int(place[0]) if place else 0

@@ -138,6 +138,24 @@ class TestTheStream:
         with pytest.raises(PermissionDeniedError):
             await listener.tell.acknowledge(caller(FIRM), 1)
 
+    async def test_it_ends_where_who_reads_it_speaks_for_another_firm(
+        self, listener: Listener
+    ) -> None:
+        async def change() -> None:
+            async with listener.world.transactions.begin() as work:
+                mandate = await work.mandates.get("par_firm")
+                assert mandate is not None
+                await work.mandates.end([replace(mandate, ended_at=NOW)])
+                other = replace(mandate, mandate_id="man_other", subject_id="sub_9")
+                await work.mandates.add(other)
+                await work.notices.append([replace(GRANTED, party_id="sub_9")])
+
+        await listener.add(replace(GRANTED, party_id="sub_0001"))
+        listener.moments = [change]
+        pages = [page async for page in listener.open(caller(FIRM), follow=True)]
+        assert [page.party_id for page in pages] == ["sub_0001"]
+        assert await listener.tell.party(caller(FIRM)) == "sub_9"
+
     async def test_who_is_suspended_is_still_told(self, listener: Listener) -> None:
         await listener.add(GRANTED)
         people = listener.world.transactions.memory.participants
