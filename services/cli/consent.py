@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from services.cli import output
+from services.cli.accesses import purpose_of
 from services.cli.asking import Terms, read_terms, selected
 from services.cli.command import (
     FileReference,
@@ -18,7 +19,6 @@ from services.cli.command import (
     require_officer,
     usage,
 )
-from services.cli.facts import purpose_of
 from services.cli.inputs import (
     CHINA,
     Level,

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from services.cli import output
+from services.cli.accesses import access_table, purpose_of
 from services.cli.command import Session, remote, usage
 from services.cli.inputs import lower, take
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from puhui.datashare.v1.accesses_pb2 import Access
-    from puhui.datashare.v1.consents_pb2 import ConsentTerms
     from puhui.datashare.v1.disputes_pb2 import Dispute
     from puhui.datashare.v1.facts_pb2 import (
         GetFactsResponse,
@@ -88,7 +87,7 @@ def _page(facts: "GetFactsResponse") -> "Sequence[RenderableType]":
         output.pairs(facts.subject_id, [("read", output.moment(facts.read_at))]),
         _holdings(facts.holdings),
         *(_kept(holding) for holding in facts.holdings if holding.kept_because_en),
-        _accesses(facts.accesses, looked),
+        access_table(f"Who looked 查询记录: {looked}", facts.accesses),
         _consents(facts.consents),
         *map(_effect, facts.consents),
     ]
@@ -124,58 +123,6 @@ def _kept(holding: "Holding") -> "RenderableType":
         f"{title} 由 {holding.provider_name} 留存 kept by its supplier",
         [("why", holding.kept_because_zh), ("", holding.kept_because_en)],
     )
-
-
-def _accesses(accesses: "Sequence[Access]", counted: str) -> "RenderableType":
-    return output.table(
-        f"Who looked 查询记录: {counted}",
-        [
-            "when",
-            "institution",
-            "officer",
-            "file",
-            "purpose",
-            "made of it",
-            "types",
-            "consent",
-            "result",
-        ],
-        [
-            [
-                output.moment(access.accessed_at),
-                access.recipient_name or access.recipient_id,
-                access.officer.name,
-                access.officer.file_reference,
-                purpose_of(access),
-                made(access),
-                ", ".join(access.record_types),
-                access.consent_id,
-                result(access),
-            ]
-            for access in accesses
-        ],
-    )
-
-
-def purpose_of(asked: "Access | ConsentTerms") -> str:
-    """Return a purpose, with the other firm that it is about where there is one."""
-    other = asked.for_subject_id
-    return f"{asked.purpose} for {other}" if other else asked.purpose
-
-
-def made(access: "Access") -> str:
-    """Return what was made of the data of an access; of those of before nobody knows it."""
-    use = access.derived_use
-    said = ("score" if use.score else "", "decision by machine" if use.automated_decision else "")
-    return ", ".join(filter(None, said))
-
-
-def result(access: "Access") -> str:
-    """Return what came of an access."""
-    from puhui.datashare.v1.accesses_pb2 import AccessOutcome
-
-    outcome = lower(AccessOutcome.Name(access.outcome), "ACCESS_OUTCOME_")
-    return f"{outcome}: {access.refusal_reason}" if access.refusal_reason else outcome
 
 
 def _consents(consents: "Sequence[StandingConsent]") -> "RenderableType":

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from services.cli import output
-from services.cli.facts import about, made, result, said, state
+from services.cli.accesses import made, result
+from services.cli.facts import about, said, state
 from services.cli.inputs import CHINA, lower
 
 if TYPE_CHECKING:
