@@ -100,6 +100,27 @@ async def test_summaries_are_marked_without_keeping_reads_out(fresh_postgres_url
     await database.close()
 
 
+async def test_no_table_is_written_anew(fresh_postgres_url: str) -> None:
+    """Since those that cut tables into parts: to write one anew keeps everybody out for long."""
+    upgrade(fresh_postgres_url, MIGRATIONS, "5d0c6f1e92b7")
+    database = Database.open(fresh_postgres_url)
+    query = sa.text(
+        "SELECT relname::text, pg_relation_filenode(oid) FROM pg_class "
+        "WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+    )
+
+    async def files() -> dict[str, int]:
+        async with database.read() as conn:
+            return dict(map(tuple, await conn.execute(query)))
+
+    before = await files()
+    upgrade(fresh_postgres_url, MIGRATIONS)
+    assert before.items() <= (await files()).items()
+    downgrade(fresh_postgres_url, MIGRATIONS, "5d0c6f1e92b7")
+    assert await files() == before
+    await database.close()
+
+
 async def test_sqlite_keeps_its_rows_forward_and_back(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'datashare.db'}"
     upgrade(url, MIGRATIONS, INITIAL)

@@ -90,12 +90,14 @@ def downgrade() -> None:
     op.drop_table("platform_key")
     op.drop_table("erasure_duty")
     with op.batch_alter_table("consent") as consent:
-        consent.alter_column(
-            "state",
-            existing_type=sa.String(32),
-            existing_nullable=False,
-            type_=sa.String(16),
-        )
+        # To shorten it PostgreSQL would write all of the table anew, and keep everybody out.
+        if op.get_context().dialect.name == "sqlite":
+            consent.alter_column(
+                "state",
+                existing_type=sa.String(32),
+                existing_nullable=False,
+                type_=sa.String(16),
+            )
         for column in (
             "termination_jws",
             "termination",
