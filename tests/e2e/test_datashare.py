@@ -158,6 +158,7 @@ async def requested(datashare: Datashare, **changes: Any) -> consents_pb2.Consen
             request_id=rid(),
             subject=types_pb2.SubjectRef(uscc=USCC),
             terms=terms(datashare, **changes),
+            officer=types_pb2.Officer(name="王", file_reference="F-1"),
         ),
         consents_pb2.RequestConsentResponse,
     )
