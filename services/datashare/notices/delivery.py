@@ -110,6 +110,10 @@ class Report(Protocol):
         """An attempt failed."""
         ...
 
+    def broke_off(self, error: BaseException) -> None:
+        """Something that no receiver can be blamed for went wrong."""
+        ...
+
     def parked(self, participant_id: str, host: str, why: str) -> None:
         """A webhook is parked."""
         ...
@@ -171,8 +175,8 @@ class Deliver:
     def _ended(self, party_id: str, turn: "asyncio.Task[None]") -> None:
         del self._turns[party_id]
         # Of a database that cannot be had now: somebody goes on when the lease is over.
-        if not turn.cancelled() and turn.exception():
-            self._report.failed("datashare could not go on")
+        if not turn.cancelled() and (error := turn.exception()):
+            self._report.broke_off(error)
 
     async def _turn(self, party_id: str) -> None:
         """Post some of a party's notices, in their order."""

@@ -243,6 +243,10 @@ class MeteredReport:
         """An attempt failed."""
         self._failed.add(1)
 
+    def broke_off(self, error: BaseException) -> None:
+        """Something that no receiver can be blamed for went wrong."""
+        structlog.get_logger().error("posting to a webhook broke off", exc_info=error)
+
     def parked(self, participant_id: str, host: str, why: str) -> None:
         """A webhook is parked."""
         self._parked.add(1)

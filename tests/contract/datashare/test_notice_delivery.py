@@ -49,6 +49,7 @@ class Log:
     def __init__(self) -> None:
         self.taken = 0
         self.failures: list[str] = []
+        self.broken: list[BaseException] = []
         self.parked_ones: list[tuple[str, str, str]] = []
 
     def delivered(self, notices: int) -> None:
@@ -56,6 +57,9 @@ class Log:
 
     def failed(self, why: str) -> None:
         self.failures.append(why)
+
+    def broke_off(self, error: BaseException) -> None:
+        self.broken.append(error)
 
     def parked(self, participant_id: str, host: str, why: str) -> None:
         self.parked_ones.append((participant_id, host, why))
@@ -296,6 +300,23 @@ async def test_a_clock_that_is_set_back_puts_nothing_off(office: Office) -> None
         await office.happen(2)
         await office.deliver()
         assert office.told(receiver) == [1, 2]
+
+
+async def test_what_nobody_foresaw_is_told_to_the_operator_and_tried_again(office: Office) -> None:
+    async def broken(url: str, headers: dict[str, str], body: bytes) -> None:
+        raise ZeroDivisionError
+
+    async with receiving() as receiver:
+        await office.settle.set(caller(BANK), fresh_key(), receiver.url)
+        await office.happen(1)
+        deliver = Deliver(office.transactions, broken, office.log, office.clock, lambda: 1.0)
+        with pytest.raises(ZeroDivisionError):
+            await deliver()
+        await asyncio.sleep(0)
+        assert [type(error) for error in office.log.broken] == [ZeroDivisionError]
+        office.clock.advance(timedelta(seconds=30))
+        await office.deliver()
+        assert office.told(receiver) == [1]
 
 
 async def test_one_that_dies_is_followed_when_its_time_is_over(office: Office) -> None:

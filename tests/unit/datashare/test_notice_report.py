@@ -17,6 +17,7 @@ async def test_counters_and_what_is_logged() -> None:
         report.parked("par_bank", "bank.example.cn", "answered with status 500")
         report.sent()
         report.unsent("the mail server: down")
+        report.broke_off(ZeroDivisionError())
         report.parks("par_firm", "the mail server: SMTPRecipientsRefused")
     report.parked_now(2, 3)
     metrics = telemetry.render_metrics().decode()
@@ -31,7 +32,8 @@ async def test_counters_and_what_is_logged() -> None:
     ):
         assert line in metrics
     await telemetry.close()
-    parked, unsent, refused = lines
+    parked, unsent, broken, refused = lines
+    assert isinstance(broken["exc_info"], ZeroDivisionError)
     assert refused["participant_id"] == "par_firm"
     assert parked["participant_id"] == "par_bank"
     assert parked["host"] == "bank.example.cn"
