@@ -195,7 +195,7 @@ class Finishing(Protocol):
 
 
 class Transactions(Generic[T]):
-    """The unit of work that a use case sees: what the factory makes of a transaction.
+    """The unit of work that a use case sees (`kit.transactions`): what the factory makes of one.
 
     Args:
         db: the database.
