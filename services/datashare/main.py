@@ -378,6 +378,7 @@ class Work:
     async def finish(self) -> None:
         """Write what has to be written last."""
         await self.notices.finish()
+        await self.erasing.finish()
 
 
 def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.datashare.bulk import probe, relation, stored_time, upsert_rows
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.idempotency.store import request
-from services.datashare.notices.endpoints import webhook
+from services.datashare.notices.endpoints import contact, webhook
 from services.datashare.records.hiding import Hiding
 from services.datashare.records.store import RecordStore, record
 from services.datashare.retention.domain import Due, DueSeries, Reason, Run
@@ -376,6 +376,7 @@ class ErasingStore:
 
     def __init__(self, conn: AsyncConnection) -> None:
         self._conn = conn
+        self._erased: list[str] = []
 
     async def held(self, subject_id: str) -> list[Due]:
         """Return what there is, by type and provider."""
@@ -401,6 +402,15 @@ class ErasingStore:
     async def erase(self, subject_id: str) -> None:
         """Delete it, but for what attests what was done with it."""
         for table in reversed(metadata.sorted_tables):
-            if "subject_id" in table.c and table.name not in KEPT:
+            if "subject_id" in table.c and table.name not in KEPT and table is not contact:
                 await self._conn.execute(sa.delete(table).where(table.c.subject_id == subject_id))
-        await self._conn.execute(sa.delete(webhook).where(webhook.c.party_id == subject_id))
+        self._erased.append(subject_id)
+
+    async def finish(self) -> None:
+        """Delete where erased subjects were told, once it is written what they are told.
+
+        Who tells them something notes it there while it has their turn, which is waited for first.
+        """
+        if self._erased:
+            for party in (webhook.c.party_id, contact.c.subject_id):
+                await self._conn.execute(sa.delete(party.table).where(party.in_(self._erased)))

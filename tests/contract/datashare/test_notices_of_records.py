@@ -1,5 +1,6 @@
 """Who is told when records change: the firm, and who was released such records."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from services.datashare.notices.domain import Notice, NoticeKind
 from services.datashare.notices.endpoints import contact as contact_table
 from services.datashare.notices.endpoints import webhook as webhook_table
 from services.datashare.notices.late import TellLate
+from services.datashare.notices.store import NoticeStore, in_turn
 from services.datashare.notices.webhooks import Webhook
 from services.kit.db import Database
 from tests.contract.datashare import test_stores as made
@@ -228,6 +230,29 @@ async def test_where_an_erased_firm_was_told_is_forgotten(office: Office) -> Non
     async with office.datashare.database.read() as conn:
         for table in (webhook_table, contact_table):
             assert (await conn.execute(sa.select(table))).all() == []
+
+
+async def test_an_erasure_waits_for_who_tells_the_firm_something_before_it_holds_what_they_need(
+    postgres: Database,
+) -> None:
+    office = Office(postgres)
+    await office.open()
+    transactions, subject_id = office.datashare.transactions, office.subject_id
+    async with transactions.begin() as work:
+        mail = Way("a@b.cn")
+        await work.contacts.set(Contact(subject_id, "par_firm", "zh", 0, NOW, NOW, mail=mail))
+        await work.contacts.rest(subject_id, NOW, NOW)
+    key = RequestKey("operator", "erase-3", b"f" * 32)
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group, postgres.begin() as conn:
+        await in_turn(conn, [subject_id])
+        group.create_task(office.datashare.erase(key, subject_id, "asked for"))
+        await asyncio.sleep(0.5)
+        await conn.execute(sa.text("SET LOCAL lock_timeout = '200ms'"))
+        store = NoticeStore(conn, office.datashare.stores.ids)
+        await store.append([Notice(subject_id, CORRECTED, NOW, subject_id)])
+        await store.finish()
+    async with postgres.read() as conn:
+        assert (await conn.execute(sa.select(contact_table))).all() == []
 
 
 async def test_an_erasure_is_told_to_all_who_were_released_anything(office: Office) -> None:
