@@ -421,17 +421,6 @@ class FetchSummaries:
                     del decisions[index]
                 else:
                     decisions[index] = refusal
-            await tell_consumed(
-                work,
-                [
-                    consents[items[index].fetch.subject_id, items[index].fetch.consent_id]
-                    for index, scope in scopes.items()
-                    if scope.limit == ONE_TIME and items[index].key not in earlier
-                ],
-                now,
-                self._signer,
-            )
-
             made: dict[int, tuple[Access, Leaf]] = {}
             for index, decision in decisions.items():
                 item = items[index]
@@ -474,6 +463,16 @@ class FetchSummaries:
                     ),
                     now,
                 )
+            )
+            await tell_consumed(
+                work,
+                [
+                    consents[items[index].fetch.subject_id, items[index].fetch.consent_id]
+                    for index, scope in scopes.items()
+                    if scope.limit == ONE_TIME and index in made
+                ],
+                now,
+                self._signer,
             )
 
         results: Results = {}

@@ -86,12 +86,15 @@ async def tell_consumed(
 ) -> None:
     """Write down what follows from the use of one-time consents, of which there may be none.
 
+    To be called last: other writers of changes wait from then on.
+
     Args:
         work: the transaction of the releases.
         consents: each held, and used in this transaction.
         now: the releases' time.
         signer: signs receipts for the platform.
     """
+    changes, over = [], []
     for consent in consents:
         core = consent.core
         change = Change(
@@ -101,7 +104,7 @@ async def tell_consumed(
             consent_id=core.consent_id,
             participant_id=core.recipient_id,
         )
-        await work.changes.append([change])
+        changes.append(change)
         notices, erase_by = of_consent(change, core.recipient_id), None
         if core.terms.mode is Mode.STORE:
             erase_by = due_by(consent, now)
@@ -111,6 +114,6 @@ async def tell_consumed(
         used = replace(consent, state=State.CONSUMED, changed_at=now)
         stated = receipt_content(used, core.recipient_id, signer.key.suite, erase_by)
         await work.consents.consume(consent, Receipt(stated, signer.sign(stated)))
-        items = await work.wanted.due_under(core.subject_id, core.consent_id)
-        if items:
-            await work.wanted.append(ended(items, now))
+        over += ended(await work.wanted.due_under(core.subject_id, core.consent_id), now)
+    await work.changes.append(changes)
+    await work.wanted.append(over)

@@ -5,6 +5,7 @@ race here as two replicas would.
 """
 
 import asyncio
+import contextlib
 import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,7 @@ from services.datashare.quota.store import consent_use
 from services.kit.clock import FixedClock
 from services.kit.db import Database
 from services.kit.errors import AlreadyExistsError, PuhuiError
+from tests.contract.datashare.test_stores import access as made
 from tests.fakes.replicas import BANK, OPERATOR, Replica
 
 NOW = datetime.now(UTC)
@@ -320,6 +322,26 @@ async def test_no_more_than_the_limit_is_released_on_all_replicas_together(
     async with postgres.read() as conn:
         used = list(await conn.scalars(sa.select(consent_use.c.used)))
     assert used == [limit.times] * 2
+
+
+async def test_a_use_that_waits_for_its_request_keeps_nobody_from_the_feed(
+    replica: Replica,
+) -> None:
+    firm = await replica.populate()
+    consent = await replica.granted(firm, ONE_TIME)
+    fetching = None
+    with contextlib.suppress(ZeroDivisionError):
+        async with replica.transactions.begin() as elsewhere:
+            await elsewhere.accesses.append([made(1, recipient_id="par_bank", request_id="r")])
+            fetching = asyncio.create_task(replica.fetched(replica.item(consent, "r")))
+            await asyncio.sleep(0.2)
+            assert not fetching.done()
+            async with asyncio.timeout(2), replica.transactions.begin() as other:
+                await other.changes.append([Change(ChangeKind.KEY_REVOKED, NOW, key_id="k")])
+            raise ZeroDivisionError  # it is rolled back
+    assert fetching
+    (result,) = await fetching
+    assert isinstance(result, Released)
 
 
 async def test_one_id_with_two_bodies_at_once_is_one_access_and_a_refusal(
