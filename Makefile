@@ -8,7 +8,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-stamp
-# Two workers: the suite also runs services and a PostgreSQL beside them.
+# Two workers: the suite also runs services and a PostgreSQL beside them. Files are taken in their
+# order, in which the short ones of tests/unit come last, so that both end together.
 WORKERS ?= 2
 
 .PHONY: help
@@ -51,7 +52,7 @@ test: setup ## all tests, over real gRPC, SQLite and PostgreSQL
 	  TMPDIR=$$(mktemp -d $$room/puhui-test-XXXXXX) && export TMPDIR && chmod 755 "$$TMPDIR" \
 	    && trap 'rm -rf "$$TMPDIR"' EXIT || exit 1; \
 	fi; \
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(TESTS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 .PHONY: test-heavy
 test-heavy: setup ## the tests marked heavy, which `make test` leaves out

@@ -54,7 +54,7 @@ async def test_no_release_follows_a_suspension_that_was_acknowledged(
         await replica.set_standing("par_bank", Standing.SUSPENDED)
         return await releases(postgres, consent.core.consent_id)
 
-    for _ in range(30):
+    for _ in range(15):
         acknowledged, released = await asyncio.gather(
             suspend(moments.uniform(0, 0.02)),
             asyncio.gather(*(fetch(moments.uniform(0, 0.06)) for _ in range(16))),
@@ -223,8 +223,22 @@ async def releases(database: Database, consent_id: str) -> set[str]:
         return set(found.scalars())
 
 
+async def blocked(database: Database, count: int) -> None:
+    """Return once so many transactions wait for others."""
+    query = sa.text(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    waiting = 0
+    async with asyncio.timeout(10):
+        while waiting < count:
+            await asyncio.sleep(0.01)
+            async with database.read() as conn:
+                waiting = await conn.scalar(query) or 0
+
+
 async def test_batches_over_the_same_consents_do_not_wait_for_each_other_in_a_ring(
-    replica: Replica,
+    replica: Replica, postgres: Database
 ) -> None:
     """Two batches stop half-way at one consent, while the first and the last are withdrawn."""
     firm = await replica.populate()
@@ -246,10 +260,10 @@ async def test_batches_over_the_same_consents_do_not_wait_for_each_other_in_a_ri
             group.create_task(replica.fetched(*map(replica.item, batch)))
             for batch in ((first, middle, last), (last, middle, first))
         ]
-        await asyncio.sleep(0.2)
-        for consent in (first, last):
-            group.create_task(end(consent))
-        await asyncio.sleep(0.2)
+        await blocked(postgres, len(batches))
+        group.create_task(end(first))
+        await end(last)
+        await blocked(postgres, len(batches) + 1)
 
     # Who is the victim of a deadlock goes again unnoticed.
     assert replica.conflicts == []
