@@ -591,7 +591,7 @@ class Consents:
                 erase_by = due_by(consent, consent.changed_at)
                 await work.duties.end(consent, consent.changed_at)
             receipt = receipt_content(
-                consent, caller.participant_id, self._signer.key.suite, erase_by
+                consent, caller.participant_id, self._signer.key.suite, erase_by, mandate
             )
             consent = replace(consent, termination=Receipt(receipt, self._signer.sign(receipt)))
         elif stored and consent.state is State.ACTIVE and before.state not in STANDING_STATES:

@@ -24,7 +24,7 @@ import rfc8785
 
 from services.datashare.catalogue.domain import ContentLevel
 from services.datashare.log.domain import Json, rfc3339
-from services.datashare.mandates.domain import ANY_ONE, SigningRule
+from services.datashare.mandates.domain import ANY_ONE, Mandate, SigningRule
 from services.datashare.quota.domain import ONE_TIME, Limit
 from services.kit.errors import (
     FailedPreconditionError,
@@ -668,7 +668,11 @@ def change_content(consent: Consent, actor_id: str) -> dict[str, Json]:
 
 
 def receipt_content(
-    consent: Consent, actor_id: str, suite: str, erase_by: datetime | None
+    consent: Consent,
+    actor_id: str,
+    suite: str,
+    erase_by: datetime | None,
+    mandate: Mandate | None = None,
 ) -> bytes:
     """Return what the receipt of a consent's end attests, as RFC 8785 canonical JSON.
 
@@ -678,6 +682,7 @@ def receipt_content(
         suite: by what the receipt is signed.
         erase_by: when the recipient must have erased what it stored; None where it may store
             nothing.
+        mandate: under which a firm's account ended it; the receipt names both, as each act does.
     """
     document: dict[str, Any] = {
         "schema_version": 1,
@@ -695,6 +700,8 @@ def receipt_content(
         document["superseded_by"] = consent.superseded_by
     if erase_by is not None:
         document["erase_by"] = rfc3339(erase_by)
+    if mandate is not None:
+        document |= mandate.names
     return rfc8785.dumps(document)
 
 

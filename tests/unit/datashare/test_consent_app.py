@@ -663,6 +663,7 @@ class TestEnding:
             stated = json.loads(found.termination.canonical)
             assert stated["state"] == "WITHDRAWN"
             assert stated["ended_by"] == "par_firm"
+            assert (stated["principal_id"], stated["delegate_id"]) == ("par_firm", "par_firm")
             assert stated["canonical_sha256"] == consent.sha256.hex()
             assert stated["erase_by"] == "2026-06-01T08:30:00.000000Z"
         due = [
