@@ -41,7 +41,7 @@ from services.datashare.disputes.domain import (
     no_dispute,
     rescheduled,
 )
-from services.datashare.idempotency.app import Codec, Requests, once
+from services.datashare.idempotency.app import Codec, Requests, write_once
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.domain import LeafKind, Leaves, Sealer
 from services.datashare.mandates.acting import HeldMandates, reading
@@ -452,14 +452,11 @@ class Disputes:
     async def _once(
         self, caller: Caller, key: RequestKey, work_on: Callable[[Work], Awaitable[str]]
     ) -> Dispute:
-        async def attempt() -> str:
-            async with self._transactions.begin() as work:
-                return await once(
-                    work.requests, key, self._clock.now(), self._codec, lambda: work_on(work)
-                )
-
+        dispute_id = await write_once(
+            self._transactions, self._retry, key, self._clock, self._codec, work_on
+        )
         # As it stands now, also to a replay: so whoever may not see it any more sees nothing.
-        found, _ = await self.get(caller, await self._retry(attempt))
+        found, _ = await self.get(caller, dispute_id)
         return found
 
     async def _taken(

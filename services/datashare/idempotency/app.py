@@ -58,38 +58,28 @@ async def write_once(
     codec: Codec[T],
     work: Callable[[W], Awaitable[T]],
 ) -> T:
-    """Do a write in a transaction of its own, and again where that lost a race; see `once`."""
-
-    async def attempt() -> T:
-        async with transactions.begin() as unit:
-            return await once(unit.requests, key, clock.now(), codec, lambda: work(unit))
-
-    return await retry(attempt)
-
-
-async def once(
-    requests: Requests,
-    key: RequestKey,
-    at: datetime,
-    codec: Codec[T],
-    work: Callable[[], Awaitable[T]],
-) -> T:
-    """Do a write, or return what it returned the first time.
+    """Do a write in a transaction of its own, or return what it returned the first time.
 
     Args:
-        requests: in the transaction of the write.
+        transactions: opens it.
+        retry: runs it again where it lost a race.
         key: the write as its caller named it.
-        at: now.
+        clock: the time.
         codec: of the response.
         work: the write itself; what it raises is not kept.
 
     Raises:
         AlreadyExistsError: REQUEST_ID_REUSED.
     """
-    stored = await requests.claim(key, at)
-    if stored is not None:
-        require_same(key, stored.fingerprint)
-        return codec.decode(stored.response)
-    response = await work()
-    await requests.complete(key, codec.encode(response))
-    return response
+
+    async def attempt() -> T:
+        async with transactions.begin() as unit:
+            stored = await unit.requests.claim(key, clock.now())
+            if stored is not None:
+                require_same(key, stored.fingerprint)
+                return codec.decode(stored.response)
+            response = await work(unit)
+            await unit.requests.complete(key, codec.encode(response))
+            return response
+
+    return await retry(attempt)

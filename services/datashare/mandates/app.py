@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
 
-from services.datashare.idempotency.app import Codec, Requests, once
+from services.datashare.idempotency.app import Codec, Requests, write_once
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.domain import Json, LeafKind, Sealer, rfc3339
 from services.datashare.mandates import recording
@@ -385,17 +385,12 @@ class Mandates:
         codec: Codec[T],
         act: Callable[[Work], Awaitable[T]],
     ) -> T:
-        async def transact() -> T:
-            async with self._transactions.begin() as work:
+        async def do(work: Work) -> T:
+            person = await work.participants.hold(caller.participant_id)
+            require_good_standing(person.standing if person else None)
+            return await act(work)
 
-                async def do() -> T:
-                    person = await work.participants.hold(caller.participant_id)
-                    require_good_standing(person.standing if person else None)
-                    return await act(work)
-
-                return await once(work.requests, key, self._clock.now(), codec, do)
-
-        return await self._retry(transact)
+        return await write_once(self._transactions, self._retry, key, self._clock, codec, do)
 
     async def _as_representative(
         self, work: Work, caller: Caller

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
-from services.datashare.idempotency.app import Codec, Requests, once
+from services.datashare.idempotency.app import Codec, Requests, write_once
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.participants.app import checked_uscc
 from services.datashare.participants.domain import Participant, Role, SubjectName
@@ -516,17 +516,12 @@ class DecideReview(Generic[W]):
         """
         uscc = checked_uscc(subject.uscc) if subject is not None and subject.uscc else ""
 
-        async def decide() -> Ack:
-            async with self._transactions.begin() as work:
-                return await once(
-                    work.requests,
-                    key,
-                    self._clock.now(),
-                    self._codec,
-                    lambda: self._decide(work, caller, review_id, subject, uscc, dismiss),
-                )
+        async def decide(work: W) -> Ack:
+            return await self._decide(work, caller, review_id, subject, uscc, dismiss)
 
-        ack = await self._retry(decide)
+        ack = await write_once(
+            self._transactions, self._retry, key, self._clock, self._codec, decide
+        )
         async with self._transactions.read() as work:
             review = _own(caller, await work.reviews.peek(review_id))
             (present,) = await _present(work.subjects, [review])
