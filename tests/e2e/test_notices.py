@@ -11,7 +11,7 @@ import pytest
 
 from puhui.datashare.v1 import notices_pb2 as pb
 from puhui_client import Client, NotFoundError, webhooks
-from puhui_client.errors import InvalidArgumentError
+from puhui_client.errors import InvalidArgumentError, PermissionDeniedError
 from tests.e2e.platforms import Process, started
 from tests.e2e.town import USCC, Town
 from tests.fakes.receiver import Receiver, receiving
@@ -49,6 +49,9 @@ async def test_a_withdrawal_is_told_to_who_listens_asks_or_is_posted_to(town: To
             assert shown.participant_id in {
                 each.participant_id async for each in operator.webhooks()
             }
+            assert [each async for each in operator.parked_contacts()] == []
+        with pytest.raises(PermissionDeniedError):
+            await anext(bank.parked_contacts())
         with pytest.raises(InvalidArgumentError) as refused:
             await bank.acknowledge_notices((await firm.waiting_notices()).cursor)
         assert refused.value.reason == "PAGE_TOKEN_INVALID"
