@@ -19,8 +19,8 @@ from services.datashare.notices.writing import about_of, is_of_records, to_recip
 from services.kit.clock import Clock
 from services.kit.transactions import Transactions
 
-BEFORE: Final = timedelta(seconds=60)
-"""How long before a change a fetch may have begun that ends after it: no call takes longer."""
+BEFORE: Final = timedelta(seconds=120)
+"""How long before a change a fetch may have begun that ends after it: no call lasts longer."""
 AFTER: Final = timedelta(seconds=10)
 """How long after a change's time a fetch may still have read what was before: the change has to
 commit, and replicas' clocks differ. Who read what is new in that time is told in vain."""
