@@ -245,7 +245,7 @@ class FakeConsents:
             for id_, row in sorted(self._rows.items())
             if row.core.recipient_id == recipient_id
             and id_ > after
-            and state_at(row, now) is State.ACTIVE
+            and state_at(replace(self._with_use(row, now), suspended=False), now) is State.ACTIVE
         ][:limit]
 
     async def is_over(self, now: datetime) -> bool:

@@ -33,6 +33,7 @@ from services.datashare.access.domain import (
     Scope,
     Sealed,
     content,
+    shown,
 )
 from services.datashare.access.manifest import Manifests
 from services.datashare.access.receipts import receipt
@@ -520,7 +521,7 @@ class FetchSummaries:
             period=scope.period,
             series=series,
             withheld=any(answer.withheld for answer in found),
-            disputes=tuple(mark for answer in found for mark in answer.disputes),
+            disputes=tuple(shown(mark, scope) for answer in found for mark in answer.disputes),
             coverage=coverage,
             manifest=self._manifests.of(scope, found, coverage, kinds),
             receipt=receipt(sealed, self._signer),

@@ -554,6 +554,13 @@ def last_months(at: datetime, count: int) -> Period:
     return Period(date(year, month + 1, 1), there.replace(day=last_day))
 
 
+def shown(mark: Mark, scope: Scope) -> Mark:
+    """Return what a fetch is told of a dispute: without its field, where that one is not opened."""
+    if mark.record_type in scope.narrowed and mark.field not in scope.opened[mark.record_type]:
+        return replace(mark, field="")
+    return mark
+
+
 def content(access: Access) -> dict[str, Json]:
     """Return what an access's leaf attests: of one of before, without what was not recorded."""
     attested: dict[str, Json] = {

@@ -18,12 +18,14 @@ from services.datashare.access.domain import (
     Scope,
     content,
     last_months,
+    shown,
     whole_months,
 )
 from services.datashare.catalogue.domain import ContentLevel
 from services.datashare.catalogue.loader import load
 from services.datashare.consent.document import request
 from services.datashare.consent.domain import Action, Consent, Core, Period, Selection, advance
+from services.datashare.disputes.domain import DisputeState, Mark
 from services.kit.errors import PuhuiError
 from tests.fakes.datashare_world import NOW, TERMS
 
@@ -152,6 +154,14 @@ class TestFields:
         names = (*kind.attributes, *(measure.name for measure in kind.measures))
         found = scope(FETCH, self.consent(Selection("tax_filing", names)))
         assert not found.narrowed
+
+    def test_a_dispute_about_what_is_not_opened_does_not_say_what_it_is_about(self) -> None:
+        mark = Mark("dis_1", "tax_filing", "par_tax", 202401, "arrears", DisputeState.OPEN, "不对")
+        found = scope(FETCH, self.consent(self.PAID))
+        assert shown(mark, found) == replace(mark, field="")
+        for opened in (replace(mark, field="paid"), replace(mark, record_type="vat_invoice")):
+            assert shown(opened, found) == opened
+        assert shown(mark, scope(FETCH)) == mark
 
     def test_less_may_be_asked_for_and_more_is_refused(self) -> None:
         consent = self.consent(self.PAID)
