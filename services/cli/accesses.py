@@ -7,7 +7,7 @@ import typer
 
 from services.cli import output
 from services.cli.command import Session, remote
-from services.cli.inputs import lower, take
+from services.cli.inputs import Limit, lower, take
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -26,7 +26,7 @@ async def accesses(
     subject: Annotated[
         str, typer.Option("--subject", help="Only this firm's data; a firm always gets its own.")
     ] = "",
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 100,
+    limit: Limit = 100,
 ) -> None:
     """List accesses, refusals included, newest first: a firm's, or a bank's own."""
     async with session.client() as client:

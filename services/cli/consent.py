@@ -22,12 +22,14 @@ from services.cli.command import (
 from services.cli.inputs import (
     CHINA,
     Level,
+    Limit,
     State,
     is_uscc,
     lower,
     parse_day,
     parse_moment,
     subject_id_of,
+    take,
     whole_months_before,
 )
 
@@ -313,10 +315,11 @@ async def duties(
     overdue: Annotated[
         bool, typer.Option("--overdue", help="Only what is due and not attested.")
     ] = False,
+    limit: Limit = 100,
 ) -> None:
     """List what a bank must erase because a consent to store ended, soonest due first."""
     async with session.client() as client:
-        found = [duty async for duty in client.erasure_duties(overdue=overdue)]
+        found = await take(client.erasure_duties(overdue=overdue), limit)
         names = {} if session.out.as_json else await _names(client)
     session.out.show(
         {"duties": [output.plain(duty) for duty in found]},
@@ -431,11 +434,12 @@ async def show(session: Session, consent_id: ConsentId) -> None:
 async def list_consents(
     session: Session,
     state: Annotated[State | None, typer.Option("--state", help="Only these.")] = None,
+    limit: Limit = 100,
 ) -> None:
     """List one's consents, newest first."""
     async with session.client() as client:
         name = None if state is None else cast("StateName", state.upper())
-        consents = [consent async for consent in client.list_consents(state=name)]
+        consents = await take(client.list_consents(state=name), limit)
         names = {} if session.out.as_json else await _names(client)
     session.out.show(
         {"consents": [output.plain(consent) for consent in consents]},

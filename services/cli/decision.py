@@ -7,7 +7,7 @@ import typer
 from services.cli import output
 from services.cli.command import Session, remote
 from services.cli.dispute import disputes_cell
-from services.cli.inputs import Use, lower, take
+from services.cli.inputs import Limit, Use, lower, take
 from services.cli.score import decision_parts
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ async def list_decisions(
     subject: Annotated[
         str, typer.Option("--subject", help="Only about this firm; a firm always gets its own.")
     ] = "",
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 100,
+    limit: Limit = 100,
 ) -> None:
     """List decisions, newest first: a bank's own, or those about a firm."""
     async with session.client() as client:

@@ -7,7 +7,7 @@ import typer
 
 from services.cli import output
 from services.cli.command import Session, remote, usage
-from services.cli.inputs import lower, take
+from services.cli.inputs import Limit, lower, take
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,6 @@ Reason = Literal["wrong-value", "not-ours", "outdated", "duplicate", "settled"]
 Answer = Literal["corrected", "upheld", "unverifiable"]
 State = Literal["open", "corrected", "upheld", "unverifiable", "closed"]
 DisputeId = Annotated[str, typer.Argument(metavar="DISPUTE", help="Id of the dispute.")]
-Limit = Annotated[int, typer.Option("--limit", min=1, help="How many at most.")]
 
 
 def register(main: typer.Typer) -> None:

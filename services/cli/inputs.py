@@ -3,7 +3,9 @@
 import re
 from collections.abc import AsyncIterable
 from datetime import date, datetime, time, timedelta, timezone
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+
+import typer
 
 from services.cli.command import usage
 
@@ -70,6 +72,9 @@ def parse_moment(text: str) -> datetime:
     except ValueError:
         raise ValueError("not a time: write 2024-05-31 or 2024-05-31T18:00+08:00") from None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=CHINA)
+
+
+Limit = Annotated[int, typer.Option("--limit", min=1, help="How many at most.")]
 
 
 async def take(found: AsyncIterable[T], limit: int) -> list[T]:

@@ -8,7 +8,7 @@ import typer
 
 from services.cli import output
 from services.cli.command import Session, remote, usage
-from services.cli.inputs import parse_day, take
+from services.cli.inputs import Limit, parse_day, take
 
 if TYPE_CHECKING:
     from puhui.datashare.v1.quality_pb2 import Finding, TypeQuality
@@ -108,7 +108,7 @@ async def findings(
     cleared: Annotated[
         bool, typer.Option("--cleared", help="Those that no longer hold, too.")
     ] = False,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 100,
+    limit: Limit = 100,
 ) -> None:
     """List contradictions between sources, newest first. They reject nothing.
 

@@ -7,7 +7,7 @@ import typer
 
 from services.cli import output
 from services.cli.command import Session, remote, usage
-from services.cli.inputs import take
+from services.cli.inputs import Limit, take
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -52,7 +52,7 @@ async def run(
 @remote(app, example="puhui retention runs --data-dir .puhui")
 async def runs(
     session: Session,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 50,
+    limit: Limit = 50,
 ) -> None:
     """As the operator or a regulator, list runs and erasures, newest first."""
     async with session.client() as client:

@@ -6,7 +6,7 @@ import typer
 
 from services.cli import output
 from services.cli.command import REFUSED, Session, remote, usage
-from services.cli.inputs import is_uscc, lower, take
+from services.cli.inputs import Limit, is_uscc, lower, take
 
 if TYPE_CHECKING:
     from puhui.datashare.v1.reviews_pb2 import Review
@@ -26,7 +26,7 @@ _STATES: tuple["ReviewStateName", ...] = ("WAITING", "MATCHED", "DISMISSED")
 async def list_reviews(
     session: Session,
     state: Annotated[State, typer.Option("--state", help="Only these.")] = "waiting",
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 100,
+    limit: Limit = 100,
 ) -> None:
     """List rows that wait, or waited, oldest first; a provider's own, the operator's all."""
     async with session.client() as client:

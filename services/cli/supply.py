@@ -8,7 +8,7 @@ import typer
 from services.cli import output
 from services.cli.command import Session, remote, usage
 from services.cli.cursors import CursorFile, Follow, keep_cursor, kept_cursor, show_followed
-from services.cli.inputs import lower, parse_day, take
+from services.cli.inputs import Limit, lower, parse_day, take
 
 if TYPE_CHECKING:
     from puhui.datashare.v1.wanted_pb2 import Wanted
@@ -63,7 +63,7 @@ async def uses(
     provider: Annotated[
         str, typer.Option("--provider", help="As the operator: whose records; else one's own.")
     ] = "",
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many lines at most.")] = 100,
+    limit: Limit = 100,
 ) -> None:
     """Show how often what a provider supplied was released, by day, record type and purpose."""
     if first is not None and last is not None and last < first:

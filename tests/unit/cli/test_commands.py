@@ -580,6 +580,9 @@ def test_consents_are_shown_and_listed(call: Run, platform: FakePlatform) -> Non
     document = call("consent", "list", "--json").document
     assert document["consents"][0]["terms"]["record_types"] == ["vat_invoice"]
     assert document["consents"][0]["state"] == "CONSENT_STATE_REQUESTED"
+    two = consents_pb2.ListConsentsResponse(consents=[CONSENT] * 2, next_page_token="more")
+    platform.answer("ListConsents", two)
+    assert len(call("consent", "list", "--limit", "2", "--json").document["consents"]) == 2
 
 
 # Scores, decisions, accesses.
