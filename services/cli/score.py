@@ -213,11 +213,12 @@ def _linked_table(linked: "Sequence[LinkedAccess]") -> "RenderableType":
 def _states(coverage: "Sequence[Coverage]") -> str:
     from puhui.datashare.v1.summaries_pb2 import CoverageState
 
-    return ", ".join(
-        f"{each.record_type} {lower(CoverageState.Name(each.state), 'COVERAGE_STATE_')}".replace(
-            "_", " "
-        )
-        for each in coverage
+    types: dict[str, list[str]] = {}
+    for each in coverage:
+        types.setdefault(CoverageState.Name(each.state), []).append(each.record_type)
+    return "\n".join(
+        f"{lower(state, 'COVERAGE_STATE_')}: {', '.join(names)}".replace("_", " ")
+        for state, names in sorted(types.items(), reverse=True)
     )
 
 
