@@ -125,7 +125,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     the reference of that person's written consent.
     """
     ERROR_REASON_CONSENT_REQUIRED: _ErrorReason.ValueType  # 60
-    """Consent (FAILED_PRECONDITION, PERMISSION_DENIED).
+    """Consent (FAILED_PRECONDITION, PERMISSION_DENIED, ...).
 
     No consent was named and the data needs one.
     """
@@ -299,7 +299,7 @@ ERROR_REASON_PERSON_CONSENT_REQUIRED: ErrorReason.ValueType  # 55
 the reference of that person's written consent.
 """
 ERROR_REASON_CONSENT_REQUIRED: ErrorReason.ValueType  # 60
-"""Consent (FAILED_PRECONDITION, PERMISSION_DENIED).
+"""Consent (FAILED_PRECONDITION, PERMISSION_DENIED, ...).
 
 No consent was named and the data needs one.
 """
