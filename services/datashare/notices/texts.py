@@ -8,6 +8,7 @@ The file is checked as a whole, so that a typo stops the service and not a notic
 
 import string
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Final, NamedTuple
 
 from services.datashare.catalogue.domain import Catalogue, Text
@@ -19,6 +20,7 @@ from services.datashare.participants.domain import Participant, Role
 _PLACES: Final = {"who", "type", "due"}
 _OTHERS: Final = ("firm", "platform", "records")
 _LANGUAGES: Final = ("zh", "en")
+_INSTANT: Final = timedelta(microseconds=1)
 
 
 class TextsError(ValueError):
@@ -59,7 +61,8 @@ class Texts:
             who: the participant that it names, if it is registered.
         """
         title = self._types.get(notice.record_type)
-        due = china_date(notice.due_at).isoformat() if notice.due_at else ""
+        # A deadline is the end of its day, so midnight belongs to the day before.
+        due = china_date(notice.due_at - _INSTANT).isoformat() if notice.due_at else ""
         written = []
         for n, sentence in enumerate(self._sentences[notice.kind]):
             if who is None:

@@ -193,6 +193,13 @@ class TestTexts:
         assert "2026-05-22" in zh
         assert "2026-05-22" in en
 
+    def test_a_deadline_at_midnight_is_said_as_the_day_that_it_ends(self) -> None:
+        due = NOW.replace(hour=16, minute=0, second=0, microsecond=0)  # midnight in China
+        notice = Notice("p", NoticeKind.DISPUTE_OPENED, NOW, record_type="vat_invoice", due_at=due)
+        zh, en = load_texts(load()).of(notice, TAX)
+        assert f"最迟应于{due:%Y-%m-%d}答复" in zh
+        assert f"due by {due:%Y-%m-%d}." in en
+
     @pytest.mark.parametrize(
         ("text", "problem"),
         [
