@@ -141,7 +141,7 @@ def _problems(kind: Descriptor, value: Any, path: str) -> Iterator[FieldProblem]
     for name, item in value.items():
         field = kind.fields_by_camelcase_name.get(name) or kind.fields_by_name.get(name)
         if field is None:
-            yield FieldProblem(_join(path, _shown(name)), f"is no field of {kind.full_name}")
+            yield FieldProblem(_join(path, _shown(name)), _unknown(kind))
             continue
         if field.containing_oneof and item is not None:
             chosen.setdefault(field.containing_oneof.name, []).append(field.name)
@@ -150,6 +150,11 @@ def _problems(kind: Descriptor, value: Any, path: str) -> Iterator[FieldProblem]
     for names in chosen.values():
         if len(names) > 1:
             yield FieldProblem(_join(path, names[-1]), f"excludes {names[0]}: give only one")
+
+
+def _unknown(kind: Descriptor) -> str:
+    names = ", ".join(field.camelcase_name for field in kind.fields)
+    return f"is no field of {kind.full_name}" + (f": its fields are {names}" if names else "")
 
 
 def _field_problems(

@@ -74,7 +74,11 @@ def test_nothing_is_an_empty_message() -> None:
     ("kind", "value", "expected"),
     [
         (SCORE, {"order": 5}, [("order", "must be an object")]),
-        (SCORE, {"ordre": {}}, [("ordre", "is no field of puhui.scoring.v1.ScoreRequest")]),
+        (
+            SCORE,
+            {"ordre": {}},
+            [("ordre", "is no field of puhui.scoring.v1.ScoreRequest: its fields are order")],
+        ),
         (SCORE, {"order": {"officer": {"nam": "x"}}}, [("order.officer.nam", None)]),
         (SCORE, {"order": {"purpose": 1}}, [("order.purpose", "must be text")]),
         (SCORE, {"\u0000": 1}, [("(not a name)", None)]),
