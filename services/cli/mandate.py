@@ -129,7 +129,16 @@ async def list_mandates(session: Session) -> None:
     async with session.client() as client:
         found = [mandate async for mandate in client.mandates()]
         signing = await client.signing_rule()
-    columns = ["mandate", "account", "kind", "may", "state", "since", "until", "appointed by"]
+    columns = [
+        "mandate",
+        "account",
+        "kind",
+        "may",
+        "state",
+        "since",
+        "until",
+        "appointed or proved by",
+    ]
     session.out.show(
         {
             "mandates": [output.plain(mandate) for mandate in found],

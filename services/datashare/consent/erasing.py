@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
-from services.datashare.consent.domain import Attestation, Duty, check_attestable, not_found
+from services.datashare.consent.domain import Attestation, Duty, check_attestable
 from services.datashare.idempotency.app import Codec, Requests, write_once
 from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.domain import LeafKind, Leaves, Sealer, rfc3339
@@ -15,6 +15,7 @@ from services.datashare.notices.domain import Notice, NoticeKind
 from services.datashare.notices.writing import Notices
 from services.datashare.participants.domain import Role, Standing, require_good_standing
 from services.kit.clock import Clock
+from services.kit.errors import NotFoundError
 from services.kit.identity import Caller
 from services.kit.transactions import Retry, Transactions
 
@@ -169,7 +170,11 @@ class ErasureDuties:
             require_good_standing(standings.get(caller.participant_id))
             duty = await work.duties.lock(consent_id, caller.participant_id)
             if duty is None:
-                raise not_found()
+                raise NotFoundError(
+                    "CONSENT_NOT_FOUND",
+                    "nothing was to be stored under such a consent of yours: ListErasureDuties "
+                    "names those under which it was",
+                )
             now = self._clock.now()
             attested = replace(attestation, at=now)
             check_attestable(duty, attested)
