@@ -232,7 +232,9 @@ class FakeConsents:
 
     async def hold(self, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Consent]:
         found = {
-            (row.core.subject_id, id_): replace(row, signatures=(), note="")
+            (row.core.subject_id, id_): replace(
+                row, signatures=(), note="", used=0, suspended=False
+            )
             for id_, row in self._rows.items()
         }
         return {key: found[key] for key in keys if key in found}
