@@ -332,7 +332,7 @@ async def duties(
                     duty.subject_id,
                     _named(duty.recipient_id, names),
                     output.moment(duty.ended_at),
-                    output.moment(duty.due_at),
+                    output.instant(duty.due_at),
                     output.moment(duty.attested_at),
                     duty.attested_by.name,
                     duty.statement,
@@ -365,7 +365,7 @@ async def attest(
         output.pairs(
             f"Erased: {duty.consent_id}",
             [
-                ("due", output.moment(duty.due_at)),
+                ("due", output.instant(duty.due_at)),
                 ("attested", output.moment(duty.attested_at)),
                 ("by", f"{duty.attested_by.name}, {duty.attested_by.file_reference}"),
                 ("statement", duty.statement),
@@ -408,7 +408,9 @@ async def verify(session: Session, consent_id: ConsentId) -> None:
     valid = not any(each.startswith("NOT VALID") for each in found.values())
     session.out.show(
         {"consent_id": consent_id, "valid": valid, "checks": found},
-        output.pairs(f"Consent {consent_id}", list(found.items())),
+        output.pairs(
+            f"Consent {consent_id}", [*found.items(), *(_ended(consent) if valid else [])]
+        ),
     )
     if not valid:
         raise typer.Exit(1)
@@ -466,6 +468,23 @@ def _state(consent: "Consent") -> str:
     from puhui.datashare.v1.consents_pb2 import ConsentState
 
     return lower(ConsentState.Name(consent.state), "CONSENT_STATE_").replace("_", " ")
+
+
+def _ended(consent: "Consent") -> list[tuple[str, str]]:
+    """Return what the receipt of a consent's end says."""
+    if not consent.HasField("termination"):
+        return []
+    receipt = json.loads(consent.termination.canonical)
+
+    def local(name: str) -> str:
+        at = receipt.get(name)
+        return datetime.fromisoformat(at).astimezone().isoformat(" ", "seconds") if at else ""
+
+    return [
+        ("ended", local("ended_at")),
+        ("ended by", receipt.get("ended_by", "")),
+        ("erase by", local("erase_by")),
+    ]
 
 
 def _signing_key(path: Path | None) -> "SigningKey | None":
@@ -545,8 +564,8 @@ def _terms(consent: "Consent", names: Mapping[str, str]) -> "RenderableType":
             ("types", ", ".join(terms.record_types)),
             ("providers", "\n".join(_named(provider, names) for provider in terms.provider_ids)),
             ("data", f"{output.day(first)} to {output.day(last)}"),
-            ("not before", output.moment(terms.not_before)),
-            ("expires", output.moment(terms.expires_at)),
+            ("not before", output.instant(terms.not_before)),
+            ("expires", output.instant(terms.expires_at)),
             ("fields", "\n".join(_field(part) for part in terms.fields)),
             ("fetches", _fetches(consent)),
             ("kept", _kept(terms)),
@@ -554,7 +573,8 @@ def _terms(consent: "Consent", names: Mapping[str, str]) -> "RenderableType":
             ("passed on", "\n".join(_named(each, names) for each in terms.onward_recipient_ids)),
             ("signers", _signers(consent)),
             ("agreed", "\n".join(_agreed(signature) for signature in consent.signatures)),
-            ("answer by", output.moment(consent.answer_by) if _waits(consent) else ""),
+            ("answer by", output.instant(consent.answer_by) if _waits(consent) else ""),
+            *_ended(consent),
             ("replaces", consent.supersedes_consent_id),
             ("replaced by", consent.superseded_by_consent_id),
             ("revision", str(consent.revision)),

@@ -245,7 +245,7 @@ def _reason(dispute: "Dispute") -> str:
 
 
 def _due(dispute: "Dispute") -> str:
-    due = output.moment(dispute.answer_due_at)
+    due = output.instant(dispute.answer_due_at)
     return f"{due} (provisional)" if dispute.deadline_provisional else due
 
 
@@ -265,7 +265,7 @@ def _show(session: Session, dispute: "Dispute") -> None:
                 ("the firm says", dispute.statement),
                 ("opened", output.moment(dispute.opened_at)),
                 ("answer due", _due(dispute)),
-                ("correction due", output.moment(dispute.correction_due_at)),
+                ("correction due", output.instant(dispute.correction_due_at)),
                 ("the provider says", dispute.answer),
                 ("evidence", dispute.evidence),
                 ("ended", output.moment(dispute.closed_at)),

@@ -64,8 +64,8 @@ async def notices(
             {"notices": [output.plain(notice) for notice in found], "cursor": cursor},
             output.table(
                 output.count(len(found), "notice"),
-                ["when", "notice", "what", "due", "about"],
-                [_cells(notice, english=english) for notice in found],
+                ["about", "when", "notice", "what", "due"],
+                [_row(notice, english=english) for notice in found],
             ),
         )
         keep_cursor(cursor_file, cursor)
@@ -194,6 +194,11 @@ def _cells(notice: "Notice", *, english: bool) -> list[str]:
         output.moment(notice.due_at) if notice.HasField("due_at") else "",
         notice.dispute_id or notice.consent_id or notice.mandate_id or notice.subject_id,
     ]
+
+
+def _row(notice: "Notice", *, english: bool) -> list[str]:
+    *cells, about = _cells(notice, english=english)
+    return [about, *cells]
 
 
 def _state(found: "Webhook") -> str:

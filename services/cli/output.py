@@ -56,6 +56,15 @@ def moment(time: "Timestamp") -> str:
     return f"{time.ToDatetime(UTC).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
+def instant(time: "Timestamp") -> str:
+    """Return a time in the reader's zone, and the zone: where the law counts by it."""
+    if not time.seconds:
+        return ""
+    from datetime import UTC
+
+    return time.ToDatetime(UTC).astimezone().isoformat(" ", "seconds")
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> "RenderableType":
     """Return a table; columns whose name ends in `>` are aligned right.
 

@@ -522,7 +522,12 @@ def test_a_consent_is_verified(call: Run, platform: FakePlatform) -> None:
         "notice": {"sha256": hashlib.sha256(notice.encode()).hexdigest()},
     }
     canonical = json.dumps(core).encode()
-    end = json.dumps({"canonical_sha256": hashlib.sha256(canonical).hexdigest()}).encode()
+    receipt = {
+        "canonical_sha256": hashlib.sha256(canonical).hexdigest(),
+        "ended_at": "2026-05-01T08:30:00Z",
+        "ended_by": "par_accountant",
+    }
+    end = json.dumps(receipt).encode()
     consent = consents_pb2.Consent(
         consent_id="con_1", canonical=canonical, platform_jws=key.sign(canonical), notice=notice
     )
@@ -533,6 +538,9 @@ def test_a_consent_is_verified(call: Run, platform: FakePlatform) -> None:
     good = call("consent", "verify", "con_1")
     assert good.code == 0
     assert f"signed by EdDSA with {key.key_id}" in good.out
+    assert "2026-05-01" in good.out
+    assert "par_accountant" in good.out
+    assert "par_accountant" in call("consent", "show", "con_1").out
     consent.notice = "another"
     consent.termination.canonical = end + b" "
     platform.answer("GetConsent", consents_pb2.GetConsentResponse(consent=consent))
