@@ -39,6 +39,54 @@ th, td { border-bottom: 1px solid #ccc; padding: .3rem .6rem; text-align: left }
 td { vertical-align: top; overflow-wrap: anywhere }
 """
 
+_HEADINGS: Final = {
+    "about": "所属期间",
+    "access_id": "查询编号",
+    "accessed_at": "查询时间",
+    "answer_due_at": "答复期限",
+    "consent_id": "授权编号",
+    "content": "内容",
+    "dispute_id": "异议编号",
+    "dispute_ids": "异议编号",
+    "effect_en": "撤回的后果（英文）",
+    "effect_zh": "撤回的后果",
+    "expires_at": "到期时间",
+    "field": "字段",
+    "file_reference": "业务编号",
+    "first": "最早",
+    "for_subject_id": "为哪家企业",
+    "kept_because_en": "保留原因（英文）",
+    "kept_because_zh": "保留原因",
+    "last": "最近",
+    "last_received_at": "最近收到",
+    "legal_basis": "依据",
+    "made_of_it": "用于",
+    "obtained_at": "取得时间",
+    "officer": "经办人",
+    "opened_at": "提出时间",
+    "participant_id": "账户",
+    "principal_id": "代表谁",
+    "provider_id": "提供单位编号",
+    "provider_name": "提供单位",
+    "provider_record_id": "记录编号",
+    "purpose": "用途",
+    "recipient_id": "机构编号",
+    "recipient_name": "机构",
+    "record_type": "信息类别",
+    "record_types": "信息类别",
+    "recorded_at": "收到时间",
+    "records": "条数",
+    "result": "结果",
+    "sharing": "开放方式",
+    "state": "状态",
+    "statement": "企业的说明",
+    "title_en": "名称（英文）",
+    "title_zh": "名称",
+    "version": "版本",
+    "viewed_at": "查看时间",
+    "what": "查看内容",
+}
+
 Rows = Sequence[Sequence[str]]
 
 
@@ -268,11 +316,16 @@ def _html(facts: "GetFactsResponse", tables: Mapping[str, Rows]) -> str:
     return "\n".join([*lines, "</body>", "</html>", ""])
 
 
+def _heading(name: str) -> str:
+    """Return a column's name in Chinese and English."""
+    return f"{_HEADINGS[name]} {name.replace('_', ' ')}"
+
+
 def _table(rows: Rows) -> str:
     names, *cells = rows
     if not cells:
         return "<p>无 None.</p>"
-    head = "".join(f"<th>{escape(name.replace('_', ' '))}</th>" for name in names)
+    head = "".join(f"<th>{escape(_heading(name))}</th>" for name in names)
     lines = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in cells]
     body = "\n".join(f"<tr>{line}</tr>" for line in lines)
     return f"<table>\n<tr>{head}</tr>\n{body}\n</table>"

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -291,6 +292,11 @@ def test_an_export_has_everything_and_is_the_owners(
     assert "&lt;b&gt;not ours&lt;/b&gt;" in page
     assert "src=" not in page
     assert "<script" not in page
+    for table in folder.glob("*.csv"):
+        names, *rows = csv.reader(table.read_text("utf-8-sig").splitlines())
+        assert rows, table
+        for name in names:
+            assert re.search(rf"<th>[\u4e00-\u9fff（）]+ {name.replace('_', ' ')}</th>", page), name
     refused = call("facts", "--export", "mine")
     assert refused.code == 2
     assert "not an empty folder" in " ".join(refused.err.split())
