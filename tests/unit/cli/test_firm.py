@@ -293,8 +293,8 @@ def test_an_export_has_everything_and_is_the_owners(
     assert "src=" not in page
     assert "<script" not in page
     for table in folder.glob("*.csv"):
-        names, *rows = csv.reader(table.read_text("utf-8-sig").splitlines())
-        assert rows, table
+        names, *lines = csv.reader(table.read_text("utf-8-sig").splitlines())
+        assert lines, table
         for name in names:
             assert re.search(rf"<th>[\u4e00-\u9fff（）]+ {name.replace('_', ' ')}</th>", page), name
     refused = call("facts", "--export", "mine")
