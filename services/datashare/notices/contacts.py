@@ -188,7 +188,7 @@ def mail_of(contact: Contact, message_id: str, words: Sequence[Words]) -> Messag
     rest = len(said) - SENTENCES
     lines = said[:SENTENCES]
     if rest > 0:
-        lines.append(f"另有 {rest} 条通知。" if chinese else f"There are {rest} more notices.")
+        lines.append(f"另有 {rest} 条通知。" if chinese else f"And {rest} more.")
     where = "详情请登录普惠平台查看。" if chinese else "See the platform for more."
     subject = f"普惠平台通知（{len(said)} 条）" if chinese else f"Puhui: {len(said)} notice(s)"
     return Message(message_id, contact.mail.to, subject, "\n".join([*lines, "", where]) + "\n")
@@ -199,5 +199,5 @@ def text_of(contact: Contact, message_id: str, words: Sequence[Words]) -> Messag
     chinese = contact.language != "en"
     said = words[0].zh if chinese else words[0].en
     if more := len(words) - 1:
-        said += f"另有 {more} 条通知。" if chinese else f" There are {more} more notices."
+        said += f"另有 {more} 条通知。" if chinese else f" And {more} more."
     return Message(message_id, contact.text.to, "", f"【普惠】{said}" if chinese else said)

@@ -155,7 +155,7 @@ async def test_few_messages_an_hour_and_the_rest_together(office: Office) -> Non
     digest = office.post.mails[-1]
     assert len(office.post.mails) == MESSAGES_AN_HOUR + 1
     assert digest.subject == "Puhui: 30 notice(s)"
-    assert "20 more notices" in digest.text
+    assert "And 20 more." in digest.text
     await office.happen()
     await office.send()
     assert len(office.post.mails) == MESSAGES_AN_HOUR + 2
@@ -208,7 +208,7 @@ async def test_a_mail_is_not_sent_again_because_the_text_message_was_not_taken(
     await office.send()
     assert len(office.post.mails) == 2
     (text,) = office.post.texts
-    assert "There are 1 more notices." in text.text
+    assert "And 1 more." in text.text
 
 
 async def test_an_address_that_refuses_is_parked_after_a_day_and_holds_up_no_text_message(
@@ -228,7 +228,7 @@ async def test_an_address_that_refuses_is_parked_after_a_day_and_holds_up_no_tex
     await office.happen(2)
     await office.send()
     assert len(office.post.troubles) == tried
-    assert "There are 1 more notices." in office.post.texts[-1].text
+    assert "And 1 more." in office.post.texts[-1].text
     await office.count()
     assert office.post.counted == (0, 1)
     shown = await office.settle.get(caller(FIRM))
