@@ -99,6 +99,10 @@ def own_store(
     return url, Database.open(url)
 
 
+ON_POSTGRES = pytest.mark.parametrize("store", ["postgresql"], indirect=True)
+"""Where SQLite's write lock would keep whoever starts waiting, for ten seconds."""
+
+
 @asynccontextmanager
 async def world_in(store: tuple[str, Database], folder: Path) -> AsyncIterator[World]:
     url, database = store
@@ -253,9 +257,8 @@ class TestWhoElseIsThere:
         assert not world.files.next_path.exists()
         assert await world.rotate()
 
+    @ON_POSTGRES
     async def test_datashare_does_not_start_beside_a_rotation(self, world: World) -> None:
-        if world.database.dialect == "sqlite":
-            pytest.skip("SQLite's write lock keeps whoever starts waiting, ten seconds")
         async with world.database.begin() as conn:
             assert await Chains(conn).alone(rotating=True)
             other = Database.open(world.url)
@@ -264,9 +267,8 @@ class TestWhoElseIsThere:
                 await check(other, world.named.vault, world.files, tokens, clock)
             await other.close()
 
+    @ON_POSTGRES
     async def test_one_that_came_meanwhile_ends_it(self, world: World) -> None:
-        if world.database.dialect == "sqlite":
-            pytest.skip("SQLite's write lock keeps whoever starts waiting")
         await world.named.supply()
         before = await world.named.stored()
         connected, ended = threading.Event(), threading.Event()

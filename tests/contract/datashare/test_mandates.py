@@ -35,7 +35,6 @@ from services.kit.errors import (
 from services.kit.identity import Caller
 from services.kit.ids import SequentialIds
 from tests.contract.datashare.conftest import Stored
-from tests.fakes.datashare import FakeTransactions
 from tests.fakes.datashare_world import NOW
 
 USCC = make("91", "110108", "MA0CLA1M")
@@ -116,6 +115,10 @@ def caller(who: str) -> Caller:
 
 def account(who: str) -> Participant:
     return Participant(who, Role.FIRM, who, "", None, False, Standing.ACTIVE, NOW)
+
+
+DATABASES = ["sqlite", "postgres"]
+"""Stores with transactions at once, which the fake has not."""
 
 
 @pytest.fixture
@@ -227,9 +230,8 @@ class TestClaim:
             await office.claim("par_boss")
         assert reason_of(caught) == "PARTICIPANT_SUSPENDED"
 
+    @pytest.mark.parametrize("stored", DATABASES, indirect=True)
     async def test_of_claims_at_once_one_stands(self, office: Office) -> None:
-        if isinstance(office.stored, FakeTransactions):
-            pytest.skip("the fake has one transaction at a time")
         claimed = await asyncio.gather(*(office.claim(who) for who in PEOPLE))
         assert len({mandate.subject_id for mandate in claimed}) == 1
         assert list((await office.stands()).values()) == [MandateState.ACTIVE]
@@ -401,9 +403,8 @@ async def test_a_firm_is_spoken_for_while_a_mandate_stands(office: Office) -> No
         assert await work.mandates.spoken_for({boss.subject_id}) == set()
 
 
+@pytest.mark.parametrize("stored", DATABASES, indirect=True)
 async def test_who_acts_is_waited_for_and_who_comes_after_is_refused(office: Office) -> None:
-    if isinstance(office.stored, FakeTransactions):
-        pytest.skip("the fake has one transaction at a time")
     boss = await office.claim("par_boss")
     delegate = await office.appoint("par_boss", "par_clerk")
     async with office.stored.begin() as work:
@@ -416,12 +417,11 @@ async def test_who_acts_is_waited_for_and_who_comes_after_is_refused(office: Off
     assert boss.is_representative
 
 
+@pytest.mark.parametrize("stored", DATABASES, indirect=True)
 @pytest.mark.parametrize("how", ["a claim", "the end", "the register"])
 async def test_a_delegate_who_is_appointed_meanwhile_goes_with_the_others(
     office: Office, how: str
 ) -> None:
-    if isinstance(office.stored, FakeTransactions):
-        pytest.skip("the fake has one transaction at a time")
     boss = await office.claim("par_boss")
 
     async def suspend() -> None:
