@@ -480,9 +480,10 @@ def _ended(consent: "Consent") -> list[tuple[str, str]]:
         at = receipt.get(name)
         return datetime.fromisoformat(at).astimezone().isoformat(" ", "seconds") if at else ""
 
+    by, principal = receipt.get("ended_by", ""), receipt.get("principal_id", "")
     return [
         ("ended", local("ended_at")),
-        ("ended by", receipt.get("ended_by", "")),
+        ("ended by", f"{by} for {principal}" if principal not in ("", by) else by),
         ("erase by", local("erase_by")),
     ]
 

@@ -526,6 +526,8 @@ def test_a_consent_is_verified(call: Run, platform: FakePlatform) -> None:
         "canonical_sha256": hashlib.sha256(canonical).hexdigest(),
         "ended_at": "2026-05-01T08:30:00Z",
         "ended_by": "par_accountant",
+        "principal_id": "par_owner",
+        "delegate_id": "par_accountant",
     }
     end = json.dumps(receipt).encode()
     consent = consents_pb2.Consent(
@@ -539,7 +541,7 @@ def test_a_consent_is_verified(call: Run, platform: FakePlatform) -> None:
     assert good.code == 0
     assert f"signed by EdDSA with {key.key_id}" in good.out
     assert "2026-05-01" in good.out
-    assert "par_accountant" in good.out
+    assert "par_accountant for par_owner" in good.out
     assert "par_accountant" in call("consent", "show", "con_1").out
     consent.notice = "another"
     consent.termination.canonical = end + b" "
