@@ -466,7 +466,9 @@ class Rules:
         for index, name in enumerate(fetch.record_types):
             if name not in self._known:
                 return _invalid(
-                    "TYPE_UNKNOWN", f"record_types[{index}]", "is not in the catalogue of types"
+                    "TYPE_UNKNOWN",
+                    f"record_types[{index}]",
+                    "is not in the catalogue: ListRecordTypes names its types",
                 )
         if selected := self._selection_problem(fetch):
             return selected
@@ -489,7 +491,9 @@ class Rules:
             seen.add(part.record_type)
             if part.record_type not in self._known:
                 return _invalid(
-                    "TYPE_UNKNOWN", f"{where}.record_type", "is not in the catalogue of types"
+                    "TYPE_UNKNOWN",
+                    f"{where}.record_type",
+                    "is not in the catalogue: ListRecordTypes names its types",
                 )
             if fetch.record_types and part.record_type not in fetch.record_types:
                 problem = "is not among record_types: name it there too"

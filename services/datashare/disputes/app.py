@@ -264,7 +264,11 @@ class Disputes:
         """
         fields = self._fields.get(target.record_type)
         if fields is None:
-            raise invalid_field("TYPE_UNKNOWN", "record_type", "is not in the catalogue of types")
+            raise invalid_field(
+                "TYPE_UNKNOWN",
+                "record_type",
+                "is not in the catalogue: ListRecordTypes names its types",
+            )
 
         async def open_it(work: Work) -> str:
             subject_id, by = await _firm(work, caller, self._clock.now())

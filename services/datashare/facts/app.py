@@ -312,7 +312,11 @@ class TellFacts:
         types = [name for name, kind in self._catalogue.types.items() if not kind.kept_to_provider]
         if record_type:
             if record_type not in self._catalogue.types:
-                raise invalid_field("TYPE_UNKNOWN", "record_type", "is not in the catalogue")
+                raise invalid_field(
+                    "TYPE_UNKNOWN",
+                    "record_type",
+                    "is not in the catalogue: ListRecordTypes names its types",
+                )
             types = [name for name in types if name == record_type]
         what = record_type or RECORDS
         held_at = after.held_at if after else await self._note(caller, what)
