@@ -596,54 +596,61 @@ def check(consent: Consent, wanted: Wanted, now: datetime) -> PuhuiError | None:
         return FailedPreconditionError(
             "CONSENT_NOT_YET_VALID", "the consent's time has not begun: ask again after it has"
         )
-    for reason, missing, remedy in (
-        ("PURPOSE_NOT_CONSENTED", wanted.purpose != terms.purpose, "the consent's purpose"),
+    types = wanted.record_types.difference(terms.record_types)
+    fields = (
+        f"{type_}.{name}"
+        for type_, names in wanted.fields.items()
+        for name in _beyond(terms.opened(type_), names)
+    )
+    providers = wanted.provider_ids.difference(terms.provider_ids)
+    level = wanted.content_level
+    uses = _if(wanted.score and not terms.score, "a score") or _if(
+        wanted.automated_decision and not terms.automated_decision,
+        "a decision by machine alone",
+    )
+    for reason, beyond, remedy in (
+        (
+            "PURPOSE_NOT_CONSENTED",
+            _if(wanted.purpose != terms.purpose, "this purpose"),
+            "the consent's purpose",
+        ),
         (
             "SUBJECT_NOT_CONSENTED",
-            wanted.for_subject_id != terms.for_subject_id,
+            _if(wanted.for_subject_id != terms.for_subject_id, "the score of this firm"),
             "the score of the firm that the consent names",
         ),
-        (
-            "TYPE_NOT_CONSENTED",
-            not wanted.record_types.issubset(terms.record_types),
-            "record types of the consent",
-        ),
-        (
-            "FIELD_NOT_CONSENTED",
-            any(_beyond(terms.opened(name), names) for name, names in wanted.fields.items()),
-            "fields of the consent",
-        ),
-        (
-            "PROVIDER_NOT_CONSENTED",
-            not wanted.provider_ids.issubset(terms.provider_ids),
-            "providers of the consent",
-        ),
+        ("TYPE_NOT_CONSENTED", ", ".join(sorted(types)), "record types of the consent"),
+        ("FIELD_NOT_CONSENTED", ", ".join(sorted(fields)), "fields of the consent"),
+        ("PROVIDER_NOT_CONSENTED", ", ".join(sorted(providers)), "providers of the consent"),
         (
             "PERIOD_NOT_CONSENTED",
-            wanted.period is not None and not terms.data_period.covers(wanted.period),
+            _if(
+                wanted.period is not None and not terms.data_period.covers(wanted.period),
+                "this period",
+            ),
             "a period within the consent's",
         ),
         (
             "CONTENT_NOT_CONSENTED",
-            wanted.content_level > terms.content_level,
+            _if(level > terms.content_level, f"the level {level.name}"),
             "a content level of the consent",
         ),
-        (
-            "USE_NOT_CONSENTED",
-            (wanted.score and not terms.score)
-            or (wanted.automated_decision and not terms.automated_decision),
-            "a use of the data that the consent allows",
-        ),
+        ("USE_NOT_CONSENTED", uses, "a use of the data that the consent allows"),
     ):
-        if missing:
+        if beyond:
             return PermissionDeniedError(
-                reason, f"the consent does not cover this: ask for {remedy}, or for a new consent"
+                reason,
+                f"the consent does not cover {beyond}: ask for {remedy}, or for a new consent",
             )
     return None
 
 
-def _beyond(opened: frozenset[str] | None, names: frozenset[str]) -> bool:
-    return opened is not None and not names <= opened
+def _if(beyond: bool, said: str) -> str:
+    return said if beyond else ""
+
+
+def _beyond(opened: frozenset[str] | None, names: frozenset[str]) -> frozenset[str]:
+    return frozenset() if opened is None else names - opened
 
 
 def change_content(consent: Consent, actor_id: str) -> dict[str, Json]:

@@ -463,6 +463,26 @@ class TestCheck:
         refusal = check(consent, wanted, NOW)
         assert (refusal.reason if refusal else None) == expected
 
+    @pytest.mark.parametrize(
+        ("more", "named"),
+        [
+            ({"purpose": "portfolio_review"}, "this purpose"),
+            ({"for_subject_id": "sub_9"}, "the score of this firm"),
+            (
+                {"record_types": WANTED.record_types | {"pledge", "credit_facility"}},
+                "credit_facility, pledge",
+            ),
+            ({"provider_ids": frozenset({"par_other"})}, "par_other"),
+            ({"period": Period(date(1999, 1, 1), date(1999, 1, 31))}, "this period"),
+            ({"content_level": ContentLevel.TRANSACTIONS}, "the level TRANSACTIONS"),
+            ({"automated_decision": True}, "a decision by machine alone"),
+        ],
+    )
+    def test_a_refusal_names_what_is_beyond(self, more: dict[str, Any], named: str) -> None:
+        refusal = check(active(), replace(WANTED, **more), NOW)
+        assert refusal is not None
+        assert refusal.message.startswith(f"the consent does not cover {named}: ask for ")
+
     @given(seconds=st.integers(-10_000_000, 10_000_000))
     def test_it_holds_exactly_between_its_times(self, seconds: int) -> None:
         begins = NOW + timedelta(days=10)
