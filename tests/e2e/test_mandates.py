@@ -18,6 +18,7 @@ from puhui.datashare.v1.payloads_pb2 import OfficerChange
 from puhui.datashare.v1.records_pb2 import Record
 from puhui_client import Client, PermissionDeniedError, PuhuiError
 from puhui_client.values import to_date, to_timestamp
+from services.datashare.china import china_date
 from services.datashare.mandates.proofs import sandbox_code
 from services.datashare.subjects import uscc
 from tests.e2e.town import Town
@@ -173,7 +174,7 @@ async def test_an_account_without_a_mandate_does_nothing(
 
 
 def changed(firm: str, **more: Any) -> Record:
-    today = datetime.now(UTC).date()
+    today = china_date(datetime.now(UTC))
     record = Record(
         provider_record_id="change",
         record_type="officer_change",

@@ -18,11 +18,12 @@ from puhui.datashare.v1.summaries_pb2 import SubjectSummary
 from puhui_client import Client
 from puhui_client.errors import PuhuiError
 from services.cli.main import app
+from services.datashare.china import china_date
 from tests.e2e.platforms import Process, started
 from tests.e2e.town import USCC
 
 DOCUMENT = "京市监罚字〔2026〕第0815号"
-TODAY = (datetime.now(UTC) + timedelta(hours=8)).date()
+TODAY = china_date(datetime.now(UTC))
 
 
 @pytest.fixture

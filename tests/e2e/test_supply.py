@@ -21,6 +21,7 @@ from puhui.datashare.v1.reviews_pb2 import REVIEW_STATE_MATCHED
 from puhui.datashare.v1.wanted_pb2 import WANTED_STATE_DUE, WANTED_STATE_ENDED
 from puhui_client.errors import PuhuiError
 from puhui_client.values import month, to_date, to_money, to_period, to_timestamp
+from services.datashare.china import china_date
 from tests.e2e.town import ASKED, OTHER_USCC, USCC, Person, Town, invoices
 
 GONE = timedelta(hours=1)
@@ -127,7 +128,7 @@ async def test_a_provider_sees_how_often_it_was_used_and_no_more(town: Town, gri
             await bank.score(town.subject_id, consent.consent_id, **ASKED)
         await bank.score(town.subject_id, consent.consent_id, **ASKED, request_id="same")
         await bank.score(town.subject_id, consent.consent_id, **ASKED, request_id="same")
-    today = datetime.now(UTC).date()
+    today = china_date(datetime.now(UTC))
     async with town.client("grid") as provider:
         (use,) = [use async for use in provider.uses(grid, first=today - timedelta(days=1))]
         assert (use.record_type, use.purpose, use.count) == (
