@@ -30,7 +30,7 @@ async def accesses(
 ) -> None:
     """List accesses, refusals included, newest first: a firm's, or a bank's own."""
     async with session.client() as client:
-        found = await take(client.accesses(subject_id=subject), limit)
+        found = await take(client.accesses(subject_id=subject), limit, session.out)
     session.out.show(
         {"accesses": [output.plain(access) for access in found]},
         access_table(output.count(len(found), "access", "accesses"), found),

@@ -319,7 +319,7 @@ async def duties(
 ) -> None:
     """List what a bank must erase because a consent to store ended, soonest due first."""
     async with session.client() as client:
-        found = await take(client.erasure_duties(overdue=overdue), limit)
+        found = await take(client.erasure_duties(overdue=overdue), limit, session.out)
         names = {} if session.out.as_json else await _names(client)
     session.out.show(
         {"duties": [output.plain(duty) for duty in found]},
@@ -441,7 +441,7 @@ async def list_consents(
     """List one's consents, newest first."""
     async with session.client() as client:
         name = None if state is None else cast("StateName", state.upper())
-        consents = await take(client.list_consents(state=name), limit)
+        consents = await take(client.list_consents(state=name), limit, session.out)
         names = {} if session.out.as_json else await _names(client)
     session.out.show(
         {"consents": [output.plain(consent) for consent in consents]},

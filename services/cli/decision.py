@@ -63,7 +63,7 @@ async def list_decisions(
 ) -> None:
     """List decisions, newest first: a bank's own, or those about a firm."""
     async with session.client() as client:
-        found = await take(client.decisions(subject_id=subject), limit)
+        found = await take(client.decisions(subject_id=subject), limit, session.out)
     session.out.show(
         {"decisions": [output.plain(decision) for decision in found]},
         output.table(

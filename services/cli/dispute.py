@@ -142,7 +142,7 @@ async def list_disputes(
     """List disputes, soonest due first: a firm's, those about a provider's records, or all."""
     named = cast("DisputeStateName | None", state.upper() if state else None)
     async with session.client() as client:
-        found = await take(client.disputes(state=named, overdue=overdue), limit)
+        found = await take(client.disputes(state=named, overdue=overdue), limit, session.out)
     session.out.show(
         {"disputes": [output.plain(dispute) for dispute in found]},
         output.table(
@@ -171,7 +171,7 @@ async def reevaluations(session: Session, limit: Limit = 100) -> None:
     A newer score of the same firm takes them off.
     """
     async with session.client() as client:
-        found = await take(client.reevaluations(), limit)
+        found = await take(client.reevaluations(), limit, session.out)
     session.out.show(
         {"reevaluations": [output.plain(due) for due in found]},
         output.table(

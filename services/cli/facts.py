@@ -63,7 +63,7 @@ async def facts(
     async with session.client() as client:
         if records:
             kind = "" if records == "all" else records
-            held = await take(client.held_records(kind), limit)
+            held = await take(client.held_records(kind), limit, session.out)
             session.out.show({"records": [output.plain(each) for each in held]}, _records(held))
             return
         found = await client.facts()

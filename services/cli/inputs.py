@@ -11,6 +11,7 @@ from services.cli.command import usage
 
 if TYPE_CHECKING:
     from puhui_client import Client
+    from services.cli.output import Output
 
 T = TypeVar("T")
 
@@ -77,18 +78,20 @@ def parse_moment(text: str) -> datetime:
 Limit = Annotated[int, typer.Option("--limit", min=1, help="How many at most.")]
 
 
-async def take(found: AsyncIterable[T], limit: int) -> list[T]:
-    """Return the first of what a list of the platform has, and ask for no more.
+async def take(found: AsyncIterable[T], limit: int, out: "Output") -> list[T]:
+    """Return the first of what a list of the platform has; whether that is all is told.
 
     Args:
         found: in the platform's order.
         limit: most, from 1.
+        out: tells people that there are more.
     """
     some: list[T] = []
     async for each in found:
-        some.append(each)
         if len(some) == limit:
+            out.note(f"there are more than {limit}: see more of them by --limit")
             break
+        some.append(each)
     return some
 
 

@@ -118,6 +118,7 @@ async def findings(
         found = await take(
             client.findings(rule=rule, subject_id=subject, provider_id=provider, cleared=cleared),
             limit,
+            session.out,
         )
     session.out.show(
         {"findings": [output.plain(item) for item in found]},

@@ -56,7 +56,7 @@ async def runs(
 ) -> None:
     """As the operator or a regulator, list runs and erasures, newest first."""
     async with session.client() as client:
-        found = await take(client.retention_runs(), limit)
+        found = await take(client.retention_runs(), limit, session.out)
     session.out.show(
         {"runs": [output.plain(each) for each in found]},
         output.table(

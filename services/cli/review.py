@@ -30,7 +30,9 @@ async def list_reviews(
 ) -> None:
     """List rows that wait, or waited, oldest first; a provider's own, the operator's all."""
     async with session.client() as client:
-        found = await take(client.reviews(state=cast("ReviewStateName", state.upper())), limit)
+        found = await take(
+            client.reviews(state=cast("ReviewStateName", state.upper())), limit, session.out
+        )
     session.out.show(
         {"reviews": [output.plain(review) for review in found]},
         output.table(

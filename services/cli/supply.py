@@ -70,7 +70,7 @@ async def uses(
         raise usage("--to is before --from: exchange the two")
     async with session.client() as client:
         provider_id = provider or (await client.whoami()).participant_id
-        found = await take(client.uses(provider_id, first=first, last=last), limit)
+        found = await take(client.uses(provider_id, first=first, last=last), limit, session.out)
     session.out.show(
         {"provider_id": provider_id, "uses": [output.plain(use) for use in found]},
         output.table(

@@ -862,9 +862,11 @@ def test_accesses(call: Run, platform: FakePlatform) -> None:
         for n in range(3)
     ]
     platform.answer("ListAccesses", accesses_pb2.ListAccessesResponse(accesses=found))
-    shown = call("accesses", "--limit", "2").out
-    assert "2 accesses" in shown
-    assert "CONSENT_WITHDRAWN" in shown
+    some = call("accesses", "--limit", "2")
+    assert "2 accesses" in some.out
+    assert "CONSENT_WITHDRAWN" in some.out
+    assert "there are more than 2: see more of them by --limit" in some.err
+    assert "more than" not in call("accesses", "--limit", "3").err
     assert len(call("accesses", "--json").document["accesses"]) == 3
 
 
