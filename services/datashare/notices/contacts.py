@@ -3,12 +3,12 @@
 Invariants:
 
 - What waits goes into one message, so a firm gets few: at most `MESSAGES_AN_HOUR`, and after that
-  what waits until the hour is over goes into the next one.
+  what waits until the hour is over goes into the next one. Who speaks for the firm is told at once.
 - Mail and text messages are told apart: an address that refuses holds up no text message. One that
   has refused for `PARK_AFTER` is parked: nothing is sent there until the firm sets it again, and
   what waited is told then. That a mail server or a gateway is down parks nobody.
-- A message has the sentences of notices, oldest first, and how many more there are; nothing else
-  about the firm, as it travels openly.
+- A message has the sentences of notices, those about who speaks for the firm first, the others by
+  age, and how many more there are; nothing else about the firm, as it travels openly.
 """
 
 import re

@@ -222,8 +222,10 @@ class SendMessages:
         new = [each for each in told if each.entry.position > way.position]
         if not (way.is_open and new):
             return _Tried(way)
+        # A bank that has a firm told much must not push a warning out of the message.
+        ordered = sorted(new, key=lambda each: not _warns(each.entry))
         try:
-            await send(write(new[0].entry.notice_id, [each.words for each in new]))
+            await send(write(new[0].entry.notice_id, [each.words for each in ordered]))
         except MessageError as error:
             self._report.unsent(str(error))
             after = refused(way, self._clock.now()) if error.refused else way
@@ -249,8 +251,11 @@ class _Tried(NamedTuple):
 def _concerns(entry: Entry, contact: Contact, mandate: Mandate | None, now: datetime) -> bool:
     """Tell whether a contact is told of a notice.
 
-    One that was set by an account that may not read for the firm any more is only told of that: it
-    may be the first to see that somebody else claims the firm.
+    One that was set by an account that may not read for the firm any more is only told of that.
     """
-    reads = allows(mandate, contact.subject_id, Power.READ, now)
-    return reads or entry.notice.kind is NoticeKind.MANDATE_CHANGED
+    return allows(mandate, contact.subject_id, Power.READ, now) or _warns(entry)
+
+
+def _warns(entry: Entry) -> bool:
+    """Tell whether a notice may be the first sign that somebody else claims the firm."""
+    return entry.notice.kind is NoticeKind.MANDATE_CHANGED

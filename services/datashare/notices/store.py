@@ -21,6 +21,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.datashare.bulk import Relation, once
+from services.datashare.notices.contacts import MESSAGES_AN_HOUR
 from services.datashare.notices.domain import Entry, Notice, NoticeKind
 from services.datashare.schema import metadata
 from services.kit.db import UtcTime, insert_into
@@ -139,13 +140,18 @@ class NoticeStore:
             }
             for added in self._added
         ]
-        party_ids = {added.party_id for added in self._added}
+        notices = list(self._added)
+        party_ids = {added.party_id for added in notices}
         await in_turn(self._conn, party_ids)
         self._added = {}
         await self._conn.execute(sa.insert(notice), rows)
         told = _TOLD.values(self._conn, [(party_id,) for party_id in sorted(party_ids)])
         for noting in _noting(self._conn):
             await self._conn.execute(noting, told)
+        if warned := {(n.party_id,) for n in notices if n.kind is NoticeKind.MANDATE_CHANGED}:
+            await self._conn.execute(
+                _hurrying(self._conn), _TOLD.values(self._conn, sorted(warned))
+            )
 
     async def after(self, party_id: str, position: int, limit: int) -> Sequence[Entry]:
         """Return the first `limit` notices of a party behind a position, in their order."""
@@ -229,6 +235,32 @@ def _noting(conn: AsyncConnection) -> Sequence[sa.Update]:
         mine = table.c[party].in_(sa.select(told.c.party_id))
         found.append(sa.update(table).where(mine, table.c.waits.is_(False)).values(waits=True))
     return found
+
+
+@once
+def _hurrying(conn: AsyncConnection) -> sa.Update:
+    """Return what lets firms be told at once though they had their messages of the hour.
+
+    It is for who speaks for them: a bank that has them told much must not hold up that warning.
+    """
+    told = _TOLD.of(conn)
+    contact = sa.table(
+        "contact",
+        sa.column("subject_id", sa.String),
+        sa.column("failures", sa.Integer),
+        sa.column("messages", sa.Integer),
+        sa.column("window_at", UtcTime),
+        sa.column("next_attempt_at", UtcTime),
+    )
+    return (
+        sa.update(contact)
+        .where(
+            contact.c.subject_id.in_(sa.select(told.c.party_id)),
+            contact.c.messages >= MESSAGES_AN_HOUR,
+            contact.c.failures == 0,
+        )
+        .values(messages=MESSAGES_AN_HOUR - 1, next_attempt_at=contact.c.window_at)
+    )
 
 
 def _numbers(party_ids: Iterable[str]) -> list[int]:

@@ -161,6 +161,23 @@ async def test_few_messages_an_hour_and_the_rest_together(office: Office) -> Non
     assert len(office.post.mails) == MESSAGES_AN_HOUR + 2
 
 
+async def test_who_has_a_firm_told_much_holds_up_no_warning(office: Office) -> None:
+    await office.settle.set(caller(FIRM), fresh_key(), MAIL, MOBILE, "en")
+    for _ in range(MESSAGES_AN_HOUR):
+        await office.happen()
+        await office.send()
+    await office.happen(20)
+    await office.happen(kind=NoticeKind.MANDATE_CHANGED)
+    await office.send()
+    assert len(office.post.mails) == MESSAGES_AN_HOUR + 1
+    about = "Who may speak for the firm has changed."
+    assert about in office.post.mails[-1].text.splitlines()[0]
+    assert about in office.post.texts[-1].text
+    await office.happen()
+    await office.send()
+    assert len(office.post.mails) == MESSAGES_AN_HOUR + 1
+
+
 async def test_a_clock_that_is_set_back_puts_nothing_off(office: Office) -> None:
     await office.settle.set(caller(FIRM), fresh_key(), MAIL, "", "en")
     office.clock.advance(timedelta(days=30))
