@@ -342,7 +342,7 @@ async def test_whose_consent_it_was_is_named(
         for subject_id, why in refused.items()
     }
     call = ordered(1, "sub_a", "sub_b", relations=frozenset(Relation))
-    async with reading(Datashare(**errors)) as summaries:  # type: ignore[abstract]  # likewise
+    async with reading(Datashare(**errors)) as summaries:  # type: ignore[abstract]  # others are left out
         [error] = await summaries.fetch([call])
     assert isinstance(error, PuhuiError)
     assert (error.reason, [field.field for field in error.fields]) == (reason, fields)

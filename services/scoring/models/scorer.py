@@ -65,8 +65,7 @@ class Scorer:
     """
 
     def __init__(self, manifest: Manifest, model: str, card: str = "") -> None:
-        # Takes as long as a tenth of a start, which one without a model does without.
-        from services.scoring.trees import lightgbm  # noqa: PLC0415 - as above
+        from services.scoring.trees import lightgbm  # noqa: PLC0415 - a tenth of a start without models
 
         self.manifest = manifest
         self.card = card

@@ -230,7 +230,7 @@ class TestEnds:
             await work.consents.hold([(core.subject_id, core.consent_id)])
             telling = asyncio.create_task(office.tell())
             async with asyncio.timeout(20):
-                while await office.told_of(free, BANK) != [LAPSED]:  # noqa: ASYNC110 - of a database
+                while await office.told_of(free, BANK) != [LAPSED]:  # noqa: ASYNC110 - a row, no event
                     await asyncio.sleep(0.02)
             assert await office.told_of(held, BANK) == []
             assert not telling.done()
