@@ -9,10 +9,10 @@ and grade are monotone in the margin.
 import enum
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 GRAIN: Final = 2.0**-20
 """A millionth of a point. Sums of its multiples are exact in binary floating point."""
@@ -31,6 +31,14 @@ class ModelFolderError(ValueError):
     """A model folder that must not be served; the message says why and what to do."""
 
 
+class InputSource(enum.StrEnum):
+    """Where the value of an input comes from."""
+
+    PLATFORM = "PLATFORM"  # the registry of features computes it
+    DECLARED = "DECLARED"  # the bank sends it with its order
+    TABLE = "TABLE"  # a column of the bank's own table
+
+
 @dataclass(frozen=True, slots=True)
 class ModelFeature:
     """One input.
@@ -40,12 +48,23 @@ class ModelFeature:
         group: what a reason speaks about.
         unit: how to read it.
         monotone: direction in which PD may move as it grows: 1, -1 or 0.
+        source: where its value comes from.
+        categories: of a categorical input: a category's code is its place here; empty is a number.
+        others: place of the category that stands for all others, rare or unseen; None: such a value
+            counts as missing.
+        zh: title in Chinese.
+        en: title in English.
     """
 
     name: str
     group: str
     unit: str
     monotone: int
+    source: InputSource = InputSource.PLATFORM
+    categories: tuple[str, ...] = ()
+    others: int | None = None
+    zh: str = ""
+    en: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +114,52 @@ class Scaling:
     def points(self, log_odds: float) -> float:
         """Points at these log-odds of default."""
         return self.offset - self.factor * log_odds
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """The interval of PD along the margin, for files of one thickness.
+
+    Args:
+        missing_to: for files that lack at most this share of the inputs.
+        margins: ascending; between two of them the values of the lower one hold.
+        low: lower end of PD from that margin on; not falling.
+        high: upper end; not falling.
+    """
+
+    missing_to: float
+    margins: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """How uncertain a PD is.
+
+    Args:
+        method: in words, with its source.
+        bands: from thick files to thin ones; the last has missing_to 1.
+        refer_above: a file whose interval is wider than this goes to a person: difference of the
+            ends' log-odds.
+    """
+
+    method: str
+    bands: tuple[Band, ...]
+    refer_above: float
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Titles of a group of inputs.
+
+    Args:
+        zh: in Chinese.
+        en: in English.
+    """
+
+    zh: str
+    en: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +292,9 @@ class Manifest:
         metrics: measured out of fold.
         bins: of each feature and of the score.
         golden: rows that loading replays.
+        interval: of PD; None where none was fitted.
+        words: titles of groups, of a model of a table; those of the platform are in the catalogue
+            of reasons.
     """
 
     format: int
@@ -248,6 +316,8 @@ class Manifest:
     metrics: Mapping[str, Metric]
     bins: Mapping[str, Bins]
     golden: tuple[Golden, ...]
+    interval: Interval | None = None
+    words: Mapping[str, Words] = field(default_factory=dict)
 
     @property
     def groups(self) -> tuple[str, ...]:

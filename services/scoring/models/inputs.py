@@ -25,7 +25,14 @@ class Inputs:
 
 PLATFORM: Final = Inputs(
     features=tuple(
-        ModelFeature(feature.name, feature.group, feature.unit, feature.monotone)
+        ModelFeature(
+            feature.name,
+            feature.group,
+            feature.unit,
+            feature.monotone,
+            zh=feature.zh,
+            en=feature.en,
+        )
         for feature in registry.FEATURES
     ),
     feature_version=registry.VERSION,

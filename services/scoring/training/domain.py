@@ -1,6 +1,6 @@
 """What is asked of a training, what comes out, and the rules that data must meet. No I/O."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +11,9 @@ from services.scoring.models.domain import (
     GradeCut,
     Metric,
     ModelClass,
+    ModelFeature,
     Scaling,
+    Words,
 )
 
 Floats = npt.NDArray[np.float64]
@@ -76,6 +78,64 @@ class Spec:
     def leaf(self, rows: int) -> int:
         """Fewest rows in a leaf when a table has `rows`."""
         return self.min_leaf if self.min_leaf is not None else max(5, min(rows // 10, 50))
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What an inspection of a table found about a column.
+
+    Args:
+        column: which.
+        problem: constant, duplicate, id_like, leak_auc, leak_missing, leak_date, ...
+        detail: in words, with the figure and the remedy.
+        refused: it may not be an input unless the spec names it.
+    """
+
+    column: str
+    problem: str
+    detail: str
+    refused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingTable:
+    """A labelled table, ready to train on.
+
+    Args:
+        matrix: rows x features; the code of a category, NaN is missing.
+        features: of the columns.
+        labels: 1 is the outcome.
+        weights: of the rows, mean 1; None: all the same.
+        times: days since 1970 of each row's observation; None when not stated.
+        groups: of which firm a row is, as codes; None: each row is a firm of its own.
+        segments: further columns by which results are shown, e.g. region; text by row.
+        coverage: pattern of sources that were there, by row, e.g. "vat+tax"; empty when there are
+            no sources to tell apart.
+        accepted: False for applicants that were rejected and whose label is inferred; None when no
+            rejected ones are there.
+        words: titles of groups.
+        source: in words.
+        as_of: date or dates of the inputs, in words.
+        sha256: of the file or of matrix and labels.
+        findings: of the inspection.
+        simulated: rests on simulated data.
+    """
+
+    matrix: Floats
+    features: tuple[ModelFeature, ...]
+    labels: Ints
+    weights: Floats | None = None
+    times: Ints | None = None
+    groups: Ints | None = None
+    segments: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    coverage: Sequence[str] = ()
+    accepted: npt.NDArray[np.bool_] | None = None
+    words: Mapping[str, Words] = field(default_factory=dict)
+    source: str = ""
+    as_of: str = ""
+    sha256: str = ""
+    findings: tuple[Finding, ...] = ()
+    simulated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
