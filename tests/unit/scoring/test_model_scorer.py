@@ -189,7 +189,7 @@ def test_a_manifest_that_contradicts_itself_is_found_out(trained: Trained) -> No
     manifest = trained.manifest
     assert problems(manifest) == []
     for broken, problem in (
-        ({"format": 2}, "format"),
+        ({"format": 1}, "format"),
         ({"calibration": Calibration(-1.0, 0.0)}, "calibration"),
         ({"scaling": Scaling(pdo=-1)}, "scaling"),
         ({"grades": (GradeCut("A", 0.1),)}, "grade cuts"),
