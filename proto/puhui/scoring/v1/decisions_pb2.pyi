@@ -115,6 +115,173 @@ class GetDecisionResponse(_message.Message):
 Global___GetDecisionResponse: _TypeAlias = GetDecisionResponse  # noqa: Y015
 
 @_typing.final
+class ReplayDecisionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISION_ID_FIELD_NUMBER: _builtins.int
+    USE_FIELD_NUMBER: _builtins.int
+    decision_id: _builtins.str
+    use: Global___DecisionUse.ValueType
+    def __init__(
+        self,
+        *,
+        decision_id: _builtins.str = ...,
+        use: Global___DecisionUse.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision_id", b"decision_id", "use", b"use"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayDecisionRequest: _TypeAlias = ReplayDecisionRequest  # noqa: Y015
+
+@_typing.final
+class ReplayDecisionResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISION_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    STORED_FIELD_NUMBER: _builtins.int
+    AGAIN_FIELD_NUMBER: _builtins.int
+    SAME_FIELD_NUMBER: _builtins.int
+    REMARK_FIELD_NUMBER: _builtins.int
+    decision_id: _builtins.str
+    stored: _builtins.bytes
+    """RFC 8785 JSON of what the model said then: PD, interval, score, grade, points, reasons."""
+    again: _builtins.bytes
+    """The same, computed now from the stored inputs; empty when it cannot be."""
+    same: _builtins.bool
+    """Byte for byte."""
+    remark: _builtins.str
+    """Why it is not, or cannot be computed."""
+    @_builtins.property
+    def model(self) -> _scoring_pb2.ModelRef: ...
+    def __init__(
+        self,
+        *,
+        decision_id: _builtins.str = ...,
+        model: _scoring_pb2.ModelRef | None = ...,
+        stored: _builtins.bytes = ...,
+        again: _builtins.bytes = ...,
+        same: _builtins.bool = ...,
+        remark: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["again", b"again", "decision_id", b"decision_id", "model", b"model", "remark", b"remark", "same", b"same", "stored", b"stored"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayDecisionResponse: _TypeAlias = ReplayDecisionResponse  # noqa: Y015
+
+@_typing.final
+class GetImprovementsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISION_ID_FIELD_NUMBER: _builtins.int
+    decision_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        decision_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision_id", b"decision_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetImprovementsRequest: _TypeAlias = GetImprovementsRequest  # noqa: Y015
+
+@_typing.final
+class GetImprovementsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNTERFACTUALS_FIELD_NUMBER: _builtins.int
+    REMARK_FIELD_NUMBER: _builtins.int
+    remark: _builtins.str
+    """Why there is none."""
+    @_builtins.property
+    def counterfactuals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Counterfactual]:
+        """Smallest first; none when no admissible change reaches the next grade."""
+
+    def __init__(
+        self,
+        *,
+        counterfactuals: _abc.Iterable[Global___Counterfactual] | None = ...,
+        remark: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counterfactuals", b"counterfactuals", "remark", b"remark"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetImprovementsResponse: _TypeAlias = GetImprovementsResponse  # noqa: Y015
+
+@_typing.final
+class Counterfactual(_message.Message):
+    """Changes that together reach a better grade."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRADE_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    grade: _builtins.str
+    """Reached, by the decision's model."""
+    score: _builtins.int
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureChange]: ...
+    def __init__(
+        self,
+        *,
+        grade: _builtins.str = ...,
+        score: _builtins.int = ...,
+        changes: _abc.Iterable[Global___FeatureChange] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "grade", b"grade", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Counterfactual: _TypeAlias = Counterfactual  # noqa: Y015
+
+@_typing.final
+class FeatureChange(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEATURE_FIELD_NUMBER: _builtins.int
+    FROM_FIELD_NUMBER: _builtins.int
+    TO_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    TEXT_ZH_FIELD_NUMBER: _builtins.int
+    TEXT_EN_FIELD_NUMBER: _builtins.int
+    feature: _builtins.str
+    to: _builtins.float
+    unit: _builtins.str
+    text_zh: _builtins.str
+    text_en: _builtins.str
+    def __init__(
+        self,
+        *,
+        feature: _builtins.str = ...,
+        to: _builtins.float = ...,
+        unit: _builtins.str = ...,
+        text_zh: _builtins.str = ...,
+        text_en: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["feature", b"feature", "from", b"from", "text_en", b"text_en", "text_zh", b"text_zh", "to", b"to", "unit", b"unit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeatureChange: _TypeAlias = FeatureChange  # noqa: Y015
+
+@_typing.final
 class GroupPoints(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

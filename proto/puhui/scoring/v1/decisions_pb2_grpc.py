@@ -39,6 +39,16 @@ class DecisionServiceStub:
                 request_serializer=puhui_dot_scoring_dot_v1_dot_decisions__pb2.GetDecisionRequest.SerializeToString,
                 response_deserializer=puhui_dot_scoring_dot_v1_dot_decisions__pb2.GetDecisionResponse.FromString,
                 _registered_method=True)
+        self.ReplayDecision = channel.unary_unary(
+                '/puhui.scoring.v1.DecisionService/ReplayDecision',
+                request_serializer=puhui_dot_scoring_dot_v1_dot_decisions__pb2.ReplayDecisionRequest.SerializeToString,
+                response_deserializer=puhui_dot_scoring_dot_v1_dot_decisions__pb2.ReplayDecisionResponse.FromString,
+                _registered_method=True)
+        self.GetImprovements = channel.unary_unary(
+                '/puhui.scoring.v1.DecisionService/GetImprovements',
+                request_serializer=puhui_dot_scoring_dot_v1_dot_decisions__pb2.GetImprovementsRequest.SerializeToString,
+                response_deserializer=puhui_dot_scoring_dot_v1_dot_decisions__pb2.GetImprovementsResponse.FromString,
+                _registered_method=True)
         self.ListReevaluations = channel.unary_unary(
                 '/puhui.scoring.v1.DecisionService/ListReevaluations',
                 request_serializer=puhui_dot_scoring_dot_v1_dot_decisions__pb2.ListReevaluationsRequest.SerializeToString,
@@ -58,6 +68,22 @@ class DecisionServiceServicer:
         """A decision, computed again from its stored features and compared with what was answered. For the
         bank that took it and the firm that it is about, also after withdrawal, because both must be able
         to explain and dispute it; and for a regulator, for supervision alone. Each reading is recorded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplayDecision(self, request, context):
+        """A decision made again from its stored inputs, byte for byte; for the same readers and uses as
+        GetDecision, and recorded as a reading.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetImprovements(self, request, context):
+        """The smallest changes, of what a firm can change, that reach the next grade by the decision's model;
+        for the bank that took it and the firm, and recorded as a reading for explanation.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -86,6 +112,16 @@ def add_DecisionServiceServicer_to_server(servicer, server):
                     servicer.GetDecision,
                     request_deserializer=puhui_dot_scoring_dot_v1_dot_decisions__pb2.GetDecisionRequest.FromString,
                     response_serializer=puhui_dot_scoring_dot_v1_dot_decisions__pb2.GetDecisionResponse.SerializeToString,
+            ),
+            'ReplayDecision': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayDecision,
+                    request_deserializer=puhui_dot_scoring_dot_v1_dot_decisions__pb2.ReplayDecisionRequest.FromString,
+                    response_serializer=puhui_dot_scoring_dot_v1_dot_decisions__pb2.ReplayDecisionResponse.SerializeToString,
+            ),
+            'GetImprovements': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetImprovements,
+                    request_deserializer=puhui_dot_scoring_dot_v1_dot_decisions__pb2.GetImprovementsRequest.FromString,
+                    response_serializer=puhui_dot_scoring_dot_v1_dot_decisions__pb2.GetImprovementsResponse.SerializeToString,
             ),
             'ListReevaluations': grpc.unary_unary_rpc_method_handler(
                     servicer.ListReevaluations,
@@ -125,6 +161,60 @@ class DecisionService:
             '/puhui.scoring.v1.DecisionService/GetDecision',
             puhui_dot_scoring_dot_v1_dot_decisions__pb2.GetDecisionRequest.SerializeToString,
             puhui_dot_scoring_dot_v1_dot_decisions__pb2.GetDecisionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayDecision(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/puhui.scoring.v1.DecisionService/ReplayDecision',
+            puhui_dot_scoring_dot_v1_dot_decisions__pb2.ReplayDecisionRequest.SerializeToString,
+            puhui_dot_scoring_dot_v1_dot_decisions__pb2.ReplayDecisionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetImprovements(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/puhui.scoring.v1.DecisionService/GetImprovements',
+            puhui_dot_scoring_dot_v1_dot_decisions__pb2.GetImprovementsRequest.SerializeToString,
+            puhui_dot_scoring_dot_v1_dot_decisions__pb2.GetImprovementsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,6 +36,14 @@ class DecisionServiceStub:
     bank that took it and the firm that it is about, also after withdrawal, because both must be able
     to explain and dispute it; and for a regulator, for supervision alone. Each reading is recorded.
     """
+    ReplayDecision: _grpc.UnaryUnaryMultiCallable[_decisions_pb2.ReplayDecisionRequest, _decisions_pb2.ReplayDecisionResponse]
+    """A decision made again from its stored inputs, byte for byte; for the same readers and uses as
+    GetDecision, and recorded as a reading.
+    """
+    GetImprovements: _grpc.UnaryUnaryMultiCallable[_decisions_pb2.GetImprovementsRequest, _decisions_pb2.GetImprovementsResponse]
+    """The smallest changes, of what a firm can change, that reach the next grade by the decision's model;
+    for the bank that took it and the firm, and recorded as a reading for explanation.
+    """
     ListReevaluations: _grpc.UnaryUnaryMultiCallable[_decisions_pb2.ListReevaluationsRequest, _decisions_pb2.ListReevaluationsResponse]
     """A bank's decisions to be made again, because a record that counted in them was disputed and
     corrected since, or was repaired; oldest first. A newer decision about the subject takes them off.
@@ -52,6 +60,14 @@ class DecisionServiceAsyncStub(DecisionServiceStub):
     """A decision, computed again from its stored features and compared with what was answered. For the
     bank that took it and the firm that it is about, also after withdrawal, because both must be able
     to explain and dispute it; and for a regulator, for supervision alone. Each reading is recorded.
+    """
+    ReplayDecision: _aio.UnaryUnaryMultiCallable[_decisions_pb2.ReplayDecisionRequest, _decisions_pb2.ReplayDecisionResponse]  # type: ignore[assignment]
+    """A decision made again from its stored inputs, byte for byte; for the same readers and uses as
+    GetDecision, and recorded as a reading.
+    """
+    GetImprovements: _aio.UnaryUnaryMultiCallable[_decisions_pb2.GetImprovementsRequest, _decisions_pb2.GetImprovementsResponse]  # type: ignore[assignment]
+    """The smallest changes, of what a firm can change, that reach the next grade by the decision's model;
+    for the bank that took it and the firm, and recorded as a reading for explanation.
     """
     ListReevaluations: _aio.UnaryUnaryMultiCallable[_decisions_pb2.ListReevaluationsRequest, _decisions_pb2.ListReevaluationsResponse]  # type: ignore[assignment]
     """A bank's decisions to be made again, because a record that counted in them was disputed and
@@ -72,6 +88,26 @@ class DecisionServiceServicer(metaclass=_abc_1.ABCMeta):
         """A decision, computed again from its stored features and compared with what was answered. For the
         bank that took it and the firm that it is about, also after withdrawal, because both must be able
         to explain and dispute it; and for a regulator, for supervision alone. Each reading is recorded.
+        """
+
+    @_abc_1.abstractmethod
+    def ReplayDecision(
+        self,
+        request: _decisions_pb2.ReplayDecisionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_decisions_pb2.ReplayDecisionResponse, _abc.Awaitable[_decisions_pb2.ReplayDecisionResponse]]:
+        """A decision made again from its stored inputs, byte for byte; for the same readers and uses as
+        GetDecision, and recorded as a reading.
+        """
+
+    @_abc_1.abstractmethod
+    def GetImprovements(
+        self,
+        request: _decisions_pb2.GetImprovementsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_decisions_pb2.GetImprovementsResponse, _abc.Awaitable[_decisions_pb2.GetImprovementsResponse]]:
+        """The smallest changes, of what a firm can change, that reach the next grade by the decision's model;
+        for the bank that took it and the firm, and recorded as a reading for explanation.
         """
 
     @_abc_1.abstractmethod

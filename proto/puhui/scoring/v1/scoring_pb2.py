@@ -31,7 +31,7 @@ from puhui.common.v1 import types_pb2 as puhui_dot_common_dot_v1_dot_types__pb2
 from puhui.datashare.v1 import summaries_pb2 as puhui_dot_datashare_dot_v1_dot_summaries__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epuhui/scoring/v1/scoring.proto\x12\x10puhui.scoring.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1cpuhui/common/v1/access.proto\x1a\x1bpuhui/common/v1/types.proto\x1a\"puhui/datashare/v1/summaries.proto\"\xd0\x02\n\nScoreOrder\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1d\n\nsubject_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1b\n\nconsent_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1a\n\x07purpose\x18\x04 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12)\n\x05\x61s_of\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1e\n\rmodel_version\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12)\n\x07officer\x18\x07 \x01(\x0b\x32\x18.puhui.common.v1.Officer\x12\x1a\n\x12\x61utomated_decision\x18\x08 \x01(\x08\x12\x39\n\x06linked\x18\t \x03(\x0b\x32\x1f.puhui.scoring.v1.LinkedSubjectB\x08\xbaH\x05\x92\x01\x02\x10\x08\"\x8e\x01\n\rLinkedSubject\x12?\n\x08relation\x18\x01 \x01(\x0e\x32!.puhui.scoring.v1.SubjectRelationB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1d\n\nsubject_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1d\n\nconsent_id\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"C\n\x0cScoreRequest\x12\x33\n\x05order\x18\x01 \x01(\x0b\x32\x1c.puhui.scoring.v1.ScoreOrderB\x06\xbaH\x03\xc8\x01\x01\"=\n\rScoreResponse\x12,\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1a.puhui.scoring.v1.Decision\"N\n\x11\x42\x61tchScoreRequest\x12\x39\n\x06orders\x18\x01 \x03(\x0b\x32\x1c.puhui.scoring.v1.ScoreOrderB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x90N\"\x84\x01\n\x12\x42\x61tchScoreResponse\x12\r\n\x05index\x18\x01 \x01(\r\x12.\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x1a.puhui.scoring.v1.DecisionH\x00\x12%\n\x07refused\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"\x84\x04\n\x08\x44\x65\x63ision\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12.\n\ndecided_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\taccess_id\x18\x04 \x01(\t\x12\x12\n\nconsent_id\x18\x05 \x01(\t\x12\x0f\n\x07purpose\x18\x06 \x01(\t\x12)\n\x05\x61s_of\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05model\x18\x08 \x01(\x0b\x32\x1a.puhui.scoring.v1.ModelRef\x12\n\n\x02pd\x18\t \x01(\x01\x12\r\n\x05score\x18\n \x01(\x05\x12\r\n\x05grade\x18\x0b \x01(\t\x12)\n\x07reasons\x18\x0c \x03(\x0b\x32\x18.puhui.scoring.v1.Reason\x12.\n\x08\x63overage\x18\r \x03(\x0b\x32\x1c.puhui.datashare.v1.Coverage\x12)\n\x07notices\x18\x0e \x03(\x0b\x32\x18.puhui.scoring.v1.Notice\x12\x31\n\x08\x64isputes\x18\x0f \x03(\x0b\x32\x1f.puhui.datashare.v1.DisputeMark\x12.\n\x06linked\x18\x10 \x03(\x0b\x32\x1e.puhui.scoring.v1.LinkedAccess\"\xf9\x01\n\x0cLinkedAccess\x12\x33\n\x08relation\x18\x01 \x01(\x0e\x32!.puhui.scoring.v1.SubjectRelation\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x11\n\taccess_id\x18\x03 \x01(\t\x12\x12\n\nconsent_id\x18\x04 \x01(\t\x12\x0f\n\x02pd\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12.\n\x08\x63overage\x18\x06 \x03(\x0b\x32\x1c.puhui.datashare.v1.Coverage\x12\x31\n\x08\x64isputes\x18\x07 \x03(\x0b\x32\x1f.puhui.datashare.v1.DisputeMarkB\x05\n\x03_pd\"N\n\x08ModelRef\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x31\n\x0bmodel_class\x18\x02 \x01(\x0e\x32\x1c.puhui.scoring.v1.ModelClass\"z\n\x06Reason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06points\x18\x02 \x01(\x01\x12\x0f\n\x07text_zh\x18\x03 \x01(\t\x12\x0f\n\x07text_en\x18\x04 \x01(\t\x12\x30\n\x08\x66\x65\x61tures\x18\x05 \x03(\x0b\x32\x1e.puhui.scoring.v1.FeatureValue\"\x8c\x01\n\x0c\x46\x65\x61tureValue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x32\n\x07missing\x18\x03 \x01(\x0e\x32!.puhui.datashare.v1.CoverageState\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\x0e\n\x06hidden\x18\x05 \x01(\x08\x42\x08\n\x06_value\"8\n\x06Notice\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07text_zh\x18\x02 \x01(\t\x12\x0f\n\x07text_en\x18\x03 \x01(\t*\x8b\x01\n\x0fSubjectRelation\x12 \n\x1cSUBJECT_RELATION_UNSPECIFIED\x10\x00\x12\x1a\n\x16SUBJECT_RELATION_OWNER\x10\x01\x12\x1e\n\x1aSUBJECT_RELATION_GUARANTOR\x10\x02\x12\x1a\n\x16SUBJECT_RELATION_BUYER\x10\x03*\x94\x01\n\nModelClass\x12\x1b\n\x17MODEL_CLASS_UNSPECIFIED\x10\x00\x12\x19\n\x15MODEL_CLASS_SIMULATED\x10\x01\x12\x16\n\x12MODEL_CLASS_EXPERT\x10\x02\x12\x1b\n\x17MODEL_CLASS_UNVALIDATED\x10\x03\x12\x19\n\x15MODEL_CLASS_VALIDATED\x10\x04\x32\xf7\x01\n\x0eScoringService\x12\x66\n\x05Score\x12\x1e.puhui.scoring.v1.ScoreRequest\x1a\x1f.puhui.scoring.v1.ScoreResponse\"\x1c\xca\xf3\x18\x03\n\x01\x03\x82\xd3\xe4\x93\x02\x0f\"\n/v1/scores:\x01*\x12}\n\nBatchScore\x12#.puhui.scoring.v1.BatchScoreRequest\x1a$.puhui.scoring.v1.BatchScoreResponse\"\"\xca\xf3\x18\x03\n\x01\x03\x82\xd3\xe4\x93\x02\x15\"\x10/v1/scores:batch:\x01*0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epuhui/scoring/v1/scoring.proto\x12\x10puhui.scoring.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1cpuhui/common/v1/access.proto\x1a\x1bpuhui/common/v1/types.proto\x1a\"puhui/datashare/v1/summaries.proto\"\xa9\x03\n\nScoreOrder\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1d\n\nsubject_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1b\n\nconsent_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1a\n\x07purpose\x18\x04 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12)\n\x05\x61s_of\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1e\n\rmodel_version\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12)\n\x07officer\x18\x07 \x01(\x0b\x32\x18.puhui.common.v1.Officer\x12\x1a\n\x12\x61utomated_decision\x18\x08 \x01(\x08\x12\x39\n\x06linked\x18\t \x03(\x0b\x32\x1f.puhui.scoring.v1.LinkedSubjectB\x08\xbaH\x05\x92\x01\x02\x10\x08\x12\x18\n\x07product\x18\n \x01(\tB\x07\xbaH\x04r\x02\x18@\x12=\n\x08\x64\x65\x63lared\x18\x0b \x03(\x0b\x32!.puhui.scoring.v1.DeclaredFeatureB\x08\xbaH\x05\x92\x01\x02\x10@\"r\n\x0f\x44\x65\x63laredFeature\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x19\n\x06number\x18\x02 \x01(\x01\x42\x07\xbaH\x04\x12\x02@\x01H\x00\x12\x1b\n\x08\x63\x61tegory\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@H\x00\x42\x0e\n\x05value\x12\x05\xbaH\x02\x08\x01\"\x8e\x01\n\rLinkedSubject\x12?\n\x08relation\x18\x01 \x01(\x0e\x32!.puhui.scoring.v1.SubjectRelationB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1d\n\nsubject_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1d\n\nconsent_id\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"C\n\x0cScoreRequest\x12\x33\n\x05order\x18\x01 \x01(\x0b\x32\x1c.puhui.scoring.v1.ScoreOrderB\x06\xbaH\x03\xc8\x01\x01\"y\n\rScoreResponse\x12.\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1a.puhui.scoring.v1.DecisionH\x00\x12.\n\x08referral\x18\x02 \x01(\x0b\x32\x1a.puhui.scoring.v1.ReferralH\x00\x42\x08\n\x06result\"e\n\x08Referral\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07text_zh\x18\x02 \x01(\t\x12\x0f\n\x07text_en\x18\x03 \x01(\t\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"N\n\x11\x42\x61tchScoreRequest\x12\x39\n\x06orders\x18\x01 \x03(\x0b\x32\x1c.puhui.scoring.v1.ScoreOrderB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x90N\"\xb4\x01\n\x12\x42\x61tchScoreResponse\x12\r\n\x05index\x18\x01 \x01(\r\x12.\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x1a.puhui.scoring.v1.DecisionH\x00\x12%\n\x07refused\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12.\n\x08referral\x18\x04 \x01(\x0b\x32\x1a.puhui.scoring.v1.ReferralH\x00\x42\x08\n\x06result\"\x88\x06\n\x08\x44\x65\x63ision\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12.\n\ndecided_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\taccess_id\x18\x04 \x01(\t\x12\x12\n\nconsent_id\x18\x05 \x01(\t\x12\x0f\n\x07purpose\x18\x06 \x01(\t\x12)\n\x05\x61s_of\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05model\x18\x08 \x01(\x0b\x32\x1a.puhui.scoring.v1.ModelRef\x12\x0f\n\x02pd\x18\t \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05score\x18\n \x01(\x05\x12\r\n\x05grade\x18\x0b \x01(\t\x12)\n\x07reasons\x18\x0c \x03(\x0b\x32\x18.puhui.scoring.v1.Reason\x12.\n\x08\x63overage\x18\r \x03(\x0b\x32\x1c.puhui.datashare.v1.Coverage\x12)\n\x07notices\x18\x0e \x03(\x0b\x32\x18.puhui.scoring.v1.Notice\x12\x31\n\x08\x64isputes\x18\x0f \x03(\x0b\x32\x1f.puhui.datashare.v1.DisputeMark\x12.\n\x06linked\x18\x10 \x03(\x0b\x32\x1e.puhui.scoring.v1.LinkedAccess\x12.\n\x08interval\x18\x11 \x01(\x0b\x32\x1c.puhui.scoring.v1.PdInterval\x12,\n\x08referral\x18\x12 \x01(\x0b\x32\x1a.puhui.scoring.v1.Referral\x12\x0f\n\x07product\x18\x13 \x01(\t\x12\x33\n\x08\x64\x65\x63lared\x18\x14 \x03(\x0b\x32!.puhui.scoring.v1.DeclaredFeature\x12\x0c\n\x04\x62\x61se\x18\x15 \x01(\x05\x12,\n\x06points\x18\x16 \x03(\x0b\x32\x1c.puhui.scoring.v1.GroupScore\x12\x16\n\x0eoutcome_sha256\x18\x17 \x01(\x0c\x42\x05\n\x03_pd\"7\n\nPdInterval\x12\x0b\n\x03low\x18\x01 \x01(\x01\x12\x0c\n\x04high\x18\x02 \x01(\x01\x12\x0e\n\x06method\x18\x03 \x01(\t\"O\n\nGroupScore\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0e\n\x06points\x18\x02 \x01(\x05\x12\x10\n\x08title_zh\x18\x03 \x01(\t\x12\x10\n\x08title_en\x18\x04 \x01(\t\"\xf9\x01\n\x0cLinkedAccess\x12\x33\n\x08relation\x18\x01 \x01(\x0e\x32!.puhui.scoring.v1.SubjectRelation\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x11\n\taccess_id\x18\x03 \x01(\t\x12\x12\n\nconsent_id\x18\x04 \x01(\t\x12\x0f\n\x02pd\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12.\n\x08\x63overage\x18\x06 \x03(\x0b\x32\x1c.puhui.datashare.v1.Coverage\x12\x31\n\x08\x64isputes\x18\x07 \x03(\x0b\x32\x1f.puhui.datashare.v1.DisputeMarkB\x05\n\x03_pd\"N\n\x08ModelRef\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x31\n\x0bmodel_class\x18\x02 \x01(\x0e\x32\x1c.puhui.scoring.v1.ModelClass\"\xd8\x01\n\x06Reason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06points\x18\x02 \x01(\x01\x12\x0f\n\x07text_zh\x18\x03 \x01(\t\x12\x0f\n\x07text_en\x18\x04 \x01(\t\x12\x30\n\x08\x66\x65\x61tures\x18\x05 \x03(\x0b\x32\x1e.puhui.scoring.v1.FeatureValue\x12\x34\n\tdirection\x18\x06 \x01(\x0e\x32!.puhui.scoring.v1.ReasonDirection\x12\x12\n\nimprove_zh\x18\x07 \x01(\t\x12\x12\n\nimprove_en\x18\x08 \x01(\t\"\x8c\x01\n\x0c\x46\x65\x61tureValue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x32\n\x07missing\x18\x03 \x01(\x0e\x32!.puhui.datashare.v1.CoverageState\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\x0e\n\x06hidden\x18\x05 \x01(\x08\x42\x08\n\x06_value\"8\n\x06Notice\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07text_zh\x18\x02 \x01(\t\x12\x0f\n\x07text_en\x18\x03 \x01(\t*\x8b\x01\n\x0fSubjectRelation\x12 \n\x1cSUBJECT_RELATION_UNSPECIFIED\x10\x00\x12\x1a\n\x16SUBJECT_RELATION_OWNER\x10\x01\x12\x1e\n\x1aSUBJECT_RELATION_GUARANTOR\x10\x02\x12\x1a\n\x16SUBJECT_RELATION_BUYER\x10\x03*\x94\x01\n\nModelClass\x12\x1b\n\x17MODEL_CLASS_UNSPECIFIED\x10\x00\x12\x19\n\x15MODEL_CLASS_SIMULATED\x10\x01\x12\x16\n\x12MODEL_CLASS_EXPERT\x10\x02\x12\x1b\n\x17MODEL_CLASS_UNVALIDATED\x10\x03\x12\x19\n\x15MODEL_CLASS_VALIDATED\x10\x04*y\n\x0fReasonDirection\x12 \n\x1cREASON_DIRECTION_UNSPECIFIED\x10\x00\x12!\n\x1dREASON_DIRECTION_RAISES_SCORE\x10\x01\x12!\n\x1dREASON_DIRECTION_LOWERS_SCORE\x10\x02\x32\xf7\x01\n\x0eScoringService\x12\x66\n\x05Score\x12\x1e.puhui.scoring.v1.ScoreRequest\x1a\x1f.puhui.scoring.v1.ScoreResponse\"\x1c\xca\xf3\x18\x03\n\x01\x03\x82\xd3\xe4\x93\x02\x0f\"\n/v1/scores:\x01*\x12}\n\nBatchScore\x12#.puhui.scoring.v1.BatchScoreRequest\x1a$.puhui.scoring.v1.BatchScoreResponse\"\"\xca\xf3\x18\x03\n\x01\x03\x82\xd3\xe4\x93\x02\x15\"\x10/v1/scores:batch:\x01*0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,6 +50,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCOREORDER'].fields_by_name['model_version']._serialized_options = b'\272H\004r\002\030@'
   _globals['_SCOREORDER'].fields_by_name['linked']._loaded_options = None
   _globals['_SCOREORDER'].fields_by_name['linked']._serialized_options = b'\272H\005\222\001\002\020\010'
+  _globals['_SCOREORDER'].fields_by_name['product']._loaded_options = None
+  _globals['_SCOREORDER'].fields_by_name['product']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_SCOREORDER'].fields_by_name['declared']._loaded_options = None
+  _globals['_SCOREORDER'].fields_by_name['declared']._serialized_options = b'\272H\005\222\001\002\020@'
+  _globals['_DECLAREDFEATURE'].oneofs_by_name['value']._loaded_options = None
+  _globals['_DECLAREDFEATURE'].oneofs_by_name['value']._serialized_options = b'\272H\002\010\001'
+  _globals['_DECLAREDFEATURE'].fields_by_name['name']._loaded_options = None
+  _globals['_DECLAREDFEATURE'].fields_by_name['name']._serialized_options = b'\272H\006r\004\020\001\030@'
+  _globals['_DECLAREDFEATURE'].fields_by_name['number']._loaded_options = None
+  _globals['_DECLAREDFEATURE'].fields_by_name['number']._serialized_options = b'\272H\004\022\002@\001'
+  _globals['_DECLAREDFEATURE'].fields_by_name['category']._loaded_options = None
+  _globals['_DECLAREDFEATURE'].fields_by_name['category']._serialized_options = b'\272H\004r\002\030@'
   _globals['_LINKEDSUBJECT'].fields_by_name['relation']._loaded_options = None
   _globals['_LINKEDSUBJECT'].fields_by_name['relation']._serialized_options = b'\272H\007\202\001\004\020\001 \000'
   _globals['_LINKEDSUBJECT'].fields_by_name['subject_id']._loaded_options = None
@@ -64,34 +76,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCORINGSERVICE'].methods_by_name['Score']._serialized_options = b'\312\363\030\003\n\001\003\202\323\344\223\002\017\"\n/v1/scores:\001*'
   _globals['_SCORINGSERVICE'].methods_by_name['BatchScore']._loaded_options = None
   _globals['_SCORINGSERVICE'].methods_by_name['BatchScore']._serialized_options = b'\312\363\030\003\n\001\003\202\323\344\223\002\025\"\020/v1/scores:batch:\001*'
-  _globals['_SUBJECTRELATION']._serialized_start=2272
-  _globals['_SUBJECTRELATION']._serialized_end=2411
-  _globals['_MODELCLASS']._serialized_start=2414
-  _globals['_MODELCLASS']._serialized_end=2562
+  _globals['_SUBJECTRELATION']._serialized_start=3181
+  _globals['_SUBJECTRELATION']._serialized_end=3320
+  _globals['_MODELCLASS']._serialized_start=3323
+  _globals['_MODELCLASS']._serialized_end=3471
+  _globals['_REASONDIRECTION']._serialized_start=3473
+  _globals['_REASONDIRECTION']._serialized_end=3594
   _globals['_SCOREORDER']._serialized_start=265
-  _globals['_SCOREORDER']._serialized_end=601
-  _globals['_LINKEDSUBJECT']._serialized_start=604
-  _globals['_LINKEDSUBJECT']._serialized_end=746
-  _globals['_SCOREREQUEST']._serialized_start=748
-  _globals['_SCOREREQUEST']._serialized_end=815
-  _globals['_SCORERESPONSE']._serialized_start=817
-  _globals['_SCORERESPONSE']._serialized_end=878
-  _globals['_BATCHSCOREREQUEST']._serialized_start=880
-  _globals['_BATCHSCOREREQUEST']._serialized_end=958
-  _globals['_BATCHSCORERESPONSE']._serialized_start=961
-  _globals['_BATCHSCORERESPONSE']._serialized_end=1093
-  _globals['_DECISION']._serialized_start=1096
-  _globals['_DECISION']._serialized_end=1612
-  _globals['_LINKEDACCESS']._serialized_start=1615
-  _globals['_LINKEDACCESS']._serialized_end=1864
-  _globals['_MODELREF']._serialized_start=1866
-  _globals['_MODELREF']._serialized_end=1944
-  _globals['_REASON']._serialized_start=1946
-  _globals['_REASON']._serialized_end=2068
-  _globals['_FEATUREVALUE']._serialized_start=2071
-  _globals['_FEATUREVALUE']._serialized_end=2211
-  _globals['_NOTICE']._serialized_start=2213
-  _globals['_NOTICE']._serialized_end=2269
-  _globals['_SCORINGSERVICE']._serialized_start=2565
-  _globals['_SCORINGSERVICE']._serialized_end=2812
+  _globals['_SCOREORDER']._serialized_end=690
+  _globals['_DECLAREDFEATURE']._serialized_start=692
+  _globals['_DECLAREDFEATURE']._serialized_end=806
+  _globals['_LINKEDSUBJECT']._serialized_start=809
+  _globals['_LINKEDSUBJECT']._serialized_end=951
+  _globals['_SCOREREQUEST']._serialized_start=953
+  _globals['_SCOREREQUEST']._serialized_end=1020
+  _globals['_SCORERESPONSE']._serialized_start=1022
+  _globals['_SCORERESPONSE']._serialized_end=1143
+  _globals['_REFERRAL']._serialized_start=1145
+  _globals['_REFERRAL']._serialized_end=1246
+  _globals['_BATCHSCOREREQUEST']._serialized_start=1248
+  _globals['_BATCHSCOREREQUEST']._serialized_end=1326
+  _globals['_BATCHSCORERESPONSE']._serialized_start=1329
+  _globals['_BATCHSCORERESPONSE']._serialized_end=1509
+  _globals['_DECISION']._serialized_start=1512
+  _globals['_DECISION']._serialized_end=2288
+  _globals['_PDINTERVAL']._serialized_start=2290
+  _globals['_PDINTERVAL']._serialized_end=2345
+  _globals['_GROUPSCORE']._serialized_start=2347
+  _globals['_GROUPSCORE']._serialized_end=2426
+  _globals['_LINKEDACCESS']._serialized_start=2429
+  _globals['_LINKEDACCESS']._serialized_end=2678
+  _globals['_MODELREF']._serialized_start=2680
+  _globals['_MODELREF']._serialized_end=2758
+  _globals['_REASON']._serialized_start=2761
+  _globals['_REASON']._serialized_end=2977
+  _globals['_FEATUREVALUE']._serialized_start=2980
+  _globals['_FEATUREVALUE']._serialized_end=3120
+  _globals['_NOTICE']._serialized_start=3122
+  _globals['_NOTICE']._serialized_end=3178
+  _globals['_SCORINGSERVICE']._serialized_start=3597
+  _globals['_SCORINGSERVICE']._serialized_end=3844
 # @@protoc_insertion_point(module_scope)

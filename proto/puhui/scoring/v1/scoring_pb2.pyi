@@ -72,6 +72,25 @@ MODEL_CLASS_VALIDATED: ModelClass.ValueType  # 4
 """Trained on real outcomes and validated."""
 Global___ModelClass: _TypeAlias = ModelClass  # noqa: Y015
 
+class _ReasonDirection:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReasonDirectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReasonDirection.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REASON_DIRECTION_UNSPECIFIED: _ReasonDirection.ValueType  # 0
+    REASON_DIRECTION_RAISES_SCORE: _ReasonDirection.ValueType  # 1
+    """Against the mean of the reference population."""
+    REASON_DIRECTION_LOWERS_SCORE: _ReasonDirection.ValueType  # 2
+
+class ReasonDirection(_ReasonDirection, metaclass=_ReasonDirectionEnumTypeWrapper): ...
+
+REASON_DIRECTION_UNSPECIFIED: ReasonDirection.ValueType  # 0
+REASON_DIRECTION_RAISES_SCORE: ReasonDirection.ValueType  # 1
+"""Against the mean of the reference population."""
+REASON_DIRECTION_LOWERS_SCORE: ReasonDirection.ValueType  # 2
+Global___ReasonDirection: _TypeAlias = ReasonDirection  # noqa: Y015
+
 @_typing.final
 class ScoreOrder(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -85,6 +104,8 @@ class ScoreOrder(_message.Message):
     OFFICER_FIELD_NUMBER: _builtins.int
     AUTOMATED_DECISION_FIELD_NUMBER: _builtins.int
     LINKED_FIELD_NUMBER: _builtins.int
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    DECLARED_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Unique per caller. A replay is checked against the consent again and returns the same decision."""
     subject_id: _builtins.str
@@ -95,6 +116,8 @@ class ScoreOrder(_message.Message):
     """Unset: the model in service."""
     automated_decision: _builtins.bool
     """The decision on credit will be made by machine alone; the consent must allow it."""
+    product: _builtins.str
+    """Score product that the order is of: its purpose, types and model hold. Empty: none."""
     @_builtins.property
     def as_of(self) -> _timestamp_pb2.Timestamp:
         """Data known by then; unset is now. Consent is always checked now."""
@@ -109,6 +132,12 @@ class ScoreOrder(_message.Message):
         score; none twice and not the firm itself. One that is refused refuses the order.
         """
 
+    @_builtins.property
+    def declared(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeclaredFeature]:
+        """What the caller itself says of the firm: features that the product names. Kept with the decision
+        and shown to nobody but the caller, the firm and who supervises.
+        """
+
     def __init__(
         self,
         *,
@@ -121,14 +150,48 @@ class ScoreOrder(_message.Message):
         officer: _types_pb2.Officer | None = ...,
         automated_decision: _builtins.bool = ...,
         linked: _abc.Iterable[Global___LinkedSubject] | None = ...,
+        product: _builtins.str = ...,
+        declared: _abc.Iterable[Global___DeclaredFeature] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "officer", b"officer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "automated_decision", b"automated_decision", "consent_id", b"consent_id", "linked", b"linked", "model_version", b"model_version", "officer", b"officer", "purpose", b"purpose", "request_id", b"request_id", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "automated_decision", b"automated_decision", "consent_id", b"consent_id", "declared", b"declared", "linked", b"linked", "model_version", b"model_version", "officer", b"officer", "product", b"product", "purpose", b"purpose", "request_id", b"request_id", "subject_id", b"subject_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ScoreOrder: _TypeAlias = ScoreOrder  # noqa: Y015
+
+@_typing.final
+class DeclaredFeature(_message.Message):
+    """A value that the caller knows of the firm."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Of the product."""
+    number: _builtins.float
+    """Finite, in the product's unit and range."""
+    category: _builtins.str
+    """One of the product's."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        number: _builtins.float = ...,
+        category: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "number", b"number", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "name", b"name", "number", b"number", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_value: _TypeAlias = _typing.Literal["number", "category"]  # noqa: Y015
+    _WhichOneofArgType_value: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_value) -> _WhichOneofReturnType_value | None: ...
+
+Global___DeclaredFeature: _TypeAlias = DeclaredFeature  # noqa: Y015
 
 @_typing.final
 class LinkedSubject(_message.Message):
@@ -183,20 +246,64 @@ class ScoreResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DECISION_FIELD_NUMBER: _builtins.int
+    REFERRAL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def decision(self) -> Global___Decision: ...
+    @_builtins.property
+    def referral(self) -> Global___Referral:
+        """No score is given: a person decides."""
+
     def __init__(
         self,
         *,
         decision: Global___Decision | None = ...,
+        referral: Global___Referral | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "referral", b"referral", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "referral", b"referral", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["decision", "referral"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+Global___ScoreResponse: _TypeAlias = ScoreResponse  # noqa: Y015
+
+@_typing.final
+class Referral(_message.Message):
+    """Why a person must decide."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    TEXT_ZH_FIELD_NUMBER: _builtins.int
+    TEXT_EN_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    """SCORING_STOPPED, the operator has stopped the model; THIN_FILE, what is known of the firm leaves
+    its PD too uncertain.
+    """
+    text_zh: _builtins.str
+    text_en: _builtins.str
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Since when scoring is stopped."""
+
+    def __init__(
+        self,
+        *,
+        code: _builtins.str = ...,
+        text_zh: _builtins.str = ...,
+        text_en: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "since", b"since", "text_en", b"text_en", "text_zh", b"text_zh"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ScoreResponse: _TypeAlias = ScoreResponse  # noqa: Y015
+Global___Referral: _TypeAlias = Referral  # noqa: Y015
 
 @_typing.final
 class BatchScoreRequest(_message.Message):
@@ -225,24 +332,28 @@ class BatchScoreResponse(_message.Message):
     INDEX_FIELD_NUMBER: _builtins.int
     DECISION_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
+    REFERRAL_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Index into the orders."""
     @_builtins.property
     def decision(self) -> Global___Decision: ...
     @_builtins.property
     def refused(self) -> _status_pb2.Status: ...
+    @_builtins.property
+    def referral(self) -> Global___Referral: ...
     def __init__(
         self,
         *,
         index: _builtins.int = ...,
         decision: Global___Decision | None = ...,
         refused: _status_pb2.Status | None = ...,
+        referral: Global___Referral | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "refused", b"refused", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "referral", b"referral", "refused", b"refused", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "index", b"index", "refused", b"refused", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "index", b"index", "referral", b"referral", "refused", b"refused", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["decision", "refused"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["decision", "refused", "referral"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 
@@ -268,6 +379,13 @@ class Decision(_message.Message):
     NOTICES_FIELD_NUMBER: _builtins.int
     DISPUTES_FIELD_NUMBER: _builtins.int
     LINKED_FIELD_NUMBER: _builtins.int
+    INTERVAL_FIELD_NUMBER: _builtins.int
+    REFERRAL_FIELD_NUMBER: _builtins.int
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    DECLARED_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    OUTCOME_SHA256_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     subject_id: _builtins.str
     access_id: _builtins.str
@@ -275,11 +393,21 @@ class Decision(_message.Message):
     consent_id: _builtins.str
     purpose: _builtins.str
     pd: _builtins.float
-    """Probability of default within the model's outcome window, 0 to 1."""
+    """Probability of default within the model's outcome window, 0 to 1. Unset for a model of the class
+    EXPERT, which claims none.
+    """
     score: _builtins.int
     """Points; more is better."""
     grade: _builtins.str
     """From the model's grade cuts, best first, e.g. "AAA"."""
+    product: _builtins.str
+    """Score product of the order; empty when it named none."""
+    base: _builtins.int
+    """Whole points that no feature moves: base plus the points of all groups is the score, exactly.
+    Rounded by largest remainder.
+    """
+    outcome_sha256: _builtins.bytes
+    """SHA-256 of the canonical bytes of what the model said, which a replay gives again."""
     @_builtins.property
     def decided_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -301,7 +429,8 @@ class Decision(_message.Message):
 
     @_builtins.property
     def notices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Notice]:
-        """What the reader must know: MODEL_SIMULATED, the model was trained on simulated data;
+        """What the reader must know: MODEL_SIMULATED, the model was trained on simulated data; MODEL_EXPERT,
+        it was built by judgement;
         MODEL_UNVALIDATED, on real outcomes, but it was not validated independently; DATA_SIMULATED,
         some of the data comes from a simulated source; DATA_WITHHELD, some data that was known then is no
         longer used, because it was repaired, ran out or was erased; DISPUTED_DATA, some records are in
@@ -320,6 +449,20 @@ class Decision(_message.Message):
         relations alone: they consented to the bank.
         """
 
+    @_builtins.property
+    def interval(self) -> Global___PdInterval:
+        """How uncertain the PD is; unset where the model has no interval."""
+
+    @_builtins.property
+    def referral(self) -> Global___Referral:
+        """Set when a person must decide although there is a score."""
+
+    @_builtins.property
+    def declared(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeclaredFeature]:
+        """What the caller said of the firm."""
+
+    @_builtins.property
+    def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___GroupScore]: ...
     def __init__(
         self,
         *,
@@ -331,7 +474,7 @@ class Decision(_message.Message):
         purpose: _builtins.str = ...,
         as_of: _timestamp_pb2.Timestamp | None = ...,
         model: Global___ModelRef | None = ...,
-        pd: _builtins.float = ...,
+        pd: _builtins.float | None = ...,
         score: _builtins.int = ...,
         grade: _builtins.str = ...,
         reasons: _abc.Iterable[Global___Reason] | None = ...,
@@ -339,14 +482,81 @@ class Decision(_message.Message):
         notices: _abc.Iterable[Global___Notice] | None = ...,
         disputes: _abc.Iterable[_summaries_pb2.DisputeMark] | None = ...,
         linked: _abc.Iterable[Global___LinkedAccess] | None = ...,
+        interval: Global___PdInterval | None = ...,
+        referral: Global___Referral | None = ...,
+        product: _builtins.str = ...,
+        declared: _abc.Iterable[Global___DeclaredFeature] | None = ...,
+        base: _builtins.int = ...,
+        points: _abc.Iterable[Global___GroupScore] | None = ...,
+        outcome_sha256: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "decided_at", b"decided_at", "model", b"model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_pd", b"_pd", "as_of", b"as_of", "decided_at", b"decided_at", "interval", b"interval", "model", b"model", "pd", b"pd", "referral", b"referral"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_id", b"access_id", "as_of", b"as_of", "consent_id", b"consent_id", "coverage", b"coverage", "decided_at", b"decided_at", "decision_id", b"decision_id", "disputes", b"disputes", "grade", b"grade", "linked", b"linked", "model", b"model", "notices", b"notices", "pd", b"pd", "purpose", b"purpose", "reasons", b"reasons", "score", b"score", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pd", b"_pd", "access_id", b"access_id", "as_of", b"as_of", "base", b"base", "consent_id", b"consent_id", "coverage", b"coverage", "decided_at", b"decided_at", "decision_id", b"decision_id", "declared", b"declared", "disputes", b"disputes", "grade", b"grade", "interval", b"interval", "linked", b"linked", "model", b"model", "notices", b"notices", "outcome_sha256", b"outcome_sha256", "pd", b"pd", "points", b"points", "product", b"product", "purpose", b"purpose", "reasons", b"reasons", "referral", b"referral", "score", b"score", "subject_id", b"subject_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__pd: _TypeAlias = _typing.Literal["pd"]  # noqa: Y015
+    _WhichOneofArgType__pd: _TypeAlias = _typing.Literal["_pd", b"_pd"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pd) -> _WhichOneofReturnType__pd | None: ...
+
+Global___Decision: _TypeAlias = Decision  # noqa: Y015
+
+@_typing.final
+class PdInterval(_message.Message):
+    """Within which bounds the PD lies."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    low: _builtins.float
+    high: _builtins.float
+    method: _builtins.str
+    """How it is made, in words."""
+    def __init__(
+        self,
+        *,
+        low: _builtins.float = ...,
+        high: _builtins.float = ...,
+        method: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["high", b"high", "low", b"low", "method", b"method"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Decision: _TypeAlias = Decision  # noqa: Y015
+Global___PdInterval: _TypeAlias = PdInterval  # noqa: Y015
+
+@_typing.final
+class GroupScore(_message.Message):
+    """Whole points of a group of features."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    TITLE_ZH_FIELD_NUMBER: _builtins.int
+    TITLE_EN_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    points: _builtins.int
+    title_zh: _builtins.str
+    title_en: _builtins.str
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        points: _builtins.int = ...,
+        title_zh: _builtins.str = ...,
+        title_en: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "points", b"points", "title_en", b"title_en", "title_zh", b"title_zh"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GroupScore: _TypeAlias = GroupScore  # noqa: Y015
 
 @_typing.final
 class LinkedAccess(_message.Message):
@@ -430,6 +640,9 @@ class Reason(_message.Message):
     TEXT_ZH_FIELD_NUMBER: _builtins.int
     TEXT_EN_FIELD_NUMBER: _builtins.int
     FEATURES_FIELD_NUMBER: _builtins.int
+    DIRECTION_FIELD_NUMBER: _builtins.int
+    IMPROVE_ZH_FIELD_NUMBER: _builtins.int
+    IMPROVE_EN_FIELD_NUMBER: _builtins.int
     code: _builtins.str
     """Code of the catalogue of reasons."""
     points: _builtins.float
@@ -438,6 +651,10 @@ class Reason(_message.Message):
     """
     text_zh: _builtins.str
     text_en: _builtins.str
+    direction: Global___ReasonDirection.ValueType
+    improve_zh: _builtins.str
+    """What would improve it; empty where the firm cannot move it."""
+    improve_en: _builtins.str
     @_builtins.property
     def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureValue]:
         """The group's features, with their values."""
@@ -450,10 +667,13 @@ class Reason(_message.Message):
         text_zh: _builtins.str = ...,
         text_en: _builtins.str = ...,
         features: _abc.Iterable[Global___FeatureValue] | None = ...,
+        direction: Global___ReasonDirection.ValueType = ...,
+        improve_zh: _builtins.str = ...,
+        improve_en: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "features", b"features", "points", b"points", "text_en", b"text_en", "text_zh", b"text_zh"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "direction", b"direction", "features", b"features", "improve_en", b"improve_en", "improve_zh", b"improve_zh", "points", b"points", "text_en", b"text_en", "text_zh", b"text_zh"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

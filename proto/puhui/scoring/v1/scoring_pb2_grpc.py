@@ -50,8 +50,9 @@ class ScoringServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Score(self, request, context):
-        """Scores one firm. Fails with the consent's reasons of datashare's FetchSummary, or with
-        MODEL_NOT_FOUND or DATA_INSUFFICIENT.
+        """Scores one firm. Fails with the consent's reasons of datashare's FetchSummary, with
+        MODEL_NOT_FOUND, or with DATA_INSUFFICIENT, which says what would suffice. While scoring is
+        stopped, the answer is a referral: nothing was read, and a person decides.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -32,8 +32,9 @@ class ScoringServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ScoringServiceAsyncStub: ...
     Score: _grpc.UnaryUnaryMultiCallable[_scoring_pb2.ScoreRequest, _scoring_pb2.ScoreResponse]
-    """Scores one firm. Fails with the consent's reasons of datashare's FetchSummary, or with
-    MODEL_NOT_FOUND or DATA_INSUFFICIENT.
+    """Scores one firm. Fails with the consent's reasons of datashare's FetchSummary, with
+    MODEL_NOT_FOUND, or with DATA_INSUFFICIENT, which says what would suffice. While scoring is
+    stopped, the answer is a referral: nothing was read, and a person decides.
     """
     BatchScore: _grpc.UnaryStreamMultiCallable[_scoring_pb2.BatchScoreRequest, _scoring_pb2.BatchScoreResponse]
     """Scores a portfolio; results come as they are ready, each with the index of its item. One firm's
@@ -45,8 +46,9 @@ class ScoringServiceStub:
 class ScoringServiceAsyncStub(ScoringServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Score: _aio.UnaryUnaryMultiCallable[_scoring_pb2.ScoreRequest, _scoring_pb2.ScoreResponse]  # type: ignore[assignment]
-    """Scores one firm. Fails with the consent's reasons of datashare's FetchSummary, or with
-    MODEL_NOT_FOUND or DATA_INSUFFICIENT.
+    """Scores one firm. Fails with the consent's reasons of datashare's FetchSummary, with
+    MODEL_NOT_FOUND, or with DATA_INSUFFICIENT, which says what would suffice. While scoring is
+    stopped, the answer is a referral: nothing was read, and a person decides.
     """
     BatchScore: _aio.UnaryStreamMultiCallable[_scoring_pb2.BatchScoreRequest, _scoring_pb2.BatchScoreResponse]  # type: ignore[assignment]
     """Scores a portfolio; results come as they are ready, each with the index of its item. One firm's
@@ -61,8 +63,9 @@ class ScoringServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scoring_pb2.ScoreRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scoring_pb2.ScoreResponse, _abc.Awaitable[_scoring_pb2.ScoreResponse]]:
-        """Scores one firm. Fails with the consent's reasons of datashare's FetchSummary, or with
-        MODEL_NOT_FOUND or DATA_INSUFFICIENT.
+        """Scores one firm. Fails with the consent's reasons of datashare's FetchSummary, with
+        MODEL_NOT_FOUND, or with DATA_INSUFFICIENT, which says what would suffice. While scoring is
+        stopped, the answer is a referral: nothing was read, and a person decides.
         """
 
     @_abc_1.abstractmethod
