@@ -8,7 +8,8 @@ and grade are monotone in the margin.
 
 import enum
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,6 +17,8 @@ FORMAT: Final = 2
 
 GRAIN: Final = 2.0**-20
 """A millionth of a point. Sums of its multiples are exact in binary floating point."""
+
+_TREE_NAME: Final = re.compile(r"[\w.-]+", re.ASCII)
 
 
 class ModelClass(enum.StrEnum):
@@ -65,6 +68,17 @@ class ModelFeature:
     others: int | None = None
     zh: str = ""
     en: str = ""
+
+
+def tree_names(features: Sequence[ModelFeature]) -> list[str]:
+    """What the trees call their inputs.
+
+    LightGBM refuses names with JSON's characters and changes blanks, which a bank's columns have.
+    """
+    return [
+        feature.name if _TREE_NAME.fullmatch(feature.name) else f"#{at}"
+        for at, feature in enumerate(features)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from services.scoring.models.domain import GRAIN, Golden, Manifest, ModelFolderError
+from services.scoring.models.domain import GRAIN, Golden, Manifest, ModelFolderError, tree_names
 from services.scoring.models.folder import read_folder
 
 Floats = npt.NDArray[np.float64]
@@ -74,7 +74,7 @@ class Scorer:
         except lightgbm.basic.LightGBMError as error:
             raise ModelFolderError(f"the trees of {manifest.version} cannot be read") from error
         names = [feature.name for feature in manifest.features]
-        if self._booster.feature_name() != names:
+        if self._booster.feature_name() != tree_names(manifest.features):
             raise ModelFolderError(
                 f"the trees of {manifest.version} have other inputs than its manifest"
             )

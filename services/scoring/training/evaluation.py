@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from services.scoring.models.domain import Metric, ModelFeature
+from services.scoring.models.domain import Metric, ModelFeature, tree_names
 from services.scoring.training import metrics
 from services.scoring.training.domain import (
     INNER_FOLDS,
@@ -62,9 +62,7 @@ def fit(
         leaf_rows: rows of the whole table, which the size of leaves goes by.
     """
     stated = parameters(spec, features, leaf_rows)
-    data = lightgbm.Dataset(
-        matrix, labels, feature_name=[feature.name for feature in features], params=stated
-    )
+    data = lightgbm.Dataset(matrix, labels, feature_name=tree_names(features), params=stated)
     return lightgbm.train(stated, data, num_boost_round=spec.trees)
 
 
