@@ -195,6 +195,19 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_DATA_INSUFFICIENT: _ErrorReason.ValueType  # 81
     """There is not enough data for a score."""
+    ERROR_REASON_REPORT_FONT_MISSING: _ErrorReason.ValueType  # 88
+    """The service has no font with Chinese, which a PDF needs."""
+    ERROR_REASON_MODEL_STATE: _ErrorReason.ValueType  # 110
+    """The registry of models (FAILED_PRECONDITION, PERMISSION_DENIED).
+
+    From the model's state there is no such way, or nothing is stopped.
+    """
+    ERROR_REASON_MODEL_FOLDER_REFUSED: _ErrorReason.ValueType  # 111
+    """The folder is not in models_dir, is damaged, was changed since, or may not serve here."""
+    ERROR_REASON_PROPOSAL_CLOSED: _ErrorReason.ValueType  # 112
+    """The proposal's time is over, it was decided, or what it is about has changed since."""
+    ERROR_REASON_SECOND_PERSON_REQUIRED: _ErrorReason.ValueType  # 113
+    """Another person than the proposer has to approve, under another account."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper): ...
 
@@ -369,4 +382,17 @@ No model is loaded, or not the version that was asked for.
 """
 ERROR_REASON_DATA_INSUFFICIENT: ErrorReason.ValueType  # 81
 """There is not enough data for a score."""
+ERROR_REASON_REPORT_FONT_MISSING: ErrorReason.ValueType  # 88
+"""The service has no font with Chinese, which a PDF needs."""
+ERROR_REASON_MODEL_STATE: ErrorReason.ValueType  # 110
+"""The registry of models (FAILED_PRECONDITION, PERMISSION_DENIED).
+
+From the model's state there is no such way, or nothing is stopped.
+"""
+ERROR_REASON_MODEL_FOLDER_REFUSED: ErrorReason.ValueType  # 111
+"""The folder is not in models_dir, is damaged, was changed since, or may not serve here."""
+ERROR_REASON_PROPOSAL_CLOSED: ErrorReason.ValueType  # 112
+"""The proposal's time is over, it was decided, or what it is about has changed since."""
+ERROR_REASON_SECOND_PERSON_REQUIRED: ErrorReason.ValueType  # 113
+"""Another person than the proposer has to approve, under another account."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

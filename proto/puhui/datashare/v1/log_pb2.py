@@ -22,18 +22,38 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from puhui.common.v1 import access_pb2 as puhui_dot_common_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpuhui/datashare/v1/log.proto\x12\x12puhui.datashare.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\x01\n\x04Leaf\x12\x0f\n\x07leaf_id\x18\x01 \x01(\t\x12.\n\ncreated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0c\n\x04hash\x18\x04 \x01(\x0c\x12\x15\n\x08position\x18\x05 \x01(\x04H\x00\x88\x01\x01\x42\x0b\n\t_position\"n\n\x08TreeHead\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x11\n\troot_hash\x18\x02 \x01(\x0c\x12-\n\tsigned_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ncheckpoint\x18\x04 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpuhui/datashare/v1/log.proto\x12\x12puhui.datashare.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpuhui/common/v1/access.proto\"T\n\x13\x41ppendLeavesRequest\x12=\n\x06\x65vents\x18\x01 \x03(\x0b\x32!.puhui.datashare.v1.AttestedEventB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x64\"J\n\rAttestedEvent\x12\x1b\n\x08\x65vent_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1c\n\x07\x63ontent\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01\x18\x80\x80\x01\"F\n\x14\x41ppendLeavesResponse\x12.\n\x06leaves\x18\x01 \x03(\x0b\x32\x1e.puhui.datashare.v1.SaltedLeaf\"9\n\nSaltedLeaf\x12\x0f\n\x07leaf_id\x18\x01 \x01(\t\x12\x0c\n\x04salt\x18\x02 \x01(\x0c\x12\x0c\n\x04hash\x18\x03 \x01(\x0c\"\x87\x01\n\x04Leaf\x12\x0f\n\x07leaf_id\x18\x01 \x01(\t\x12.\n\ncreated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0c\n\x04hash\x18\x04 \x01(\x0c\x12\x15\n\x08position\x18\x05 \x01(\x04H\x00\x88\x01\x01\x42\x0b\n\t_position\"n\n\x08TreeHead\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x11\n\troot_hash\x18\x02 \x01(\x0c\x12-\n\tsigned_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ncheckpoint\x18\x04 \x01(\t2x\n\nLogService\x12j\n\x0c\x41ppendLeaves\x12\'.puhui.datashare.v1.AppendLeavesRequest\x1a(.puhui.datashare.v1.AppendLeavesResponse\"\x07\xca\xf3\x18\x03\n\x01\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'puhui.datashare.v1.log_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LEAF']._serialized_start=86
-  _globals['_LEAF']._serialized_end=221
-  _globals['_TREEHEAD']._serialized_start=223
-  _globals['_TREEHEAD']._serialized_end=333
+  _globals['_APPENDLEAVESREQUEST'].fields_by_name['events']._loaded_options = None
+  _globals['_APPENDLEAVESREQUEST'].fields_by_name['events']._serialized_options = b'\272H\007\222\001\004\010\001\020d'
+  _globals['_ATTESTEDEVENT'].fields_by_name['event_id']._loaded_options = None
+  _globals['_ATTESTEDEVENT'].fields_by_name['event_id']._serialized_options = b'\272H\006r\004\020\001\030@'
+  _globals['_ATTESTEDEVENT'].fields_by_name['content']._loaded_options = None
+  _globals['_ATTESTEDEVENT'].fields_by_name['content']._serialized_options = b'\272H\010r\006\020\001\030\200\200\001'
+  _globals['_LOGSERVICE'].methods_by_name['AppendLeaves']._loaded_options = None
+  _globals['_LOGSERVICE'].methods_by_name['AppendLeaves']._serialized_options = b'\312\363\030\003\n\001\007'
+  _globals['_APPENDLEAVESREQUEST']._serialized_start=144
+  _globals['_APPENDLEAVESREQUEST']._serialized_end=228
+  _globals['_ATTESTEDEVENT']._serialized_start=230
+  _globals['_ATTESTEDEVENT']._serialized_end=304
+  _globals['_APPENDLEAVESRESPONSE']._serialized_start=306
+  _globals['_APPENDLEAVESRESPONSE']._serialized_end=376
+  _globals['_SALTEDLEAF']._serialized_start=378
+  _globals['_SALTEDLEAF']._serialized_end=435
+  _globals['_LEAF']._serialized_start=438
+  _globals['_LEAF']._serialized_end=573
+  _globals['_TREEHEAD']._serialized_start=575
+  _globals['_TREEHEAD']._serialized_end=685
+  _globals['_LOGSERVICE']._serialized_start=687
+  _globals['_LOGSERVICE']._serialized_end=807
 # @@protoc_insertion_point(module_scope)

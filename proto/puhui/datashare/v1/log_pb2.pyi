@@ -5,9 +5,11 @@ The transparency log: salted hashes of accesses and consent changes, ordered by 
 a Merkle tree (RFC 9162). Leaves are written unsequenced in the transaction that they attest.
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -20,6 +22,101 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class AppendLeavesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttestedEvent]: ...
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___AttestedEvent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AppendLeavesRequest: _TypeAlias = AppendLeavesRequest  # noqa: Y015
+
+@_typing.final
+class AttestedEvent(_message.Message):
+    """Something that happened in another service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    event_id: _builtins.str
+    """Unique for the service."""
+    content: _builtins.str
+    """RFC 8785 canonical JSON of what happened; it is hashed and not kept."""
+    def __init__(
+        self,
+        *,
+        event_id: _builtins.str = ...,
+        content: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "event_id", b"event_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttestedEvent: _TypeAlias = AttestedEvent  # noqa: Y015
+
+@_typing.final
+class AppendLeavesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEAVES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def leaves(self) -> _containers.RepeatedCompositeFieldContainer[Global___SaltedLeaf]:
+        """In the order of the events."""
+
+    def __init__(
+        self,
+        *,
+        leaves: _abc.Iterable[Global___SaltedLeaf] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leaves", b"leaves"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AppendLeavesResponse: _TypeAlias = AppendLeavesResponse  # noqa: Y015
+
+@_typing.final
+class SaltedLeaf(_message.Message):
+    """A leaf with what proves its content."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEAF_ID_FIELD_NUMBER: _builtins.int
+    SALT_FIELD_NUMBER: _builtins.int
+    HASH_FIELD_NUMBER: _builtins.int
+    leaf_id: _builtins.str
+    salt: _builtins.bytes
+    hash: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        leaf_id: _builtins.str = ...,
+        salt: _builtins.bytes = ...,
+        hash: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash", b"hash", "leaf_id", b"leaf_id", "salt", b"salt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SaltedLeaf: _TypeAlias = SaltedLeaf  # noqa: Y015
+
+@_typing.final
 class Leaf(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -30,7 +127,7 @@ class Leaf(_message.Message):
     POSITION_FIELD_NUMBER: _builtins.int
     leaf_id: _builtins.str
     kind: _builtins.str
-    """"access" or "consent"."""
+    """What it attests, such as "access", "consent" or "model"."""
     hash: _builtins.bytes
     """SHA-256 of 0x00, the salt and the RFC 8785 canonical JSON of what it attests."""
     position: _builtins.int

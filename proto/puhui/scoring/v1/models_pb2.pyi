@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from puhui.scoring.v1 import registry_pb2 as _registry_pb2
 from puhui.scoring.v1 import scoring_pb2 as _scoring_pb2
 import builtins as _builtins
 import sys
@@ -32,12 +33,17 @@ class Model(_message.Message):
     GRADES_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
     CARD_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    STOPPED_FIELD_NUMBER: _builtins.int
     in_service: _builtins.bool
     """The one that answers when no version is asked for."""
     outcome: _builtins.str
     """In words, e.g. "90 days past due within 12 months"."""
     card: _builtins.str
     """The model card, Markdown."""
+    state: _registry_pb2.ModelState.ValueType
+    stopped: _builtins.bool
+    """Its scores are referrals, by itself or as all scoring is stopped."""
     @_builtins.property
     def ref(self) -> _scoring_pb2.ModelRef: ...
     @_builtins.property
@@ -61,10 +67,12 @@ class Model(_message.Message):
         grades: _abc.Iterable[Global___GradeCut] | None = ...,
         metrics: _abc.Iterable[Global___Metric] | None = ...,
         card: _builtins.str = ...,
+        state: _registry_pb2.ModelState.ValueType = ...,
+        stopped: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ref", b"ref", "trained_at", b"trained_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "features", b"features", "grades", b"grades", "in_service", b"in_service", "metrics", b"metrics", "outcome", b"outcome", "ref", b"ref", "trained_at", b"trained_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "features", b"features", "grades", b"grades", "in_service", b"in_service", "metrics", b"metrics", "outcome", b"outcome", "ref", b"ref", "state", b"state", "stopped", b"stopped", "trained_at", b"trained_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
