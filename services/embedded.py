@@ -34,6 +34,7 @@ from services.kit.identity import new_key_pair
 from services.kit.ids import RandomIds
 from services.kit.service import Runnable, run_until_signal
 from services.scoring import main as scoring
+from services.scoring.models.signing import PUBLIC, key_at, platform_key
 
 ENDPOINTS = "endpoints.json"
 OPERATOR_KEY = "operator.key"
@@ -79,6 +80,7 @@ class Folder:
             write_secret(self.key("keks.toml"), ring)
         if not self.key("signing.pem").exists():
             write_secret(self.key("signing.pem"), new_key(Suite.EDDSA))
+        key_at(platform_key(self.path))
         if not (self.path / OPERATOR_KEY).exists():
             api_key = f"key_operator.{secrets.token_urlsafe(32)}"
             write_secret(self.path / OPERATOR_KEY, api_key)
@@ -175,6 +177,7 @@ class Embedded:
                 "datashare": f"{_HOST}:{data.port}",
                 "database_url": folder.database("scoring"),
                 "models_dir": folder.path / "models",
+                "trusted_model_keys": (f"{platform_key(folder.path)}{PUBLIC}",),
             },
         )
         scoring.migrate(score_config)

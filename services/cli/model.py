@@ -1,6 +1,7 @@
 """`puhui model`: show what is served or lies in a folder; train on one's own outcomes."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from services.cli.command import (
     usage,
 )
 from services.cli.inputs import lower
+from services.cli.model_key import Key, Signer, signer
 from services.cli.progress import bar
 
 if TYPE_CHECKING:
@@ -124,6 +126,7 @@ async def train(
     seed: Annotated[int, typer.Option("--seed", help="Of all randomness.")] = 20,
     officer: Officer = "",
     file_reference: FileReference = "",
+    key: Key = None,
     serve: Annotated[
         bool,
         typer.Option("--serve", help="Put it in service in the folder of models that DIR is in."),
@@ -140,6 +143,7 @@ async def train(
     require_officer(officer, file_reference)
     if out.exists():
         raise usage(f"{out} exists: a model's version never changes, take another name")
+    signs = signer(key, out, os.environ)
     try:
         rows = training.read_labels(labels)
     except training.LabelsError as error:
@@ -161,17 +165,23 @@ async def train(
     )
     try:
         with bar("Training", folds * repeats, unit="folds") as advance:
-            manifest = training.fit(table, spec, out, lambda done, total: advance(1))
+            manifest = training.fit(table, spec, out, signs.key, lambda done, total: advance(1))
     except TrainingError as error:
         session.out.failed("TRAINING_REFUSED", str(error))
         raise typer.Exit(REFUSED) from None
     if serve:
         put_in_service(out.parent, manifest.version)
-    _show_trained(session, out, manifest, table, serve=serve)
+    _show_trained(session, out, manifest, table, signs, serve=serve)
 
 
 def _show_trained(
-    session: Session, out: Path, manifest: "Manifest", table: "Table", *, serve: bool
+    session: Session,
+    out: Path,
+    manifest: "Manifest",
+    table: "Table",
+    signs: Signer,
+    *,
+    serve: bool,
 ) -> None:
     measured = {name: dataclasses.asdict(metric) for name, metric in manifest.metrics.items()}
     auc = manifest.metrics["auc"]
@@ -180,6 +190,8 @@ def _show_trained(
             "version": manifest.version,
             "folder": str(out),
             "in_service": serve,
+            "signed_by": signs.key.key_id,
+            "key_file": str(signs.path),
             "rows": len(table.labels),
             "events": int(table.labels.sum()),
             "model_class": str(manifest.model_class),
@@ -199,6 +211,7 @@ def _show_trained(
                 ("rows on disputed records", str(table.disputed) if table.disputed else ""),
                 ("AUC out of fold", f"{auc.value:.3f} ± {auc.deviation or 0:.3f}"),
                 ("in service", "yes" if serve else "no"),
+                ("signed by", signs.words),
             ],
         ),
     )
@@ -217,7 +230,11 @@ def _show_folder(session: Session, path: Path) -> bool:
     except ModelFolderError as error:
         raise usage(str(error)) from None
     manifest: dict[str, Any] = dataclasses.asdict(folder.manifest)
-    session.out.show({"manifest": manifest, "card": folder.card}, Markdown(folder.card))
+    session.out.show(
+        {"manifest": manifest, "card": folder.card, "signed_by": folder.key_id},
+        output.pairs(f"Model {folder.manifest.version}", [("signed by", folder.key_id)]),
+        Markdown(folder.card),
+    )
     return True
 
 

@@ -83,7 +83,7 @@ class _Profile:
 
 def _profile(options: Options, environ: Mapping[str, str]) -> _Profile:
     named = options.profile or environ.get("PUHUI_PROFILE")
-    path = Path(named) if named else _config_home(environ) / "puhui" / "profile.toml"
+    path = Path(named) if named else config_home(environ) / "puhui" / "profile.toml"
     if not path.is_file():
         if named:
             raise SettingsError(f"there is no profile {path}: make it, or name another")
@@ -109,7 +109,8 @@ def _profile(options: Options, environ: Mapping[str, str]) -> _Profile:
     return _Profile(**table)
 
 
-def _config_home(environ: Mapping[str, str]) -> Path:
+def config_home(environ: Mapping[str, str]) -> Path:
+    """Return the folder in which programs keep what the user set."""
     named = environ.get("XDG_CONFIG_HOME")
     return Path(named) if named else Path(environ.get("HOME", "~")).expanduser() / ".config"
 

@@ -19,6 +19,7 @@ from puhui_client import Client, PuhuiError
 from services.cli.inputs import CHINA, NOT_UTF8, parse_moment
 from services.scoring.features import registry
 from services.scoring.models.domain import Manifest, ModelClass
+from services.scoring.models.signing import ModelKey
 from services.scoring.reader import read_summary
 from services.scoring.training.app import train
 from services.scoring.training.domain import Floats, Ints, Spec
@@ -176,7 +177,13 @@ async def fetch_table(
     return Table(matrix, labelled, dict(refused), insufficient, simulated, disputed)
 
 
-def fit(table: Table, spec: Spec, folder: Path, progress: Callable[[int, int], None]) -> Manifest:
+def fit(
+    table: Table,
+    spec: Spec,
+    folder: Path,
+    key: ModelKey,
+    progress: Callable[[int, int], None],
+) -> Manifest:
     """Train and write a model folder. Simulated data make a model of the class SIMULATED.
 
     Raises:
@@ -186,5 +193,11 @@ def fit(table: Table, spec: Spec, folder: Path, progress: Callable[[int, int], N
     if table.simulated:
         spec = replace(spec, model_class=ModelClass.SIMULATED)
     return train(
-        table.matrix, table.labels, spec, folder, trained_at=datetime.now(UTC), progress=progress
+        table.matrix,
+        table.labels,
+        spec,
+        folder,
+        trained_at=datetime.now(UTC),
+        key=key,
+        progress=progress,
     )

@@ -9,6 +9,7 @@ from services.cli.training import Label, Table, fetch_table, fit
 from services.sandbox.stages import Stages
 from services.scoring.models.domain import Manifest
 from services.scoring.models.served import put_in_service
+from services.scoring.models.signing import key_at, platform_key
 from services.scoring.training.domain import Spec
 
 NOTICE_SECONDS = 10.0
@@ -36,7 +37,10 @@ async def learn(
             bank, labels, advance, officer=OFFICER, file_reference=folder.name
         )
     with stages.stage("train", "Training", spec.repeats * spec.folds) as advance:
-        manifest = await asyncio.to_thread(fit, table, spec, folder, lambda done, of: advance(1))
+        key = key_at(platform_key(folder.parent.parent))
+        manifest = await asyncio.to_thread(
+            fit, table, spec, folder, key, lambda done, of: advance(1)
+        )
         put_in_service(folder.parent, folder.name)
         await _answers(bank, folder.name)
     return table, manifest

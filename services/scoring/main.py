@@ -31,6 +31,7 @@ from services.scoring.decisions.servicer import DecisionServicer, ScoringService
 from services.scoring.decisions.store import DecisionStore
 from services.scoring.models.served import ServedModels
 from services.scoring.models.servicer import ModelServicer
+from services.scoring.models.signing import trusted_keys
 from services.scoring.reevaluations.app import DisputedSince, Follow, ListReevaluations
 from services.scoring.reevaluations.feed import DatashareFeed
 from services.scoring.reevaluations.store import ReevaluationStore
@@ -50,6 +51,7 @@ class ScoringConfig:
         database_url: its own database.
         database_pool: most connections to it.
         models_dir: a folder per model version, and the file `in_service`.
+        trusted_model_keys: files with public keys; models signed by others are refused.
         feed_interval: how often datashare is asked what was corrected.
         server: where it listens.
         health: where probes and metrics are.
@@ -66,6 +68,10 @@ class ScoringConfig:
     database_pool: int = field(default=8, metadata={"help": "most database connections"})
     models_dir: Path = field(
         default=Path(".puhui/models"), metadata={"help": "a folder per model version"}
+    )
+    trusted_model_keys: tuple[str, ...] = field(
+        default=(),
+        metadata={"help": "files with the public keys of those whose models are served; none: all"},
     )
     feed_interval: timedelta = field(
         default=timedelta(seconds=2),
@@ -96,7 +102,8 @@ def build(config: ScoringConfig, clock: Clock, ids: Ids) -> Service:
     verifier = IdentityVerifier({GATEWAY: gateway_key}, SCORING, clock)
     database = Database.open(config.database_url, pool_size=config.database_pool)
     datashare = Channel(config.datashare, lambda: signer.sign(ITSELF, DATASHARE))
-    models = ServedModels(config.models_dir, ServedModel.load)
+    trusted = trusted_keys("scoring.trusted_model_keys", config.trusted_model_keys)
+    models = ServedModels(config.models_dir, lambda folder: ServedModel.load(folder, trusted))
     scoring = Scoring(
         DatashareSummaries(datashare, clock),
         models,

@@ -21,6 +21,7 @@ from services.sandbox.embedded import Embedded, embedded
 from services.scoring.features.registry import FEATURES
 from services.scoring.models.domain import ModelClass
 from services.scoring.models.served import put_in_service
+from services.scoring.models.signing import key_at, platform_key
 from services.scoring.training.app import train
 from services.scoring.training.domain import Spec
 
@@ -193,4 +194,5 @@ def a_model(folder: Path, *, by: str = "") -> None:
         ),
         folder,
         trained_at=NOW,
+        key=key_at(platform_key(folder.parent.parent)),
     )

@@ -41,14 +41,18 @@ class ServedModel:
         )
 
     @classmethod
-    def load(cls, folder: Path) -> "ServedModel":
+    def load(cls, folder: Path, trusted: frozenset[str] | None = None) -> "ServedModel":
         """Load a model folder.
+
+        Args:
+            folder: of the model.
+            trusted: thumbprints of the keys whose models are taken; None takes everybody's.
 
         Raises:
             ModelFolderError: it must not be served.
             ValueError: its features are not those that this release computes.
         """
-        return cls(Scorer.load(folder))
+        return cls(Scorer.load(folder, trusted))
 
     @property
     def manifest(self) -> Manifest:

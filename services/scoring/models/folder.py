@@ -1,25 +1,27 @@
-"""Model folders on disk: model.txt, manifest.json, card.md. Never a pickle.
+"""Model folders on disk, never a pickle.
 
-Invariant: what is read has the hashes that its manifest states, and a manifest that does not
-contradict itself. A folder appears whole or not at all.
+model.txt has the trees, manifest.json all else that a score needs, card.md what a reader must know,
+training.json what was measured, manifest.jws the signature over the bytes of manifest.json.
+
+Invariants: what is read has the hashes that its manifest states, a manifest that is signed and does
+not contradict itself. A folder appears whole or not at all, and never changes.
 """
 
 import dataclasses
-import enum
 import hashlib
-import json
 import shutil
-import types
-import typing
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from services.scoring.models import document
 from services.scoring.models.domain import Manifest, ModelFolderError, problems
+from services.scoring.models.signing import ModelKey, SignatureError, verify
 
 MODEL: Final = "model.txt"
 MANIFEST: Final = "manifest.json"
 CARD: Final = "card.md"
+TRAINING: Final = "training.json"
+SIGNATURE: Final = "manifest.jws"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,11 +32,15 @@ class ModelFolder:
         manifest: parsed.
         model: LightGBM's text.
         card: Markdown.
+        training: what was measured; see `training.evidence`.
+        key_id: thumbprint of the key that signed it.
     """
 
     manifest: Manifest
     model: str
     card: str
+    training: str
+    key_id: str
 
 
 def sha256(text: str) -> str:
@@ -42,53 +48,79 @@ def sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def write_folder(path: Path, manifest: Manifest, model: str, card: str) -> None:
-    """Write a model folder; its name is the model's version.
+def write_folder(
+    path: Path, manifest: Manifest, *, model: str, card: str, training: str, key: ModelKey
+) -> Manifest:
+    """Write and sign a model folder; its name is the model's version.
+
+    Args:
+        path: of the folder.
+        manifest: complete but for `files`.
+        model: LightGBM's text.
+        card: Markdown.
+        training: what was measured; see `training.evidence`.
+        key: that signs it.
+
+    Returns:
+        The manifest with the hashes of the files.
 
     Raises:
         FileExistsError: there is one already; a version never changes.
     """
     if path.exists():
         raise FileExistsError(f"{path} exists: a model's version never changes, take another name")
+    texts = {MODEL: model, CARD: card, TRAINING: training}
+    files = {name: sha256(text) for name, text in texts.items()}
+    manifest = dataclasses.replace(manifest, files=files)
+    stated = document.dump(manifest)
+    texts |= {MANIFEST: stated, SIGNATURE: key.sign(stated.encode())}
     path.parent.mkdir(parents=True, exist_ok=True)
     pending = path.parent / f".{path.name}.pending"
     shutil.rmtree(pending, ignore_errors=True)
     pending.mkdir()
-    stated = json.dumps(dataclasses.asdict(manifest), ensure_ascii=False, allow_nan=False, indent=1)
-    for name, text in ((MODEL, model), (CARD, card), (MANIFEST, stated + "\n")):
+    for name, text in texts.items():
         (pending / name).write_bytes(text.encode())
     pending.rename(path)
+    return manifest
 
 
-def read_folder(path: Path) -> ModelFolder:
-    """Read a model folder and verify its hashes.
+def read_folder(path: Path, trusted: frozenset[str] | None = None) -> ModelFolder:
+    """Read a model folder; verify its signature and its hashes.
+
+    Args:
+        path: of the folder.
+        trusted: thumbprints of the keys whose models are taken; None takes everybody's.
 
     Raises:
-        ModelFolderError: a file is absent, was changed, or contradicts itself.
+        ModelFolderError: a file is absent, was changed, or contradicts itself; or the model is
+            signed by a key that is not trusted.
     """
-    manifest = read_manifest(path)
-    texts = {}
-    for name in (MODEL, CARD):
-        text = _text(path / name)
+    stated = _text(path / MANIFEST)
+    try:
+        key_id = verify(_text(path / SIGNATURE), stated.encode())
+    except SignatureError as error:
+        raise ModelFolderError(
+            f"{path / SIGNATURE} does not sign {MANIFEST} ({error}): restore the folder"
+        ) from None
+    if trusted is not None and key_id not in trusted:
+        raise ModelFolderError(
+            f"{path} is signed by the key {key_id}, which is not trusted here: sign it by another, "
+            "or add the file with its public key to scoring.trusted_model_keys"
+        )
+    manifest = _manifest(path, stated)
+    texts = {name: _text(path / name) for name in (MODEL, CARD, TRAINING)}
+    for name, text in texts.items():
         if manifest.files.get(name) != sha256(text):
             raise ModelFolderError(
                 f"{path / name} is not what its manifest was written for: restore the folder"
             )
-        texts[name] = text
-    return ModelFolder(manifest, texts[MODEL], texts[CARD])
+    return ModelFolder(manifest, texts[MODEL], texts[CARD], texts[TRAINING], key_id)
 
 
-def read_manifest(path: Path) -> Manifest:
-    """Read and check a folder's manifest alone.
-
-    Raises:
-        ModelFolderError: it is absent, damaged, of another folder, or contradicts itself.
-    """
+def _manifest(path: Path, stated: str) -> Manifest:
     try:
-        manifest: Manifest = _build(Manifest, json.loads(_text(path / MANIFEST)))
+        manifest = document.load(Manifest, stated)
     except (ValueError, TypeError, KeyError) as error:
-        if isinstance(error, ModelFolderError):
-            raise
         raise ModelFolderError(
             f"{path / MANIFEST} is damaged ({error}): restore the folder"
         ) from error
@@ -104,32 +136,4 @@ def _text(path: Path) -> str:
     try:
         return path.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise ModelFolderError(f"{path} cannot be read: restore the model folder") from error
-
-
-def _build(kind: Any, value: Any) -> Any:
-    """`value`, as json.loads gives it, as an instance of the annotation `kind`."""
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        if not isinstance(value, dict) or set(value) != set(hints):
-            raise ValueError(f"the fields of {getattr(kind, '__name__', kind)} differ")
-        return typing.cast(Any, kind)(**{name: _build(hints[name], value[name]) for name in hints})
-    if origin is tuple:
-        return tuple(_build(args[0], item) for item in _typed(value, list))
-    if origin is Mapping or origin is typing.get_origin(Mapping[str, int]):
-        return {name: _build(args[1], item) for name, item in _typed(value, dict).items()}
-    if origin in (types.UnionType, typing.Union):
-        return _typed(value, *args)
-    if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return kind(value)
-    if kind is float:
-        return float(_typed(value, int, float))
-    return _typed(value, kind)
-
-
-def _typed(value: Any, *kinds: type) -> Any:
-    wanted = (*kinds, int) if float in kinds else kinds
-    if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in kinds):
-        raise ValueError(f"{str(value)[:40]!r} is not {' or '.join(k.__name__ for k in kinds)}")
-    return value
+        raise ModelFolderError(f"{path} cannot be read: restore the folder") from error

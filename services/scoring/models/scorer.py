@@ -86,13 +86,17 @@ class Scorer:
         ]
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Load a model folder, verify its hashes and replay its golden rows.
+    def load(cls, folder: Path, trusted: frozenset[str] | None = None) -> Self:
+        """Load a model folder, verify its signature and hashes, and replay its golden rows.
+
+        Args:
+            folder: of the model.
+            trusted: thumbprints of the keys whose models are taken; None takes everybody's.
 
         Raises:
             ModelFolderError: it must not be served.
         """
-        stored = read_folder(folder)
+        stored = read_folder(folder, trusted)
         scorer = cls(stored.manifest, stored.model, stored.card)
         scorer.replay()
         return scorer

@@ -22,13 +22,21 @@ from services.scoring.models.domain import (
     ModelFeature,
     Reference,
 )
-from services.scoring.models.folder import CARD, MODEL, sha256, write_folder
+from services.scoring.models.folder import write_folder
 from services.scoring.models.inputs import PLATFORM, Inputs
 from services.scoring.models.scorer import ScoreBatch, Scorer, golden_rows
-from services.scoring.training import metrics
+from services.scoring.models.signing import ModelKey
+from services.scoring.training import evidence, metrics
 from services.scoring.training.card import card
 from services.scoring.training.domain import Floats, Ints, Progress, Spec
 from services.scoring.training.evaluation import cross_validate, fit
+from services.scoring.training.evidence import (
+    Evidence,
+    Figure,
+    OutcomeStatement,
+    Protocol,
+    Sampling,
+)
 from services.scoring.training.sweep import BEYOND, check_monotone
 
 GOLDEN_ROWS: Final = 8
@@ -44,6 +52,7 @@ def train(
     folder: Path,
     *,
     trained_at: dt.datetime,
+    key: ModelKey,
     inputs: Inputs = PLATFORM,
     progress: Progress | None = None,
 ) -> Manifest:
@@ -55,6 +64,7 @@ def train(
         spec: how.
         folder: to write; its name is the model's version.
         trained_at: aware.
+        key: that signs the model.
         inputs: of the columns.
         progress: told of each fold that is done.
 
@@ -127,10 +137,25 @@ def train(
         | {SCORE: bins(batch.totals)},
         golden=_golden(draft, trees, matrix, batch),
     )
-    text = card(manifest)
-    manifest = dataclasses.replace(manifest, files={MODEL: sha256(trees), CARD: sha256(text)})
-    write_folder(folder, manifest, trees, text)
-    return manifest
+    measured = Evidence(
+        outcome=OutcomeStatement(spec.outcome),
+        sampling=Sampling(
+            len(labels), int(labels.sum()), prior=float(labels.mean()), words=spec.source
+        ),
+        protocol=Protocol("repeated_stratified", spec.folds, spec.repeats, seed=spec.seed),
+        metrics={
+            name: Figure(metric.value, deviation=metric.deviation)
+            for name, metric in report.metrics.items()
+        },
+    )
+    return write_folder(
+        folder,
+        manifest,
+        model=trees,
+        card=card(manifest, measured),
+        training=evidence.dump(measured),
+        key=key,
+    )
 
 
 def bins(values: Floats) -> Bins:

@@ -3,6 +3,7 @@
 from typing import Final
 
 from services.scoring.models.domain import Manifest, ModelClass
+from services.scoring.training.evidence import Evidence
 
 _CLAIM: Final = {
     ModelClass.SIMULATED: (
@@ -19,11 +20,12 @@ _CLAIM: Final = {
 _DIRECTION: Final = {1: "raises PD", -1: "lowers PD", 0: "free"}
 
 
-def card(manifest: Manifest) -> str:
+def card(manifest: Manifest, evidence: Evidence) -> str:
     """The card of a model.
 
     Args:
         manifest: complete but for the hashes of files.
+        evidence: what was measured.
     """
     data, reference = manifest.data, manifest.reference
     calibration, scaling = manifest.calibration, manifest.scaling
@@ -43,7 +45,7 @@ def card(manifest: Manifest) -> str:
 
 ## Outcome
 
-{manifest.outcome or "Not stated."}
+{evidence.outcome.definition or "Not stated."}
 
 ## Data
 

@@ -11,11 +11,13 @@ from services.scoring.features.domain import FirmSummary
 from services.scoring.features.registry import compute, encode
 from services.scoring.models.domain import Manifest, ModelClass
 from services.scoring.models.scorer import Scorer
+from services.scoring.models.signing import ModelKey
 from services.scoring.training.app import train
 from services.scoring.training.domain import Floats, Ints, Spec
 from tests.unit.scoring.firms import city
 
 AS_OF = dt.date(2024, 5, 31)
+KEY = ModelKey.new()
 TRAINED_AT = dt.datetime(2024, 6, 1, tzinfo=dt.UTC)
 SPEC = Spec(
     outcome="the latent risk of a firm made up for tests",
@@ -23,7 +25,8 @@ SPEC = Spec(
     as_of="2024-05-31",
     population="300 firms made up for tests",
     model_class=ModelClass.SIMULATED,
-    trees=60,
+    trees=120,
+    features_per_tree=0.1,  # so that every source is learned from
     repeats=1,
 )
 
@@ -46,6 +49,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     matrix = np.array([encode(compute(summary, AS_OF)) for summary, _ in made])
     labels = np.array([label for _, label in made], dtype=np.int64)
     folder = tmp_path_factory.mktemp("models") / "made-up-1"
-    manifest = train(matrix, labels, SPEC, folder, trained_at=TRAINED_AT)
+    manifest = train(matrix, labels, SPEC, folder, trained_at=TRAINED_AT, key=KEY)
     firms = [summary for summary, _ in made]
     return Trained(folder, manifest, Scorer.load(folder), firms, matrix, labels)

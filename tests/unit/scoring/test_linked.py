@@ -38,7 +38,7 @@ from services.scoring.reevaluations.app import DisputedSince, ListReevaluations
 from services.scoring.training.app import train
 from tests.fakes.decisions import AddingModel, FakeModels, FakeSummaries, FakeWork
 from tests.fakes.reevaluations import FakeReevaluationWork
-from tests.unit.scoring.conftest import AS_OF, SPEC, TRAINED_AT, Trained
+from tests.unit.scoring.conftest import AS_OF, KEY, SPEC, TRAINED_AT, Trained
 from tests.unit.scoring.firms import city, withholding
 
 NOW = dt.datetime(2024, 5, 31, 12, tzinfo=dt.UTC)
@@ -332,14 +332,14 @@ def depending(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     firms, labels = [], []
     for at, (summary, _) in enumerate(city(300, 202405)):
         pd = chance.random()
-        label = int(chance.random() < 0.1 + 0.7 * pd)
+        label = int(chance.random() < 0.9 * pd)
         named: dict[Relation, Shown] = {} if at % 5 == 0 else {GUARANTOR: pd}
         firms.append(dataclasses.replace(summary, linked=named))
         labels.append(label)
     matrix = np.array([encode(compute(firm, AS_OF)) for firm in firms])
     made = np.array(labels, dtype=np.int64)
     folder = tmp_path_factory.mktemp("models") / "depending"
-    manifest = train(matrix, made, SPEC, folder, trained_at=TRAINED_AT)
+    manifest = train(matrix, made, SPEC, folder, trained_at=TRAINED_AT, key=KEY)
     return Trained(folder, manifest, Scorer.load(folder), firms, matrix, made)
 
 
@@ -474,7 +474,7 @@ def before(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     folder = tmp_path_factory.mktemp("models") / "before"
     matrix = trained.matrix[:, kept]
-    train(matrix, trained.labels, SPEC, folder, trained_at=TRAINED_AT, inputs=inputs)
+    train(matrix, trained.labels, SPEC, folder, trained_at=TRAINED_AT, key=KEY, inputs=inputs)
     return folder
 
 

@@ -17,7 +17,7 @@ from services.scoring.training.app import bins, train
 from services.scoring.training.domain import Floats, Ints, Spec, TrainingError
 from services.scoring.training.evaluation import cross_validate, fit, margins_of, stratified
 from services.scoring.training.sweep import check_monotone, thresholds
-from tests.unit.scoring.conftest import SPEC, TRAINED_AT, Trained
+from tests.unit.scoring.conftest import KEY, SPEC, TRAINED_AT, Trained
 
 FAST = Spec(trees=20, repeats=1)
 
@@ -35,7 +35,7 @@ def test_the_same_table_and_spec_give_the_same_folder_byte_by_byte(
     trained: Trained, tmp_path: Path
 ) -> None:
     again = tmp_path / trained.folder.name
-    train(trained.matrix, trained.labels, SPEC, again, trained_at=TRAINED_AT)
+    train(trained.matrix, trained.labels, SPEC, again, trained_at=TRAINED_AT, key=KEY)
     for name in (MODEL, MANIFEST, CARD):
         assert (again / name).read_bytes() == (trained.folder / name).read_bytes(), name
 
@@ -110,7 +110,7 @@ def test_a_table_without_signal_gives_no_model(tmp_path: Path) -> None:
     matrix, labels, features = table()
     inputs = Inputs(features, 1, 1)
     with pytest.raises(TrainingError, match="nothing to learn"):
-        train(-matrix, labels, FAST, tmp_path / "m", trained_at=TRAINED_AT, inputs=inputs)
+        train(-matrix, labels, FAST, tmp_path / "m", trained_at=TRAINED_AT, key=KEY, inputs=inputs)
     assert not list(tmp_path.iterdir())
 
 
