@@ -1,10 +1,11 @@
 """A firm's summary laid out for features: dense monthly windows that end where the date says.
 
 Invariants: nothing after `as_of` is seen. Flows (invoices, filings, contributions) are read up to
-the last complete month, because a month half gone would look like a fall; so are loans, so that no
-score depends on whether a consent reaches into that month; events and other states are read up to
-`as_of`'s own month. Months without a record are zero. Plain lists and integers, not
-arrays: on 36 months `sum` is ten times faster than an array's, and exact.
+the last complete month, because a month half gone would look like a fall; so is all else that a
+firm consents to, so that no score depends on whether a consent reaches into that month; events and
+states that are open by law are read up to `as_of`'s own month. Months without a record are zero.
+Plain lists and integers, not arrays: on 36 months `sum` is ten times faster than an array's, and
+exact.
 """
 
 import calendar
@@ -20,7 +21,23 @@ WINDOW: Final = 36
 """Months that features look back on flows. A summary that reaches back further adds nothing to
 them, so that a score does not depend on how long a period somebody consented to beyond it."""
 
-FLOWS: Final = frozenset({"vat_invoice", "tax_filing", "social_insurance", "credit_facility"})
+OPTIONAL: Final = (
+    "tax_filing",
+    "social_insurance",
+    "housing_fund",
+    "utility_bill",
+    "technology_contract",
+    "equity_financing",
+    "credit_facility",
+    "enquiry",
+    "guarantee",
+    "annual_report",
+    "bank_flow",
+    "receivable",
+)
+"""Types that a firm may leave out of its consent; all others that features need are open by law."""
+
+FLOWS: Final = frozenset({"vat_invoice", *OPTIONAL})
 """Types that are read up to the last complete month."""
 
 EPOCH: Final = dt.date(1970, 1, 1)
@@ -46,9 +63,12 @@ _MAXIMA: Final = frozenset(
     "rd_staff",
     "days_past_due",
     "five_class",
+    "days_overdue",
+    "given_until",
+    "assets",
 }
 # The same by the smaller value that is there: a good grade must not hide a bad one.
-_MINIMA: Final = frozenset({"grade"})
+_MINIMA: Final = frozenset({"grade", "equity"})
 
 
 def ordinal(yyyymm: int) -> int:

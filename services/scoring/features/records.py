@@ -1,4 +1,4 @@
-"""Features of all other records: tax, people, technology, law, credit, basics; what is withheld.
+"""Features of all other records: tax, people, technology, law, credit, basics; what is not there.
 
 Ratios stand on the year's sales by invoices, which every score has.
 """
@@ -8,6 +8,7 @@ from typing import Final
 
 from services.scoring.features.arithmetic import (
     NAN,
+    active,
     burden,
     growth,
     log_cny,
@@ -17,7 +18,7 @@ from services.scoring.features.arithmetic import (
     share,
 )
 from services.scoring.features.domain import Coverage
-from services.scoring.features.firm import WINDOW, Firm
+from services.scoring.features.firm import OPTIONAL, WINDOW, Firm
 
 DAYS_PER_YEAR: Final = 365.25
 
@@ -32,6 +33,10 @@ def _max_24m(record_type: str, measure: str) -> Callable[[Firm], float]:
 
 def _withheld(record_type: str) -> Callable[[Firm], float]:
     return lambda firm: firm.summary.coverage_of(record_type) is Coverage.NOT_CONSENTED
+
+
+def _unsupplied(record_type: str) -> Callable[[Firm], float]:
+    return lambda firm: firm.summary.coverage_of(record_type) is Coverage.NOT_SUPPLIED
 
 
 def _last_stated(window: Sequence[int]) -> int:
@@ -99,6 +104,54 @@ def _utilisation(firm: Firm) -> float:
     return burden(credit.standing("balance"), credit.standing("limit"))
 
 
+def _overdue_bills(firm: Firm) -> float:
+    bills = firm.source("utility_bill")
+    return share(sum(bills.window("overdue_bills")[-24:]), sum(bills.window("bills")[-24:]))
+
+
+def _electricity_drop(firm: Firm) -> float:
+    used = firm.source("utility_bill").window("electricity")
+    return max(-growth(sum(used[-6:]), sum(used[-18:-12])), 0.0)
+
+
+def _technology_sales(firm: Firm) -> float:
+    """A firm that lives by research has contracts before it has sales."""
+    return burden(sum(firm.source("technology_contract").window("sold_amount")[-12:]), firm.revenue)
+
+
+def _enforcement_to_sales(firm: Firm) -> float:
+    return burden(firm.source("enforcement").ever("outstanding"), firm.revenue)
+
+
+def _reported(firm: Firm, measure: str) -> int | None:
+    """What the last annual report of the window discloses; None when there is no report."""
+    reports = firm.source("annual_report")
+    at = WINDOW - 1 - months_since_last(reports.window("reports"))
+    return None if at < 0 else reports.window(measure)[at]
+
+
+def _equity_ratio(firm: Firm) -> float:
+    equity, assets = _reported(firm, "equity"), _reported(firm, "assets")
+    if equity is None or not assets or assets < 0:
+        return NAN
+    return max(-1.0, min(equity / assets, 1.0))
+
+
+def _guarantees_to_equity(firm: Firm) -> float:
+    given = firm.source("guarantee")
+    running = sum(
+        amount
+        for amount, until in zip(
+            given.window("given_amount"), given.window("given_until"), strict=True
+        )
+        if until >= firm.day
+    )
+    equity = _reported(firm, "equity")
+    if equity is None and running > 0:
+        return NAN
+    return burden(running, equity or 0)
+
+
 def _firm_age(firm: Firm) -> float:
     founded = firm.source("registration").largest("founded")
     return max(firm.day - founded, 0) / DAYS_PER_YEAR if founded else NAN
@@ -134,6 +187,31 @@ COMPUTE: Final[Mapping[str, Callable[[Firm], float]]] = {
     "credit_utilisation": _utilisation,
     "credit_lenders": lambda firm: firm.source("credit_facility").providers_with("balance"),
     "withheld_credit_facility": _withheld("credit_facility"),
+    "housing_missed_24m": _sum_24m("housing_fund", "missed"),
+    "utility_days_overdue_24m": _max_24m("utility_bill", "days_overdue"),
+    "utility_overdue_share_24m": _overdue_bills,
+    "electricity_drop_6m": _electricity_drop,
+    "technology_contracts_24m": _sum_24m("technology_contract", "sold"),
+    "technology_contracts_to_sales": _technology_sales,
+    "equity_rounds_36m": lambda firm: sum(firm.source("equity_financing").window("investments")),
+    "equity_raised_36m": lambda firm: log_cny(
+        sum(firm.source("equity_financing").window("amount"))
+    ),
+    "enforcement_open": lambda firm: firm.source("enforcement").ever("open"),
+    "enforcement_to_sales": _enforcement_to_sales,
+    "dishonest_judgments": lambda firm: firm.source("enforcement").ever("dishonest"),
+    "serious_penalties": lambda firm: firm.source("penalty").ever("serious_unrepaired"),
+    "abnormal_open": lambda firm: firm.source("abnormal_operation").ever("open"),
+    "credit_applications_3m": lambda firm: sum(
+        firm.source("enquiry").window("credit_applications")[-3:]
+    ),
+    "guarantees_to_equity": _guarantees_to_equity,
+    "guarantees_called_36m": lambda firm: sum(firm.source("guarantee").window("called")),
+    "equity_ratio": _equity_ratio,
+    "overdrawn_months_12m": lambda firm: active(firm.source("bank_flow").window("overdrawn")[-12:]),
+    "receivables_days_late_24m": _max_24m("receivable", "days_late"),
+    "officer_changes_12m": lambda firm: sum(firm.source("officer_change").window("changes")[-12:]),
     "firm_age": _firm_age,
     "capital": _capital,
+    **{f"unsupplied_{record_type}": _unsupplied(record_type) for record_type in OPTIONAL},
 }

@@ -19,16 +19,19 @@ from typing import Any, Final
 
 from services.scoring.features import invoices, linked, records
 from services.scoring.features.domain import Coverage, FeatureVector, FirmSummary, Relation
-from services.scoring.features.firm import Firm, lookback
+from services.scoring.features.firm import OPTIONAL, Firm, lookback
 
 REQUIRED: Final = ("vat_invoice",)
 """Without these there is no score: DATA_INSUFFICIENT."""
 
-OPTIONAL: Final = ("tax_filing", "social_insurance", "credit_facility")
-"""Types that a firm may leave out of its consent; the others are open by law."""
-
 WITHHELD: Final = 1e18
 """Beyond any threshold that a tree can have learned from what firms showed."""
+
+
+ABSENCE: Final = "absence"
+"""Unit of the features that say that nothing of a source is supplied. They are there when nothing
+else of it is, so that the kinds of missing are inputs of their own; PD may only rise with them, so
+that to withhold a source is never better than to have nothing in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +153,12 @@ def _absent(
         no_pd[feature.relation]
         if feature.relation
         else next(
-            (why for why in _NOT_THERE if why in [coverage[name] for name in feature.needs]), None
+            (
+                why
+                for why in (_NOT_THERE[:1] if feature.unit == ABSENCE else _NOT_THERE)
+                if why in [coverage[name] for name in feature.needs]
+            ),
+            None,
         )
         for feature in FEATURES
     )

@@ -3,8 +3,11 @@
 Invariants: a reason's points are the group's points less the group's mean over the population, so
 they are exact; the words follow from the same numbers; every group of the registry has words. No
 words call the level of an unconstrained feature good or bad: which way it counts is the model's.
+What is said to improve a reason is only of constrained features that a firm can do something about,
+that lower this score and are not at their best: what a model cannot let lower the score.
 """
 
+import enum
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -14,17 +17,25 @@ from typing import Any, Final
 
 import numpy as np
 
-from services.scoring.features.arithmetic import MAX_RATIO
 from services.scoring.features.domain import Coverage, FeatureVector
-from services.scoring.features.registry import BY_NAME, FEATURES, NAMES, Feature
-from services.scoring.models.domain import Manifest
+from services.scoring.features.registry import ABSENCE, BY_NAME, FEATURES, NAMES, Feature
+from services.scoring.models import wording
+from services.scoring.models.domain import Manifest, Words
+from services.scoring.models.moves import CONSENT, CONSENT_OF_RELATION, MOVES, SUPPLY, improvable
 from services.scoring.models.scorer import ScoreBatch
 
 MIN_POINTS: Final = 0.5
 """A group that moves the score by less is no reason."""
 
 FACTS: Final = 2
-"""Features that a reason names."""
+"""Features that a reason names, and of which it says what would improve them."""
+
+
+class Direction(enum.StrEnum):
+    """Which way a reason moves a score, against the mean of the reference population."""
+
+    RAISES = "RAISES_SCORE"
+    LOWERS = "LOWERS_SCORE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +49,10 @@ class Reason:
         zh: in Chinese.
         en: in English.
         features: of the group, in the model's order.
+        direction: in which it moves the score.
+        improve_zh: what would improve it, in Chinese; empty where the firm cannot do anything.
+        improve_en: the same in English.
+        suggested: the features that those words are about.
     """
 
     code: str
@@ -46,6 +61,10 @@ class Reason:
     zh: str
     en: str
     features: tuple[str, ...]
+    direction: Direction
+    improve_zh: str = ""
+    improve_en: str = ""
+    suggested: tuple[str, ...] = ()
 
 
 _WORDS: Final[dict[str, Any]] = tomllib.loads(
@@ -53,7 +72,6 @@ _WORDS: Final[dict[str, Any]] = tomllib.loads(
 )
 VERSION: Final[int] = _WORDS["version"]
 
-_COUNTERS_ZH: Final = {"months": "个月", "days": "天"}
 _TOLD: Final = (None, Coverage.NONE_EXISTS)
 
 _unworded = {feature.group for feature in FEATURES} - set(_WORDS["groups"])
@@ -135,13 +153,16 @@ def _reason(
         at
         for at in leading[: FACTS + 2]
         if sign * strengths[at] > 0
-        and features[at].unit != "flag"
+        and features[at].unit not in ("flag", ABSENCE)
         and vector.missing[at] in _TOLD
         and (free or features[at].monotone)
     ][:FACTS]
     titles = _WORDS["groups"][group]["title"]
-    facts_zh = "，".join(_fact_zh(features[at], vector.values[at]) for at in telling)
-    facts_en = "; ".join(_fact_en(features[at], vector.values[at]) for at in telling)
+    told = [(features[at], vector.values[at]) for at in telling]
+    facts_zh = wording.facts_zh([(f.zh, wording.value_zh(value, f.unit)) for f, value in told])
+    facts_en = wording.facts_en([(f.en, wording.value_en(value, f.unit)) for f, value in told])
+    suggested = _suggested(leading, strengths, vector, features) if total < 0 else []
+    improve = _improve(kind, features[lead], suggested) if total < 0 else Words("", "")
     return Reason(
         code=f"{group.upper()}_{kind}",
         group=group,
@@ -149,6 +170,40 @@ def _reason(
         zh=words["zh"].format(title=titles["zh"], facts=facts_zh),
         en=words["en"].format(title=titles["en"], facts=facts_en),
         features=tuple(features[at].name for at in members),
+        direction=Direction.RAISES if total > 0 else Direction.LOWERS,
+        improve_zh=improve.zh.format(title=titles["zh"]),
+        improve_en=improve.en.format(title=titles["en"]),
+        suggested=tuple(suggested),
+    )
+
+
+def _suggested(
+    leading: Sequence[int],
+    strengths: Sequence[float],
+    vector: FeatureVector,
+    features: Sequence[Feature],
+) -> list[str]:
+    """Names of the features that lower the score most and that the firm can improve."""
+    return [
+        features[at].name
+        for at in leading
+        if strengths[at] < 0
+        and features[at].monotone
+        and (move := MOVES.get(features[at].name)) is not None
+        and improvable(move, features[at].monotone, vector.values[at])
+    ][:FACTS]
+
+
+def _improve(kind: str, lead: Feature, suggested: Sequence[str]) -> Words:
+    """What would improve a reason; {title} is the group's."""
+    if kind == "WITHHELD":
+        return CONSENT_OF_RELATION if lead.relation else CONSENT
+    if kind == "NOT_SUPPLIED":
+        return SUPPLY
+    moves = [MOVES[name] for name in suggested]
+    return Words(
+        wording.sentence_zh([move.zh for move in moves]),
+        wording.sentence_en([move.en for move in moves]),
     )
 
 
@@ -169,62 +224,8 @@ def _kind(
         return "WITHHELD", own["withheld"]
     if missing is Coverage.NOT_CONSENTED or (lead.unit == "flag" and value > 0):
         return "WITHHELD", _WORDS["withheld"]
-    if missing is Coverage.NOT_SUPPLIED:
+    if missing is Coverage.NOT_SUPPLIED or (lead.unit == ABSENCE and value > 0):
         return "NOT_SUPPLIED", _WORDS["not_supplied"]
     direction = "up" if sign > 0 else "down"
     words = _WORDS["free"] if lead.monotone == 0 else own
     return direction.upper(), words[direction]
-
-
-def _fact_zh(feature: Feature, value: float) -> str:
-    return f"{feature.zh} {_zh(value, feature.unit)}"
-
-
-def _fact_en(feature: Feature, value: float) -> str:
-    return f"{feature.en}: {_en(value, feature.unit)}"
-
-
-def _zh(value: float, unit: str) -> str:
-    """A value as people write it in Chinese."""
-    if math.isnan(value):
-        return "无"
-    match unit:
-        case "log_cny":
-            yuan = math.expm1(value)
-            if yuan >= 1e8:
-                return f"{yuan / 1e8:.2f}亿元"
-            return f"{yuan / 1e4:.1f}万元" if yuan >= 1e4 else f"{yuan:.0f}元"
-        case "log_count":
-            return f"{math.expm1(value):.0f}"
-        case "ratio":
-            return f"{value:.0%}以上" if value >= MAX_RATIO else f"{value:.1%}"
-        case "probability":
-            return f"{value:.1%}"
-        case "years":
-            return f"{value:.1f}年"
-        case _:
-            return f"{value:.0f}{_COUNTERS_ZH.get(unit, '')}"
-
-
-def _en(value: float, unit: str) -> str:
-    """A value as people write it in English."""
-    if math.isnan(value):
-        return "none"
-    match unit:
-        case "log_cny":
-            yuan = math.expm1(value)
-            if yuan >= 1e9:
-                return f"CNY {yuan / 1e9:.2f} billion"
-            return f"CNY {yuan / 1e6:.2f} million" if yuan >= 1e6 else f"CNY {yuan:,.0f}"
-        case "log_count":
-            return f"{math.expm1(value):,.0f}"
-        case "ratio":
-            return f"{value:.0%} or more" if value >= MAX_RATIO else f"{value:.1%}"
-        case "probability":
-            return f"{value:.1%}"
-        case "years":
-            return f"{value:.1f} years"
-        case "months" | "days":
-            return f"{value:.0f} {unit[:-1] if value == 1 else unit}"
-        case _:
-            return f"{value:.0f}"

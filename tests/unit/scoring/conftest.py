@@ -25,7 +25,7 @@ SPEC = Spec(
     as_of="2024-05-31",
     population="300 firms made up for tests",
     model_class=ModelClass.SIMULATED,
-    trees=120,
+    trees=200,
     features_per_tree=0.1,  # so that every source is learned from
     repeats=1,
 )

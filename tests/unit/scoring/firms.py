@@ -17,6 +17,19 @@ TYPES = (
     "court_case",
     "credit_facility",
     "grant",
+    "housing_fund",
+    "utility_bill",
+    "technology_contract",
+    "equity_financing",
+    "enquiry",
+    "guarantee",
+    "annual_report",
+    "bank_flow",
+    "receivable",
+    "enforcement",
+    "penalty",
+    "abnormal_operation",
+    "officer_change",
 )
 DAY_2024 = 19723  # 2024-01-01
 
@@ -173,9 +186,56 @@ def risky_firm(chance: random.Random, last: int) -> tuple[FirmSummary, int]:
             five_class=[1 + (days > 30) + (days > 60) for days in past_due],
         ),
         series("grant", last, grants=[count(0.5)], amount=[10**7]),
+        *other_records(last, risk, round(size)),
     )
     return FirmSummary(parts, dict.fromkeys(TYPES, Coverage.SUPPLIED)), int(
         chance.gauss(risk, 0.7) > 0.9
+    )
+
+
+def other_records(last: int, risk: float, size: int) -> tuple[SubjectSeries, ...]:
+    """The records of a firm that not every platform has."""
+    chance = random.Random(risk)
+
+    def some(mean: float, shift: float) -> int:
+        return max(0, round(chance.gauss(mean + shift * risk, 0.5)))
+
+    used = [round(max(0, chance.gauss(1 - 0.02 * risk * at, 0.05)) * 10**4) for at in range(24)]
+    equity = round(size * max(0.05, chance.gauss(0.5 - 0.2 * risk, 0.1)))
+    return (
+        series(
+            "housing_fund",
+            last,
+            headcount=[10] * 24,
+            missed=[some(1, 1) for _ in range(24)],
+        ),
+        series(
+            "utility_bill",
+            last,
+            bills=[1] * 24,
+            electricity=used,
+            days_overdue=[some(2, 4) for _ in range(24)],
+            overdue_bills=[min(1, some(0, 0.6)) for _ in range(24)],
+        ),
+        series(
+            "technology_contract", last, sold=[some(1, -1)], sold_amount=[some(2, -1) * size // 10]
+        ),
+        series("equity_financing", last, investments=[some(3, -3)], amount=[some(4, -2) * size]),
+        series("enquiry", last, credit_applications=[some(3, 3) for _ in range(3)]),
+        series(
+            "guarantee",
+            last,
+            given_amount=[some(1, 1) * size // 5],
+            given_until=[DAY_2024 + 900],
+            called=[some(0, 0.5)],
+        ),
+        series("annual_report", last, reports=[1], assets=[size], equity=[equity]),
+        series("bank_flow", last, overdrawn=[some(0, 0.7) for _ in range(12)]),
+        series("receivable", last, days_late=[10 * some(2, 2) for _ in range(3)]),
+        series("enforcement", last, open=[some(0, 0.4)], outstanding=[some(0, 0.4) * size // 10]),
+        series("penalty", last, serious_unrepaired=[some(0, 0.3)]),
+        series("abnormal_operation", last, open=[some(0, 0.3)]),
+        series("officer_change", last, changes=[some(0, 0.5)]),
     )
 
 

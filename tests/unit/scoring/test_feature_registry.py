@@ -24,7 +24,7 @@ from tests.unit.scoring.firms import TYPES, city, firm, series, withholding
 
 AS_OF = dt.date(2024, 5, 31)
 UNITS = {"log_cny", "log_count", "ratio", "probability", "count"}
-UNITS |= {"months", "years", "days", "level", "flag"}
+UNITS |= {"months", "years", "days", "level", "flag", "absence"}
 
 MEASURES = sorted(
     {
@@ -103,13 +103,23 @@ def test_the_three_kinds_of_missing_are_different_inputs() -> None:
     def inputs(kind: Coverage) -> list[float]:
         summary = firm(coverage={"credit_facility": kind})
         encoded = dict(zip(NAMES, encode(compute(summary, AS_OF)), strict=True))
-        return [encoded["credit_days_past_due"], encoded["withheld_credit_facility"]]
+        return [
+            encoded["credit_days_past_due"],
+            encoded["withheld_credit_facility"],
+            encoded["unsupplied_credit_facility"],
+        ]
 
-    assert inputs(Coverage.NONE_EXISTS) == [0, 0]
-    assert inputs(Coverage.NOT_CONSENTED) == [WITHHELD, 1]
-    not_supplied, flag = inputs(Coverage.NOT_SUPPLIED)
+    assert inputs(Coverage.NONE_EXISTS) == [0, 0, 0]
+    assert inputs(Coverage.NOT_CONSENTED) == [WITHHELD, 1, WITHHELD]
+    not_supplied, *flags = inputs(Coverage.NOT_SUPPLIED)
     assert math.isnan(not_supplied)
-    assert flag == 0
+    assert flags == [0, 1]
+
+
+@pytest.mark.parametrize("record_type", OPTIONAL)
+def test_no_two_kinds_of_missing_look_alike(record_type: str) -> None:
+    kinds = [firm(coverage={record_type: kind}) for kind in Coverage if kind != "SUPPLIED"]
+    assert len({repr(encode(compute(summary, AS_OF))) for summary in kinds}) == len(kinds)
 
 
 def test_a_firm_that_a_complete_register_does_not_know_has_none() -> None:

