@@ -43,6 +43,7 @@ from puhui_client.errors import (
     ResourceExhaustedError,
     UnauthenticatedError,
     UnavailableError,
+    Violation,
 )
 from puhui_client.notices import NewWebhook, NoticeItem
 from puhui_client.push import MAX_BATCH, BatchAck, Held, PushReport, Rejection
@@ -74,6 +75,7 @@ __all__ = [
     "Tls",
     "UnauthenticatedError",
     "UnavailableError",
+    "Violation",
     "WantedItem",
     "records",
     "score_order",

@@ -31,6 +31,21 @@ class FieldProblem:
     problem: str
 
 
+@dataclass(frozen=True)
+class Violation:
+    """A state that does not allow the call, of several.
+
+    Args:
+        type: what kind of state, e.g. "NOT_CONSENTED".
+        subject: what is in it, e.g. a record type.
+        description: what would suffice.
+    """
+
+    type: str
+    subject: str
+    description: str
+
+
 class PuhuiError(Exception):
     """A call failed.
 
@@ -40,6 +55,7 @@ class PuhuiError(Exception):
         message: the problem and the remedy.
         fields: the fields at fault, if any.
         retry_after: when to try again, if the platform said so.
+        violations: states that do not allow it, where there are several, e.g. one per record type.
 
     Attributes:
         trace_id: leads the operator to what happened; empty for a row of a batch.
@@ -53,6 +69,7 @@ class PuhuiError(Exception):
         *,
         fields: tuple[FieldProblem, ...] = (),
         retry_after: timedelta | None = None,
+        violations: tuple[Violation, ...] = (),
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -60,6 +77,7 @@ class PuhuiError(Exception):
         self.message = message
         self.fields = fields
         self.retry_after = retry_after
+        self.violations = violations
         self.trace_id = ""
 
     def __str__(self) -> str:
@@ -140,20 +158,33 @@ def error_of(status: status_pb2.Status) -> PuhuiError:
     reason = ""
     fields: tuple[FieldProblem, ...] = ()
     retry_after: timedelta | None = None
+    violations: tuple[Violation, ...] = ()
     for detail in status.details:
         info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
-        retry = error_details_pb2.RetryInfo()
+        retry, failure = error_details_pb2.RetryInfo(), error_details_pb2.PreconditionFailure()
         if detail.Unpack(info):
             reason = info.reason
         elif detail.Unpack(bad):
             fields = tuple(FieldProblem(v.field, v.description) for v in bad.field_violations)
         elif detail.Unpack(retry):
             retry_after = retry.retry_delay.ToTimedelta()
+        elif detail.Unpack(failure):
+            # One without a subject says no more than the message does.
+            violations = tuple(
+                Violation(v.type, v.subject, v.description) for v in failure.violations if v.subject
+            )
     code = code_pb2.Code.Name(status.code) if status.code in code_pb2.Code.values() else "UNKNOWN"
     bare_reason, _ = _BARE.get(code, ("INTERNAL", ""))
     reason = reason or bare_reason
     cls = _class_of(code, reason)
-    return cls(code, reason, status.message, fields=fields, retry_after=retry_after)
+    return cls(
+        code,
+        reason,
+        status.message,
+        fields=fields,
+        retry_after=retry_after,
+        violations=violations,
+    )
 
 
 def error_of_call(error: grpc.aio.AioRpcError) -> PuhuiError:

@@ -1,5 +1,6 @@
 """What a command prints: one JSON document, or tables; on stdout. Notes and progress: on stderr."""
 
+import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -192,6 +193,9 @@ class Output:
         for field in error.fields:
             name = (legible(field.field) or "message", "bold")
             console.print(Text.assemble("  ", name, ": ", legible(field.problem)))
+        for violation in error.violations:
+            name = (legible(violation.subject), "bold")
+            console.print(Text.assemble("  ", name, ": ", legible(violation.description)))
         if error.retry_after is not None:
             console.print(f"  try again in {error.retry_after.total_seconds():g} s")
         if error.trace_id:
@@ -232,6 +236,8 @@ def error_document(error: "PuhuiError") -> dict[str, Any]:
         "fields": [{"field": f.field, "problem": f.problem} for f in error.fields],
         "trace_id": error.trace_id,
     }
+    if error.violations:
+        document["violations"] = [dataclasses.asdict(violation) for violation in error.violations]
     if error.retry_after is not None:
         document["retry_after_seconds"] = error.retry_after.total_seconds()
     return document

@@ -23,6 +23,21 @@ class FieldProblem:
     problem: str
 
 
+@dataclass(frozen=True)
+class Violation:
+    """One state that does not allow it, of several.
+
+    Args:
+        type: what kind of state, e.g. "NOT_CONSENTED".
+        subject: what is in it, e.g. a record type.
+        description: what would suffice.
+    """
+
+    type: str
+    subject: str
+    description: str
+
+
 class PuhuiError(Exception):
     """Something that the caller is told about.
 
@@ -91,9 +106,27 @@ class AlreadyExistsError(PuhuiError):
 
 
 class FailedPreconditionError(PuhuiError):
-    """The state of what the call is about does not allow it now."""
+    """The state of what the call is about does not allow it now.
+
+    Args:
+        reason: as in `PuhuiError`.
+        message: as in `PuhuiError`.
+        fields: as in `PuhuiError`.
+        violations: the states, where there are several to be told apart; else the message says it.
+    """
 
     code = "FAILED_PRECONDITION"
+
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        *,
+        fields: tuple[FieldProblem, ...] = (),
+        violations: tuple[Violation, ...] = (),
+    ) -> None:
+        super().__init__(reason, message, fields=fields)
+        self.violations = violations
 
 
 class OutOfRangeError(PuhuiError):

@@ -12,7 +12,13 @@ from google.protobuf import duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from services.kit import errors
-from services.kit.errors import FieldProblem, PuhuiError, ResourceExhaustedError
+from services.kit.errors import (
+    FailedPreconditionError,
+    FieldProblem,
+    PuhuiError,
+    ResourceExhaustedError,
+    Violation,
+)
 
 DOMAIN = "puhui"
 DETAILS_METADATA = "grpc-status-details-bin"
@@ -38,11 +44,17 @@ def status_of(error: PuhuiError) -> status_pb2.Status:
             for f in error.fields
         ]
         status.details.add().Pack(error_details_pb2.BadRequest(field_violations=violations))
-    if isinstance(error, errors.FailedPreconditionError):
-        violation = error_details_pb2.PreconditionFailure.Violation(
-            type=error.reason, description=error.message
+    if isinstance(error, FailedPreconditionError):
+        violated = error.violations or (Violation(error.reason, "", error.message),)
+        failure = error_details_pb2.PreconditionFailure(
+            violations=[
+                error_details_pb2.PreconditionFailure.Violation(
+                    type=each.type, subject=each.subject, description=each.description
+                )
+                for each in violated
+            ]
         )
-        status.details.add().Pack(error_details_pb2.PreconditionFailure(violations=[violation]))
+        status.details.add().Pack(failure)
     if isinstance(error, ResourceExhaustedError):
         delay = duration_pb2.Duration()
         delay.FromTimedelta(error.retry_after)
@@ -54,19 +66,27 @@ def error_from_status(status: status_pb2.Status) -> PuhuiError:
     """Return the error that `status` tells about; an unknown code becomes `InternalError`."""
     reason, retry_after = "INTERNAL", timedelta(seconds=1)
     fields: tuple[FieldProblem, ...] = ()
+    violations: tuple[Violation, ...] = ()
     for detail in status.details:
         info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
-        retry = error_details_pb2.RetryInfo()
+        retry, failure = error_details_pb2.RetryInfo(), error_details_pb2.PreconditionFailure()
         if detail.Unpack(info):
             reason = info.reason
         elif detail.Unpack(bad):
             fields = tuple(FieldProblem(v.field, v.description) for v in bad.field_violations)
         elif detail.Unpack(retry):
             retry_after = retry.retry_delay.ToTimedelta()
+        elif detail.Unpack(failure):
+            # One without a subject says no more than the message does.
+            violations = tuple(
+                Violation(v.type, v.subject, v.description) for v in failure.violations if v.subject
+            )
     name = code_pb2.Code.Name(status.code) if status.code in code_pb2.Code.values() else "INTERNAL"
     cls = _BY_CODE.get(name, errors.InternalError)
     if cls is ResourceExhaustedError:
         return ResourceExhaustedError(reason, status.message, retry_after=retry_after)
+    if cls is FailedPreconditionError:
+        return FailedPreconditionError(reason, status.message, fields=fields, violations=violations)
     return cls(reason, status.message, fields=fields)
 
 

@@ -39,6 +39,21 @@ def test_a_state_is_told_as_a_precondition_failure() -> None:
     assert failure.violations[0].type == "CONSENT_EXPIRED"
 
 
+def test_several_states_are_told_apart() -> None:
+    violations = (
+        errors.Violation("NOT_CONSENTED", "vat_invoice", "ask for a consent that opens it"),
+        errors.Violation("NOT_SUPPLIED", "tax_filing", "wait for it"),
+    )
+    error = error_from_status(
+        status_of(errors.FailedPreconditionError("DATA_INSUFFICIENT", "no", violations=violations))
+    )
+    assert isinstance(error, errors.FailedPreconditionError)
+    assert error.violations == violations
+    one = error_from_status(status_of(errors.FailedPreconditionError("CONSENT_EXPIRED", "over")))
+    assert isinstance(one, errors.FailedPreconditionError)
+    assert one.violations == ()
+
+
 def test_an_unknown_code_is_a_fault() -> None:
     error = error_from_status(status_pb2.Status(code=99, message="?"))
     assert isinstance(error, errors.InternalError)

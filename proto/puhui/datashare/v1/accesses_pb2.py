@@ -29,11 +29,12 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from google.type import date_pb2 as google_dot_type_dot_date__pb2
 from puhui.common.v1 import access_pb2 as puhui_dot_common_dot_v1_dot_access__pb2
 from puhui.common.v1 import types_pb2 as puhui_dot_common_dot_v1_dot_types__pb2
+from puhui.datashare.v1 import catalogue_pb2 as puhui_dot_datashare_dot_v1_dot_catalogue__pb2
 from puhui.datashare.v1 import consents_pb2 as puhui_dot_datashare_dot_v1_dot_consents__pb2
 from puhui.datashare.v1 import summaries_pb2 as puhui_dot_datashare_dot_v1_dot_summaries__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!puhui/datashare/v1/accesses.proto\x12\x12puhui.datashare.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x16google/type/date.proto\x1a\x1cpuhui/common/v1/access.proto\x1a\x1bpuhui/common/v1/types.proto\x1a!puhui/datashare/v1/consents.proto\x1a\"puhui/datashare/v1/summaries.proto\"\xc6\x03\n\x0cSummaryFetch\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1d\n\nsubject_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1b\n\nconsent_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1a\n\x07purpose\x18\x04 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12(\n\x0crecord_types\x18\x05 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10@\x18\x01\"\x06r\x04\x10\x01\x18@\x12+\n\x06period\x18\x06 \x01(\x0b\x32\x1b.puhui.common.v1.DatePeriod\x12)\n\x05\x61s_of\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x07officer\x18\x08 \x01(\x0b\x32\x18.puhui.common.v1.Officer\x12\x33\n\x0b\x64\x65rived_use\x18\t \x01(\x0b\x32\x1e.puhui.datashare.v1.DerivedUse\x12<\n\x06\x66ields\x18\n \x03(\x0b\x32\".puhui.datashare.v1.FieldSelectionB\x08\xbaH\x05\x92\x01\x02\x10@\x12\x1f\n\x0e\x66or_subject_id\x18\x0b \x01(\tB\x07\xbaH\x04r\x02\x18@\"N\n\x13\x46\x65tchSummaryRequest\x12\x37\n\x05\x66\x65tch\x18\x01 \x01(\x0b\x32 .puhui.datashare.v1.SummaryFetchB\x06\xbaH\x03\xc8\x01\x01\"\xc8\x01\n\x14\x46\x65tchSummaryResponse\x12\x11\n\taccess_id\x18\x01 \x01(\t\x12\x33\n\x07summary\x18\x02 \x01(\x0b\x32\".puhui.datashare.v1.SubjectSummary\x12\x33\n\x07receipt\x18\x03 \x01(\x0b\x32\".puhui.datashare.v1.ReleaseReceipt\x12\x33\n\x08manifest\x18\x04 \x03(\x0b\x32!.puhui.datashare.v1.ManifestEntry\"S\n\x0eReleaseReceipt\x12\x11\n\tleaf_hash\x18\x01 \x01(\x0c\x12\x0c\n\x04salt\x18\x02 \x01(\x0c\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\x0c\x12\x0f\n\x07promise\x18\x04 \x01(\t\"q\n\rManifestEntry\x12\x13\n\x0bprovider_id\x18\x01 \x01(\t\x12\x13\n\x0brecord_type\x18\x02 \x01(\t\x12\x36\n\x0c\x63ompleteness\x18\x03 \x01(\x0e\x32 .puhui.datashare.v1.Completeness\"\\\n\x1a\x42\x61tchFetchSummariesRequest\x12>\n\x05items\x18\x01 \x03(\x0b\x32\".puhui.datashare.v1.BatchFetchItemB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\"\xb0\x01\n\x0e\x42\x61tchFetchItem\x12\x19\n\x08identity\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x37\n\x05\x66\x65tch\x18\x02 \x01(\x0b\x32 .puhui.datashare.v1.SummaryFetchB\x06\xbaH\x03\xc8\x01\x01\x12,\n\x08\x64\x65\x61\x64line\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1c\n\x0btraceparent\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\"T\n\x1b\x42\x61tchFetchSummariesResponse\x12\x35\n\x07results\x18\x01 \x03(\x0b\x32$.puhui.datashare.v1.BatchFetchResult\"\x81\x01\n\x10\x42\x61tchFetchResult\x12<\n\x08released\x18\x01 \x01(\x0b\x32(.puhui.datashare.v1.FetchSummaryResponseH\x00\x12%\n\x07refused\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"o\n\x13ListAccessesRequest\x12\x1b\n\nsubject_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"]\n\x14ListAccessesResponse\x12,\n\x08\x61\x63\x63\x65sses\x18\x01 \x03(\x0b\x32\x1a.puhui.datashare.v1.Access\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xaa\x04\n\x06\x41\x63\x63\x65ss\x12\x11\n\taccess_id\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12/\n\x0b\x61\x63\x63\x65ssed_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0crecipient_id\x18\x04 \x01(\t\x12\x16\n\x0erecipient_name\x18\x05 \x01(\t\x12)\n\x07officer\x18\x06 \x01(\x0b\x32\x18.puhui.common.v1.Officer\x12\x0f\n\x07purpose\x18\x07 \x01(\t\x12\x14\n\x0crecord_types\x18\x08 \x03(\t\x12\x34\n\rcontent_level\x18\t \x01(\x0e\x32\x1d.puhui.common.v1.ContentLevel\x12\x12\n\nconsent_id\x18\n \x01(\t\x12\x18\n\x10\x63onsent_revision\x18\x0b \x01(\r\x12\x32\n\x07outcome\x18\x0c \x01(\x0e\x32!.puhui.datashare.v1.AccessOutcome\x12\x16\n\x0erefusal_reason\x18\r \x01(\t\x12\x0f\n\x07\x63hannel\x18\x0e \x01(\t\x12\x11\n\tleaf_hash\x18\x0f \x01(\x0c\x12\x13\n\x0b\x66irst_month\x18\x10 \x01(\x05\x12\x12\n\nlast_month\x18\x11 \x01(\x05\x12\x16\n\x0e\x66or_subject_id\x18\x12 \x01(\t\x12\x33\n\x0b\x64\x65rived_use\x18\x13 \x01(\x0b\x32\x1e.puhui.datashare.v1.DerivedUse\"\xae\x01\n\x0fListUsesRequest\x12\x1e\n\x0bprovider_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1f\n\x04\x66rom\x18\x02 \x01(\x0b\x32\x11.google.type.Date\x12\x1d\n\x02to\x18\x03 \x01(\x0b\x32\x11.google.type.Date\x12\x1d\n\tpage_size\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"R\n\x10ListUsesResponse\x12%\n\x04uses\x18\x01 \x03(\x0b\x32\x17.puhui.datashare.v1.Use\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"Z\n\x03Use\x12\x1e\n\x03\x64\x61y\x18\x01 \x01(\x0b\x32\x11.google.type.Date\x12\x13\n\x0brecord_type\x18\x02 \x01(\t\x12\x0f\n\x07purpose\x18\x03 \x01(\t\x12\r\n\x05\x63ount\x18\x04 \x01(\x04*\x9a\x01\n\x0c\x43ompleteness\x12\x1c\n\x18\x43OMPLETENESS_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43OMPLETENESS_COMPLETE\x10\x01\x12\x18\n\x14\x43OMPLETENESS_PARTIAL\x10\x02\x12\x17\n\x13\x43OMPLETENESS_ABSENT\x10\x03\x12\x1e\n\x1a\x43OMPLETENESS_NOT_CONSENTED\x10\x04*h\n\rAccessOutcome\x12\x1e\n\x1a\x41\x43\x43\x45SS_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41\x43\x43\x45SS_OUTCOME_RELEASED\x10\x01\x12\x1a\n\x16\x41\x43\x43\x45SS_OUTCOME_REFUSED\x10\x02\x32\xc0\x04\n\rAccessService\x12\xa2\x01\n\x0c\x46\x65tchSummary\x12\'.puhui.datashare.v1.FetchSummaryRequest\x1a(.puhui.datashare.v1.FetchSummaryResponse\"?\xca\xf3\x18\x03\n\x01\x03\x82\xd3\xe4\x93\x02\x32\"-/v1/subjects/{fetch.subject_id}/summary:fetch:\x01*\x12\x7f\n\x13\x42\x61tchFetchSummaries\x12..puhui.datashare.v1.BatchFetchSummariesRequest\x1a/.puhui.datashare.v1.BatchFetchSummariesResponse\"\x07\xca\xf3\x18\x03\n\x01\x07\x12\x7f\n\x0cListAccesses\x12\'.puhui.datashare.v1.ListAccessesRequest\x1a(.puhui.datashare.v1.ListAccessesResponse\"\x1c\xca\xf3\x18\x04\n\x02\x02\x03\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/accesses\x12\x87\x01\n\x08ListUses\x12#.puhui.datashare.v1.ListUsesRequest\x1a$.puhui.datashare.v1.ListUsesResponse\"0\xca\xf3\x18\x04\n\x02\x01\x05\x82\xd3\xe4\x93\x02\"\x12 /v1/providers/{provider_id}/usesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!puhui/datashare/v1/accesses.proto\x12\x12puhui.datashare.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x16google/type/date.proto\x1a\x1cpuhui/common/v1/access.proto\x1a\x1bpuhui/common/v1/types.proto\x1a\"puhui/datashare/v1/catalogue.proto\x1a!puhui/datashare/v1/consents.proto\x1a\"puhui/datashare/v1/summaries.proto\"\xc6\x03\n\x0cSummaryFetch\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1d\n\nsubject_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1b\n\nconsent_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1a\n\x07purpose\x18\x04 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12(\n\x0crecord_types\x18\x05 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10@\x18\x01\"\x06r\x04\x10\x01\x18@\x12+\n\x06period\x18\x06 \x01(\x0b\x32\x1b.puhui.common.v1.DatePeriod\x12)\n\x05\x61s_of\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x07officer\x18\x08 \x01(\x0b\x32\x18.puhui.common.v1.Officer\x12\x33\n\x0b\x64\x65rived_use\x18\t \x01(\x0b\x32\x1e.puhui.datashare.v1.DerivedUse\x12<\n\x06\x66ields\x18\n \x03(\x0b\x32\".puhui.datashare.v1.FieldSelectionB\x08\xbaH\x05\x92\x01\x02\x10@\x12\x1f\n\x0e\x66or_subject_id\x18\x0b \x01(\tB\x07\xbaH\x04r\x02\x18@\"N\n\x13\x46\x65tchSummaryRequest\x12\x37\n\x05\x66\x65tch\x18\x01 \x01(\x0b\x32 .puhui.datashare.v1.SummaryFetchB\x06\xbaH\x03\xc8\x01\x01\"\xc8\x01\n\x14\x46\x65tchSummaryResponse\x12\x11\n\taccess_id\x18\x01 \x01(\t\x12\x33\n\x07summary\x18\x02 \x01(\x0b\x32\".puhui.datashare.v1.SubjectSummary\x12\x33\n\x07receipt\x18\x03 \x01(\x0b\x32\".puhui.datashare.v1.ReleaseReceipt\x12\x33\n\x08manifest\x18\x04 \x03(\x0b\x32!.puhui.datashare.v1.ManifestEntry\"S\n\x0eReleaseReceipt\x12\x11\n\tleaf_hash\x18\x01 \x01(\x0c\x12\x0c\n\x04salt\x18\x02 \x01(\x0c\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\x0c\x12\x0f\n\x07promise\x18\x04 \x01(\t\"q\n\rManifestEntry\x12\x13\n\x0bprovider_id\x18\x01 \x01(\t\x12\x13\n\x0brecord_type\x18\x02 \x01(\t\x12\x36\n\x0c\x63ompleteness\x18\x03 \x01(\x0e\x32 .puhui.datashare.v1.Completeness\"\\\n\x1a\x42\x61tchFetchSummariesRequest\x12>\n\x05items\x18\x01 \x03(\x0b\x32\".puhui.datashare.v1.BatchFetchItemB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\"\xb0\x01\n\x0e\x42\x61tchFetchItem\x12\x19\n\x08identity\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x37\n\x05\x66\x65tch\x18\x02 \x01(\x0b\x32 .puhui.datashare.v1.SummaryFetchB\x06\xbaH\x03\xc8\x01\x01\x12,\n\x08\x64\x65\x61\x64line\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1c\n\x0btraceparent\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\"T\n\x1b\x42\x61tchFetchSummariesResponse\x12\x35\n\x07results\x18\x01 \x03(\x0b\x32$.puhui.datashare.v1.BatchFetchResult\"\x81\x01\n\x10\x42\x61tchFetchResult\x12<\n\x08released\x18\x01 \x01(\x0b\x32(.puhui.datashare.v1.FetchSummaryResponseH\x00\x12%\n\x07refused\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"M\n\x11\x43heckFetchRequest\x12\x38\n\x04item\x18\x01 \x01(\x0b\x32\".puhui.datashare.v1.BatchFetchItemB\x06\xbaH\x03\xc8\x01\x01\"\xad\x01\n\x12\x43heckFetchResponse\x12\x11\n\taccess_id\x18\x01 \x01(\t\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x06period\x18\x03 \x01(\x0b\x32\x1b.puhui.common.v1.DatePeriod\x12,\n\x05types\x18\x04 \x03(\x0b\x32\x1d.puhui.datashare.v1.TypeFound\"g\n\tTypeFound\x12\x13\n\x0brecord_type\x18\x01 \x01(\t\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32!.puhui.datashare.v1.CoverageState\x12\x13\n\x0b\x66irst_month\x18\x03 \x01(\x05\"\x12\n\x10GetSupplyRequest\"B\n\x11GetSupplyResponse\x12-\n\x05types\x18\x01 \x03(\x0b\x32\x1e.puhui.datashare.v1.TypeSupply\"\xbc\x01\n\nTypeSupply\x12\x13\n\x0brecord_type\x18\x01 \x01(\t\x12\x35\n\x0csharing_mode\x18\x02 \x01(\x0e\x32\x1f.puhui.datashare.v1.SharingMode\x12\x16\n\x0eprovider_kinds\x18\x03 \x03(\t\x12\x14\n\x0cprovider_ids\x18\x04 \x03(\t\x12\x10\n\x08supplied\x18\x05 \x01(\x08\x12\x10\n\x08title_zh\x18\x06 \x01(\t\x12\x10\n\x08title_en\x18\x07 \x01(\t\"o\n\x13ListAccessesRequest\x12\x1b\n\nsubject_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"]\n\x14ListAccessesResponse\x12,\n\x08\x61\x63\x63\x65sses\x18\x01 \x03(\x0b\x32\x1a.puhui.datashare.v1.Access\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xaa\x04\n\x06\x41\x63\x63\x65ss\x12\x11\n\taccess_id\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12/\n\x0b\x61\x63\x63\x65ssed_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0crecipient_id\x18\x04 \x01(\t\x12\x16\n\x0erecipient_name\x18\x05 \x01(\t\x12)\n\x07officer\x18\x06 \x01(\x0b\x32\x18.puhui.common.v1.Officer\x12\x0f\n\x07purpose\x18\x07 \x01(\t\x12\x14\n\x0crecord_types\x18\x08 \x03(\t\x12\x34\n\rcontent_level\x18\t \x01(\x0e\x32\x1d.puhui.common.v1.ContentLevel\x12\x12\n\nconsent_id\x18\n \x01(\t\x12\x18\n\x10\x63onsent_revision\x18\x0b \x01(\r\x12\x32\n\x07outcome\x18\x0c \x01(\x0e\x32!.puhui.datashare.v1.AccessOutcome\x12\x16\n\x0erefusal_reason\x18\r \x01(\t\x12\x0f\n\x07\x63hannel\x18\x0e \x01(\t\x12\x11\n\tleaf_hash\x18\x0f \x01(\x0c\x12\x13\n\x0b\x66irst_month\x18\x10 \x01(\x05\x12\x12\n\nlast_month\x18\x11 \x01(\x05\x12\x16\n\x0e\x66or_subject_id\x18\x12 \x01(\t\x12\x33\n\x0b\x64\x65rived_use\x18\x13 \x01(\x0b\x32\x1e.puhui.datashare.v1.DerivedUse\"\xae\x01\n\x0fListUsesRequest\x12\x1e\n\x0bprovider_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1f\n\x04\x66rom\x18\x02 \x01(\x0b\x32\x11.google.type.Date\x12\x1d\n\x02to\x18\x03 \x01(\x0b\x32\x11.google.type.Date\x12\x1d\n\tpage_size\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"R\n\x10ListUsesResponse\x12%\n\x04uses\x18\x01 \x03(\x0b\x32\x17.puhui.datashare.v1.Use\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"Z\n\x03Use\x12\x1e\n\x03\x64\x61y\x18\x01 \x01(\x0b\x32\x11.google.type.Date\x12\x13\n\x0brecord_type\x18\x02 \x01(\t\x12\x0f\n\x07purpose\x18\x03 \x01(\t\x12\r\n\x05\x63ount\x18\x04 \x01(\x04*\x9a\x01\n\x0c\x43ompleteness\x12\x1c\n\x18\x43OMPLETENESS_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43OMPLETENESS_COMPLETE\x10\x01\x12\x18\n\x14\x43OMPLETENESS_PARTIAL\x10\x02\x12\x17\n\x13\x43OMPLETENESS_ABSENT\x10\x03\x12\x1e\n\x1a\x43OMPLETENESS_NOT_CONSENTED\x10\x04*h\n\rAccessOutcome\x12\x1e\n\x1a\x41\x43\x43\x45SS_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41\x43\x43\x45SS_OUTCOME_RELEASED\x10\x01\x12\x1a\n\x16\x41\x43\x43\x45SS_OUTCOME_REFUSED\x10\x02\x32\x89\x06\n\rAccessService\x12\xa2\x01\n\x0c\x46\x65tchSummary\x12\'.puhui.datashare.v1.FetchSummaryRequest\x1a(.puhui.datashare.v1.FetchSummaryResponse\"?\xca\xf3\x18\x03\n\x01\x03\x82\xd3\xe4\x93\x02\x32\"-/v1/subjects/{fetch.subject_id}/summary:fetch:\x01*\x12\x7f\n\x13\x42\x61tchFetchSummaries\x12..puhui.datashare.v1.BatchFetchSummariesRequest\x1a/.puhui.datashare.v1.BatchFetchSummariesResponse\"\x07\xca\xf3\x18\x03\n\x01\x07\x12\x64\n\nCheckFetch\x12%.puhui.datashare.v1.CheckFetchRequest\x1a&.puhui.datashare.v1.CheckFetchResponse\"\x07\xca\xf3\x18\x03\n\x01\x07\x12\x61\n\tGetSupply\x12$.puhui.datashare.v1.GetSupplyRequest\x1a%.puhui.datashare.v1.GetSupplyResponse\"\x07\xca\xf3\x18\x03\n\x01\x07\x12\x7f\n\x0cListAccesses\x12\'.puhui.datashare.v1.ListAccessesRequest\x1a(.puhui.datashare.v1.ListAccessesResponse\"\x1c\xca\xf3\x18\x04\n\x02\x02\x03\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/accesses\x12\x87\x01\n\x08ListUses\x12#.puhui.datashare.v1.ListUsesRequest\x1a$.puhui.datashare.v1.ListUsesResponse\"0\xca\xf3\x18\x04\n\x02\x01\x05\x82\xd3\xe4\x93\x02\"\x12 /v1/providers/{provider_id}/usesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -64,6 +65,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCHFETCHITEM'].fields_by_name['fetch']._serialized_options = b'\272H\003\310\001\001'
   _globals['_BATCHFETCHITEM'].fields_by_name['traceparent']._loaded_options = None
   _globals['_BATCHFETCHITEM'].fields_by_name['traceparent']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_CHECKFETCHREQUEST'].fields_by_name['item']._loaded_options = None
+  _globals['_CHECKFETCHREQUEST'].fields_by_name['item']._serialized_options = b'\272H\003\310\001\001'
   _globals['_LISTACCESSESREQUEST'].fields_by_name['subject_id']._loaded_options = None
   _globals['_LISTACCESSESREQUEST'].fields_by_name['subject_id']._serialized_options = b'\272H\004r\002\030@'
   _globals['_LISTACCESSESREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -80,44 +83,60 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACCESSSERVICE'].methods_by_name['FetchSummary']._serialized_options = b'\312\363\030\003\n\001\003\202\323\344\223\0022\"-/v1/subjects/{fetch.subject_id}/summary:fetch:\001*'
   _globals['_ACCESSSERVICE'].methods_by_name['BatchFetchSummaries']._loaded_options = None
   _globals['_ACCESSSERVICE'].methods_by_name['BatchFetchSummaries']._serialized_options = b'\312\363\030\003\n\001\007'
+  _globals['_ACCESSSERVICE'].methods_by_name['CheckFetch']._loaded_options = None
+  _globals['_ACCESSSERVICE'].methods_by_name['CheckFetch']._serialized_options = b'\312\363\030\003\n\001\007'
+  _globals['_ACCESSSERVICE'].methods_by_name['GetSupply']._loaded_options = None
+  _globals['_ACCESSSERVICE'].methods_by_name['GetSupply']._serialized_options = b'\312\363\030\003\n\001\007'
   _globals['_ACCESSSERVICE'].methods_by_name['ListAccesses']._loaded_options = None
   _globals['_ACCESSSERVICE'].methods_by_name['ListAccesses']._serialized_options = b'\312\363\030\004\n\002\002\003\202\323\344\223\002\016\022\014/v1/accesses'
   _globals['_ACCESSSERVICE'].methods_by_name['ListUses']._loaded_options = None
   _globals['_ACCESSSERVICE'].methods_by_name['ListUses']._serialized_options = b'\312\363\030\004\n\002\001\005\202\323\344\223\002\"\022 /v1/providers/{provider_id}/uses'
-  _globals['_COMPLETENESS']._serialized_start=2878
-  _globals['_COMPLETENESS']._serialized_end=3032
-  _globals['_ACCESSOUTCOME']._serialized_start=3034
-  _globals['_ACCESSOUTCOME']._serialized_end=3138
-  _globals['_SUMMARYFETCH']._serialized_start=329
-  _globals['_SUMMARYFETCH']._serialized_end=783
-  _globals['_FETCHSUMMARYREQUEST']._serialized_start=785
-  _globals['_FETCHSUMMARYREQUEST']._serialized_end=863
-  _globals['_FETCHSUMMARYRESPONSE']._serialized_start=866
-  _globals['_FETCHSUMMARYRESPONSE']._serialized_end=1066
-  _globals['_RELEASERECEIPT']._serialized_start=1068
-  _globals['_RELEASERECEIPT']._serialized_end=1151
-  _globals['_MANIFESTENTRY']._serialized_start=1153
-  _globals['_MANIFESTENTRY']._serialized_end=1266
-  _globals['_BATCHFETCHSUMMARIESREQUEST']._serialized_start=1268
-  _globals['_BATCHFETCHSUMMARIESREQUEST']._serialized_end=1360
-  _globals['_BATCHFETCHITEM']._serialized_start=1363
-  _globals['_BATCHFETCHITEM']._serialized_end=1539
-  _globals['_BATCHFETCHSUMMARIESRESPONSE']._serialized_start=1541
-  _globals['_BATCHFETCHSUMMARIESRESPONSE']._serialized_end=1625
-  _globals['_BATCHFETCHRESULT']._serialized_start=1628
-  _globals['_BATCHFETCHRESULT']._serialized_end=1757
-  _globals['_LISTACCESSESREQUEST']._serialized_start=1759
-  _globals['_LISTACCESSESREQUEST']._serialized_end=1870
-  _globals['_LISTACCESSESRESPONSE']._serialized_start=1872
-  _globals['_LISTACCESSESRESPONSE']._serialized_end=1965
-  _globals['_ACCESS']._serialized_start=1968
-  _globals['_ACCESS']._serialized_end=2522
-  _globals['_LISTUSESREQUEST']._serialized_start=2525
-  _globals['_LISTUSESREQUEST']._serialized_end=2699
-  _globals['_LISTUSESRESPONSE']._serialized_start=2701
-  _globals['_LISTUSESRESPONSE']._serialized_end=2783
-  _globals['_USE']._serialized_start=2785
-  _globals['_USE']._serialized_end=2875
-  _globals['_ACCESSSERVICE']._serialized_start=3141
-  _globals['_ACCESSSERVICE']._serialized_end=3717
+  _globals['_COMPLETENESS']._serialized_start=3553
+  _globals['_COMPLETENESS']._serialized_end=3707
+  _globals['_ACCESSOUTCOME']._serialized_start=3709
+  _globals['_ACCESSOUTCOME']._serialized_end=3813
+  _globals['_SUMMARYFETCH']._serialized_start=365
+  _globals['_SUMMARYFETCH']._serialized_end=819
+  _globals['_FETCHSUMMARYREQUEST']._serialized_start=821
+  _globals['_FETCHSUMMARYREQUEST']._serialized_end=899
+  _globals['_FETCHSUMMARYRESPONSE']._serialized_start=902
+  _globals['_FETCHSUMMARYRESPONSE']._serialized_end=1102
+  _globals['_RELEASERECEIPT']._serialized_start=1104
+  _globals['_RELEASERECEIPT']._serialized_end=1187
+  _globals['_MANIFESTENTRY']._serialized_start=1189
+  _globals['_MANIFESTENTRY']._serialized_end=1302
+  _globals['_BATCHFETCHSUMMARIESREQUEST']._serialized_start=1304
+  _globals['_BATCHFETCHSUMMARIESREQUEST']._serialized_end=1396
+  _globals['_BATCHFETCHITEM']._serialized_start=1399
+  _globals['_BATCHFETCHITEM']._serialized_end=1575
+  _globals['_BATCHFETCHSUMMARIESRESPONSE']._serialized_start=1577
+  _globals['_BATCHFETCHSUMMARIESRESPONSE']._serialized_end=1661
+  _globals['_BATCHFETCHRESULT']._serialized_start=1664
+  _globals['_BATCHFETCHRESULT']._serialized_end=1793
+  _globals['_CHECKFETCHREQUEST']._serialized_start=1795
+  _globals['_CHECKFETCHREQUEST']._serialized_end=1872
+  _globals['_CHECKFETCHRESPONSE']._serialized_start=1875
+  _globals['_CHECKFETCHRESPONSE']._serialized_end=2048
+  _globals['_TYPEFOUND']._serialized_start=2050
+  _globals['_TYPEFOUND']._serialized_end=2153
+  _globals['_GETSUPPLYREQUEST']._serialized_start=2155
+  _globals['_GETSUPPLYREQUEST']._serialized_end=2173
+  _globals['_GETSUPPLYRESPONSE']._serialized_start=2175
+  _globals['_GETSUPPLYRESPONSE']._serialized_end=2241
+  _globals['_TYPESUPPLY']._serialized_start=2244
+  _globals['_TYPESUPPLY']._serialized_end=2432
+  _globals['_LISTACCESSESREQUEST']._serialized_start=2434
+  _globals['_LISTACCESSESREQUEST']._serialized_end=2545
+  _globals['_LISTACCESSESRESPONSE']._serialized_start=2547
+  _globals['_LISTACCESSESRESPONSE']._serialized_end=2640
+  _globals['_ACCESS']._serialized_start=2643
+  _globals['_ACCESS']._serialized_end=3197
+  _globals['_LISTUSESREQUEST']._serialized_start=3200
+  _globals['_LISTUSESREQUEST']._serialized_end=3374
+  _globals['_LISTUSESRESPONSE']._serialized_start=3376
+  _globals['_LISTUSESRESPONSE']._serialized_end=3458
+  _globals['_USE']._serialized_start=3460
+  _globals['_USE']._serialized_end=3550
+  _globals['_ACCESSSERVICE']._serialized_start=3816
+  _globals['_ACCESSSERVICE']._serialized_end=4593
 # @@protoc_insertion_point(module_scope)

@@ -14,6 +14,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
 from google.type import date_pb2 as _date_pb2
 from puhui.common.v1 import types_pb2 as _types_pb2
+from puhui.datashare.v1 import catalogue_pb2 as _catalogue_pb2
 from puhui.datashare.v1 import consents_pb2 as _consents_pb2
 from puhui.datashare.v1 import summaries_pb2 as _summaries_pb2
 import builtins as _builtins
@@ -361,6 +362,166 @@ class BatchFetchResult(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 
 Global___BatchFetchResult: _TypeAlias = BatchFetchResult  # noqa: Y015
+
+@_typing.final
+class CheckFetchRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def item(self) -> Global___BatchFetchItem: ...
+    def __init__(
+        self,
+        *,
+        item: Global___BatchFetchItem | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["item", b"item"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item", b"item"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckFetchRequest: _TypeAlias = CheckFetchRequest  # noqa: Y015
+
+@_typing.final
+class CheckFetchResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCESS_ID_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    TYPES_FIELD_NUMBER: _builtins.int
+    access_id: _builtins.str
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def period(self) -> _types_pb2.DatePeriod:
+        """The days that are open."""
+
+    @_builtins.property
+    def types(self) -> _containers.RepeatedCompositeFieldContainer[Global___TypeFound]: ...
+    def __init__(
+        self,
+        *,
+        access_id: _builtins.str = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+        period: _types_pb2.DatePeriod | None = ...,
+        types: _abc.Iterable[Global___TypeFound] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "period", b"period"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_id", b"access_id", "as_of", b"as_of", "period", b"period", "types", b"types"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckFetchResponse: _TypeAlias = CheckFetchResponse  # noqa: Y015
+
+@_typing.final
+class TypeFound(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORD_TYPE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    FIRST_MONTH_FIELD_NUMBER: _builtins.int
+    record_type: _builtins.str
+    state: _summaries_pb2.CoverageState.ValueType
+    first_month: _builtins.int
+    """Of the records that are there, yyyymm; 0 where there are none."""
+    def __init__(
+        self,
+        *,
+        record_type: _builtins.str = ...,
+        state: _summaries_pb2.CoverageState.ValueType = ...,
+        first_month: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_month", b"first_month", "record_type", b"record_type", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TypeFound: _TypeAlias = TypeFound  # noqa: Y015
+
+@_typing.final
+class GetSupplyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSupplyRequest: _TypeAlias = GetSupplyRequest  # noqa: Y015
+
+@_typing.final
+class GetSupplyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def types(self) -> _containers.RepeatedCompositeFieldContainer[Global___TypeSupply]:
+        """Of the catalogue, by name."""
+
+    def __init__(
+        self,
+        *,
+        types: _abc.Iterable[Global___TypeSupply] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["types", b"types"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSupplyResponse: _TypeAlias = GetSupplyResponse  # noqa: Y015
+
+@_typing.final
+class TypeSupply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORD_TYPE_FIELD_NUMBER: _builtins.int
+    SHARING_MODE_FIELD_NUMBER: _builtins.int
+    PROVIDER_KINDS_FIELD_NUMBER: _builtins.int
+    PROVIDER_IDS_FIELD_NUMBER: _builtins.int
+    SUPPLIED_FIELD_NUMBER: _builtins.int
+    TITLE_ZH_FIELD_NUMBER: _builtins.int
+    TITLE_EN_FIELD_NUMBER: _builtins.int
+    record_type: _builtins.str
+    sharing_mode: _catalogue_pb2.SharingMode.ValueType
+    supplied: _builtins.bool
+    """Somebody has supplied it, about whomever."""
+    title_zh: _builtins.str
+    title_en: _builtins.str
+    @_builtins.property
+    def provider_kinds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Kinds of provider that may supply it."""
+
+    @_builtins.property
+    def provider_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The participants that may, but for members that supply their own."""
+
+    def __init__(
+        self,
+        *,
+        record_type: _builtins.str = ...,
+        sharing_mode: _catalogue_pb2.SharingMode.ValueType = ...,
+        provider_kinds: _abc.Iterable[_builtins.str] | None = ...,
+        provider_ids: _abc.Iterable[_builtins.str] | None = ...,
+        supplied: _builtins.bool = ...,
+        title_zh: _builtins.str = ...,
+        title_en: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["provider_ids", b"provider_ids", "provider_kinds", b"provider_kinds", "record_type", b"record_type", "sharing_mode", b"sharing_mode", "supplied", b"supplied", "title_en", b"title_en", "title_zh", b"title_zh"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TypeSupply: _TypeAlias = TypeSupply  # noqa: Y015
 
 @_typing.final
 class ListAccessesRequest(_message.Message):

@@ -44,6 +44,16 @@ class AccessServiceStub:
                 request_serializer=puhui_dot_datashare_dot_v1_dot_accesses__pb2.BatchFetchSummariesRequest.SerializeToString,
                 response_deserializer=puhui_dot_datashare_dot_v1_dot_accesses__pb2.BatchFetchSummariesResponse.FromString,
                 _registered_method=True)
+        self.CheckFetch = channel.unary_unary(
+                '/puhui.datashare.v1.AccessService/CheckFetch',
+                request_serializer=puhui_dot_datashare_dot_v1_dot_accesses__pb2.CheckFetchRequest.SerializeToString,
+                response_deserializer=puhui_dot_datashare_dot_v1_dot_accesses__pb2.CheckFetchResponse.FromString,
+                _registered_method=True)
+        self.GetSupply = channel.unary_unary(
+                '/puhui.datashare.v1.AccessService/GetSupply',
+                request_serializer=puhui_dot_datashare_dot_v1_dot_accesses__pb2.GetSupplyRequest.SerializeToString,
+                response_deserializer=puhui_dot_datashare_dot_v1_dot_accesses__pb2.GetSupplyResponse.FromString,
+                _registered_method=True)
         self.ListAccesses = channel.unary_unary(
                 '/puhui.datashare.v1.AccessService/ListAccesses',
                 request_serializer=puhui_dot_datashare_dot_v1_dot_accesses__pb2.ListAccessesRequest.SerializeToString,
@@ -69,6 +79,21 @@ class AccessServiceServicer:
 
     def BatchFetchSummaries(self, request, context):
         """The same for many callers at once, each with its own identity and result.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckFetch(self, request, context):
+        """What a fetch would find of each type, without what it says. Checked like one and recorded as an
+        access of the level PROFILE, so that the firm sees it; it uses none of the consent's fetches.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSupply(self, request, context):
+        """Of each record type, on what its sharing rests and who may supply it. It is about no subject.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -102,6 +127,16 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.BatchFetchSummaries,
                     request_deserializer=puhui_dot_datashare_dot_v1_dot_accesses__pb2.BatchFetchSummariesRequest.FromString,
                     response_serializer=puhui_dot_datashare_dot_v1_dot_accesses__pb2.BatchFetchSummariesResponse.SerializeToString,
+            ),
+            'CheckFetch': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckFetch,
+                    request_deserializer=puhui_dot_datashare_dot_v1_dot_accesses__pb2.CheckFetchRequest.FromString,
+                    response_serializer=puhui_dot_datashare_dot_v1_dot_accesses__pb2.CheckFetchResponse.SerializeToString,
+            ),
+            'GetSupply': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSupply,
+                    request_deserializer=puhui_dot_datashare_dot_v1_dot_accesses__pb2.GetSupplyRequest.FromString,
+                    response_serializer=puhui_dot_datashare_dot_v1_dot_accesses__pb2.GetSupplyResponse.SerializeToString,
             ),
             'ListAccesses': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAccesses,
@@ -168,6 +203,60 @@ class AccessService:
             '/puhui.datashare.v1.AccessService/BatchFetchSummaries',
             puhui_dot_datashare_dot_v1_dot_accesses__pb2.BatchFetchSummariesRequest.SerializeToString,
             puhui_dot_datashare_dot_v1_dot_accesses__pb2.BatchFetchSummariesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckFetch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/puhui.datashare.v1.AccessService/CheckFetch',
+            puhui_dot_datashare_dot_v1_dot_accesses__pb2.CheckFetchRequest.SerializeToString,
+            puhui_dot_datashare_dot_v1_dot_accesses__pb2.CheckFetchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSupply(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/puhui.datashare.v1.AccessService/GetSupply',
+            puhui_dot_datashare_dot_v1_dot_accesses__pb2.GetSupplyRequest.SerializeToString,
+            puhui_dot_datashare_dot_v1_dot_accesses__pb2.GetSupplyResponse.FromString,
             options,
             channel_credentials,
             insecure,

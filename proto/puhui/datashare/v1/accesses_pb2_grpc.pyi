@@ -39,6 +39,12 @@ class AccessServiceStub:
     """
     BatchFetchSummaries: _grpc.UnaryUnaryMultiCallable[_accesses_pb2.BatchFetchSummariesRequest, _accesses_pb2.BatchFetchSummariesResponse]
     """The same for many callers at once, each with its own identity and result."""
+    CheckFetch: _grpc.UnaryUnaryMultiCallable[_accesses_pb2.CheckFetchRequest, _accesses_pb2.CheckFetchResponse]
+    """What a fetch would find of each type, without what it says. Checked like one and recorded as an
+    access of the level PROFILE, so that the firm sees it; it uses none of the consent's fetches.
+    """
+    GetSupply: _grpc.UnaryUnaryMultiCallable[_accesses_pb2.GetSupplyRequest, _accesses_pb2.GetSupplyResponse]
+    """Of each record type, on what its sharing rests and who may supply it. It is about no subject."""
     ListAccesses: _grpc.UnaryUnaryMultiCallable[_accesses_pb2.ListAccessesRequest, _accesses_pb2.ListAccessesResponse]
     """Who looked, when, for what purpose, under which consent, with which result; newest first. A firm
     sees all accesses to its data, a bank its own.
@@ -57,6 +63,12 @@ class AccessServiceAsyncStub(AccessServiceStub):
     """
     BatchFetchSummaries: _aio.UnaryUnaryMultiCallable[_accesses_pb2.BatchFetchSummariesRequest, _accesses_pb2.BatchFetchSummariesResponse]  # type: ignore[assignment]
     """The same for many callers at once, each with its own identity and result."""
+    CheckFetch: _aio.UnaryUnaryMultiCallable[_accesses_pb2.CheckFetchRequest, _accesses_pb2.CheckFetchResponse]  # type: ignore[assignment]
+    """What a fetch would find of each type, without what it says. Checked like one and recorded as an
+    access of the level PROFILE, so that the firm sees it; it uses none of the consent's fetches.
+    """
+    GetSupply: _aio.UnaryUnaryMultiCallable[_accesses_pb2.GetSupplyRequest, _accesses_pb2.GetSupplyResponse]  # type: ignore[assignment]
+    """Of each record type, on what its sharing rests and who may supply it. It is about no subject."""
     ListAccesses: _aio.UnaryUnaryMultiCallable[_accesses_pb2.ListAccessesRequest, _accesses_pb2.ListAccessesResponse]  # type: ignore[assignment]
     """Who looked, when, for what purpose, under which consent, with which result; newest first. A firm
     sees all accesses to its data, a bank its own.
@@ -84,6 +96,24 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_accesses_pb2.BatchFetchSummariesResponse, _abc.Awaitable[_accesses_pb2.BatchFetchSummariesResponse]]:
         """The same for many callers at once, each with its own identity and result."""
+
+    @_abc_1.abstractmethod
+    def CheckFetch(
+        self,
+        request: _accesses_pb2.CheckFetchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accesses_pb2.CheckFetchResponse, _abc.Awaitable[_accesses_pb2.CheckFetchResponse]]:
+        """What a fetch would find of each type, without what it says. Checked like one and recorded as an
+        access of the level PROFILE, so that the firm sees it; it uses none of the consent's fetches.
+        """
+
+    @_abc_1.abstractmethod
+    def GetSupply(
+        self,
+        request: _accesses_pb2.GetSupplyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accesses_pb2.GetSupplyResponse, _abc.Awaitable[_accesses_pb2.GetSupplyResponse]]:
+        """Of each record type, on what its sharing rests and who may supply it. It is about no subject."""
 
     @_abc_1.abstractmethod
     def ListAccesses(
