@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -78,6 +79,54 @@ class Spec:
     def leaf(self, rows: int) -> int:
         """Fewest rows in a leaf when a table has `rows`."""
         return self.min_leaf if self.min_leaf is not None else max(5, min(rows // 10, 50))
+
+
+STRATIFIED: Final = "repeated_stratified"
+GROUPED: Final = "grouped"
+OUT_OF_TIME: Final = "out_of_time"
+"""Kinds of outer evaluation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to train, evaluate, calibrate and scale.
+
+    Args:
+        outcome: what a label of 1 means, in words.
+        population: that reasons compare with, in words.
+        model_class: how much the PD may be believed; simulated data make it SIMULATED.
+        kind: of the outer evaluation: STRATIFIED, GROUPED, OUT_OF_TIME; None: GROUPED where the
+            table has groups, else STRATIFIED.
+        folds: outer; None: by the table's rows and events.
+        repeats: of the folds; None: by the table's rows.
+        cutoff: days since 1970; out of time, the rows from then on are the last to be judged.
+            None: the last parts of the time span, one after another.
+        budget: seconds of tuning that are planned for, on two cores; what is tried follows from it
+            and from the table's size, never from how fast this machine is.
+        candidates: hyper-parameters to try; None: as many as the budget holds; 1: no tuning.
+        baselines: measure a WoE-logistic scorecard and a plain LightGBM beside the model.
+        resamples: of the bootstrap; None: by the table's rows; 0: no intervals of figures.
+        seed: of all randomness.
+        threads: to compute with; changes no result.
+        scaling: log-odds to points.
+        grades: cuts on PD.
+    """
+
+    outcome: str = ""
+    population: str = "the rows that the model was trained on"
+    model_class: ModelClass = ModelClass.UNVALIDATED
+    kind: str | None = None
+    folds: int | None = None
+    repeats: int | None = None
+    cutoff: int | None = None
+    budget: float = 60.0
+    candidates: int | None = None
+    baselines: bool = True
+    resamples: int | None = None
+    seed: int = 20
+    threads: int = 2
+    scaling: Scaling = field(default_factory=Scaling)
+    grades: tuple[GradeCut, ...] = DEFAULT_GRADES
 
 
 @dataclass(frozen=True, slots=True)
