@@ -195,3 +195,71 @@ def test_basics() -> None:
     assert value("firm_age", it) == pytest.approx(10, abs=0.01)
     assert value("capital", it) == pytest.approx(math.log1p(100))
     assert math.isnan(value("firm_age", YEAR))
+
+
+def test_housing_fund_and_utilities() -> None:
+    assert value("housing_missed_24m", series("housing_fund", 202405, missed=[9] + [1] * 24)) == 24
+    bills = series(
+        "utility_bill", 202405, bills=[1] * 24, overdue_bills=[0] * 18 + [1] * 6,
+        days_overdue=[0] * 23 + [12], electricity=[100] * 18 + [60] * 6,
+    )  # fmt: skip  # a table, line by line
+    assert value("utility_days_overdue_24m", bills) == 12
+    assert value("utility_overdue_share_24m", bills) == pytest.approx(0.25)
+    assert value("electricity_drop_6m", bills) == pytest.approx(0.4)
+    rising = series("utility_bill", 202405, electricity=[100] * 18 + [160] * 6)
+    assert value("electricity_drop_6m", rising) == 0
+    assert math.isnan(value("electricity_drop_6m", series("utility_bill", 202405, gas=[1])))
+
+
+def test_technology_contracts_and_equity_stand_beside_invoices() -> None:
+    sold = series("technology_contract", 202405, sold=[1, 2], sold_amount=[0, 6_000_00])
+    assert value("technology_contracts_24m", sold) == 3
+    assert value("technology_contracts_to_sales", sold, YEAR) == pytest.approx(0.5)
+    assert value("technology_contracts_to_sales", sold) == 10  # before there are any sales
+    rounds = series("equity_financing", 202405, investments=[1, 1], amount=[100_00, 200_00])
+    assert value("equity_rounds_36m", rounds) == 2
+    assert value("equity_raised_36m", rounds) == pytest.approx(math.log1p(300))
+
+
+def test_sanctions_that_stand_count_however_old() -> None:
+    cases = SubjectSeries(
+        "enforcement",
+        "p",
+        (201501, 202405),
+        {"open": [1, 0], "outstanding": [3_000_00, 0], "dishonest": [1, 0]},
+    )
+    assert value("enforcement_open", cases) == 1
+    assert value("enforcement_to_sales", cases, YEAR) == pytest.approx(0.25)
+    assert value("dishonest_judgments", cases) == 1
+    assert value("serious_penalties", series("penalty", 202201, serious_unrepaired=[2])) == 2
+    assert value("abnormal_open", series("abnormal_operation", 202201, open=[1])) == 1
+
+
+def test_enquiries_of_the_last_three_whole_months() -> None:
+    asked = series("enquiry", 202405, enquiries=[9] * 4, credit_applications=[8, 1, 0, 2])
+    assert value("credit_applications_3m", asked) == 3
+
+
+def test_guarantees_that_run_to_the_equity_last_reported() -> None:
+    report = series("annual_report", 202312, reports=[1], equity=[1_000], assets=[4_000])
+    given = series(
+        "guarantee", 202405, given_amount=[700, 500], given_until=[DAY - 1, DAY], called=[1, 0]
+    )
+    assert value("guarantees_to_equity", given, report) == pytest.approx(0.5)
+    assert value("guarantees_called_36m", given) == 1
+    assert math.isnan(value("guarantees_to_equity", given))
+    under_water = series("annual_report", 202312, reports=[1], equity=[-5], assets=[4_000])
+    assert value("guarantees_to_equity", given, under_water) == 10
+    assert value("guarantees_to_equity", report) == 0
+
+
+def test_finances() -> None:
+    report = series("annual_report", 202312, reports=[1], equity=[-1_000], assets=[4_000])
+    assert value("equity_ratio", report) == pytest.approx(-0.25)
+    assert math.isnan(value("equity_ratio", series("annual_report", 202312, reports=[0])))
+    assert value("overdrawn_months_12m", series("bank_flow", 202405, overdrawn=[1, 0, 2])) == 2
+    assert value("receivables_days_late_24m", series("receivable", 202405, days_late=[3, 40])) == 40
+
+
+def test_changes_of_officers_within_a_year() -> None:
+    assert value("officer_changes_12m", series("officer_change", 202405, changes=[1] * 13)) == 12
