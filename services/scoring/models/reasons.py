@@ -161,7 +161,7 @@ def _reason(
     told = [(features[at], vector.values[at]) for at in telling]
     facts_zh = wording.facts_zh([(f.zh, wording.value_zh(value, f.unit)) for f, value in told])
     facts_en = wording.facts_en([(f.en, wording.value_en(value, f.unit)) for f, value in told])
-    suggested = _suggested(leading, strengths, vector, features) if total < 0 else []
+    suggested = _suggested(leading, strengths, vector, features) if kind == "DOWN" else []
     improve = _improve(kind, features[lead], suggested) if total < 0 else Words("", "")
     return Reason(
         code=f"{group.upper()}_{kind}",
@@ -195,7 +195,7 @@ def _suggested(
 
 
 def _improve(kind: str, lead: Feature, suggested: Sequence[str]) -> Words:
-    """What would improve a reason; {title} is the group's."""
+    """What would improve a reason that lowers the score; {title} is the group's."""
     if kind == "WITHHELD":
         return CONSENT_OF_RELATION if lead.relation else CONSENT
     if kind == "NOT_SUPPLIED":

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from services.scoring.features.domain import Coverage, FeatureVector, FirmSummary
-from services.scoring.features.registry import NAMES, compute, encode
+from services.scoring.features.registry import BY_NAME, NAMES, compute, encode
+from services.scoring.models.moves import steps
 from services.scoring.models.reasons import MIN_POINTS, Reason, Reasoner
 from services.scoring.models.scorer import ScoreBatch
 from tests.unit.scoring.conftest import AS_OF, Trained
@@ -58,6 +59,43 @@ def test_words_agree_with_the_direction(trained: Trained) -> None:
                 assert (reason.points > 0) == (kind == "UP")
                 assert "()" not in reason.en
                 assert not reason.zh.endswith("：")
+            assert (reason.points > 0) == (reason.direction == "RAISES_SCORE")
+            assert bool(reason.improve_zh) == bool(reason.improve_en)
+            assert not (reason.points > 0 and reason.improve_en)
+
+
+def test_what_is_suggested_lowers_this_score_and_never_lowers_it_when_followed(
+    trained: Trained,
+) -> None:
+    checked = 0
+    for summary in trained.firms[:60]:
+        batch, vector = scored(trained, summary)
+        row = dict(zip(NAMES, encode(vector), strict=True))
+        for reason in reasons(trained, summary):
+            for name in reason.suggested:
+                at = NAMES.index(name)
+                assert batch.feature_points[0, at] < trained.manifest.reference.points[name]
+                better = {**row, name: row[name] - BY_NAME[name].monotone * 0.1}
+                for changed in [better, *({**row, **step} for step in steps(name, row))]:
+                    moved = trained.scorer.score([[changed[each] for each in NAMES]])
+                    assert moved.totals[0] >= batch.totals[0] - 1e-6
+                    checked += 1
+    assert checked > 1000
+
+
+def test_nothing_is_suggested_that_is_at_its_best_or_cannot_be_moved(trained: Trained) -> None:
+    def improve(strengths: Mapping[str, float], **values: float) -> str:
+        [reason] = worded(trained, strengths, **values)
+        return reason.improve_en
+
+    assert improve({"tax_grade": -9.0}, tax_grade=4.0).startswith("Raise the tax-credit level")
+    assert improve({"tax_grade": -9.0}, tax_grade=5.0) == ""
+    assert improve({"tax_grade": 9.0}, tax_grade=4.0) == ""
+    assert improve({"firm_age": -9.0}, firm_age=1.0) == ""
+    assert improve({"ip_class2": -9.0}, ip_class2=4.0) == ""
+    assert improve({"tax_late_share": -9.0, "tax_days_late": -3.0}, tax_late_share=0.5) == (
+        "File taxes on time"
+    )
 
 
 def worded(trained: Trained, strengths: Mapping[str, float], **values: float) -> list[Reason]:
@@ -163,6 +201,10 @@ def test_the_words_are_these(trained: Trained, checkout: Path, sign: int) -> Non
     means = [trained.manifest.reference.points[name] for name in NAMES]
     batch.feature_points[0] = [a + b for a, b in zip(strengths, means, strict=True)]
     found = Reasoner(trained.manifest).reasons(batch, 0, vector, 99)
-    said = {reason.code: {"zh": reason.zh, "en": reason.en} for reason in found}
+    said = {
+        reason.code: {"zh": reason.zh, "en": reason.en}
+        | ({"improve": [reason.improve_zh, reason.improve_en]} if reason.improve_en else {})
+        for reason in found
+    }
     golden = json.loads((checkout / "tests/golden/reasons.json").read_text("utf-8"))
     assert said == golden["raising" if sign > 0 else "lowering"]
