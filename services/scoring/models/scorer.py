@@ -171,6 +171,29 @@ class Scorer:
                     "changed, or this LightGBM computes differently from the one that trained it"
                 )
 
+    def margins(self, matrix: npt.ArrayLike) -> Floats:
+        """Raw margins alone: what a search over many rows needs."""
+        inputs = np.ascontiguousarray(matrix, dtype=np.float64)
+        filled = np.where(np.isnan(inputs), self._fills, inputs)
+        with self._lock:
+            found = self._booster.predict(filled, raw_score=True, num_threads=1)
+        return np.asarray(found, dtype=np.float64)
+
+    def splits(self) -> dict[int, Floats]:
+        """Where the trees split numeric features: ascending thresholds, by place of the feature."""
+        found: dict[int, set[float]] = {}
+        with self._lock:
+            trees = self._booster.dump_model()["tree_info"]
+        waiting = [tree["tree_structure"] for tree in trees]
+        while waiting:
+            node = waiting.pop()
+            if "split_feature" not in node:
+                continue
+            if node["decision_type"] == "<=":
+                found.setdefault(node["split_feature"], set()).add(node["threshold"])
+            waiting += [node["left_child"], node["right_child"]]
+        return {at: np.array(sorted(values)) for at, values in found.items()}
+
     def _contributions(self, inputs: Floats) -> Floats:
         width = len(self.manifest.features)
         if not len(inputs):
