@@ -19,6 +19,7 @@ from puhui.datashare.v1 import (
     deliveries_pb2_grpc,
     disputes_pb2_grpc,
     facts_pb2_grpc,
+    log_pb2_grpc,
     mandates_pb2_grpc,
     notices_pb2_grpc,
     participants_pb2_grpc,
@@ -32,9 +33,10 @@ from puhui.datashare.v1 import (
 )
 from services.datashare.access.app import FetchSummaries, ListAccesses
 from services.datashare.access.domain import Rules
+from services.datashare.access.enquiries import ENQUIRY
 from services.datashare.access.manifest import Manifests
 from services.datashare.access.servicer import AccessServicer
-from services.datashare.access.store import AccessStore
+from services.datashare.access.store import AccessStore, EnquiryStore
 from services.datashare.catalogue.domain import Catalogue
 from services.datashare.catalogue.loader import load
 from services.datashare.catalogue.servicer import CatalogueServicer
@@ -65,7 +67,9 @@ from services.datashare.facts.app import TellFacts
 from services.datashare.facts.servicer import FactServicer
 from services.datashare.facts.store import HeldStore, ViewStore
 from services.datashare.idempotency.store import RequestStore
+from services.datashare.log.app import AttestEvents
 from services.datashare.log.domain import Sealer
+from services.datashare.log.servicer import LeafCodec, LogServicer
 from services.datashare.log.store import LeafStore
 from services.datashare.mandates.app import Mandates
 from services.datashare.mandates.proofs import proofs_taken
@@ -337,6 +341,7 @@ class Work:
         self.subjects = SubjectStore(conn, stores.ids, self.seals)
         self.consents = ConsentStore(conn)
         self.accesses = AccessStore(conn)
+        self.enquiries = EnquiryStore(conn, stores.layouts[ENQUIRY])
         self.quotas = QuotaStore(conn)
         self.names = NameStore(conn, self.seals)
         self.reviews = ReviewStore(conn, self.seals, stores.readers)
@@ -590,6 +595,8 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     server.add(
         changes_pb2_grpc.add_ChangeServiceServicer_to_server, ChangeServicer(Feed(transactions))
     )
+    attest = AttestEvents(transactions, retry_on_conflict, clock, sealer, LeafCodec())
+    server.add(log_pb2_grpc.add_LogServiceServicer_to_server, LogServicer(attest))
     return Service(
         server,
         HealthServer(config.health, telemetry.render_metrics),

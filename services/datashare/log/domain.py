@@ -31,6 +31,7 @@ class LeafKind(StrEnum):
     CONSENT = "consent"
     DISPUTE = "dispute"
     MANDATE = "mandate"
+    MODEL = "model"
     RETENTION = "retention"
     SIGNING_KEY = "signing_key"
 
