@@ -45,6 +45,7 @@ from services.scoring.decisions.domain import (
     readable,
     replayed,
 )
+from services.scoring.decisions.papers import Papers
 from services.scoring.features.domain import Coverage, FeatureVector, FirmSummary, Relation
 from services.scoring.features.firm import china_day
 from services.scoring.features.linked import Shown, worst
@@ -63,6 +64,7 @@ class OrderCall:
         traceparent: W3C trace context.
         automated_decision: a machine alone will decide on the credit, which the consent must allow.
         relations: those of which linked subjects are fetched, as the model has features for them.
+        with_papers: the release's papers are wanted, too.
     """
 
     order: Order
@@ -72,6 +74,7 @@ class OrderCall:
     traceparent: str
     automated_decision: bool = False
     relations: frozenset[Relation] = frozenset()
+    with_papers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ class Released:
         summary: the data.
         disputes: about records that count in it.
         linked: what was released of the order's linked subjects, by their places in it.
+        papers: of the release, where the order wanted them.
     """
 
     access_id: str
@@ -91,6 +95,7 @@ class Released:
     summary: FirmSummary
     disputes: tuple[DisputeMark, ...] = ()
     linked: Mapping[int, "Released"] = field(default_factory=dict)
+    papers: Papers | None = None
 
 
 class Summaries(Protocol):
@@ -214,6 +219,22 @@ class Scoring:
             MODEL_NOT_FOUND, DATA_INSUFFICIENT, REQUEST_ID_REUSED, or FIELD_INVALID of linked
             subjects; whatever the model raised for one that it failed on.
         """
+        return (await self._scored(calls))[0]
+
+    async def score_and_show(self, call: OrderCall) -> tuple[Decision, Released]:
+        """Decide one order as `score` does, and return what the same access released for it.
+
+        Raises:
+            PuhuiError: as `score` returns it.
+        """
+        (result,), released = await self._scored([call])
+        if isinstance(result, Exception):
+            raise result
+        return result, released[0]
+
+    async def _scored(
+        self, calls: Sequence[OrderCall]
+    ) -> tuple[list[Decision | Exception], Mapping[int, Released]]:
         results: list[Decision | Exception | None] = [None] * len(calls)
         models: dict[int, Model] = {}
         for index, call in enumerate(calls):
@@ -233,7 +254,7 @@ class Scoring:
             else:
                 good[index] = answer
         await self._decide(calls, models, good, results)
-        return [result for result in results if result is not None]
+        return [result for result in results if result is not None], good
 
     async def _decide(
         self,

@@ -31,6 +31,7 @@ from services.kit.errors import (
 from services.kit.status import error_from_status
 from services.scoring.decisions.app import OrderCall, Released
 from services.scoring.decisions.domain import DisputeMark
+from services.scoring.decisions.papers import Entry, Papers, Receipt
 from services.scoring.reader import read_summary
 
 _log = structlog.get_logger()
@@ -94,7 +95,8 @@ class DatashareSummaries:
             )
         except PuhuiError as error:
             return [error] * len(calls)
-        answers = map(_answer, response.results)
+        papers = [call.with_papers for call in calls for _ in range(1 + len(_places(call)))]
+        answers = map(_answer, response.results, papers)
         return [
             _together(next(answers), {at: next(answers) for at in _places(call)}) for call in calls
         ]
@@ -134,7 +136,7 @@ def _together(
     return replace(own, linked=released) if released else own
 
 
-def _answer(result: accesses_pb2.BatchFetchResult) -> Released | PuhuiError:
+def _answer(result: accesses_pb2.BatchFetchResult, papers: bool) -> Released | PuhuiError:
     if not result.HasField("released"):
         return error_from_status(result.refused)
     released = result.released
@@ -148,6 +150,22 @@ def _answer(result: accesses_pb2.BatchFetchResult) -> Released | PuhuiError:
         released.summary.as_of.ToDatetime(tzinfo=UTC),
         summary,
         tuple(map(_mark, released.summary.disputes)),
+        papers=_papers(released) if papers else None,
+    )
+
+
+def _papers(released: accesses_pb2.FetchSummaryResponse) -> Papers:
+    receipt, name = released.receipt, accesses_pb2.Completeness.Name
+    return Papers(
+        Receipt(receipt.leaf_hash, receipt.salt, receipt.content, receipt.promise),
+        tuple(
+            Entry(
+                entry.provider_id,
+                entry.record_type,
+                name(entry.completeness).removeprefix("COMPLETENESS_"),
+            )
+            for entry in released.manifest
+        ),
     )
 
 
