@@ -1,0 +1,1 @@
+"""Reports: what a credit officer files of a score."""
