@@ -41,6 +41,10 @@ from services.scoring.training.sweep import BEYOND, check_monotone
 
 GOLDEN_ROWS: Final = 8
 MAX_BINS: Final = 10
+_CHOSEN: Final = (
+    "none; the defaults were chosen by their results on the 123 firms of CUMCM 2020 C: figures "
+    "that are measured on those firms are therefore optimistic"
+)
 SCORE: Final = "score"
 """Name of the score among the bins."""
 
@@ -142,7 +146,9 @@ def train(
         sampling=Sampling(
             len(labels), int(labels.sum()), prior=float(labels.mean()), words=spec.source
         ),
-        protocol=Protocol("repeated_stratified", spec.folds, spec.repeats, seed=spec.seed),
+        protocol=Protocol(
+            "repeated_stratified", spec.folds, spec.repeats, tuning=_CHOSEN, seed=spec.seed
+        ),
         metrics={
             name: Figure(metric.value, deviation=metric.deviation)
             for name, metric in report.metrics.items()

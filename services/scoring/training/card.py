@@ -1,23 +1,29 @@
-"""The model card: what a reader must know before trusting a score. Markdown from the manifest."""
+"""The model card, card.md: what a reader must know before trusting a score.
+
+Invariant: the same manifest and evidence give the same card, byte by byte; no text of theirs can
+break out of its table.
+"""
 
 from typing import Final
 
 from services.scoring.models.domain import Manifest, ModelClass
-from services.scoring.training.evidence import Evidence
+from services.scoring.training.evidence import Evidence, without_small
+from services.scoring.training.fairness import compare, kind_of
+from services.scoring.training.headings import BY_NAME
+from services.scoring.training.rendering import environment
 
 _CLAIM: Final = {
     ModelClass.SIMULATED: (
-        "**Trained on simulated data: for trying out only.** Its figures say nothing about real "
-        "firms."
+        "Trained on simulated data: for trying out only. Its figures say nothing about real firms."
     ),
     ModelClass.EXPERT: "Built by judgement. It makes no claim of a calibrated PD.",
     ModelClass.UNVALIDATED: (
-        "Trained on real outcomes and **not validated independently**. Do not decide by it alone."
+        "Trained on real outcomes and not validated independently. Do not decide by it alone."
     ),
     ModelClass.VALIDATED: "Trained on real outcomes and validated independently.",
 }
-
 _DIRECTION: Final = {1: "raises PD", -1: "lowers PD", 0: "free"}
+_COMPARED: Final = ("auc", "ks", "brier", "log_loss", "calibration_slope")
 
 
 def card(manifest: Manifest, evidence: Evidence) -> str:
@@ -27,81 +33,37 @@ def card(manifest: Manifest, evidence: Evidence) -> str:
         manifest: complete but for the hashes of files.
         evidence: what was measured.
     """
-    data, reference = manifest.data, manifest.reference
-    calibration, scaling = manifest.calibration, manifest.scaling
-    figures = "\n".join(
-        f"| {name} | {metric.value:.4f} | "
-        f"{'' if metric.deviation is None else f'{metric.deviation:.4f}'} |"
-        for name, metric in manifest.metrics.items()
+    evidence = without_small(evidence)
+    compared = [name for name in _COMPARED if name in evidence.metrics]
+    axes = [axis for axis in evidence.axes if axis.direction]
+    text = (
+        environment()
+        .get_template("card.md.j2")
+        .render(
+            manifest=manifest,
+            evidence=evidence,
+            outcome=evidence.outcome,
+            sampling=evidence.sampling,
+            protocol=evidence.protocol,
+            approval=evidence.approval,
+            headings=BY_NAME,
+            claim=_CLAIM[manifest.model_class],
+            direction=_DIRECTION,
+            compared=compared,
+            constrained=[feature for feature in manifest.features if feature.monotone],
+            platform=all(feature.source == "PLATFORM" for feature in manifest.features),
+            swept={
+                "moves": sum(axis.moves for axis in axes),
+                "wrong": sum(axis.wrong for axis in axes),
+            },
+            graded={row.grade: row for row in evidence.grades},
+            important=sorted(evidence.group_importance.items(), key=lambda each: -each[1]),
+            segments=[
+                (column, rows)
+                for column, rows in evidence.segments.items()
+                if kind_of(column) is None
+            ],
+            fairness=compare(evidence),
+        )
     )
-    inputs = "\n".join(
-        f"| {f.name} | {f.group} | {f.unit} | {_DIRECTION[f.monotone]} |" for f in manifest.features
-    )
-    grades = "\n".join(f"| {cut.grade} | {cut.pd_from:.2%} |" for cut in manifest.grades)
-    settings = ", ".join(f"{name} {value}" for name, value in manifest.parameters.items())
-    return f"""# Model {manifest.version}
-
-{manifest.model_class}. {_CLAIM[manifest.model_class]}
-
-## Outcome
-
-{evidence.outcome.definition or "Not stated."}
-
-## Data
-
-{data.source or "Not stated."}
-
-- as of: {data.as_of or "not stated"}
-- {data.rows} firms, {data.events} with the outcome ({data.events / data.rows:.1%})
-- SHA-256 of matrix and labels: `{data.sha256}`
-- trained at {data.trained_at}
-
-## Performance
-
-Out of fold: folds were made before anything was fitted, the calibrator included.
-
-| measure | value | standard deviation |
-|---|---|---|
-{figures}
-
-With {data.events} events the uncertainty of these figures is large; a fold's spread is shown, not
-a confidence interval.
-
-## How it computes
-
-LightGBM ({settings}), seed {manifest.seed}. The trainer's defaults and its method of keeping
-constraints were chosen by their results on the 123 firms of CUMCM 2020 C: figures that are measured
-on those firms are therefore optimistic.
-
-- log-odds of default are {calibration.a:.4f} x margin {calibration.b:+.4f} (Platt,
-  on margins out of fold)
-- {scaling.base:g} points are odds of {scaling.odds:g} to 1, and {scaling.pdo:g} more double them
-
-| grade | PD from |
-|---|---|
-{grades}
-
-## Reasons
-
-Exact TreeSHAP contributions, summed by group, less the group's mean over
-{reference.population} ({reference.rows} rows).
-
-## What is missing
-
-What is not supplied stays missing. What the firm did not consent to counts as its most adverse
-value, so that withholding never improves a score. Where training saw no missing value, a missing
-one is read as the median: {", ".join(sorted(manifest.fills)) or "no feature"}.
-
-## Inputs
-
-| feature | group | unit | as it grows it |
-|---|---|---|---|
-{inputs}
-
-Industry and district are not inputs.
-
-## Limits
-
-- It ranks firms like those it was trained on. Others deserve a second look.
-- It was not tested for fairness by region, industry and size.
-"""
+    return text.rstrip("\n") + "\n"

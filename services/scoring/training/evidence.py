@@ -1,20 +1,24 @@
 """What a training measured: training.json of a model folder, which card and report are drawn from.
 
 Invariants: every figure is of rows that the model which gave it had not seen, unless it says so;
-no row of the table can be told from it; what was not measured is absent (None, an empty tuple),
-never a zero. Figures are weighted where the table is. PDs and shares are within 0 and 1.
+slices of few rows are left out of what is written, nor can they be told from what stays; what was
+not measured is absent (None, an empty tuple), never a zero. Figures are weighted where the table
+is. PDs and shares are within 0 and 1.
 """
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from services.scoring.models import document
 from services.scoring.training.domain import Finding
 
 FORMAT: Final = 1
+PERIODS: Final = "periods"
+COVERAGE: Final = "coverage"
 SMALL: Final = 30
-"""Rows below which the report suppresses a slice: its firms could be told."""
+"""Rows below which a slice is left out: its firms could be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +354,8 @@ class Evidence:
         segments: by column of the table, e.g. region.
         periods: in order of time.
         coverage: patterns of sources.
+        hidden: how many slices were left out as too small, by column; PERIODS and COVERAGE are
+            those of periods and patterns.
         baselines: beside the model.
         paired: the model against them.
         populations: accepted applicants and all, where rejected ones are there.
@@ -378,6 +384,7 @@ class Evidence:
     segments: Mapping[str, tuple[Slice, ...]] = field(default_factory=dict)
     periods: tuple[Slice, ...] = ()
     coverage: tuple[Slice, ...] = ()
+    hidden: Mapping[str, int] = field(default_factory=dict)
     baselines: tuple[Baseline, ...] = ()
     paired: tuple[PairedTest, ...] = ()
     populations: tuple[Baseline, ...] = ()
@@ -391,9 +398,34 @@ class Evidence:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
+def without_small(evidence: Evidence) -> Evidence:
+    """Return the evidence without slices of fewer than SMALL rows; the same where there are none.
+
+    Where one alone is small, the smallest of the others goes, too: the small one could be told from
+    the sum of all.
+    """
+    hidden = Counter(evidence.hidden)
+
+    def seen(name: str, slices: tuple[Slice, ...]) -> tuple[Slice, ...]:
+        large = [each for each in slices if each.rows >= SMALL]
+        if len(slices) - len(large) == 1 and len(large) > 1:
+            large.remove(min(large, key=lambda each: each.rows))
+        if len(large) < len(slices):
+            hidden[name] += len(slices) - len(large)
+        return tuple(large)
+
+    return replace(
+        evidence,
+        segments={column: seen(column, slices) for column, slices in evidence.segments.items()},
+        periods=seen(PERIODS, evidence.periods),
+        coverage=seen(COVERAGE, evidence.coverage),
+        hidden=dict(hidden),
+    )
+
+
 def dump(evidence: Evidence) -> str:
     """Return the text of training.json."""
-    return document.dump(evidence)
+    return document.dump(without_small(evidence))
 
 
 def load(text: str) -> Evidence:

@@ -73,9 +73,7 @@ def test_the_manifest_says_what_the_model_is(trained: Trained) -> None:
 def test_the_card_says_that_data_were_simulated(trained: Trained) -> None:
     card = trained.scorer.card
     assert "simulated data: for trying out only" in card
-    assert (
-        "CUMCM 2020 C: figures that are measured\non those firms are therefore optimistic" in card
-    )
+    assert "measured on those firms are therefore optimistic" in card
     assert trained.manifest.outcome in card
     assert all(feature.name in card for feature in PLATFORM.features)
 
