@@ -1,0 +1,1 @@
+"""Score products: what a bank asks for when it asks for a score, and what is missing for it."""
