@@ -31,7 +31,7 @@ from puhui.datashare.v1 import (
     subjects_pb2_grpc,
     wanted_pb2_grpc,
 )
-from services.datashare.access.app import FetchSummaries, ListAccesses
+from services.datashare.access.app import FetchSummaries, ListAccesses, TellSupply
 from services.datashare.access.domain import Rules
 from services.datashare.access.enquiries import ENQUIRY
 from services.datashare.access.manifest import Manifests
@@ -464,7 +464,11 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         narrowed=narrowed,
     )
     accesses = AccessServicer(
-        fetch, ListAccesses(transactions, clock), ListUses(transactions), behind_scoring
+        fetch,
+        ListAccesses(transactions, clock),
+        ListUses(transactions),
+        TellSupply(transactions, catalogue),
+        behind_scoring,
     )
     counterparty_keys = KeyFile(config.counterparty_key)
     tokens = counterparty_keys.read()

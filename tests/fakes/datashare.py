@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 
 from services.datashare.access.domain import Access, Earlier, Outcome, Recorded, Sealed
+from services.datashare.access.enquiries import ENQUIRY, PLATFORM, PURPOSE, Enquiry, by_month
+from services.datashare.catalogue.loader import load
 from services.datashare.changes.domain import Change, Entry
 from services.datashare.consent.domain import (
     OPEN_STATES,
@@ -26,7 +28,15 @@ from services.datashare.notices.domain import Notice
 from services.datashare.participants.domain import ApiKey, Participant, Role, SigningKey, Standing
 from services.datashare.quota.domain import Key
 from services.datashare.receipts.domain import PlatformKey
-from services.datashare.summaries.domain import Found, StoredSeries, SummaryQuery
+from services.datashare.summaries.codec import encode
+from services.datashare.summaries.domain import (
+    Found,
+    SeriesKey,
+    StoredSeries,
+    SummaryQuery,
+    Table,
+    layouts_of,
+)
 from services.datashare.uses.app import Place
 from services.datashare.uses.domain import Counted, Use
 from services.datashare.wanted.domain import Entry as WantedEntry
@@ -100,6 +110,7 @@ class FakeWork:
         self.subjects = FakeSubjects(memory)
         self.consents = FakeConsents(memory)
         self.accesses = FakeAccesses(memory)
+        self.enquiries = FakeEnquiries(memory)
         self.leaves = FakeLeaves(memory)
         self.changes = FakeChanges(memory)
         self.requests = FakeRequests(memory)
@@ -380,6 +391,33 @@ class FakeAccesses:
     def _name(self, participant_id: str) -> str:
         found = self._participants.get(participant_id)
         return found.name if found else ""
+
+
+class FakeEnquiries:
+    def __init__(self, memory: Memory) -> None:
+        self._rows = memory.accesses
+
+    async def read(self, queries: Sequence[SummaryQuery]) -> Sequence[StoredSeries | None]:
+        return [self._series(query) for query in queries]
+
+    def _series(self, query: SummaryQuery) -> StoredSeries | None:
+        asked = [
+            Enquiry(row.recipient_id, row.product, row.accessed_at)
+            for row, _ in self._rows.values()
+            if row.subject_id == query.subject_id
+            and row.purpose == PURPOSE
+            and row.outcome is Outcome.RELEASED
+            and row.accessed_at < query.as_of
+        ]
+        months = by_month(asked, query.first_month, query.last_month)
+        if not months:
+            return None
+        layout = layouts_of(load())[ENQUIRY]
+        table = Table(
+            {month: [it.enquiries, it.enquiries, it.applications] for month, it in months.items()}
+        )
+        content = encode(SeriesKey(query.subject_id, ENQUIRY, PLATFORM), layout, table, {})
+        return StoredSeries(ENQUIRY, PLATFORM, content, first_month=min(months))
 
 
 class FakeLeaves:

@@ -35,9 +35,10 @@ from services.datashare.access.domain import (
     content,
     shown,
 )
+from services.datashare.access.enquiries import ENQUIRY, PLATFORM
 from services.datashare.access.manifest import Manifests
 from services.datashare.access.receipts import receipt
-from services.datashare.catalogue.domain import ContentLevel
+from services.datashare.catalogue.domain import Catalogue, RecordType
 from services.datashare.consent import consuming
 from services.datashare.consent.consuming import tell_consumed
 from services.datashare.consent.domain import Consent
@@ -47,6 +48,7 @@ from services.datashare.mandates.acting import Mandates, reading
 from services.datashare.mandates.domain import Power
 from services.datashare.participants.domain import (
     Participant,
+    Role,
     Standing,
     require_good_standing,
 )
@@ -70,6 +72,8 @@ from services.kit.transactions import Retry, Transactions
 
 MOST_FOLDS: Final = 8
 """Most pasts of subjects that are read in one transaction."""
+
+_PAGE: Final = 500
 
 Results: TypeAlias = dict[int, Released | PuhuiError]
 """Summaries and refusals by the index of the item."""
@@ -95,6 +99,10 @@ class Participants(Protocol):
 
     async def among(self, participant_ids: Collection[str]) -> Mapping[str, Participant]:
         """Return those of the ids that are registered, by id."""
+        ...
+
+    async def page(self, roles: Collection[Role], after: str, limit: int) -> Sequence[Participant]:
+        """Return participants of these roles whose id is greater, by id."""
         ...
 
 
@@ -147,6 +155,14 @@ class Summaries(Protocol):
 
     async def supplied_types(self) -> Mapping[str, datetime]:
         """Return since when a record was known of each record type that somebody supplies."""
+        ...
+
+
+class Enquiries(Protocol):
+    """Who asked before."""
+
+    async def read(self, queries: Sequence[SummaryQuery]) -> Sequence[StoredSeries | None]:
+        """Return the series that each query finds; None where nobody asked in its months."""
         ...
 
 
@@ -205,6 +221,11 @@ class Work(consuming.Work, Protocol):
     @property
     def summaries(self) -> Summaries:
         """Summaries of records."""
+        ...
+
+    @property
+    def enquiries(self) -> Enquiries:
+        """Who asked before."""
         ...
 
     @property
@@ -402,6 +423,7 @@ class FetchSummaries:
             answers = iter(await work.summaries.read(queries) if queries else ())
             supplied = await work.summaries.supplied_types() if scopes else {}
             found = {i: [next(answers) for _ in scope.queries] for i, scope in scopes.items()}
+            await _add_enquiries(work, scopes, found)
             # Of an erased subject nothing is there, so whoever has something needs no question.
             bare = {
                 items[i].fetch.subject_id
@@ -458,9 +480,10 @@ class FetchSummaries:
                     (
                         (series.provider_id, series.record_type, items[index].fetch.purpose)
                         for index in scopes
-                        if index in made
+                        if index in made and not items[index].fetch.check
                         for answer in found[index]
                         for series in answer.series
+                        if series.provider_id != PLATFORM
                     ),
                     now,
                 )
@@ -470,7 +493,7 @@ class FetchSummaries:
                 [
                     consents[items[index].fetch.subject_id, items[index].fetch.consent_id]
                     for index, scope in scopes.items()
-                    if scope.limit == ONE_TIME and index in made
+                    if scope.limit == ONE_TIME and index in made and not items[index].fetch.check
                 ],
                 now,
                 self._signer,
@@ -487,6 +510,7 @@ class FetchSummaries:
             else:
                 sealed = repeated[earlier[items[index].key].access_id]
             known = {name for name, since in supplied.items() if since <= decision.as_of}
+            known.add(ENQUIRY)
             results[index] = self._released(decision, found[index], sealed, known, kinds)
         return results
 
@@ -557,10 +581,12 @@ class FetchSummaries:
         refused = [
             index for index, over in zip(wishes, beyond(asked, used, now), strict=True) if over
         ]
+        unused = {*refused, *(index for index in wishes if items[index].fetch.check)}
+        if unused:
+            back = wanted([wishes[index] for index in unused], now)
+            await work.quotas.add([(key, -count) for key, count in back])
         if not refused:
             return {}
-        back = wanted([wishes[index] for index in refused], now)
-        await work.quotas.add([(key, -count) for key, count in back])
         meanwhile = await work.accesses.released([items[index].key for index in refused])
         return {
             index: None if items[index].key in meanwhile else exhausted(wishes[index].limit, now)
@@ -633,7 +659,7 @@ class FetchSummaries:
             as_of=as_of,
             purpose=fetch.purpose,
             record_types=tuple(sorted(types)),
-            content_level=ContentLevel.SUMMARY,
+            content_level=fetch.level,
             first_month=first,
             last_month=last,
             consent_id=fetch.consent_id,
@@ -646,7 +672,59 @@ class FetchSummaries:
             score=fetch.score,
             automated_decision=fetch.automated_decision,
             for_subject_id=fetch.for_subject_id,
+            product=fetch.product,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class TypeSupply:
+    """How a record type comes to the platform.
+
+    Args:
+        policy: of the catalogue.
+        provider_ids: who may supply it, but for members that supply their own.
+        supplied: somebody has, about whomever.
+    """
+
+    policy: RecordType
+    provider_ids: tuple[str, ...]
+    supplied: bool
+
+
+class TellSupply:
+    """Who may supply what, and what is supplied at all.
+
+    Args:
+        transactions: opens snapshots.
+        catalogue: of record types.
+    """
+
+    def __init__(self, transactions: Transactions[Work], catalogue: Catalogue) -> None:
+        self._transactions = transactions
+        self._catalogue = catalogue
+
+    async def __call__(self) -> list[TypeSupply]:
+        """Return each record type, by name."""
+        async with self._transactions.read() as work:
+            supplied = await work.summaries.supplied_types()
+            providers: list[Participant] = []
+            while page := await work.participants.page(
+                (Role.PROVIDER,), providers[-1].participant_id if providers else "", _PAGE
+            ):
+                providers += page
+        able = [each for each in providers if each.standing is Standing.ACTIVE]
+        return [
+            TypeSupply(
+                policy,
+                tuple(
+                    each.participant_id
+                    for each in able
+                    if each.provider_kind in policy.provider_kinds
+                ),
+                name in supplied or name == ENQUIRY,
+            )
+            for name, policy in sorted(self._catalogue.types.items())
+        ]
 
 
 class ListAccesses:
@@ -708,6 +786,25 @@ def _consented_firm(consents: Mapping[tuple[str, str], Consent], fetch: Fetch) -
     """Return the firm whose score the consent that a fetch names is for; empty without one."""
     consent = consents.get((fetch.subject_id, fetch.consent_id))
     return consent.core.terms.for_subject_id if consent is not None else ""
+
+
+async def _add_enquiries(
+    work: Work, scopes: Mapping[int, Scope], found: Mapping[int, list[Found]]
+) -> None:
+    """Put what the platform itself knows beside what was supplied."""
+    places = {
+        (index, at): query
+        for index, scope in scopes.items()
+        for at, query in enumerate(scope.queries)
+        if ENQUIRY in query.record_types
+    }
+    if not places:
+        return
+    series = await work.enquiries.read(list(places.values()))
+    for (index, at), own in zip(places, series, strict=True):
+        if own is not None:
+            answer = found[index][at]
+            found[index][at] = replace(answer, series=(*answer.series, own))
 
 
 def _few_folds(items: Mapping[int, Item]) -> Iterator[dict[int, Item]]:

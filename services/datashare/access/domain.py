@@ -15,6 +15,8 @@ Invariants:
 - What is kept to its supplier is read by nobody else, and nobody else learns that it is there.
 - Summaries are by month: of a period only the months that lie wholly within it are read, so that
   nothing from outside of it is released.
+- A check is allowed as the fetch would be, tells which types are there and since when, and uses
+  none of the consent's fetches; it is an access of the level PROFILE.
 - An access never changes after it was written; its leaf attests every field of it.
 """
 
@@ -94,6 +96,8 @@ class Fetch:
         score: a score is made of it.
         automated_decision: a decision is made of it by machine alone.
         for_subject_id: the firm whose score it is for; empty is that of the subject itself.
+        product: the bank's product that it is for; may be empty.
+        check: only to find out what there is: of the level PROFILE, and no use of the consent.
     """
 
     request_id: str
@@ -110,6 +114,13 @@ class Fetch:
     score: bool = False
     automated_decision: bool = False
     for_subject_id: str = ""
+    product: str = ""
+    check: bool = False
+
+    @property
+    def level(self) -> ContentLevel:
+        """How much of the data it is told."""
+        return ContentLevel.PROFILE if self.check else ContentLevel.SUMMARY
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +181,7 @@ class Access:
         score: whether a score is made of it; None of an access of before this was recorded.
         automated_decision: whether a decision is made of it by machine alone; None likewise.
         for_subject_id: the firm whose score it was for; empty when it was the subject's own.
+        product: the bank's product that it was for, as the bank named it; may be empty.
     """
 
     access_id: str
@@ -194,6 +206,7 @@ class Access:
     score: bool | None = None
     automated_decision: bool | None = None
     for_subject_id: str = ""
+    product: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -593,6 +606,8 @@ def content(access: Access) -> dict[str, Json]:
         attested["automated_decision"] = access.automated_decision
     if access.for_subject_id:
         attested["for_subject_id"] = access.for_subject_id
+    if access.product:
+        attested["product"] = access.product
     return attested
 
 

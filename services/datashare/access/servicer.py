@@ -1,6 +1,7 @@
 """AccessService over gRPC."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
@@ -9,8 +10,8 @@ import structlog
 
 from puhui.common.v1 import types_pb2
 from puhui.datashare.v1 import accesses_pb2 as pb
-from puhui.datashare.v1 import accesses_pb2_grpc, summaries_pb2
-from services.datashare.access.app import FetchSummaries, Item, ListAccesses
+from puhui.datashare.v1 import accesses_pb2_grpc, catalogue_pb2, summaries_pb2
+from services.datashare.access.app import FetchSummaries, Item, ListAccesses, TellSupply
 from services.datashare.access.domain import (
     Channel,
     Completeness,
@@ -61,6 +62,7 @@ class AccessServicer(accesses_pb2_grpc.AccessServiceServicer):
         fetch: the use case of fetching.
         list_accesses: the use case of listing them.
         list_uses: the use case of telling providers.
+        tell_supply: the use case of telling who may supply what.
         verifier: of the identities in a batch, which were asserted to scoring.
     """
 
@@ -69,6 +71,7 @@ class AccessServicer(accesses_pb2_grpc.AccessServiceServicer):
         fetch: FetchSummaries,
         list_accesses: ListAccesses,
         list_uses: ListUses,
+        tell_supply: TellSupply,
         verifier: IdentityVerifier,
     ) -> None:
         self._fetch = fetch
@@ -77,6 +80,7 @@ class AccessServicer(accesses_pb2_grpc.AccessServiceServicer):
         )
         self._list = list_accesses
         self._list_uses = list_uses
+        self._tell_supply = tell_supply
         self._verifier = verifier
 
     async def FetchSummary(
@@ -111,6 +115,50 @@ class AccessServicer(accesses_pb2_grpc.AccessServiceServicer):
         for result in results:
             _fill_result(response.results.add(), next(done) if result is None else result)
         return response
+
+    async def CheckFetch(
+        self, request: pb.CheckFetchRequest, context: _Context
+    ) -> pb.CheckFetchResponse:
+        item = self._item(request.item)
+        checked = replace(item, fetch=replace(item.fetch, check=True))
+        (result,) = await self._fetched([checked], Channel.SCORING)
+        if isinstance(result, PuhuiError):
+            raise result
+        first: dict[str, int] = {}
+        for series in result.series:
+            for month in summaries_pb2.Series.FromString(series.content).months[:1]:
+                first[series.record_type] = min(first.get(series.record_type, month), month)
+        return pb.CheckFetchResponse(
+            access_id=result.access_id,
+            as_of=stamp_of(result.as_of),
+            period=period_message(result.period),
+            types=[
+                pb.TypeFound(
+                    record_type=record_type,
+                    state=_COVERAGE[state],
+                    first_month=first.get(record_type, 0),
+                )
+                for record_type, state in result.coverage
+            ],
+        )
+
+    async def GetSupply(
+        self, request: pb.GetSupplyRequest, context: _Context
+    ) -> pb.GetSupplyResponse:
+        return pb.GetSupplyResponse(
+            types=[
+                pb.TypeSupply(
+                    record_type=each.policy.name,
+                    sharing_mode=catalogue_pb2.SharingMode.ValueType(each.policy.sharing_mode),
+                    provider_kinds=sorted(each.policy.provider_kinds),
+                    provider_ids=each.provider_ids,
+                    supplied=each.supplied,
+                    title_zh=each.policy.title.zh,
+                    title_en=each.policy.title.en,
+                )
+                for each in await self._tell_supply()
+            ]
+        )
 
     async def ListAccesses(
         self, request: pb.ListAccessesRequest, context: _Context
@@ -196,6 +244,7 @@ def _fetch(message: pb.SummaryFetch) -> Fetch:
         score=message.derived_use.score,
         automated_decision=message.derived_use.automated_decision,
         for_subject_id=message.for_subject_id,
+        product=message.product,
     )
 
 
@@ -275,6 +324,7 @@ def _access_message(recorded: Recorded) -> pb.Access:
         first_month=access.first_month,
         last_month=access.last_month,
         for_subject_id=access.for_subject_id,
+        product=access.product,
     )
     if access.score is not None:
         message.derived_use.score = access.score

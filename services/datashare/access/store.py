@@ -4,7 +4,7 @@ The subject leads the primary key, so that the table can be distributed by it; i
 so that the newest come last in every index.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -19,12 +19,21 @@ from services.datashare.access.domain import (
     Recorded,
     Sealed,
 )
+from services.datashare.access.enquiries import ENQUIRY, PLATFORM, PURPOSE, Enquiry, by_month
 from services.datashare.bulk import Relation, copy_rows, once, relation, stored_time
 from services.datashare.catalogue.domain import ContentLevel
 from services.datashare.log.domain import Leaf
 from services.datashare.log.store import leaf
 from services.datashare.participants.store import participant
 from services.datashare.schema import metadata
+from services.datashare.summaries.codec import encode
+from services.datashare.summaries.domain import (
+    Layout,
+    SeriesKey,
+    StoredSeries,
+    SummaryQuery,
+    Table,
+)
 from services.kit.db import UtcTime
 
 access = sa.Table(
@@ -57,6 +66,8 @@ access = sa.Table(
     sa.Column("automated_decision", sa.Boolean),
     # Empty when it was for the subject's own.
     sa.Column("for_subject_id", sa.String(64), nullable=False, server_default=sa.text("''")),
+    # Empty when the bank named none.
+    sa.Column("product", sa.String(64), nullable=False, server_default=sa.text("''")),
     sa.Index(None, "recipient_id", "access_id"),
 )
 
@@ -137,6 +148,50 @@ class AccessStore:
         return [_recorded(row) for row in await self._conn.execute(query)]
 
 
+class EnquiryStore:
+    """Enquiries in one transaction, as a series of each firm.
+
+    Args:
+        conn: the transaction.
+        layout: of the type.
+    """
+
+    def __init__(self, conn: AsyncConnection, layout: Layout) -> None:
+        self._conn = conn
+        self._layout = layout
+
+    async def read(self, queries: Sequence[SummaryQuery]) -> Sequence[StoredSeries | None]:
+        """Return the series that each query finds; None where nobody asked in its months."""
+        rows = await self._conn.execute(
+            sa.select(
+                access.c.subject_id, access.c.recipient_id, access.c.product, access.c.accessed_at
+            ).where(
+                access.c.subject_id.in_(sorted({query.subject_id for query in queries})),
+                access.c.purpose == PURPOSE,
+                # A check of what is there is no enquiry.
+                access.c.content_level > ContentLevel.PROFILE,
+                _IS_RELEASE,
+            )
+        )
+        asked: dict[str, list[Enquiry]] = {}
+        for subject_id, *enquiry in rows:
+            asked.setdefault(subject_id, []).append(Enquiry(*enquiry))
+        return [self._series(query, asked.get(query.subject_id, ())) for query in queries]
+
+    def _series(self, query: SummaryQuery, asked: Iterable[Enquiry]) -> StoredSeries | None:
+        # One that is replayed must not find itself.
+        before = (each for each in asked if each.at < query.as_of)
+        months = by_month(before, query.first_month, query.last_month)
+        if not months:
+            return None
+        table = Table(
+            {month: [it.enquiries, it.enquiries, it.applications] for month, it in months.items()}
+        )
+        key = SeriesKey(query.subject_id, ENQUIRY, PLATFORM)
+        content = encode(key, self._layout, table, {})
+        return StoredSeries(ENQUIRY, PLATFORM, content, first_month=min(months))
+
+
 @once
 def _releases(conn: AsyncConnection) -> sa.Select[Any]:
     wanted = _WANTED.of(conn)
@@ -182,6 +237,7 @@ def _row(conn: AsyncConnection, added: Access, sealed: Leaf) -> tuple[Any, ...]:
         added.score,
         added.automated_decision,
         added.for_subject_id,
+        added.product,
     )
 
 
@@ -213,4 +269,5 @@ def _access(row: sa.Row[Any]) -> Access:
         score=row.score,
         automated_decision=row.automated_decision,
         for_subject_id=row.for_subject_id,
+        product=row.product,
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from puhui.datashare.v1.summaries_pb2 import Series
 from services.datashare.access.domain import Access, Channel, Earlier, Outcome
 from services.datashare.catalogue.domain import ContentLevel
 from services.datashare.changes.domain import Change, ChangeKind
@@ -23,6 +24,7 @@ from services.datashare.consent.domain import (
 from services.datashare.idempotency.domain import RequestKey, StoredRequest
 from services.datashare.log.domain import Leaf, LeafKind
 from services.datashare.participants.domain import ApiKey, Participant, Role, SigningKey, Standing
+from services.datashare.summaries.domain import SummaryQuery
 from tests.contract.datashare.conftest import Stored
 
 NOW = datetime(2026, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)
@@ -69,6 +71,7 @@ def access(number: int, **changes: Any) -> tuple[Access, Leaf]:
         score=bool(number % 2),
         automated_decision=False,
         for_subject_id="sub_9" if number % 3 else "",
+        product="loan" if number % 2 else "",
     )
     leaf = Leaf(f"leaf_{number:02}", NOW, LeafKind.ACCESS, b"s" * 16, bytes([number]) * 32)
     return replace(made, **changes), leaf
@@ -92,6 +95,38 @@ class TestQuotas:
         async with stored.read() as work:
             used = await work.quotas.used([first, second, ("sub_1", "con_1", 0)])
             assert used == {first: 4, second: 1}
+
+
+class TestEnquiries:
+    async def test_applications_count_once_per_bank_and_product_in_thirty_days(
+        self, stored: Stored
+    ) -> None:
+        def at(number: int, days: int, **changes: Any) -> tuple[Access, Leaf]:
+            return access(number, accessed_at=NOW - timedelta(days=days), **changes)
+
+        loan, card = {"product": "loan"}, {"product": "card"}
+        made = [
+            at(1, 70, **loan),
+            at(2, 41, **loan),  # within 30 days of the first
+            at(3, 40, **loan),  # 30 days after it
+            at(4, 40, **card),
+            at(5, 40, recipient_id="par_3", **loan),
+            at(6, 40, purpose="portfolio_review", **loan),
+            at(7, 40, outcome=Outcome.REFUSED, **loan),
+            at(8, 40, subject_id="sub_2", **loan),
+            at(9, 0, **card),  # at the time of reading itself
+        ]
+        query = SummaryQuery("sub_1", ("enquiry",), None, 200001, 209912, NOW, today=20_574)
+        async with stored.begin() as work:
+            await work.accesses.append(made)
+        async with stored.read() as work:
+            [found, none] = await work.enquiries.read([query, replace(query, last_month=200001)])
+        assert none is None
+        assert found is not None
+        assert (found.record_type, found.provider_id) == ("enquiry", "platform")
+        series = Series.FromString(found.content)
+        columns = {column.name: sum(column.values) for column in series.columns}
+        assert columns == {"enquiries": 5, "credit_applications": 4}
 
 
 class TestTransactions:

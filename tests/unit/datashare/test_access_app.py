@@ -52,6 +52,28 @@ async def released(world: World, item: Item) -> Released:
     return result
 
 
+class TestEnquiries:
+    async def test_the_platform_itself_tells_who_asked_before(self, world: World) -> None:
+        consent = await world.granted(record_types=(*TERMS.record_types, "enquiry"))
+        first = await released(world, world.item(consent))
+        assert dict(first.coverage)["enquiry"] is CoverageState.NONE_EXISTS
+        world.clock.advance(timedelta(days=1))
+        later = await released(world, world.item(consent))
+        assert dict(later.coverage)["enquiry"] is CoverageState.SUPPLIED
+        assert ("enquiry", "platform") in {(it.record_type, it.provider_id) for it in later.series}
+        assert ("enquiry", "platform") in {
+            (it.record_type, it.provider_id) for it in later.manifest
+        }
+
+    async def test_without_its_consent_nobody_learns_of_them(self, world: World) -> None:
+        consent = await world.granted()
+        await released(world, world.item(consent))
+        world.clock.advance(timedelta(days=1))
+        later = await released(world, world.item(consent))
+        assert dict(later.coverage)["enquiry"] is CoverageState.NOT_CONSENTED
+        assert "enquiry" not in {series.record_type for series in later.series}
+
+
 class TestRelease:
     async def test_the_summary_comes_with_its_access(self, world: World) -> None:
         consent = await world.granted()

@@ -339,6 +339,7 @@ def test_a_leaf_attests_every_field_of_an_access() -> None:
         score=True,
         automated_decision=False,
         for_subject_id="sub_9",
+        product="loan",
     )
     stated = content(access)
     assert set(stated) == set(Access.__slots__)

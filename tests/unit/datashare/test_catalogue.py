@@ -143,6 +143,7 @@ def test_policies(catalogue: Catalogue) -> None:
         "abnormal_operation",
         "court_case",
         "enforcement",
+        "enquiry",
         "grant",
         "ip_right",
         "officer_change",

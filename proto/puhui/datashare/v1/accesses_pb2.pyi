@@ -87,6 +87,7 @@ class SummaryFetch(_message.Message):
     DERIVED_USE_FIELD_NUMBER: _builtins.int
     FIELDS_FIELD_NUMBER: _builtins.int
     FOR_SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    PRODUCT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Unique per caller. A replay is checked against the consent again and makes no new access."""
     subject_id: _builtins.str
@@ -97,6 +98,10 @@ class SummaryFetch(_message.Message):
     for_subject_id: _builtins.str
     """The firm whose score the data is for: that of the consent. Needed for a purpose that is
     `for_another_firm`, empty for every other.
+    """
+    product: _builtins.str
+    """The bank's product that the data is for, in its own words or those of a score product. Enquiries
+    for an application count once per product in 30 days.
     """
     @_builtins.property
     def record_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -138,10 +143,11 @@ class SummaryFetch(_message.Message):
         derived_use: _consents_pb2.DerivedUse | None = ...,
         fields: _abc.Iterable[_consents_pb2.FieldSelection] | None = ...,
         for_subject_id: _builtins.str = ...,
+        product: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "derived_use", b"derived_use", "officer", b"officer", "period", b"period"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "consent_id", b"consent_id", "derived_use", b"derived_use", "fields", b"fields", "for_subject_id", b"for_subject_id", "officer", b"officer", "period", b"period", "purpose", b"purpose", "record_types", b"record_types", "request_id", b"request_id", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "consent_id", b"consent_id", "derived_use", b"derived_use", "fields", b"fields", "for_subject_id", b"for_subject_id", "officer", b"officer", "period", b"period", "product", b"product", "purpose", b"purpose", "record_types", b"record_types", "request_id", b"request_id", "subject_id", b"subject_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -596,6 +602,7 @@ class Access(_message.Message):
     LAST_MONTH_FIELD_NUMBER: _builtins.int
     FOR_SUBJECT_ID_FIELD_NUMBER: _builtins.int
     DERIVED_USE_FIELD_NUMBER: _builtins.int
+    PRODUCT_FIELD_NUMBER: _builtins.int
     access_id: _builtins.str
     subject_id: _builtins.str
     recipient_id: _builtins.str
@@ -618,6 +625,8 @@ class Access(_message.Message):
     last_month: _builtins.int
     for_subject_id: _builtins.str
     """The firm whose score the data was for; empty when it was for the subject's own."""
+    product: _builtins.str
+    """The product that it was for, as the bank named it."""
     @_builtins.property
     def accessed_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -650,10 +659,11 @@ class Access(_message.Message):
         last_month: _builtins.int = ...,
         for_subject_id: _builtins.str = ...,
         derived_use: _consents_pb2.DerivedUse | None = ...,
+        product: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["accessed_at", b"accessed_at", "derived_use", b"derived_use", "officer", b"officer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_id", b"access_id", "accessed_at", b"accessed_at", "channel", b"channel", "consent_id", b"consent_id", "consent_revision", b"consent_revision", "content_level", b"content_level", "derived_use", b"derived_use", "first_month", b"first_month", "for_subject_id", b"for_subject_id", "last_month", b"last_month", "leaf_hash", b"leaf_hash", "officer", b"officer", "outcome", b"outcome", "purpose", b"purpose", "recipient_id", b"recipient_id", "recipient_name", b"recipient_name", "record_types", b"record_types", "refusal_reason", b"refusal_reason", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_id", b"access_id", "accessed_at", b"accessed_at", "channel", b"channel", "consent_id", b"consent_id", "consent_revision", b"consent_revision", "content_level", b"content_level", "derived_use", b"derived_use", "first_month", b"first_month", "for_subject_id", b"for_subject_id", "last_month", b"last_month", "leaf_hash", b"leaf_hash", "officer", b"officer", "outcome", b"outcome", "product", b"product", "purpose", b"purpose", "recipient_id", b"recipient_id", "recipient_name", b"recipient_name", "record_types", b"record_types", "refusal_reason", b"refusal_reason", "subject_id", b"subject_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
