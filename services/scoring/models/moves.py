@@ -18,6 +18,10 @@ from services.scoring.features.registry import BY_NAME, WITHHELD
 from services.scoring.models.domain import Words
 
 _SLACK: Final = 1e-9
+PER_RATIO: Final = 1000
+"""Ratios are said to a tenth of a per cent."""
+_SAID: Final = ((1e9, 1e7), (1e8, 1e6), (1e6, 1e4), (1e4, 1e3), (-math.inf, 1.0))
+"""From so many yuan on amounts are said to so many, in both languages."""
 MAX_COUNT: Final = 50
 """Steps of a count; who has more than a hundred customers needs no finer advice."""
 
@@ -62,6 +66,10 @@ def _read(stated: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Move]:
         name: Move(**{**row, "by": By(row["by"]) if "by" in row else None})
         for name, row in stated.items()
     }
+    moved = [each for name, move in moves.items() if move.by for each in (name, *move.along)]
+    twice = {name for name in moved if moved.count(name) > 1}
+    if twice:
+        raise ValueError(f"moves.toml moves {sorted(twice)} in two ways")
     for name, move in moves.items():
         for each in (name, *move.along):
             if each not in BY_NAME or not BY_NAME[each].monotone:
@@ -110,7 +118,7 @@ def steps(name: str, row: Mapping[str, float]) -> Iterator[Mapping[str, float]]:
             before = row.get(follower, math.nan)
             if not shown(before):
                 continue
-            share = _share(move, start, amount)
+            share = _share(move, start, value)
             after = _followed(follower, rule, before, share, row)
             # What is at its end already, or past it, stays: nothing moves to the worse.
             if shown(after) and (before - after) * BY_NAME[follower].monotone > 0:
@@ -143,20 +151,29 @@ def _amounts(move: Move, monotone: int, start: float) -> list[float]:
 def _moved(move: Move, unit: str, monotone: int, start: float, amount: float) -> float:
     match move.by:
         case By.FACTOR:
-            return _scaled(start, 1 + amount, unit)
+            return math.log1p(_said(math.expm1(start) * (1 + amount)))
         case By.COUNT:
             return math.log1p(round(math.expm1(start)) + amount)
         case By.LESS:
-            return start * (1 - amount)
+            less = start * (1 - amount)
+            return math.floor(less * PER_RATIO + _SLACK) / PER_RATIO if unit == "ratio" else less
         case By.ALL:
             return _limit(move, monotone) or 0.0
         case _:
             return start - monotone * amount
 
 
-def _share(move: Move, start: float, amount: float) -> float:
+def _said(yuan: float) -> float:
+    """An amount rounded up to what words can say of it, so that what is said is enough."""
+    whole = next(step for floor, step in _SAID if yuan >= floor)
+    return math.ceil(yuan / whole - _SLACK) * whole
+
+
+def _share(move: Move, start: float, value: float) -> float:
     """By what share of itself the moved feature changes."""
-    return amount / max(round(math.expm1(start)), 1) if move.by is By.COUNT else amount
+    if move.by in (By.FACTOR, By.COUNT):
+        return math.expm1(value) / max(math.expm1(start), 1.0) - 1
+    return 1 - value / start if start else 0.0
 
 
 def _scaled(value: float, factor: float, unit: str) -> float:

@@ -124,6 +124,15 @@ class Reasoner:
         )
 
 
+def title(group: str) -> Words:
+    """What a group of the registry's features is called.
+
+    Raises:
+        KeyError: the registry has no such group.
+    """
+    return Words(**_WORDS["groups"][group]["title"])
+
+
 def features_of(manifest: Manifest) -> tuple[Feature, ...]:
     """Return the features of a model: all of the registry, or those that there were before.
 
