@@ -96,6 +96,11 @@ class Texts:
         return [str(self.values[int(at)].as_py()) for at in order]
 
 
+NO_TEXTS: Final = Texts(
+    np.zeros(0, dtype=np.int64), pa.array([], pa.large_string()), np.zeros(0, dtype=np.int64)
+)
+
+
 def is_text(kind: pa.DataType) -> bool:
     """Tell whether cells of a type are text."""
     if pa.types.is_dictionary(kind):
@@ -216,6 +221,12 @@ def flags(values: pa.Array) -> Floats:
     return read
 
 
+def is_pair(values: pa.Array) -> bool:
+    """Tell whether texts are but one word for yes and its word for no."""
+    found = set(pc.utf8_lower(values).to_pylist()) if len(values) <= 2 else set()
+    return any(found and found <= {yes, no} for yes, no in zip(TRUE, FALSE, strict=True))
+
+
 def days(values: pa.Array, *, day_first: bool) -> Floats:
     """Texts as days since 1970; NaN where there is no date.
 
@@ -314,19 +325,34 @@ def typed_days(column: pa.Array | pa.ChunkedArray) -> Floats:
     return _floats(moment.cast(pa.date32()).cast(pa.int32()))
 
 
-def periods(values: Floats) -> Floats | None:
-    """Numbers that mean years, months or days, as days since 1970; None where they mean none."""
-    there = values[~np.isnan(values)]
-    if not len(there) or np.any(there != np.floor(there)):
-        return None
-    low, high = there.min(), there.max()
+def periods(values: Floats) -> Floats:
+    """Numbers that mean a year, a month (201503) or a day (20150328), as days since 1970.
+
+    A year is its last day, for the year's accounts are known then; NaN where a number means none.
+    """
     one = np.ones(len(values))
-    if _YEARS[0] <= low and high <= _YEARS[1]:
-        return calendar_days(values, one * 12, one * 31)
-    if _YEARS[0] * 100 < low and high < _YEARS[1] * 100 + 13:
-        found = calendar_days(np.floor(values / 100), values % 100, one)
-    elif _YEARS[0] * 10_000 < low and high < _YEARS[1] * 10_000 + 1232:
-        found = calendar_days(np.floor(values / 10_000), np.floor(values / 100) % 100, values % 100)
-    else:
-        return None
-    return found if np.isnan(found).sum() == np.isnan(values).sum() else None
+    found = calendar_days(values, one * 12, one * 31)
+    for months in (True, False):
+        left = np.isnan(found)
+        day = one if months else values % 100
+        month = values % 100 if months else np.floor(values / 100) % 100
+        year = np.floor(values / (100 if months else 10_000))
+        found = np.where(left, calendar_days(year, month, day), found)
+    found[values != np.floor(values)] = np.nan
+    return found
+
+
+def moments(column: pa.Array | pa.ChunkedArray, *, day_first: bool) -> Floats:
+    """A column of dates, years or months, of any type, as days since 1970."""
+    if is_date(column.type):
+        return typed_days(column)
+    if not is_text(column.type):
+        return periods(typed_numbers(column))
+    cells = texts(column)
+    return cells.spread(text_moments(cells.values, day_first=day_first))
+
+
+def text_moments(values: pa.Array, *, day_first: bool) -> Floats:
+    """Texts that mean dates, years or months as days since 1970."""
+    read = days(values, day_first=day_first)
+    return np.where(np.isnan(read), periods(numbers(values)), read)

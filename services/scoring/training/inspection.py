@@ -238,16 +238,11 @@ def _leak(
 ) -> Finding | None:
     """The strongest sign that a column was not known when the score was asked for."""
     name = candidate.name
-    remedy = "leave it out, or name it in [groups] if it was known when the score was asked for"
+    remedy = "left out; name it in [groups] if it was known when the score was asked for"
 
     def refuse(problem: str, detail: str) -> Finding:
         return Finding(name, problem, f"{detail}: {remedy}", refused=True)
 
-    later = _later(candidate, outcomes)
-    if later > LATER:
-        return refuse(
-            "leak_date", f"lies after {outcomes.time!r} in {later:.0%} of its rows: not known then"
-        )
     absent = weighted_auc(outcomes.labels, missing.astype(np.float64), outcomes.weights)
     telling = max(absent, 1 - absent)
     auc, sure = _single(candidate, outcomes, missing)
@@ -266,13 +261,20 @@ def _leak(
     )
     if telling >= MISSING_REFUSED:
         return refuse("leak_missing", filled)
+    later = _later(candidate, outcomes)
+    if later > LATER:
+        return refuse(
+            "leak_date",
+            f"lies after {outcomes.time!r} in {later:.0%} of its rows, so it was not known then",
+        )
     if lift >= LIFT_REFUSED:
         if where == "":
             return refuse("leak_missing", filled)
         return refuse("leak_value", f"tells the outcome nearly for sure where it is {where}")
     if after and (auc >= HINT_REFUSED or lift >= LIFT_OF_HINT):
         return refuse(
-            "leak_after", f"by its name is known only after the outcome, and alone has {auc:.3f}"
+            "leak_after",
+            f"by its name is known only after the outcome, and alone has an AUC of {auc:.3f}",
         )
     if auc >= AUC_TOLD:
         detail = f"alone has an AUC of {auc:.3f}: make sure that it was known when it was asked for"

@@ -9,7 +9,7 @@ import datetime as dt
 import difflib
 import math
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -498,12 +498,15 @@ _READERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
 }
 
 
-def write_spec(spec: TableSpec, remarks: Mapping[str, str] | None = None) -> str:
+def write_spec(
+    spec: TableSpec, remarks: Mapping[str, str] | None = None, notes: Sequence[str] = ()
+) -> str:
     """Return a spec as the TOML document that gives it.
 
     Args:
         spec: to write.
-        remarks: what to say beside a key of the top level, e.g. that it was inferred.
+        remarks: what to say beside a key or section, e.g. that it was inferred.
+        notes: comments at its end.
     """
     said = remarks or {}
     lines: list[str] = []
@@ -521,7 +524,7 @@ def write_spec(spec: TableSpec, remarks: Mapping[str, str] | None = None) -> str
 
     def section(name: str, values: Mapping[str, str]) -> None:
         if values:
-            lines.extend(["", f"[{name}]"])
+            lines.extend(["", f"[{name}]" + (f"  # {said[name]}" if name in said else "")])
             for key, value in values.items():
                 line(_key(key), value)
 
@@ -554,6 +557,7 @@ def write_spec(spec: TableSpec, remarks: Mapping[str, str] | None = None) -> str
             "grades": f"{{ {grades} }}",
         },
     )
+    lines.extend(["", *(f"# {note}" for note in notes)] if notes else [])
     return "\n".join(lines) + "\n"
 
 
