@@ -4,10 +4,16 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from puhui.scoring.v1 import decisions_pb2_grpc, models_pb2_grpc, scoring_pb2_grpc
+from puhui.scoring.v1 import (
+    decisions_pb2_grpc,
+    models_pb2_grpc,
+    registry_pb2_grpc,
+    scoring_pb2_grpc,
+)
 from services.kit import migrations
 from services.kit.client import Channel
 from services.kit.clock import Clock
+from services.kit.config import check_least
 from services.kit.db import Database, Transactions, check_settings
 from services.kit.health import HealthConfig, HealthServer
 from services.kit.identity import (
@@ -22,22 +28,31 @@ from services.kit.identity import (
 )
 from services.kit.ids import Ids
 from services.kit.server import Server, ServerConfig, by_assertion
-from services.kit.service import Service
+from services.kit.service import Service, again_and_again
 from services.kit.telemetry import Telemetry, TelemetryConfig
 from services.scoring.decisions.app import Scoring
 from services.scoring.decisions.datashare import DatashareSummaries
 from services.scoring.decisions.model import ServedModel
 from services.scoring.decisions.servicer import DecisionServicer, ScoringServicer
 from services.scoring.decisions.store import DecisionStore
-from services.scoring.models.served import ServedModels
+from services.scoring.models.served import ServedModels, folder_of
 from services.scoring.models.servicer import ModelServicer
 from services.scoring.models.signing import trusted_keys
 from services.scoring.reevaluations.app import DisputedSince, Follow, ListReevaluations
 from services.scoring.reevaluations.feed import DatashareFeed
 from services.scoring.reevaluations.store import ReevaluationStore
+from services.scoring.registry.app import SEND_EVERY, ChangeRegistry, SendLeaves, TellRegistry
+from services.scoring.registry.log import DatashareLog
+from services.scoring.registry.metrics import RegistryMetrics
+from services.scoring.registry.servicer import RegistryServicer
+from services.scoring.registry.store import EventStore
+from services.scoring.shadow.app import FORGET_EVERY, PATIENCE_S, Shadow, TellShadow
+from services.scoring.shadow.store import DifferenceStore
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 ITSELF = Caller("scoring", "SCORING")
+SANDBOX = "sandbox"
+PRODUCTION = "production"
 
 
 @dataclass(frozen=True)
@@ -50,8 +65,13 @@ class ScoringConfig:
         datashare: address of datashare, "host:port" or "dns:///host:port".
         database_url: its own database.
         database_pool: most connections to it.
-        models_dir: a folder per model version, and the file `in_service`.
+        models_dir: a folder per model version.
         trusted_model_keys: files with public keys; models signed by others are refused.
+        tenant: `production` serves models that were validated, are not simulated and are signed by
+            a trusted key; `sandbox` also lets others be tried.
+        proposal_lasts: how long what is proposed to the registry of models can be approved.
+        shadow_queue: most decisions that wait to be scored in the shadow.
+        shadow_kept: how long it is kept what challengers said.
         feed_interval: how often datashare is asked what was corrected.
         server: where it listens.
         health: where probes and metrics are.
@@ -73,6 +93,19 @@ class ScoringConfig:
         default=(),
         metadata={"help": "files with the public keys of those whose models are served; none: all"},
     )
+    tenant: str = field(
+        default=SANDBOX, metadata={"help": "production or sandbox: which models may serve"}
+    )
+    proposal_lasts: timedelta = field(
+        default=timedelta(days=7),
+        metadata={"help": "how long a proposal about a model can be approved"},
+    )
+    shadow_queue: int = field(
+        default=1_000, metadata={"help": "most decisions that wait for challengers"}
+    )
+    shadow_kept: timedelta = field(
+        default=timedelta(days=365), metadata={"help": "how long challengers' scores are kept"}
+    )
     feed_interval: timedelta = field(
         default=timedelta(seconds=2),
         metadata={"help": "how often datashare is asked which records were corrected"},
@@ -83,8 +116,16 @@ class ScoringConfig:
 
     def __post_init__(self) -> None:
         check_settings(self.database_url, self.database_pool)
-        if self.feed_interval <= timedelta():
-            raise ValueError("feed_interval must be longer than nothing")
+        for name in ("feed_interval", "proposal_lasts", "shadow_kept"):
+            if getattr(self, name) <= timedelta():
+                raise ValueError(f"{name} must be longer than nothing")
+        check_least(1, shadow_queue=self.shadow_queue)
+        if self.tenant not in (SANDBOX, PRODUCTION):
+            raise ValueError(f"tenant must be {SANDBOX} or {PRODUCTION}")
+        if self.tenant == PRODUCTION and not self.trusted_model_keys:
+            raise ValueError(
+                "trusted_model_keys must name whose models are served where tenant is production"
+            )
 
 
 def build(config: ScoringConfig, clock: Clock, ids: Ids) -> Service:
@@ -103,7 +144,37 @@ def build(config: ScoringConfig, clock: Clock, ids: Ids) -> Service:
     database = Database.open(config.database_url, pool_size=config.database_pool)
     datashare = Channel(config.datashare, lambda: signer.sign(ITSELF, DATASHARE))
     trusted = trusted_keys("scoring.trusted_model_keys", config.trusted_model_keys)
-    models = ServedModels(config.models_dir, lambda folder: ServedModel.load(folder, trusted))
+    metrics = RegistryMetrics(telemetry.meter)
+    registry = Transactions(database, EventStore)
+    tell = TellRegistry(registry, clock)
+    models = ServedModels(
+        config.models_dir,
+        lambda folder: ServedModel.load(folder, trusted),
+        folder_of,
+        tell,
+        metrics.stopped,
+        production=config.tenant == PRODUCTION,
+    )
+    change = ChangeRegistry(
+        registry,
+        models,
+        models.act_at_once,
+        clock,
+        ids,
+        lasts=config.proposal_lasts,
+        trials=models.trials,
+    )
+    send_leaves = SendLeaves(registry, DatashareLog(datashare), metrics.unlogged)
+    differences = Transactions(database, DifferenceStore)
+    shadow = Shadow(
+        models.challengers,
+        differences,
+        metrics,
+        clock,
+        queue=config.shadow_queue,
+        patience=PATIENCE_S,
+        kept=config.shadow_kept,
+    )
     scoring = Scoring(
         DatashareSummaries(datashare, clock),
         models,
@@ -120,11 +191,23 @@ def build(config: ScoringConfig, clock: Clock, ids: Ids) -> Service:
         DecisionServicer(scoring, ListReevaluations(kept), DisputedSince(kept)),
     )
     server.add(models_pb2_grpc.add_ModelServiceServicer_to_server, ModelServicer(models))
+    server.add(
+        registry_pb2_grpc.add_RegistryServiceServicer_to_server,
+        RegistryServicer(change, tell, models, TellShadow(differences)),
+    )
     return Service(
         server,
         HealthServer(config.health, telemetry.render_metrics),
-        background=[models.watch, lambda: follow.run(config.feed_interval)],
-        close=[datashare.close, database.close, telemetry.close],
+        prepare=[models.prepare],
+        background=[
+            models.watch,
+            models.keep_ready,
+            lambda: follow.run(config.feed_interval),
+            again_and_again(send_leaves, SEND_EVERY),
+            shadow.run,
+            again_and_again(shadow.forget, FORGET_EVERY),
+        ],
+        close=[shadow.close, datashare.close, database.close, telemetry.close],
     )
 
 

@@ -4,10 +4,11 @@ import contextlib
 from datetime import datetime
 from typing import Any, Protocol
 
-from puhui.scoring.v1 import models_pb2, models_pb2_grpc, scoring_pb2
+from puhui.scoring.v1 import models_pb2, models_pb2_grpc, registry_pb2, scoring_pb2
 from services.kit.errors import NotFoundError
 from services.kit.pages import decode_page_token, encode_page_token, page_size
 from services.scoring.models.domain import Manifest
+from services.scoring.registry.domain import Registry
 
 
 class Described(Protocol):
@@ -16,6 +17,11 @@ class Described(Protocol):
     @property
     def manifest(self) -> Manifest:
         """What it is made of."""
+        ...
+
+    @property
+    def model_class(self) -> str:
+        """How much its PD may be believed, as the registry has it."""
         ...
 
     @property
@@ -28,16 +34,16 @@ class Models(Protocol):
     """The models there are."""
 
     @property
-    def in_service(self) -> str | None:
-        """The version that answers when none is asked for."""
+    def registry(self) -> Registry:
+        """What stands."""
         ...
 
     def versions(self) -> list[str]:
         """Return their versions."""
         ...
 
-    async def get(self, version: str | None) -> Described:
-        """Return one.
+    async def recall(self, version: str) -> Described:
+        """Return one, whatever its state.
 
         Raises:
             NotFoundError: MODEL_NOT_FOUND.
@@ -79,14 +85,16 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
         return models_pb2.GetModelResponse(model=await self._model(request.version))
 
     async def _model(self, version: str) -> models_pb2.Model:
-        described = await self._models.get(version)
-        manifest = described.manifest
+        described = await self._models.recall(version)
+        manifest, registry = described.manifest, self._models.registry
         message = models_pb2.Model(
             ref=scoring_pb2.ModelRef(
                 version=manifest.version,
-                model_class=scoring_pb2.ModelClass.Value(f"MODEL_CLASS_{manifest.model_class}"),
+                model_class=scoring_pb2.ModelClass.Value(f"MODEL_CLASS_{described.model_class}"),
             ),
-            in_service=manifest.version == self._models.in_service,
+            in_service=version == registry.champion,
+            state=registry_pb2.ModelState.Value(f"MODEL_STATE_{registry.get(version).state}"),
+            stopped=registry.stop_of(version) is not None,
             outcome=manifest.outcome,
             features=[
                 models_pb2.ModelFeature(

@@ -31,6 +31,8 @@ from services.scoring.registry.domain import (
 
 LEAVES: Final = 100
 """Events that are sent to the log at a time."""
+SEND_EVERY: Final = timedelta(seconds=1)
+"""How long is waited before it is looked anew for what the log has not got."""
 
 
 @dataclass(frozen=True, slots=True)
