@@ -171,7 +171,9 @@ def _said(yuan: float) -> float:
 
 def _share(move: Move, start: float, value: float) -> float:
     """By what share of itself the moved feature changes."""
-    if move.by in (By.FACTOR, By.COUNT):
+    if move.by is By.FACTOR:
+        return math.expm1(value) / math.expm1(start) - 1
+    if move.by is By.COUNT:
         return math.expm1(value) / max(math.expm1(start), 1.0) - 1
     return 1 - value / start if start else 0.0
 
