@@ -24,7 +24,7 @@ FROM builder AS project
 RUN --mount=type=bind,from=downloaded,target=/downloaded \
     --mount=type=bind,source=requirements,target=/requirements \
     pip install --require-hashes --only-binary :all: -r /requirements/build.txt
-COPY LICENSE README.md pyproject.toml /project/
+COPY LICENSE README.md pyproject.toml hatch_build.py /project/
 COPY proto /project/proto
 COPY puhui_client /project/puhui_client
 COPY services /project/services

@@ -1,13 +1,14 @@
-"""Scores from a model, with exact contributions: one `pred_contrib` call for a whole batch.
+"""Scores from a model, with exact contributions, one row or a million.
 
-Invariants: contributions sum to the margin; base plus the groups' points is the total, exactly; a
-row's result does not depend on the rows beside it. Safe to call from any thread. A process that
-has loaded a model must not fork: LightGBM's OpenMP hangs in the child.
+Invariants: contributions are those that LightGBM computes from the same trees, which golden rows
+prove when a model is loaded, and they sum to the margin; base plus the groups' points is the total,
+exactly; a row's result does not depend on the rows beside it, to the last bit. Safe to call from
+any thread: nothing is shared but what is never written.
 """
 
 import math
-import threading
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -15,13 +16,19 @@ from typing import Final, Self
 import numpy as np
 import numpy.typing as npt
 
+from services.scoring.models import contributions
 from services.scoring.models.domain import GRAIN, Golden, Manifest, ModelFolderError, tree_names
 from services.scoring.models.folder import read_folder
+from services.scoring.models.kernel import LEADING, Kernel
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 TOLERANCE: Final = 1e-9
-"""How far a golden row's margin and contributions may be off on another machine."""
+"""How far a golden row's margin and contributions may be off what LightGBM said of it."""
+
+AT_ONCE: Final = 16_384
+"""Rows whose results are in memory together when a whole table is scored: about 30 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,27 +36,62 @@ class ScoreBatch:
     """Results, by row.
 
     Args:
-        margins: raw, as the trees sum up.
         pds: probabilities of default.
-        totals: points before rounding; more is better.
-        scores: points, rounded half up.
         grades: by the model's cuts.
-        contributions: to the margin, rows x (features + 1); the last column is the same everywhere.
         base_points: what no feature moves.
-        group_points: rows x groups, in the order of the manifest's groups.
-        feature_points: rows x features; unrounded, so they add up to a group's points to a
-            millionth.
+        values: rows x what kernel.c writes of each; the properties say what.
+        features: how many.
+        groups: how many.
     """
 
-    margins: Floats
     pds: Floats
-    totals: Floats
-    scores: npt.NDArray[np.int64]
     grades: tuple[str, ...]
-    contributions: Floats
     base_points: float
-    group_points: Floats
-    feature_points: Floats
+    values: Floats
+    features: int
+    groups: int
+
+    @property
+    def contributions(self) -> Floats:
+        """To the margin, rows x (features + 1); the last column is the same everywhere."""
+        return self.values[:, : self.features + 1]
+
+    @property
+    def feature_points(self) -> Floats:
+        """Rows x features; unrounded, so they add up to a group's points to a millionth."""
+        return self.values[:, self.features + 1 : 2 * self.features + 1]
+
+    @property
+    def margins(self) -> Floats:
+        """Raw, as the trees sum up."""
+        return self.values[:, 2 * self.features + 1]
+
+    @property
+    def totals(self) -> Floats:
+        """Points before rounding; more is better."""
+        return self.values[:, 2 * self.features + 2]
+
+    @property
+    def scores(self) -> Ints:
+        """Points, rounded half up."""
+        return self.values[:, 2 * self.features + 3].view(np.int64)
+
+    @property
+    def group_points(self) -> Floats:
+        """Rows x groups, in the order of the manifest's groups."""
+        start = 2 * self.features + 4
+        return self.values[:, start : start + self.groups]
+
+    @property
+    def strengths(self) -> Floats:
+        """Rows x groups: their points less their mean points in the reference population."""
+        start = 2 * self.features + 4 + self.groups
+        return self.values[:, start : start + self.groups]
+
+    @property
+    def leading(self) -> Ints:
+        """Rows x LEADING: places of the groups of the greatest strengths, either way; then -1."""
+        return self.values[:, -LEADING:].view(np.int64)
 
 
 class Scorer:
@@ -61,29 +103,40 @@ class Scorer:
         card: Markdown.
 
     Raises:
-        ModelFolderError: the trees do not fit the manifest.
+        ModelFolderError: the trees do not fit the manifest, or cannot be explained exactly.
     """
 
     def __init__(self, manifest: Manifest, model: str, card: str = "") -> None:
-        from services.scoring.trees import lightgbm  # noqa: PLC0415 - a tenth of a start without models
-
         self.manifest = manifest
         self.card = card
-        try:
-            self._booster = lightgbm.Booster(model_str=model)
-        except lightgbm.basic.LightGBMError as error:
-            raise ModelFolderError(f"the trees of {manifest.version} cannot be read") from error
-        names = [feature.name for feature in manifest.features]
-        if self._booster.feature_name() != tree_names(manifest.features):
+        self._trees = contributions.parse(model)
+        if list(self._trees.inputs) != tree_names(manifest.features):
             raise ModelFolderError(
                 f"the trees of {manifest.version} have other inputs than its manifest"
             )
-        self._lock = threading.Lock()
-        self._fills = np.array([manifest.fills.get(name, math.nan) for name in names])
-        self._groups = [
-            np.array([at for at, f in enumerate(manifest.features) if f.group == group])
-            for group in manifest.groups
-        ]
+        groups = {group: at for at, group in enumerate(manifest.groups)}
+        group_of = [groups[feature.group] for feature in manifest.features]
+        means = [manifest.reference.points[feature.name] for feature in manifest.features]
+        calibration, scaling = manifest.calibration, manifest.scaling
+        bias_points = scaling.points(calibration.log_odds(self._trees.bias))
+        self._base = round(bias_points / GRAIN) * GRAIN
+        self._cuts = [cut.pd_from for cut in manifest.grades]
+        self._grades = [cut.grade for cut in manifest.grades]
+        self._kernel = Kernel(
+            contributions.tables(self._trees)
+            | {
+                "groups": len(groups),
+                "fills": [manifest.fills.get(f.name, math.nan) for f in manifest.features],
+                "group_of": group_of,
+                "means": np.bincount(group_of, means, len(groups)),
+                "slope": calibration.a,
+                "intercept": calibration.b,
+                "factor": scaling.factor,
+                "offset": scaling.offset,
+                "grain": GRAIN,
+                "base": self._base,
+            }
+        )
 
     @classmethod
     def load(cls, folder: Path, trusted: frozenset[str] | None = None) -> Self:
@@ -115,114 +168,71 @@ class Scorer:
         """Score rows.
 
         Args:
-            matrix: rows x features, as `features.registry.encode` gives them; NaN is missing.
+            matrix: rows x features, as `features.registry.encode` or a table gives them: the code
+                of a category, NaN is missing.
 
         Returns:
             Results in the order of the rows.
         """
-        inputs = np.ascontiguousarray(matrix, dtype=np.float64)
-        width = len(self.manifest.features)
-        if inputs.ndim != 2 or inputs.shape[1] != width:
-            raise ValueError(f"the matrix has the shape {inputs.shape}: give rows x {width}")
-        calibration, scaling = self.manifest.calibration, self.manifest.scaling
-        contributions = self._contributions(inputs)
-        # The trees' sum is the same whichever way it is taken but for its last bits.
-        margins = np.round(contributions.sum(axis=1), 12)
+        values = self._kernel.score(self._inputs(matrix))
+        features = len(self.manifest.features)
         # One by one: vectorised exp differs in the last bit between places in an array.
-        pds = np.array([calibration.pd(margin) for margin in margins.tolist()])
-        totals = _grains(
-            scaling.offset - scaling.factor * (calibration.a * margins + calibration.b)
-        )
-        per_margin = -scaling.factor * calibration.a
-        feature_points = contributions[:, :-1] * per_margin
-        bias = float(contributions[0, -1]) if len(contributions) else 0.0
-        base = float(_grains(np.array(scaling.points(calibration.log_odds(bias)))))
-        groups = np.stack(
-            [_grains(feature_points[:, at].sum(axis=1)) for at in self._groups], axis=1
-        )
-        # What rounding to grains left over goes where it is smallest, relatively.
-        rest = totals - base - groups.sum(axis=1)
-        groups[np.arange(len(groups)), np.abs(groups).argmax(axis=1)] += rest
+        pd = self.manifest.calibration.pd
+        pds = [pd(margin) for margin in values[:, 2 * features + 1].tolist()]
+        cuts, grades = self._cuts, self._grades
         return ScoreBatch(
-            margins=margins,
-            pds=pds,
-            totals=totals,
-            scores=np.floor(totals + 0.5).astype(np.int64),
-            grades=tuple(self.manifest.grade(pd) for pd in pds.tolist()),
-            contributions=contributions,
-            base_points=base,
-            group_points=groups,
-            feature_points=feature_points,
+            np.array(pds),
+            tuple([grades[bisect_right(cuts, pd) - 1] for pd in pds]),
+            self._base,
+            values,
+            features,
+            len(self.manifest.groups),
         )
+
+    def score_table(self, matrix: npt.ArrayLike, at_once: int = AT_ONCE) -> Iterator[ScoreBatch]:
+        """Score a table of any length, in the memory of a part of it.
+
+        Args:
+            matrix: as `score` takes it.
+            at_once: rows of a part.
+
+        Yields:
+            Results of one part after the other; each is what `score` gives for these rows.
+        """
+        inputs = self._inputs(matrix)
+        for start in range(0, len(inputs), at_once):
+            yield self.score(inputs[start : start + at_once])
+
+    def margins(self, matrix: npt.ArrayLike) -> Floats:
+        """Raw margins alone: what a search over many rows needs."""
+        return self._kernel.score(self._inputs(matrix))[:, 2 * len(self.manifest.features) + 1]
+
+    def splits(self) -> dict[int, Floats]:
+        """Where the trees split numeric features: ascending thresholds, by place of the feature."""
+        return contributions.splits(self._trees)
 
     def replay(self) -> None:
         """Score the golden rows again.
 
         Raises:
-            ModelFolderError: one has another result.
+            ModelFolderError: one has another result than LightGBM gave when the model was made.
         """
         rows = self.manifest.golden
-        inputs = [[math.nan if x is None else x for x in row.inputs] for row in rows]
-        batch = self.score(inputs)
+        batch = self.score([[math.nan if x is None else x for x in row.inputs] for row in rows])
         for at, row in enumerate(rows):
             if not _same(row, batch, at):
                 raise ModelFolderError(
                     f"golden row {at} of {self.version} has another result here: the folder was "
-                    "changed, or this LightGBM computes differently from the one that trained it"
+                    "changed, or this machine computes differently from the one that trained it"
                 )
 
-    def margins(self, matrix: npt.ArrayLike) -> Floats:
-        """Raw margins alone: what a search over many rows needs."""
+    def _inputs(self, matrix: npt.ArrayLike) -> Floats:
+        """The rows as the kernel takes them."""
         inputs = np.ascontiguousarray(matrix, dtype=np.float64)
-        filled = np.where(np.isnan(inputs), self._fills, inputs)
-        with self._lock:
-            found = self._booster.predict(filled, raw_score=True, num_threads=1)
-        return np.asarray(found, dtype=np.float64)
-
-    def splits(self) -> dict[int, Floats]:
-        """Where the trees split numeric features: ascending thresholds, by place of the feature."""
-        found: dict[int, set[float]] = {}
-        with self._lock:
-            trees = self._booster.dump_model()["tree_info"]
-        waiting = [tree["tree_structure"] for tree in trees]
-        while waiting:
-            node = waiting.pop()
-            if "split_feature" not in node:
-                continue
-            if node["decision_type"] == "<=":
-                found.setdefault(node["split_feature"], set()).add(node["threshold"])
-            waiting += [node["left_child"], node["right_child"]]
-        return {at: np.array(sorted(values)) for at, values in found.items()}
-
-    def _contributions(self, inputs: Floats) -> Floats:
         width = len(self.manifest.features)
-        if not len(inputs):
-            return np.zeros((0, width + 1))
-        # Where training saw no missing value, LightGBM would read a missing one as zero.
-        filled = np.where(np.isnan(inputs), self._fills, inputs)
-        with self._lock:
-            found = self._booster.predict(filled, pred_contrib=True, num_threads=1)
-        return np.asarray(found, dtype=np.float64)
-
-
-def golden_rows(batch: ScoreBatch, matrix: Floats, rows: Sequence[int]) -> tuple[Golden, ...]:
-    """Rows of a batch as golden rows."""
-    return tuple(
-        Golden(
-            inputs=tuple(None if math.isnan(x) else x for x in matrix[at].tolist()),
-            margin=float(batch.margins[at]),
-            pd=float(batch.pds[at]),
-            score=int(batch.scores[at]),
-            grade=batch.grades[at],
-            contributions=tuple(batch.contributions[at].tolist()),
-        )
-        for at in rows
-    )
-
-
-def _grains(points: Floats) -> Floats:
-    rounded: Floats = np.round(points / GRAIN) * GRAIN
-    return rounded
+        if inputs.ndim != 2 or inputs.shape[1] != width:
+            raise ValueError(f"the matrix has the shape {inputs.shape}: give rows x {width}")
+        return inputs if inputs.flags.writeable else inputs.copy()
 
 
 def _same(row: Golden, batch: ScoreBatch, at: int) -> bool:

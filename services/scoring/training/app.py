@@ -24,7 +24,7 @@ from services.scoring.models.domain import (
 )
 from services.scoring.models.folder import write_folder
 from services.scoring.models.inputs import PLATFORM, Inputs
-from services.scoring.models.scorer import ScoreBatch, Scorer, golden_rows
+from services.scoring.models.scorer import ScoreBatch, Scorer
 from services.scoring.models.signing import ModelKey
 from services.scoring.training import evidence, metrics
 from services.scoring.training.card import card
@@ -37,6 +37,7 @@ from services.scoring.training.evidence import (
     Protocol,
     Sampling,
 )
+from services.scoring.training.golden import golden_rows
 from services.scoring.training.sweep import BEYOND, check_monotone
 
 GOLDEN_ROWS: Final = 8
@@ -195,4 +196,4 @@ def _golden(draft: Manifest, trees: str, matrix: Floats, batch: ScoreBatch) -> t
     order = np.argsort(batch.totals, kind="stable")
     picked = order[np.linspace(0, len(order) - 1, min(GOLDEN_ROWS, len(order))).astype(int)]
     rows = np.concatenate([matrix[picked], np.full((1, matrix.shape[1]), np.nan)])
-    return golden_rows(Scorer(draft, trees).score(rows), rows, range(len(rows)))
+    return golden_rows(draft, trees, rows)

@@ -1,0 +1,110 @@
+"""The compiled part of scoring: kernel.c, which the build of the package compiles.
+
+Invariant: what it is given are arrays of the right type, contiguous, kept alive while it may be
+called; their contents are checked by who makes them. It releases the interpreter's lock.
+"""
+
+import ctypes
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+LIBRARY: Final = Path(__file__).with_name("libkernel.so")
+
+CHUNK: Final = 64
+"""Rows whose patterns are found together."""
+
+LEADING: Final = 6
+"""Groups that are named for each row."""
+
+_SIZES: Final = ("features", "columns", "blocks", "groups")
+_ARRAYS: Final[Mapping[str, type[np.generic]]] = {
+    "fills": np.float64,
+    "column_feature": np.int32,
+    "column_kind": np.int32,
+    "set_from": np.int32,
+    "sets": np.uint32,
+    "node_from": np.int32,
+    "node_column": np.int32,
+    "threshold": np.float64,
+    "entry_from": np.int32,
+    "entry_feature": np.int32,
+    "table_from": np.int64,
+    "table": np.float64,
+    "group_of": np.int32,
+    "means": np.float64,
+}
+_NUMBERS: Final = ("bias", "slope", "intercept", "factor", "offset", "grain", "base")
+
+
+class _Model(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in (*_SIZES, "stride")),
+        *((name, ctypes.c_void_p) for name in _ARRAYS),
+        *((name, ctypes.c_double) for name in _NUMBERS),
+    )
+
+
+_Buffer = ctypes.c_char * 1
+
+
+class Kernel:
+    """The compiled function, with one model laid out for it.
+
+    Args:
+        parts: sizes, arrays and numbers, by their names in kernel.c.
+
+    Raises:
+        ImportError: it was not compiled.
+    """
+
+    def __init__(self, parts: Mapping[str, Any]) -> None:
+        try:
+            self._score = ctypes.CDLL(str(LIBRARY)).puhui_score
+        except OSError as error:
+            raise ImportError(
+                f"{LIBRARY.name} is not there or not of this machine: run 'make setup', or install "
+                "the wheel of this platform"
+            ) from error
+        self._score.argtypes = (
+            ctypes.c_void_p,
+            ctypes.c_void_p,
+            ctypes.c_int64,
+            ctypes.c_void_p,
+        )
+        self._score.restype = None
+        self._arrays = {
+            name: np.ascontiguousarray(parts[name], dtype=kind) for name, kind in _ARRAYS.items()
+        }
+        self._columns = int(parts["columns"])
+        self._stride = 2 * parts["features"] + 4 + 2 * parts["groups"] + LEADING
+        self._model = _Model(
+            *(parts[name] for name in _SIZES),
+            self._stride,
+            *(array.ctypes.data for array in self._arrays.values()),
+            *(parts[name] for name in _NUMBERS),
+        )
+        self._at = ctypes.addressof(self._model)
+
+    def score(self, rows: Floats) -> Floats:
+        """Score rows.
+
+        Args:
+            rows: rows x features, contiguous and writable, which is how its address is learned.
+
+        Returns:
+            rows x stride, as kernel.c writes it.
+        """
+        size = len(rows)
+        if not size:
+            return np.empty((0, self._stride))
+        # Room to work in, behind the results: one array is made faster than two.
+        scratch = -(-self._columns * min(size, CHUNK) // self._stride)
+        out = np.empty((size + scratch, self._stride))
+        self._score(self._at, _Buffer.from_buffer(rows.data), size, _Buffer.from_buffer(out.data))
+        return out[:size]
