@@ -218,6 +218,7 @@ def document(basis: Basis, content: Content) -> Json:
         "linked_receipts": {
             access_id: _receipt(each.receipt) for access_id, each in basis.linked_papers.items()
         },
+        "titles": {name: _words(each.title) for name, each in types},
         "limits": [_words(each) for each in content.limits],
     }
 
@@ -254,7 +255,7 @@ def _fact(spec: FactSpec, figures: Figures, content: Content) -> Json:
         "of": spec.attribute or spec.measure,
         "fold": spec.fold,
         "title": _words(spec.title),
-        "unit": _UNITS.get(spec.unit, spec.unit),
+        "unit": spec.unit,
         "value": _code(spec, figures, content) if spec.attribute else _value(found, spec, content),
         "missing": found.missing,
         "since": None if found.since is None else yyyymm(found.since),
@@ -263,10 +264,6 @@ def _fact(spec: FactSpec, figures: Figures, content: Content) -> Json:
         moved = figures.fold(spec.record_type, spec.measure, spec.beside, spec.join)
         stated["year_on_year"] = _rounded(moved.value)
     return stated
-
-
-# How a value is told whose unit says what it means.
-_UNITS: Final = {"valid_to": "day"}
 
 
 def _figure(spec: FactSpec, figures: Figures) -> Figure:
@@ -337,6 +334,7 @@ def _plot(spec: PlotSpec, figures: Figures) -> Json:
             }
             for line, values in there
         ],
+        "record_type": spec.lines[0].record_type,
         "missing": None if there else figures.missing(spec.lines[0].record_type),
     }
 

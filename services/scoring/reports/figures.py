@@ -106,7 +106,8 @@ class Figures:
         if missing is not None:
             return Figure(None, missing)
         if not any(measure in each.columns for each in self._series[record_type]):
-            return Figure(None, self._summary.coverage_of(record_type))  # opened in part
+            state = self._summary.coverage_of(record_type)
+            return Figure(None, None if state is Coverage.SUPPLIED else state)  # opened in part
         name, _, length = fold.partition("_")
         if name in ("latest", "providers"):
             ends = [list(each.values())[-1] for each in self._by_provider(record_type, measure)]
