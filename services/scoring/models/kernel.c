@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #define CHUNK 64   /* rows whose patterns are found together; kernel.py names it, too */
-#define LEADING 6  /* groups that are named; kernel.py names it, too */
+#define REASONS 6  /* at most; kernel.py names it, too */
 
 /* What a node compares: the value as LightGBM reads it there. */
 enum {
@@ -41,6 +41,7 @@ typedef struct {
     double factor, offset;         /* points from log-odds */
     double grain;                  /* points are multiples of it */
     double base;                   /* points of the bias */
+    double least;                  /* points of a reason */
 } model;
 
 /* Round half to even, as rint does. */
@@ -136,13 +137,13 @@ static void explain_chunk(const model *m, const double *columns, int64_t n, doub
 }
 
 /* From a row's contributions all that follows them: points of features, margin, total, score, points
- * and strengths of groups, the leading groups.
+ * and strengths of groups, reasons: twice the group, and one more where it raises the score; then -1.
  */
 static void finish(const model *m, double *out)
 {
     double *points = out + m->features + 1, *margin = points + m->features;
     double *groups = margin + 3, *strengths = groups + m->groups;
-    int64_t *score = (int64_t *)(margin + 2), *leading = (int64_t *)(strengths + m->groups);
+    int64_t *score = (int64_t *)(margin + 2), *reasons = (int64_t *)(strengths + m->groups);
     const double per_margin = -m->factor * m->slope;
 
     double sum = 0;
@@ -175,16 +176,22 @@ static void finish(const model *m, double *out)
 
     for (int64_t g = 0; g < m->groups; g++)
         strengths[g] = groups[g] - m->means[g];
-    for (int64_t k = 0; k < LEADING; k++) {
+    for (int64_t k = 0; k < REASONS; k++) {
         int64_t best = -1;
+        double most = m->least;
         for (int64_t g = 0; g < m->groups; g++) {
+            const double strength = magnitude(strengths[g]);
+            if (best < 0 ? strength < most : strength <= most)
+                continue;
             int taken = 0;
             for (int64_t j = 0; j < k; j++)
-                taken |= leading[j] == g;
-            if (!taken && (best < 0 || magnitude(strengths[g]) > magnitude(strengths[best])))
+                taken |= reasons[j] >> 1 == g;
+            if (!taken) {
                 best = g;
+                most = strength;
+            }
         }
-        leading[k] = best;
+        reasons[k] = best < 0 ? -1 : 2 * best + (strengths[best] > 0);
     }
 }
 

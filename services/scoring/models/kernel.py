@@ -19,8 +19,8 @@ LIBRARY: Final = Path(__file__).with_name("libkernel.so")
 CHUNK: Final = 64
 """Rows whose patterns are found together."""
 
-LEADING: Final = 6
-"""Groups that are named for each row."""
+REASONS: Final = 6
+"""Most reasons of a row."""
 
 _SIZES: Final = ("features", "columns", "blocks", "groups")
 _ARRAYS: Final[Mapping[str, type[np.generic]]] = {
@@ -39,7 +39,7 @@ _ARRAYS: Final[Mapping[str, type[np.generic]]] = {
     "group_of": np.int32,
     "means": np.float64,
 }
-_NUMBERS: Final = ("bias", "slope", "intercept", "factor", "offset", "grain", "base")
+_NUMBERS: Final = ("bias", "slope", "intercept", "factor", "offset", "grain", "base", "least")
 
 
 class _Model(ctypes.Structure):
@@ -82,7 +82,7 @@ class Kernel:
             name: np.ascontiguousarray(parts[name], dtype=kind) for name, kind in _ARRAYS.items()
         }
         self._columns = int(parts["columns"])
-        self._stride = 2 * parts["features"] + 4 + 2 * parts["groups"] + LEADING
+        self._stride = 2 * parts["features"] + 4 + 2 * parts["groups"] + REASONS
         self._model = _Model(
             *(parts[name] for name in _SIZES),
             self._stride,

@@ -22,10 +22,7 @@ from services.scoring.features.registry import ABSENCE, BY_NAME, FEATURES, NAMES
 from services.scoring.models import wording
 from services.scoring.models.domain import Manifest, Words
 from services.scoring.models.moves import CONSENT, CONSENT_OF_RELATION, MOVES, SUPPLY, improvable
-from services.scoring.models.scorer import ScoreBatch
-
-MIN_POINTS: Final = 0.5
-"""A group that moves the score by less is no reason."""
+from services.scoring.models.scorer import MIN_POINTS, ScoreBatch
 
 FACTS: Final = 2
 """Features that a reason names, and of which it says what would improve them."""

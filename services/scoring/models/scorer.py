@@ -19,13 +19,16 @@ import numpy.typing as npt
 from services.scoring.models import contributions
 from services.scoring.models.domain import GRAIN, Golden, Manifest, ModelFolderError, tree_names
 from services.scoring.models.folder import read_folder
-from services.scoring.models.kernel import LEADING, Kernel
+from services.scoring.models.kernel import REASONS, Kernel
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 TOLERANCE: Final = 1e-9
 """How far a golden row's margin and contributions may be off what LightGBM said of it."""
+
+MIN_POINTS: Final = 0.5
+"""A group that moves the score by less is no reason."""
 
 AT_ONCE: Final = 16_384
 """Rows whose results are in memory together when a whole table is scored: about 30 MB."""
@@ -89,13 +92,13 @@ class ScoreBatch:
         return self.values[:, start : start + self.groups]
 
     @property
-    def leading(self) -> Ints:
-        """Rows x LEADING: places of the groups of the greatest strengths, either way; then -1."""
-        return self.values[:, -LEADING:].view(np.int64)
+    def reasons(self) -> Ints:
+        """Rows x REASONS: places in the scorer's `codes` of the strongest groups, then -1."""
+        return self.values[:, -REASONS:].view(np.int64)
 
 
 class Scorer:
-    """A loaded model.
+    """A loaded model; `codes` names the reasons that it may give, two for each group.
 
     Args:
         manifest: of its folder.
@@ -120,6 +123,7 @@ class Scorer:
         calibration, scaling = manifest.calibration, manifest.scaling
         bias_points = scaling.points(calibration.log_odds(self._trees.bias))
         self._base = round(bias_points / GRAIN) * GRAIN
+        self.codes = tuple(f"{group.upper()}_{way}" for group in groups for way in ("DOWN", "UP"))
         self._cuts = [cut.pd_from for cut in manifest.grades]
         self._grades = [cut.grade for cut in manifest.grades]
         self._kernel = Kernel(
@@ -135,6 +139,7 @@ class Scorer:
                 "offset": scaling.offset,
                 "grain": GRAIN,
                 "base": self._base,
+                "least": MIN_POINTS,
             }
         )
 
@@ -188,6 +193,11 @@ class Scorer:
             features,
             len(self.manifest.groups),
         )
+
+    def reason_codes(self, batch: ScoreBatch, row: int, limit: int = 4) -> list[str]:
+        """Codes of a row's strongest reasons: groups that move it from the population's mean."""
+        codes = self.codes
+        return [codes[at] for at in batch.reasons[row, :limit].tolist() if at >= 0]
 
     def score_table(self, matrix: npt.ArrayLike, at_once: int = AT_ONCE) -> Iterator[ScoreBatch]:
         """Score a table of any length, in the memory of a part of it.

@@ -52,6 +52,7 @@ def explained(text: str, rows: Floats) -> Floats:
             "offset": 400.0,
             "grain": GRAIN,
             "base": 0.0,
+            "least": 0.5,
         }
     )
     return kernel.score(np.array(rows, dtype=np.float64))[:, : width + 1]

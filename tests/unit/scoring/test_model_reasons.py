@@ -11,8 +11,8 @@ import pytest
 from services.scoring.features.domain import Coverage, FeatureVector, FirmSummary
 from services.scoring.features.registry import BY_NAME, NAMES, compute, encode
 from services.scoring.models.moves import steps
-from services.scoring.models.reasons import MIN_POINTS, Reason, Reasoner
-from services.scoring.models.scorer import ScoreBatch
+from services.scoring.models.reasons import Reason, Reasoner
+from services.scoring.models.scorer import MIN_POINTS, ScoreBatch
 from tests.unit.scoring.conftest import AS_OF, Trained
 from tests.unit.scoring.firms import TYPES, withholding
 

@@ -4,6 +4,8 @@ import dataclasses
 import datetime as dt
 import math
 import random
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import lightgbm
@@ -16,6 +18,8 @@ from services.scoring.features.domain import FirmSummary
 from services.scoring.features.registry import NAMES, OPTIONAL, compute, encode
 from services.scoring.models.domain import Calibration, GradeCut, Scaling, problems
 from services.scoring.models.folder import MODEL
+from services.scoring.models.kernel import REASONS
+from services.scoring.models.scorer import MIN_POINTS
 from tests.unit.scoring.conftest import AS_OF, Trained
 from tests.unit.scoring.firms import (
     leaving_out,
@@ -67,6 +71,93 @@ def test_a_row_alone_has_the_same_result_to_the_last_bit(trained: Trained) -> No
         assert alone.pds[0] == batch.pds[row]
         assert alone.totals[0] == batch.totals[row]
         assert (alone.group_points[0] == batch.group_points[row]).all()
+
+
+def test_a_table_is_scored_in_parts_to_the_last_bit(trained: Trained) -> None:
+    batch = trained.scorer.score(trained.matrix)
+    for at_once in (1, 7, 64, 65, 1000):
+        parts = list(trained.scorer.score_table(trained.matrix, at_once))
+        assert np.concatenate([part.values for part in parts]).tobytes() == batch.values.tobytes()
+        assert np.concatenate([part.pds for part in parts]).tobytes() == batch.pds.tobytes()
+        assert sum((part.grades for part in parts), ()) == batch.grades
+
+
+def test_a_matrix_may_be_of_any_layout_and_is_not_written(trained: Trained) -> None:
+    expected = trained.scorer.score(trained.matrix).values.tobytes()
+    locked = trained.matrix.copy()
+    locked.flags.writeable = False
+    backwards = np.asfortranarray(trained.matrix[::-1])[::-1]
+    for matrix in (locked, backwards, trained.matrix.tolist()):
+        assert trained.scorer.score(matrix).values.tobytes() == expected
+    singles = trained.matrix.astype(np.float32)
+    booster = lightgbm.Booster(model_file=trained.folder / MODEL)
+    said = np.asarray(booster.predict(singles, pred_contrib=True))
+    assert np.abs(trained.scorer.score(singles).contributions - said).max() < 1e-9
+
+
+def test_margins_alone_are_those_of_scores(trained: Trained) -> None:
+    expected = trained.scorer.score(trained.matrix).margins
+    assert (trained.scorer.margins(trained.matrix) == expected).all()
+    assert trained.scorer.margins(np.zeros((0, len(NAMES)))).shape == (0,)
+
+
+def test_splits_are_where_the_trees_split(trained: Trained) -> None:
+    booster = lightgbm.Booster(model_file=trained.folder / MODEL)
+    expected: dict[int, set[float]] = {}
+    waiting = [tree["tree_structure"] for tree in booster.dump_model()["tree_info"]]
+    while waiting:
+        node = waiting.pop()
+        if "threshold" in node:
+            expected.setdefault(node["split_feature"], set()).add(node["threshold"])
+            waiting += [node["left_child"], node["right_child"]]
+    found = {at: set(values.tolist()) for at, values in trained.scorer.splits().items()}
+    assert found == expected
+
+
+def test_reasons_are_the_strongest_groups_against_the_population(trained: Trained) -> None:
+    batch = trained.scorer.score(trained.matrix)
+    points, groups = trained.manifest.reference.points, trained.manifest.groups
+    means = [
+        sum(points[f.name] for f in trained.manifest.features if f.group == group)
+        for group in groups
+    ]
+    assert np.abs(batch.strengths - (batch.group_points - means)).max() < 1e-9
+    for row, strengths in enumerate(batch.strengths.tolist()):
+        order = sorted(range(len(groups)), key=lambda at: -abs(strengths[at]))
+        expected = [
+            f"{groups[at].upper()}_{'UP' if strengths[at] > 0 else 'DOWN'}"
+            for at in order
+            if abs(strengths[at]) >= MIN_POINTS
+        ]
+        assert trained.scorer.reason_codes(batch, row) == expected[:4]
+        assert trained.scorer.reason_codes(batch, row, 9) == expected[:REASONS]
+
+
+def test_a_score_needs_no_lightgbm(trained: Trained) -> None:
+    """Nor what it brings along; else a service would take 100 MB and a second more to start."""
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "import services.scoring.main\n"
+        "from services.scoring.decisions.model import ServedModel\n"
+        f"ServedModel.load(Path({str(trained.folder)!r}))\n"
+        "print({'lightgbm', 'scipy', 'sklearn', 'pandas', 'numba'} & set(sys.modules))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "set()"
+
+
+def test_golden_rows_are_what_lightgbm_says(trained: Trained) -> None:
+    booster = lightgbm.Booster(model_file=trained.folder / MODEL)
+    fills = [trained.manifest.fills.get(name, math.nan) for name in NAMES]
+    rows = [
+        [fill if x is None else x for x, fill in zip(row.inputs, fills, strict=True)]
+        for row in trained.manifest.golden
+    ]
+    said = np.asarray(booster.predict(np.array(rows), pred_contrib=True))
+    assert [row.contributions for row in trained.manifest.golden] == [tuple(each) for each in said]
 
 
 def test_threads_get_what_one_thread_gets(trained: Trained) -> None:
