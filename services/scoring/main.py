@@ -7,13 +7,14 @@ from pathlib import Path
 from puhui.scoring.v1 import (
     decisions_pb2_grpc,
     models_pb2_grpc,
+    products_pb2_grpc,
     registry_pb2_grpc,
     scoring_pb2_grpc,
 )
 from services.kit import migrations
 from services.kit.client import Channel
 from services.kit.clock import Clock
-from services.kit.config import check_least
+from services.kit.config import ConfigError, check_least
 from services.kit.db import Database, Transactions, check_settings
 from services.kit.health import HealthConfig, HealthServer
 from services.kit.identity import (
@@ -38,6 +39,11 @@ from services.scoring.decisions.store import DecisionStore
 from services.scoring.models.served import ServedModels, folder_of
 from services.scoring.models.servicer import ModelServicer
 from services.scoring.models.signing import trusted_keys
+from services.scoring.products.app import ScoreProducts
+from services.scoring.products.datashare import DatasharePlatform
+from services.scoring.products.domain import Product
+from services.scoring.products.loader import ProductError, load
+from services.scoring.products.servicer import ProductServicer
 from services.scoring.reevaluations.app import DisputedSince, Follow, ListReevaluations
 from services.scoring.reevaluations.feed import DatashareFeed
 from services.scoring.reevaluations.store import ReevaluationStore
@@ -46,7 +52,7 @@ from services.scoring.registry.log import DatashareLog
 from services.scoring.registry.metrics import RegistryMetrics
 from services.scoring.registry.servicer import RegistryServicer
 from services.scoring.registry.store import EventStore
-from services.scoring.shadow.app import FORGET_EVERY, PATIENCE_S, Shadow, TellShadow
+from services.scoring.shadow.app import FORGET_EVERY, PATIENCE_S, Observed, Shadow, TellShadow
 from services.scoring.shadow.store import DifferenceStore
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -72,6 +78,7 @@ class ScoringConfig:
         proposal_lasts: how long what is proposed to the registry of models can be approved.
         shadow_queue: most decisions that wait to be scored in the shadow.
         shadow_kept: how long it is kept what challengers said.
+        products_file: score products beside those that are shipped.
         feed_interval: how often datashare is asked what was corrected.
         server: where it listens.
         health: where probes and metrics are.
@@ -106,6 +113,9 @@ class ScoringConfig:
     shadow_kept: timedelta = field(
         default=timedelta(days=365), metadata={"help": "how long challengers' scores are kept"}
     )
+    products_file: Path | None = field(
+        default=None, metadata={"help": "TOML file with the operator's own score products"}
+    )
     feed_interval: timedelta = field(
         default=timedelta(seconds=2),
         metadata={"help": "how often datashare is asked which records were corrected"},
@@ -139,6 +149,7 @@ def build(config: ScoringConfig, clock: Clock, ids: Ids) -> Service:
     gateway_key = read_public_key(
         "scoring.identity_gateway_public_key", config.identity_gateway_public_key
     )
+    products = _products(config.products_file)
     signer = IdentitySigner(own_key, SCORING, clock)
     verifier = IdentityVerifier({GATEWAY: gateway_key}, SCORING, clock)
     database = Database.open(config.database_url, pool_size=config.database_pool)
@@ -181,7 +192,10 @@ def build(config: ScoringConfig, clock: Clock, ids: Ids) -> Service:
         Transactions(database, DecisionStore),
         clock,
         ids,
+        products,
+        lambda made: shadow.offer([Observed(*each) for each in made]),
     )
+    platform = DatasharePlatform(datashare, clock, ids)
     kept = Transactions(database, ReevaluationStore)
     follow = Follow(DatashareFeed(datashare), kept, clock)
     server = Server(config.server, by_assertion(verifier), telemetry, clock)
@@ -189,6 +203,10 @@ def build(config: ScoringConfig, clock: Clock, ids: Ids) -> Service:
     server.add(
         decisions_pb2_grpc.add_DecisionServiceServicer_to_server,
         DecisionServicer(scoring, ListReevaluations(kept), DisputedSince(kept)),
+    )
+    server.add(
+        products_pb2_grpc.add_ProductServiceServicer_to_server,
+        ProductServicer(ScoreProducts(products, platform, models, clock)),
     )
     server.add(models_pb2_grpc.add_ModelServiceServicer_to_server, ModelServicer(models))
     server.add(
@@ -209,6 +227,14 @@ def build(config: ScoringConfig, clock: Clock, ids: Ids) -> Service:
         ],
         close=[shadow.close, datashare.close, database.close, telemetry.close],
     )
+
+
+def _products(own: Path | None) -> dict[str, Product]:
+    try:
+        return load(own)
+    except ProductError as error:
+        problems = [f"scoring.products_file: {line}" for line in str(error).splitlines()]
+        raise ConfigError(problems) from error
 
 
 def migrate(config: ScoringConfig) -> None:

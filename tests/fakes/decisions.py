@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 
 from services.kit.errors import NotFoundError, PuhuiError
 from services.scoring.decisions.app import Model, OrderCall, Released
@@ -12,11 +13,16 @@ from services.scoring.decisions.domain import (
     Decision,
     DisputeMark,
     Inputs,
+    Interval,
     Outcome,
     Read,
     Reason,
 )
 from services.scoring.features.domain import Coverage, FeatureVector, FirmSummary, Relation
+from services.scoring.models.domain import Words
+from services.scoring.models.improvements import Improvements
+from services.scoring.products.domain import Asked
+from services.scoring.registry.domain import Stop
 
 INPUTS = Inputs(1, ("sold", "headcount"), ("log_cny", "count"))
 
@@ -87,6 +93,10 @@ class AddingModel:
         cannot_score: a PD that it cannot score.
         shift: of the PD.
         relations: whose PD it adds to its own, halved; nobody named counts as 1.
+        asks: declared inputs, which it adds as well.
+        interval: of every PD.
+        refer: nothing of it may be gone by.
+        catalogue: version of its words.
         scored: how many were scored in each pass.
     """
 
@@ -98,17 +108,27 @@ class AddingModel:
     cannot_score: float | None = None
     shift: float = 0.0
     relations: frozenset[Relation] = frozenset()
+    asks: Mapping[str, Asked] = field(default_factory=dict, compare=False)
+    interval: Interval | None = None
+    refer: bool = False
+    catalogue: int = 1
     scored: list[int] = field(default_factory=list, compare=False)
 
-    def features(self, summary: FirmSummary, as_of: datetime) -> FeatureVector:
+    def features(
+        self,
+        summary: FirmSummary,
+        as_of: datetime,
+        declared: Mapping[str, float | str] = MappingProxyType({}),
+    ) -> FeatureVector:
+        said = [float(declared.get(name, math.nan)) for name in self.asks]
         sold = sum(sum(series.columns.get("output_net", ())) / 1e4 for series in summary.series)
         if sold == self.chokes_on:
             raise ZeroDivisionError
         linked = [summary.linked.get(relation, 1.0) for relation in sorted(self.relations)]
         shown = [1.0 if isinstance(pd, Coverage) else pd for pd in linked]
         return FeatureVector(
-            (sold, math.nan, *(pd / 2 for pd in shown)),
-            (None, Coverage.NOT_SUPPLIED, *(None for _ in shown)),
+            (sold, math.nan, *(pd / 2 for pd in shown), *said),
+            (None, Coverage.NOT_SUPPLIED, *(None for _ in (*shown, *said))),
         )
 
     def score(self, vectors: Sequence[FeatureVector]) -> list[Outcome]:
@@ -122,7 +142,20 @@ class AddingModel:
             raise ZeroDivisionError
         points = -100 * pd
         reason = Reason("SALES_LOW", points, "销售偏低", self.words, ("sold",))
-        return Outcome(pd, round(600 + points), "B", 600.0, {"sales": points}, (reason,))
+        return Outcome(
+            pd,
+            math.floor(600 + points + 0.5),
+            "B",
+            600.0,
+            {"sales": points},
+            (reason,),
+            self.interval,
+            self.refer,
+            self.catalogue,
+        )
+
+    def improvements(self, vector: FeatureVector) -> Improvements:
+        return Improvements((), Words("已是最高等级", "The grade is the best there is"))
 
 
 @dataclass
@@ -131,9 +164,13 @@ class FakeModels:
 
     loaded: dict[str, Model]
     in_service: str | None
+    stop: Stop | None = None
 
-    async def get(self, version: str | None) -> Model:
-        model = self.loaded.get(version or self.in_service or "")
+    async def get(self, version: str | None) -> Model | Stop:
+        return self.stop or await self.recall(version or self.in_service or "")
+
+    async def recall(self, version: str) -> Model:
+        model = self.loaded.get(version)
         if model is None:
             raise NotFoundError("MODEL_NOT_FOUND", "no such model")
         return model

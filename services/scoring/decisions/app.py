@@ -3,17 +3,19 @@
 Linked subjects are scored for themselves first, by the model of the order that names them and all
 orders together; what it says of them are features of the firm.
 
-Invariants: the access comes first and the decision names it; a decision is stored before it is
-answered; a replay passes the consent again and gets the stored decision, with what was disputed
-since; a refused order leaves no decision; every reading of a stored decision is recorded before it
-is answered.
+Invariants: while a model is stopped its orders are referrals and nothing is fetched for them; the
+access comes first and the decision names it; below what its product requires there is no score; a
+decision is stored before it is answered; a replay passes the consent again and gets the stored
+decision, with what was disputed since; a refused order leaves no decision; every reading of a
+stored decision is recorded before it is answered.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Protocol
+from types import MappingProxyType
+from typing import Protocol, TypeAlias
 
 from services.kit.clock import Clock
 from services.kit.errors import (
@@ -21,6 +23,7 @@ from services.kit.errors import (
     NotFoundError,
     PermissionDeniedError,
     PuhuiError,
+    Violation,
 )
 from services.kit.identity import Caller
 from services.kit.ids import Ids
@@ -36,10 +39,14 @@ from services.scoring.decisions.domain import (
     Outcome,
     Read,
     Reading,
+    Referred,
+    Replay,
     Use,
     as_disputed,
     check_linked,
     check_use,
+    claimed,
+    comparable,
     difference,
     notices,
     readable,
@@ -49,7 +56,22 @@ from services.scoring.decisions.papers import Papers
 from services.scoring.features.domain import Coverage, FeatureVector, FirmSummary, Relation
 from services.scoring.features.firm import china_day
 from services.scoring.features.linked import Shown, worst
-from services.scoring.features.registry import as_opened, insufficient, why_insufficient
+from services.scoring.features.registry import as_opened, why_insufficient
+from services.scoring.models.improvements import Improvements
+from services.scoring.products.domain import (
+    NO_PRODUCT,
+    Asked,
+    Product,
+    check_model,
+    check_order,
+    lacking,
+    product_of,
+    suffices,
+)
+from services.scoring.registry.domain import Stop
+
+Result: TypeAlias = Decision | Referred | Exception
+"""What becomes of an order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,24 +151,52 @@ class Model(Protocol):
         ...
 
     @property
+    def asks(self) -> Mapping[str, Asked]:
+        """Those of its features that the bank declares."""
+        ...
+
+    @property
     def relations(self) -> frozenset[Relation]:
         """Those of which it takes the PD of linked subjects."""
         ...
 
-    def features(self, summary: FirmSummary, as_of: datetime) -> FeatureVector:
-        """Return the values of its features."""
+    def features(
+        self,
+        summary: FirmSummary,
+        as_of: datetime,
+        declared: Mapping[str, float | str] = MappingProxyType({}),
+    ) -> FeatureVector:
+        """Return the values of its features.
+
+        Args:
+            summary: what was released.
+            as_of: data known by then.
+            declared: what the bank said of the firm, by name.
+        """
         ...
 
     def score(self, vectors: Sequence[FeatureVector]) -> list[Outcome]:
         """Return what it says of each; safe to call from any thread."""
         ...
 
+    def improvements(self, vector: FeatureVector) -> Improvements:
+        """Return what reaches a better grade."""
+        ...
+
 
 class Models(Protocol):
     """The models that can answer."""
 
-    async def get(self, version: str | None) -> Model:
-        """Return a model; None is the one in service.
+    async def get(self, version: str | None) -> Model | Stop:
+        """Return a model, None is the one in service; or the stop that makes orders referrals.
+
+        Raises:
+            NotFoundError: MODEL_NOT_FOUND.
+        """
+        ...
+
+    async def recall(self, version: str) -> Model:
+        """Return a model to give again what it said, whether it still serves or not.
 
         Raises:
             NotFoundError: MODEL_NOT_FOUND.
@@ -195,6 +245,8 @@ class Scoring:
         work: the decisions' database.
         clock: the time.
         ids: makes decision ids.
+        products: score products by code.
+        observe: is told of decisions that were made, with what they were made of.
     """
 
     def __init__(
@@ -204,24 +256,29 @@ class Scoring:
         work: Transactions[Decisions],
         clock: Clock,
         ids: Ids,
+        products: Mapping[str, Product] = MappingProxyType({}),
+        observe: Callable[[Sequence[tuple[Decision, FirmSummary]]], None] | None = None,
     ) -> None:
+        self._observe = observe
+        self._products = products
         self._summaries = summaries
         self._models = models
         self._work = work
         self._clock = clock
         self._ids = ids
 
-    async def score(self, calls: Sequence[OrderCall]) -> list[Decision | Exception]:
+    async def score(self, calls: Sequence[OrderCall]) -> list[Result]:
         """Decide each order; one's refusal does not touch the others.
 
         Returns:
-            A decision or a PuhuiError per call, in their order: datashare's reason of refusal,
-            MODEL_NOT_FOUND, DATA_INSUFFICIENT, REQUEST_ID_REUSED, or FIELD_INVALID of linked
-            subjects; whatever the model raised for one that it failed on.
+            A decision, a referral or a PuhuiError per call, in their order: datashare's reason of
+            refusal, MODEL_NOT_FOUND, DATA_INSUFFICIENT, REQUEST_ID_REUSED, or FIELD_INVALID of
+            linked subjects, of the product or what is declared; whatever the model raised for one
+            that it failed on.
         """
         return (await self._scored(calls))[0]
 
-    async def score_and_show(self, call: OrderCall) -> tuple[Decision, Released]:
+    async def score_and_show(self, call: OrderCall) -> tuple[Decision, Released] | Referred:
         """Decide one order as `score` does, and return what the same access released for it.
 
         Raises:
@@ -230,19 +287,23 @@ class Scoring:
         (result,), released = await self._scored([call])
         if isinstance(result, Exception):
             raise result
-        return result, released[0]
+        return result if isinstance(result, Referred) else (result, released[0])
 
     async def _scored(
         self, calls: Sequence[OrderCall]
-    ) -> tuple[list[Decision | Exception], Mapping[int, Released]]:
-        results: list[Decision | Exception | None] = [None] * len(calls)
+    ) -> tuple[list[Result], Mapping[int, Released]]:
+        results: list[Result | None] = [None] * len(calls)
         models: dict[int, Model] = {}
         for index, call in enumerate(calls):
             try:
-                check_linked(call.order)
-                models[index] = await self._models.get(call.order.model_version)
+                found = await self._model(call.order)
             except PuhuiError as error:
                 results[index] = error
+            else:
+                if isinstance(found, Referred):
+                    results[index] = found
+                else:
+                    models[index] = found
         asked = list(models)
         released = await self._summaries.fetch(
             [_with_relations(calls[index], models[index]) for index in asked]
@@ -256,21 +317,62 @@ class Scoring:
         await self._decide(calls, models, good, results)
         return [result for result in results if result is not None], good
 
+    async def _model(self, order: Order) -> Model | Referred:
+        """Return the model that an order gets, once the order is as its product says.
+
+        Raises:
+            PuhuiError: FIELD_INVALID, or MODEL_NOT_FOUND.
+        """
+        check_linked(order)
+        if not order.product:
+            check_order(None, order.purpose, "", "", order.declared)
+            found = await self._models.get(order.model_version)
+            return Referred(found.since) if isinstance(found, Stop) else found
+        product = product_of(self._products, order.product, "order.product")
+        found = await self._models.get(product.model or None)
+        version = order.model_version or ""
+        # While all is stopped it is not known which version serves.
+        serves = version if isinstance(found, Stop) else found.version
+        check_order(product, order.purpose, version, serves, order.declared)
+        if isinstance(found, Stop):
+            return Referred(found.since)
+        check_model(product, found.asks)
+        return found
+
+    def _problem(self, order: Order, answer: Released) -> PuhuiError | None:
+        """Return what is missing for a score of an order's product."""
+        product = self._products.get(order.product)
+        required = NO_PRODUCT if product is None else product.required
+        lacks = lacking(required, answer.summary, china_day(answer.as_of))
+        if not lacks:
+            return None
+        violations = tuple(
+            Violation(judged.state, judged.need.record_type, suffices(judged).en)
+            for judged in lacks
+        )
+        remedies = "; ".join(each.description for each in violations)
+        return FailedPreconditionError(
+            "DATA_INSUFFICIENT",
+            f"a score needs {', '.join(each.subject for each in violations)}: {remedies}",
+            violations=violations,
+        )
+
     async def _decide(
         self,
         calls: Sequence[OrderCall],
         models: Mapping[int, Model],
         released: Mapping[int, Released],
-        results: list[Decision | Exception | None],
+        results: list[Result | None],
     ) -> None:
         keys = {index: _key(calls[index]) for index in released}
         lacking: dict[int, Exception] = {
             index: problem
             for index, answer in released.items()
-            if (problem := _problem(answer.summary))
+            if (problem := self._problem(calls[index].order, answer))
         }
         shown = await _shown(models, released, lacking)
         fresh: dict[Model, list[tuple[int, FeatureVector]]] = {}
+        read: dict[int, FirmSummary] = {}
         for index, answer in released.items():
             if index in lacking:
                 continue
@@ -281,11 +383,12 @@ class Scoring:
                 )
                 summary = replace(summary, linked=worst(relations))
             try:
-                vector = model.features(summary, answer.as_of)
+                vector = model.features(summary, answer.as_of, _declared(calls[index].order))
             except Exception as error:  # noqa: BLE001 - one firm's data must not fail the others
                 lacking[index] = error
                 continue
             fresh.setdefault(model, []).append((index, vector))
+            read[index] = summary
         made: dict[int, Decision] = {}
         for model, rows in fresh.items():
             outcomes = await _outcomes(model, [vector for _, vector in rows])
@@ -294,6 +397,7 @@ class Scoring:
                     lacking[index] = outcome
                     continue
                 summary, as_of = released[index].summary, released[index].as_of
+                answered = claimed(outcome, model.model_class)
                 made[index] = Decision(
                     decision_id=self._ids.new("dec"),
                     caller_id=calls[index].caller.participant_id,
@@ -307,12 +411,13 @@ class Scoring:
                     features=vector,
                     coverage=dict(as_opened(summary, china_day(as_of)).coverage),
                     notices=_notices(model.model_class, released[index]),
-                    outcome=outcome,
+                    outcome=answered,
                     disputes=released[index].disputes,
                     sources=_sources(summary),
                     linked=_entered(
                         calls[index].order.linked, released[index].linked, shown.get(index, {})
                     ),
+                    said=answered.said(),
                 )
         # Replays, and who lost a race on the same request_id, answer what is stored. They are found
         # by trying to store: to look first would cost every order a transaction.
@@ -339,6 +444,8 @@ class Scoring:
                     )
             except PuhuiError as error:
                 results[index] = error
+        if self._observe is not None:
+            self._observe([(each, read[at]) for at, each in made.items() if results[at] is each])
 
     async def read(self, decision_id: str, use: Use, caller: Caller) -> Reading:
         """Return a stored decision and whether its model gives the same outcome again.
@@ -347,6 +454,48 @@ class Scoring:
             PermissionDeniedError: ROLE_NOT_ALLOWED, the use is not the caller's.
             NotFoundError: NOT_FOUND.
         """
+        decision = await self._looked_up(decision_id, use, caller)
+        again = await self._again(decision)
+        if isinstance(again, str):
+            return Reading(decision, again)
+        return Reading(decision, difference(decision.outcome, again))
+
+    async def replay(self, decision_id: str, use: Use, caller: Caller) -> Replay:
+        """Return the bytes of what a model said, and of what it says now of the stored inputs.
+
+        Raises:
+            PermissionDeniedError: ROLE_NOT_ALLOWED, the use is not the caller's.
+            NotFoundError: NOT_FOUND.
+        """
+        decision = await self._looked_up(decision_id, use, caller)
+        again = await self._again(decision)
+        stored = decision.answered
+        if isinstance(again, str):
+            return Replay(decision, stored.whole, b"", again)
+        again, remark = comparable(decision.outcome, again)
+        said, differing = again.said(), difference(decision.outcome, again)
+        if said != stored and not differing:
+            differing = "the model gives the same result in other words now"
+        remarks = "; ".join(part for part in (differing, remark) if part)
+        return Replay(decision, stored.whole, said.whole, remarks)
+
+    async def improvements(self, decision_id: str, caller: Caller) -> Improvements:
+        """Return what reaches the next grade by the decision's model.
+
+        Raises:
+            NotFoundError: NOT_FOUND; or MODEL_NOT_FOUND, the model's folder is gone.
+            FailedPreconditionError: MODEL_NOT_FOUND, it reads other features by now.
+        """
+        decision = await self._looked_up(decision_id, Use.EXPLANATION, caller)
+        model = await self._models.recall(decision.model_version)
+        if not model.inputs.same_as(decision.inputs):
+            raise FailedPreconditionError(
+                "MODEL_NOT_FOUND", "the features have changed since: score the firm again"
+            )
+        return await asyncio.to_thread(model.improvements, decision.features)
+
+    async def _looked_up(self, decision_id: str, use: Use, caller: Caller) -> Decision:
+        """Return a decision to who may read it for a use, which is recorded."""
         check_use(use, caller.role)
         async with self._work.begin() as decisions:
             decision = readable(await decisions.get(decision_id), caller)
@@ -361,20 +510,20 @@ class Scoring:
                     read_at=self._clock.now(),
                 )
             )
-        return Reading(decision, await self._remark(decision))
+        return decision
 
-    async def _remark(self, decision: Decision) -> str:
-        """Return why a decision cannot be reproduced; empty when it is."""
+    async def _again(self, decision: Decision) -> Outcome | str:
+        """Return what the model says now of a decision's inputs, or why it cannot say it."""
         try:
-            model = await self._models.get(decision.model_version)
+            model = await self._models.recall(decision.model_version)
         except NotFoundError:
             return "the model's folder is gone or cannot be served any more"
-        if model.inputs != decision.inputs:
+        if not model.inputs.same_as(decision.inputs):
             return "the features have changed since"
         [again] = await _outcomes(model, [decision.features])
         if isinstance(again, Exception):
             return "the model cannot compute it any more"
-        return difference(decision.outcome, again)
+        return claimed(again, decision.model_class)
 
     async def page(
         self, caller: Caller, subject_id: str | None, before: str | None, limit: int
@@ -430,7 +579,7 @@ async def _shown(
                 shown[index][at] = why
                 continue
             try:
-                vector = models[index].features(other.summary, other.as_of)
+                vector = models[index].features(other.summary, other.as_of, {})
             except Exception as error:  # noqa: BLE001 - one firm's data must not fail the others
                 lacking[index] = error
                 continue
@@ -441,7 +590,7 @@ async def _shown(
             if isinstance(outcome, Exception):
                 lacking[index] = outcome
             else:
-                shown[index][at] = outcome.pd
+                shown[index][at] = Coverage.NOT_SUPPLIED if outcome.pd is None else outcome.pd
     return shown
 
 
@@ -482,6 +631,10 @@ def _sources(summary: FirmSummary) -> frozenset[tuple[str, str]]:
     return frozenset((series.record_type, series.provider_id) for series in summary.series)
 
 
+def _declared(order: Order) -> Mapping[str, float | str]:
+    return {each.name: each.value for each in order.declared}
+
+
 def _key(call: OrderCall) -> tuple[str, str]:
     return call.caller.participant_id, call.order.request_id
 
@@ -496,13 +649,3 @@ async def _outcomes(
         if len(vectors) == 1:
             return [error]
     return [(await _outcomes(model, [vector]))[0] for vector in vectors]
-
-
-def _problem(summary: FirmSummary) -> PuhuiError | None:
-    missing = insufficient(summary)
-    if not missing:
-        return None
-    return FailedPreconditionError(
-        "DATA_INSUFFICIENT",
-        f"a score needs {', '.join(missing)}: ask for a consent that opens it, or wait for it",
-    )

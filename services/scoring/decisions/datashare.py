@@ -208,6 +208,7 @@ def _fetch(call: OrderCall) -> accesses_pb2.SummaryFetch:
         purpose=order.purpose,
         officer=types_pb2.Officer(name=order.officer, file_reference=order.file_reference),
         derived_use=consents_pb2.DerivedUse(score=True, automated_decision=call.automated_decision),
+        product=order.product,
     )
     if order.as_of is not None:
         fetch.as_of.FromDatetime(order.as_of)

@@ -2,7 +2,8 @@
 
 Invariants: a decision names the access under which its data was read; it is never changed; it
 carries the names and units of its features, so that it can be told whatever becomes of its model;
-the same features under the same model version give the same outcome again, to the last bit.
+the same features under the same model version give the same outcome again, to the last byte. A
+model built by judgement claims no PD: none is in what it is said to have answered.
 """
 
 import enum
@@ -11,6 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from services.kit.errors import (
     AlreadyExistsError,
@@ -20,15 +22,20 @@ from services.kit.errors import (
     PermissionDeniedError,
 )
 from services.kit.identity import Caller
+from services.scoring.decisions.canonical import canonical
 from services.scoring.features.domain import Coverage, FeatureVector, Relation
+from services.scoring.models.points import whole
+from services.scoring.products.domain import Declared
 
 REGULATOR = "REGULATOR"
+EXPERT = "EXPERT"
 
 
 class NoticeCode(enum.StrEnum):
     """What the reader of a decision must know."""
 
     MODEL_SIMULATED = "MODEL_SIMULATED"
+    MODEL_EXPERT = "MODEL_EXPERT"
     MODEL_UNVALIDATED = "MODEL_UNVALIDATED"
     DATA_SIMULATED = "DATA_SIMULATED"
     DATA_WITHHELD = "DATA_WITHHELD"
@@ -72,6 +79,8 @@ class Order:
         officer: who asks, within the bank.
         file_reference: the bank's file.
         linked: whose data is to enter beside the firm's own.
+        product: code of the score product; empty names none.
+        declared: what the bank itself says of the firm.
     """
 
     request_id: str
@@ -83,10 +92,12 @@ class Order:
     officer: str = ""
     file_reference: str = ""
     linked: tuple[Linked, ...] = ()
+    product: str = ""
+    declared: tuple[Declared, ...] = ()
 
     def fingerprint(self) -> bytes:
         """Return what tells a replay from another order under the same request_id."""
-        said = [
+        said: list[object] = [
             self.subject_id,
             self.consent_id,
             self.purpose,
@@ -94,6 +105,9 @@ class Order:
             self.model_version,
             *((each.relation, each.subject_id, each.consent_id) for each in self.linked),
         ]
+        if self.product:
+            declared = {each.name: each.value for each in self.declared}
+            said.append({"product": self.product, "declared": declared})
         return hashlib.sha256(json.dumps(said).encode()).digest()
 
 
@@ -107,6 +121,8 @@ class Reason:
         text_zh: in Chinese.
         text_en: in English.
         features: names of the group's features.
+        improve_zh: what would improve it, in Chinese; empty where the firm cannot do anything.
+        improve_en: likewise in English.
     """
 
     code: str
@@ -114,6 +130,28 @@ class Reason:
     text_zh: str
     text_en: str
     features: tuple[str, ...]
+    improve_zh: str = ""
+    improve_en: str = ""
+
+    @property
+    def raises(self) -> bool:
+        """Whether it raises the score against the mean of the reference population."""
+        return self.points > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Within which bounds a PD lies.
+
+    Args:
+        low: the lower one.
+        high: the upper one.
+        method: how they are found, in words.
+    """
+
+    low: float
+    high: float
+    method: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,20 +159,137 @@ class Outcome:
     """What a model says.
 
     Args:
-        pd: probability of default, 0 to 1.
+        pd: probability of default, 0 to 1; None where the model claims none.
         score: points, rounded.
         grade: by the model's grade cuts.
         base_points: the part that no feature moves.
         group_points: by group; base plus their sum is the unrounded score.
         reasons: strongest first.
+        interval: of the PD; None where the model has none.
+        refer: the PD is too uncertain to go by; a person has to decide.
+        words: version of the catalogue that the reasons are worded by; 0 of an outcome from before
+            it was kept.
     """
 
-    pd: float
+    pd: float | None
     score: int
     grade: str
     base_points: float
     group_points: Mapping[str, float]
     reasons: tuple[Reason, ...]
+    interval: Interval | None = None
+    refer: bool = False
+    words: int = 0
+
+    def whole_points(self) -> tuple[int, dict[str, int]]:
+        """Return the base and the groups' points as whole numbers, which add up to the score."""
+        return whole(self.base_points, self.group_points, self.score)
+
+    def said(self) -> "Said":
+        """Return it as canonical bytes."""
+        outcome = canonical(
+            {
+                "pd": self.pd,
+                "score": self.score,
+                "grade": self.grade,
+                "base_points": self.base_points,
+                "group_points": self.group_points,
+                "reasons": [
+                    {
+                        "code": reason.code,
+                        "points": reason.points,
+                        "text_zh": reason.text_zh,
+                        "text_en": reason.text_en,
+                        "features": reason.features,
+                    }
+                    for reason in self.reasons
+                ],
+            }
+        )
+        if not self.words:
+            return Said(outcome)
+        base, points = self.whole_points()
+        within = self.interval
+        detail = canonical(
+            {
+                "interval": None
+                if within is None
+                else {"low": within.low, "high": within.high, "method": within.method},
+                "refer": self.refer,
+                "whole_points": {"base": base, "groups": points},
+                "improve": [
+                    {"zh": reason.improve_zh, "en": reason.improve_en} for reason in self.reasons
+                ],
+                "words": self.words,
+            }
+        )
+        return Said(outcome, detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """An outcome as RFC 8785 canonical JSON, in two parts.
+
+    Args:
+        outcome: what every release reads.
+        detail: what was added since; empty of an outcome from before.
+    """
+
+    outcome: bytes
+    detail: bytes = b""
+
+    @property
+    def whole(self) -> bytes:
+        """Both in one document, which is canonical, too."""
+        if not self.detail:
+            return b'{"outcome":' + self.outcome + b"}"
+        return b'{"detail":' + self.detail + b',"outcome":' + self.outcome + b"}"
+
+    @property
+    def sha256(self) -> bytes:
+        """Of the whole."""
+        return hashlib.sha256(self.whole).digest()
+
+
+def claimed(outcome: Outcome, model_class: str) -> Outcome:
+    """Return what of an outcome a model of this class may be said to have answered."""
+    if model_class != EXPERT:
+        return outcome
+    return replace(outcome, pd=None, interval=None, refer=False)
+
+
+def outcome_of(outcome: Mapping[str, Any], detail: Mapping[str, Any] | None) -> Outcome:
+    """Return the outcome of its two documents; without the second it is one from before."""
+    improve = [{"zh": "", "en": ""}] * len(outcome["reasons"]) if not detail else detail["improve"]
+    found = Outcome(
+        pd=None if outcome["pd"] is None else float(outcome["pd"]),
+        score=outcome["score"],
+        grade=outcome["grade"],
+        # What is whole is an integer in canonical JSON.
+        base_points=float(outcome["base_points"]),
+        group_points={group: float(each) for group, each in outcome["group_points"].items()},
+        reasons=tuple(
+            Reason(
+                reason["code"],
+                float(reason["points"]),
+                reason["text_zh"],
+                reason["text_en"],
+                tuple(reason["features"]),
+                words["zh"],
+                words["en"],
+            )
+            for reason, words in zip(outcome["reasons"], improve, strict=True)
+        ),
+    )
+    if not detail:
+        return found
+    within = detail["interval"]
+    return replace(
+        found,
+        interval=within and Interval(float(within["low"]), float(within["high"]), within["method"]),
+        refer=detail["refer"],
+        words=detail["words"],
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +300,18 @@ class Inputs:
         version: of the features' definitions.
         names: in the order of the values.
         units: in the same order.
+        titles: of groups of features: group, title in Chinese, title in English.
     """
 
     version: int
     names: tuple[str, ...]
     units: tuple[str, ...]
+    titles: tuple[tuple[str, str, str], ...] = ()
+
+    def same_as(self, other: "Inputs") -> bool:
+        """Tell whether the values mean the same, whatever their groups are called."""
+        mine, others = (self.version, self.names, self.units), (other.version, other.names)
+        return mine == (*others, other.units)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +390,7 @@ class Decision:
         sources: type and provider of what counted in it; None of a decision from before these were
             kept.
         linked: what of linked subjects entered, in the order in which they were named.
+        said: the outcome's canonical bytes as they were kept; None of a decision from before.
     """
 
     decision_id: str
@@ -246,6 +409,12 @@ class Decision:
     disputes: tuple[DisputeMark, ...] = ()
     sources: frozenset[tuple[str, str]] | None = None
     linked: tuple[Entered, ...] = ()
+    said: Said | None = None
+
+    @property
+    def answered(self) -> Said:
+        """What the model said then, as canonical bytes."""
+        return self.said or self.outcome.said()
 
     @property
     def all_notices(self) -> tuple[NoticeCode, ...]:
@@ -358,6 +527,34 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
+class Referred:
+    """That no score is given: a person decides.
+
+    Args:
+        since: when scoring was stopped.
+    """
+
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A decision and what its model says now.
+
+    Args:
+        decision: as it was stored.
+        stored: canonical bytes of what the model said then.
+        again: of what it says now; empty when it cannot be computed.
+        remark: why the two differ, or what of them is not computed again.
+    """
+
+    decision: Decision
+    stored: bytes
+    again: bytes
+    remark: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """A stored decision, and whether its model gives it again.
 
@@ -414,6 +611,35 @@ def readable(decision: Decision | None, caller: Caller) -> Decision:
     return decision
 
 
+def comparable(stored: Outcome, again: Outcome) -> tuple[Outcome, str]:
+    """Return an outcome as it can be held against a stored one, and what is not computed again.
+
+    Words belong to a version of their catalogue: of another one than the release has, those that
+    were answered count. An outcome from before intervals were kept is held against without.
+    """
+    remark = ""
+    if stored.words != again.words:
+        remark = (
+            f"the words of the reasons are of version {stored.words} of their catalogue and this "
+            f"release has version {again.words}: they are those that were answered"
+            if stored.words
+            else "it is from before intervals and words were kept: they are not compared"
+        )
+        known = {reason.code: reason for reason in stored.reasons}
+        reasons = tuple(
+            replace(
+                known[reason.code], code=reason.code, points=reason.points, features=reason.features
+            )
+            if reason.code in known
+            else reason
+            for reason in again.reasons
+        )
+        again = replace(again, reasons=reasons, words=stored.words)
+        if not stored.words:
+            again = replace(again, interval=None, refer=False)
+    return again, remark
+
+
 def difference(stored: Outcome, again: Outcome) -> str:
     """Return in words what a model says differently now; empty when it says the same.
 
@@ -421,6 +647,7 @@ def difference(stored: Outcome, again: Outcome) -> str:
     """
     parts = (
         ("PD", stored.pd == again.pd),
+        ("interval", (stored.interval, stored.refer) == (again.interval, again.refer)),
         ("score", stored.score == again.score),
         ("grade", stored.grade == again.grade),
         ("base points", stored.base_points == again.base_points),

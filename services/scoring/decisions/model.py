@@ -1,16 +1,34 @@
-"""A model folder as decisions use it: features in, outcome with reasons out."""
+"""A model folder as decisions use it: features in, outcome with reasons out.
 
-from collections.abc import Sequence
+Its inputs are the registry's features, then what the bank declares: of that nothing is computed.
+"""
+
+import copy
+import math
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
+from typing import Self
 
-from services.scoring.decisions.domain import Inputs, Outcome, Reason
-from services.scoring.features.domain import FeatureVector, FirmSummary, Relation
+from services.scoring.decisions.domain import Inputs, Interval, Outcome, Reason
+from services.scoring.features.domain import Coverage, FeatureVector, FirmSummary, Relation
 from services.scoring.features.firm import china_day
 from services.scoring.features.registry import NAMES, VERSION, compute, encode
-from services.scoring.models.domain import Manifest
+from services.scoring.models import reasons
+from services.scoring.models.domain import (
+    InputSource,
+    Manifest,
+    ModelClass,
+    ModelFeature,
+    Words,
+)
+from services.scoring.models.domain import Interval as ModelInterval
+from services.scoring.models.improvements import Improvements, Improver
 from services.scoring.models.reasons import Reasoner, features_of
-from services.scoring.models.scorer import Scorer
+from services.scoring.models.scorer import ScoreBatch, Scorer
+from services.scoring.products.domain import Asked
 
 
 class ServedModel:
@@ -25,6 +43,7 @@ class ServedModel:
 
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
+        self._model_class = ModelClass(scorer.model_class)
         self._reasoner = Reasoner(scorer.manifest)
         manifest = scorer.manifest
         if manifest.feature_version != VERSION:
@@ -33,11 +52,22 @@ class ServedModel:
                 f"features and this release computes version {VERSION}: train it again"
             )
         self._features = features_of(manifest)
-        self._places = tuple(NAMES.index(feature.name) for feature in self._features)
+        self._improver = Improver(scorer)
+        self._declared = tuple(
+            each for each in manifest.features if each.source is InputSource.DECLARED
+        )
+        self._places = tuple(
+            NAMES.index(each.name)
+            for each in manifest.features
+            if each.source is InputSource.PLATFORM
+        )
+        self._asks = {each.name: Asked(each.unit, each.categories) for each in self._declared}
+        titles = {group: _title(manifest, group) for group in manifest.groups}
         self._inputs = Inputs(
             VERSION,
             tuple(feature.name for feature in manifest.features),
             tuple(feature.unit for feature in manifest.features),
+            tuple((group, words.zh, words.en) for group, words in titles.items()),
         )
 
     @classmethod
@@ -72,7 +102,13 @@ class ServedModel:
     @property
     def model_class(self) -> str:
         """SIMULATED, EXPERT, UNVALIDATED or VALIDATED."""
-        return self._scorer.model_class
+        return self._model_class
+
+    def as_class(self, model_class: ModelClass) -> Self:
+        """Return the same model with the class that the registry gives it."""
+        other = copy.copy(self)
+        other._model_class = model_class
+        return other
 
     @property
     def inputs(self) -> Inputs:
@@ -84,31 +120,112 @@ class ServedModel:
         """Those of which it takes the PD of linked subjects."""
         return frozenset(each.relation for each in self._features if each.relation)
 
-    def features(self, summary: FirmSummary, as_of: datetime) -> FeatureVector:
-        """Return the values of its features."""
+    @property
+    def asks(self) -> Mapping[str, Asked]:
+        """Those of its features that the bank declares."""
+        return self._asks
+
+    def features(
+        self,
+        summary: FirmSummary,
+        as_of: datetime,
+        declared: Mapping[str, float | str] = MappingProxyType({}),
+    ) -> FeatureVector:
+        """Return the values of its features.
+
+        Args:
+            summary: what was released.
+            as_of: data known by then.
+            declared: what the bank said of the firm, by name.
+        """
         vector = compute(summary, china_day(as_of))
-        if len(self._places) == len(vector.values):
+        if len(self._places) == len(vector.values) and not self._declared:
             return vector
+        said = [_coded(each, declared.get(each.name)) for each in self._declared]
         return FeatureVector(
-            tuple(vector.values[at] for at in self._places),
-            tuple(vector.missing[at] for at in self._places),
+            (*(vector.values[at] for at in self._places), *said),
+            (
+                *(vector.missing[at] for at in self._places),
+                *(Coverage.NOT_SUPPLIED if math.isnan(value) else None for value in said),
+            ),
         )
+
+    def improvements(self, vector: FeatureVector) -> Improvements:
+        """Return what reaches a better grade."""
+        return self._improver.of_firm(vector)
 
     def score(self, vectors: Sequence[FeatureVector]) -> list[Outcome]:
         """Return what it says of each; safe to call from any thread."""
-        batch = self._scorer.score([encode(vector, self._features) for vector in vectors])
-        groups = self.manifest.groups
-        return [
-            Outcome(
-                pd=float(batch.pds[row]),
-                score=int(batch.scores[row]),
-                grade=batch.grades[row],
-                base_points=batch.base_points,
-                group_points=dict(zip(groups, batch.group_points[row].tolist(), strict=True)),
-                reasons=tuple(
-                    Reason(reason.code, reason.points, reason.zh, reason.en, reason.features)
-                    for reason in self._reasoner.reasons(batch, row, vectors[row])
-                ),
-            )
-            for row in range(len(vectors))
-        ]
+        rows = [encode(vector, self._features) for vector in vectors]
+        batch = self._scorer.score(rows)
+        return [self._outcome(batch, at, rows[at], vectors[at]) for at in range(len(rows))]
+
+    def _outcome(
+        self, batch: ScoreBatch, at: int, row: Sequence[float], vector: FeatureVector
+    ) -> Outcome:
+        pd, within = float(batch.pds[at]), self.manifest.interval
+        bounds = None
+        if within is not None:
+            missing = sum(map(math.isnan, row)) / len(row)
+            bounds = _bounds(within, float(batch.margins[at]), missing)
+        return Outcome(
+            pd=pd,
+            score=int(batch.scores[at]),
+            grade=batch.grades[at],
+            base_points=batch.base_points,
+            group_points=dict(
+                zip(self.manifest.groups, batch.group_points[at].tolist(), strict=True)
+            ),
+            reasons=tuple(
+                Reason(
+                    reason.code,
+                    reason.points,
+                    reason.zh,
+                    reason.en,
+                    reason.features,
+                    reason.improve_zh,
+                    reason.improve_en,
+                )
+                for reason in self._reasoner.reasons(batch, at, vector)
+            ),
+            interval=None if bounds is None or within is None else Interval(*bounds, within.method),
+            refer=bounds is not None
+            and within is not None
+            and _log_odds(bounds[1]) - _log_odds(bounds[0]) > within.refer_above,
+            words=reasons.VERSION,
+        )
+
+
+def _bounds(within: ModelInterval, margin: float, missing: float) -> tuple[float, float]:
+    """Return the ends of the interval of a PD.
+
+    Args:
+        within: the model's intervals.
+        margin: raw.
+        missing: share of the inputs that are missing.
+    """
+    band = next(band for band in within.bands if missing <= band.missing_to)
+    at = max(bisect_right(band.margins, margin) - 1, 0)
+    return band.low[at], band.high[at]
+
+
+def _log_odds(pd: float) -> float:
+    if not 0 < pd < 1:
+        return math.copysign(math.inf, pd - 0.5)
+    return math.log(pd / (1 - pd))
+
+
+def _title(manifest: Manifest, group: str) -> Words:
+    """What a group is called: by the model itself, else by the catalogue of reasons."""
+    return manifest.words.get(group) or reasons.title(group)
+
+
+def _coded(feature: ModelFeature, said: float | str | None) -> float:
+    """Return what the model reads of a declared value; NaN is none."""
+    if said is None:
+        return math.nan
+    if not isinstance(said, str):
+        return said
+    if said in feature.categories:
+        return float(feature.categories.index(said))
+    return math.nan if feature.others is None else float(feature.others)

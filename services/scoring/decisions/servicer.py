@@ -28,16 +28,20 @@ from services.kit.status import status_of
 from services.kit.telemetry import current_traceparent
 from services.scoring.decisions.app import OrderCall, Scoring
 from services.scoring.decisions.domain import (
+    EXPERT,
     Decision,
     DisputeMark,
     Entered,
     Linked,
     NoticeCode,
     Order,
+    Referred,
     Use,
 )
+from services.scoring.decisions.referrals import STOPPED, THIN_FILE, referral
 from services.scoring.features.domain import Coverage, Relation
 from services.scoring.features.linked import RELATION_OF
+from services.scoring.products.domain import Declared
 from services.scoring.reevaluations.app import DisputedSince, ListReevaluations
 from services.scoring.reevaluations.domain import Reevaluation
 
@@ -56,6 +60,11 @@ _NOTICES: Final[Mapping[NoticeCode, tuple[str, str]]] = {
     NoticeCode.MODEL_UNVALIDATED: (
         "本模型以真实结果训练, 但未经独立验证, 不得单独作为授信依据。",
         "Trained on real outcomes, but not validated independently: do not decide by it alone.",
+    ),
+    NoticeCode.MODEL_EXPERT: (
+        "本模型是依据专家判断制定的评分卡, 未以违约结果训练: 分数与等级仅供排序, 不代表违约概率。",
+        "Built by judgement and not trained on outcomes: its points and grades rank firms and are "
+        "no probability of default.",
     ),
     NoticeCode.DATA_SIMULATED: (
         "本次评分所用的部分数据来自模拟数据源, 不代表真实企业。",
@@ -81,6 +90,8 @@ _DISPUTED_SINCE: Final = scoring_pb2.Notice(
     "score again to see how they stand.",
 )
 _RELATION: Final = "SUBJECT_RELATION_"
+_RAISES: Final = scoring_pb2.REASON_DIRECTION_RAISES_SCORE
+_LOWERS: Final = scoring_pb2.REASON_DIRECTION_LOWERS_SCORE
 _COVERAGE = {
     state: summaries_pb2.CoverageState.Value(f"COVERAGE_STATE_{state}")
     for state in ("SUPPLIED", "NOT_CONSENTED", "NOT_SUPPLIED", "NONE_EXISTS")
@@ -98,7 +109,7 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
     def __init__(self, scoring: Scoring, *, stream_limit: float = STREAM_LIMIT) -> None:
         self._scoring = scoring
         self._stream_limit = stream_limit
-        self._coalescer: Coalescer[OrderCall, Decision] = Coalescer(
+        self._coalescer: Coalescer[OrderCall, Decision | Referred] = Coalescer(
             scoring.score, max_batch=_MAX_BATCH, workers=_WORKERS
         )
 
@@ -106,8 +117,10 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         self, request: scoring_pb2.ScoreRequest, context: Any
     ) -> scoring_pb2.ScoreResponse:
         call = _call(request.order)
-        decision = await self._coalescer.submit(call, call.deadline)
-        return scoring_pb2.ScoreResponse(decision=decision_to_proto(decision))
+        result = await self._coalescer.submit(call, call.deadline)
+        if isinstance(result, Referred):
+            return scoring_pb2.ScoreResponse(referral=referral(STOPPED, result.since))
+        return scoring_pb2.ScoreResponse(decision=decision_to_proto(result))
 
     async def BatchScore(
         self, request: scoring_pb2.BatchScoreRequest, context: Any
@@ -128,6 +141,9 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
                     yield scoring_pb2.BatchScoreResponse(
                         index=index, decision=decision_to_proto(result)
                     )
+                elif isinstance(result, Referred):
+                    stopped = referral(STOPPED, result.since)
+                    yield scoring_pb2.BatchScoreResponse(index=index, referral=stopped)
                 else:
                     refused = status_of(_told(result))
                     yield scoring_pb2.BatchScoreResponse(index=index, refused=refused)
@@ -169,6 +185,46 @@ class DecisionServicer(decisions_pb2_grpc.DecisionServiceServicer):
             base_points=outcome.base_points,
             reproduced=not reading.remark,
             remark=reading.remark,
+        )
+
+    async def ReplayDecision(
+        self, request: decisions_pb2.ReplayDecisionRequest, context: Any
+    ) -> decisions_pb2.ReplayDecisionResponse:
+        use = Use(decisions_pb2.DecisionUse.Name(request.use).removeprefix("DECISION_USE_"))
+        replay = await self._scoring.replay(request.decision_id, use, current_caller())
+        return decisions_pb2.ReplayDecisionResponse(
+            decision_id=request.decision_id,
+            model=_model(replay.decision),
+            stored=replay.stored,
+            again=replay.again,
+            same=replay.stored == replay.again,
+            remark=replay.remark,
+        )
+
+    async def GetImprovements(
+        self, request: decisions_pb2.GetImprovementsRequest, context: Any
+    ) -> decisions_pb2.GetImprovementsResponse:
+        found = await self._scoring.improvements(request.decision_id, current_caller())
+        return decisions_pb2.GetImprovementsResponse(
+            counterfactuals=[
+                decisions_pb2.Counterfactual(
+                    grade=each.grade,
+                    score=each.score,
+                    changes=[
+                        decisions_pb2.FeatureChange(
+                            **{"from": change.shift.before},
+                            feature=change.shift.feature,
+                            to=change.shift.after,
+                            unit=change.shift.unit,
+                            text_zh=change.zh,
+                            text_en=change.en,
+                        )
+                        for change in each.changes
+                    ],
+                )
+                for each in found.counterfactuals
+            ],
+            remark="" if found.remark is None else f"{found.remark.zh}。{found.remark.en}.",
         )
 
     async def ListDecisions(
@@ -252,6 +308,11 @@ def _call(order: scoring_pb2.ScoreOrder) -> OrderCall:
                 )
                 for each in order.linked
             ),
+            product=order.product,
+            declared=tuple(
+                Declared(each.name, getattr(each, each.WhichOneof("value") or ""))
+                for each in order.declared
+            ),
         ),
         caller=current_caller(),
         identity=current_metadata()[IDENTITY_METADATA],
@@ -296,9 +357,22 @@ def decision_to_proto(
             text_zh=reason.text_zh,
             text_en=reason.text_en,
             features=_features(decision, (index[name] for name in reason.features), hidden),
+            direction=_RAISES if reason.raises else _LOWERS,
+            improve_zh=reason.improve_zh,
+            improve_en=reason.improve_en,
         )
         for reason in decision.outcome.reasons
     )
+    base, points = decision.outcome.whole_points()
+    titles = {group: words for group, *words in decision.inputs.titles}
+    message.base = base
+    message.points.extend(
+        scoring_pb2.GroupScore(group=group, points=each, title_zh=zh, title_en=en)
+        for group, each in points.items()
+        for zh, en in [titles.get(group, (group, group))]
+    )
+    message.declared.extend(map(_declared, decision.order.declared))
+    message.outcome_sha256 = decision.answered.sha256
     message.MergeFromString(_coverage(tuple(decision.coverage.items())))
     return message
 
@@ -325,7 +399,7 @@ def _coverage(states: tuple[tuple[str, Coverage], ...]) -> bytes:
 
 
 def _linked(
-    entered: Entered, hidden: Collection[Relation], *, words: bool
+    entered: Entered, hidden: Collection[Relation], *, words: bool, claims_pd: bool
 ) -> scoring_pb2.LinkedAccess:
     linked = entered.linked
     message = scoring_pb2.LinkedAccess(
@@ -335,7 +409,7 @@ def _linked(
         message.subject_id = linked.subject_id
         message.consent_id = linked.consent_id
         message.access_id = entered.access_id
-        if entered.pd is not None:
+        if entered.pd is not None and claims_pd:
             message.pd = entered.pd
         for name, state in entered.coverage.items():
             message.coverage.add(record_type=name, state=_COVERAGE[state])
@@ -354,10 +428,7 @@ def _head(
         access_id=decision.access_id,
         consent_id=order.consent_id,
         purpose=order.purpose,
-        model=scoring_pb2.ModelRef(
-            version=decision.model_version,
-            model_class=scoring_pb2.ModelClass.Value(f"MODEL_CLASS_{decision.model_class}"),
-        ),
+        model=_model(decision),
         pd=outcome.pd,
         score=outcome.score,
         grade=outcome.grade,
@@ -366,11 +437,34 @@ def _head(
             for code in (decision.notices if hidden else decision.all_notices)
         ],
         disputes=[_mark(mark, words=words) for mark in decision.disputes],
-        linked=[_linked(entered, hidden, words=words) for entered in decision.linked],
+        linked=[
+            _linked(entered, hidden, words=words, claims_pd=decision.model_class != EXPERT)
+            for entered in decision.linked
+        ],
+        product=order.product,
     )
+    if outcome.interval is not None:
+        within = outcome.interval
+        message.interval.low, message.interval.high = within.low, within.high
+        message.interval.method = within.method
+    if outcome.refer:
+        message.referral.CopyFrom(referral(THIN_FILE))
     message.decided_at.FromDatetime(decision.decided_at)
     message.as_of.FromDatetime(decision.as_of)
     return message
+
+
+def _model(decision: Decision) -> scoring_pb2.ModelRef:
+    return scoring_pb2.ModelRef(
+        version=decision.model_version,
+        model_class=scoring_pb2.ModelClass.Value(f"MODEL_CLASS_{decision.model_class}"),
+    )
+
+
+def _declared(declared: Declared) -> scoring_pb2.DeclaredFeature:
+    if isinstance(declared.value, str):
+        return scoring_pb2.DeclaredFeature(name=declared.name, category=declared.value)
+    return scoring_pb2.DeclaredFeature(name=declared.name, number=declared.value)
 
 
 def _features(

@@ -21,11 +21,12 @@ from services.scoring.decisions.domain import (
     Linked,
     NoticeCode,
     Order,
-    Outcome,
     Read,
-    Reason,
+    Said,
+    outcome_of,
 )
 from services.scoring.features.domain import Coverage, FeatureVector, Relation
+from services.scoring.products.domain import Declared
 from services.scoring.schema import metadata
 
 decision = sa.Table(
@@ -51,13 +52,20 @@ decision = sa.Table(
     sa.Column("features", sa.LargeBinary, nullable=False),
     sa.Column("coverage", sa.LargeBinary, nullable=False),
     sa.Column("notices", sa.LargeBinary, nullable=False),
+    # RFC 8785 canonical JSON, but for decisions from before there was a detail.
     sa.Column("outcome", sa.LargeBinary, nullable=False),
+    # The rest of it, likewise: what the version before does not read. NULL of a decision from then.
+    sa.Column("detail", sa.LargeBinary),
     # A list, as JSON; NULL is none.
     sa.Column("disputes", sa.LargeBinary),
     # Pairs of type and provider, as JSON; NULL of a decision from before they were kept.
     sa.Column("sources", sa.LargeBinary),
     # What of linked subjects entered, a list as JSON; NULL where none was named.
     sa.Column("linked", sa.LargeBinary),
+    # Code of the score product; NULL where the order named none.
+    sa.Column("product", sa.String(64)),
+    # What the bank said of the firm: an object, as JSON; NULL is nothing.
+    sa.Column("declared", sa.LargeBinary),
     sa.Index(None, "decision_id"),
     sa.Index(None, "caller_id", "decision_id"),
 )
@@ -236,8 +244,14 @@ def _described(inputs: Inputs) -> bytes:
     return orjson.dumps(inputs)[:-1]
 
 
+def _declared(order: Order) -> bytes | None:
+    if not order.declared:
+        return None
+    return orjson.dumps({each.name: each.value for each in order.declared})
+
+
 def _row(made: Decision) -> dict[str, Any]:
-    order = made.order
+    order, said = made.order, made.answered
     return {
         "subject_id": order.subject_id,
         "decision_id": made.decision_id,
@@ -260,10 +274,13 @@ def _row(made: Decision) -> dict[str, Any]:
         + orjson.dumps({"values": made.features.values, "missing": made.features.missing})[1:],
         "coverage": orjson.dumps(made.coverage),
         "notices": orjson.dumps(made.notices),
-        "outcome": orjson.dumps(made.outcome),
+        "outcome": said.outcome,
+        "detail": said.detail or None,
         "disputes": orjson.dumps(made.disputes) if made.disputes else None,
         "sources": None if made.sources is None else orjson.dumps(sorted(made.sources)),
         "linked": orjson.dumps(list(map(_stated, made.linked))) if made.linked else None,
+        "product": order.product or None,
+        "declared": _declared(order),
     }
 
 
@@ -310,11 +327,6 @@ def decision_of(row: sa.RowMapping) -> Decision:
     """Return the decision of a row of the table."""
     features = orjson.loads(row["features"])
     linked = tuple(map(_entered, orjson.loads(row["linked"] or b"[]")))
-    outcome = orjson.loads(row["outcome"])
-    reasons = tuple(
-        Reason(**{**reason, "features": tuple(reason["features"])})
-        for reason in outcome.pop("reasons")
-    )
     return Decision(
         decision_id=row["decision_id"],
         caller_id=row["caller_id"],
@@ -328,21 +340,32 @@ def decision_of(row: sa.RowMapping) -> Decision:
             officer=row["officer"],
             file_reference=row["file_reference"],
             linked=tuple(entered.linked for entered in linked),
+            product=row["product"] or "",
+            declared=tuple(
+                Declared(name, value)
+                for name, value in orjson.loads(row["declared"] or b"{}").items()
+            ),
         ),
         access_id=row["access_id"],
         as_of=row["as_of"],
         decided_at=row["decided_at"],
         model_version=row["model_version"],
         model_class=row["model_class"],
-        inputs=Inputs(features["version"], tuple(features["names"]), tuple(features["units"])),
+        inputs=Inputs(
+            features["version"],
+            tuple(features["names"]),
+            tuple(features["units"]),
+            tuple(map(tuple, features.get("titles", ()))),
+        ),
         features=FeatureVector(
             values=tuple(_NAN if value is None else value for value in features["values"]),
             missing=tuple(None if kind is None else Coverage(kind) for kind in features["missing"]),
         ),
         coverage={name: Coverage(state) for name, state in orjson.loads(row["coverage"]).items()},
         notices=tuple(map(NoticeCode, orjson.loads(row["notices"]))),
-        outcome=Outcome(reasons=reasons, **outcome),
+        outcome=outcome_of(orjson.loads(row["outcome"]), orjson.loads(row["detail"] or b"null")),
         disputes=tuple(DisputeMark(**mark) for mark in orjson.loads(row["disputes"] or b"[]")),
         sources=frozenset(map(tuple, orjson.loads(row["sources"]))) if row["sources"] else None,
         linked=linked,
+        said=None if row["detail"] is None else Said(row["outcome"], row["detail"]),
     )

@@ -29,6 +29,7 @@ from services.scoring.products.domain import (
     month_before,
     suffices,
 )
+from services.scoring.registry.domain import Stop
 
 DAYS: Final = 90
 """How long a consent runs that is drafted here."""
@@ -36,7 +37,6 @@ DAYS: Final = 90
 MOST_PROVIDERS: Final = 64
 """Of one consent, as its message says."""
 
-_CONSENT: Final = "CONSENT"
 # What only another consent changes: a check without this one tells the rest.
 _CURED: Final = frozenset({State.NOT_CONSENTED, State.PERIOD_TOO_SHORT})
 
@@ -159,8 +159,7 @@ class Answer:
         refused: why the consent that was named allows no score.
         terms: of the consent that would do; None where none would add anything.
         access_id: the access that records the check.
-        version: of the model that would answer.
-        model_class: of that model.
+        model: version and class of the one that would answer; None while scoring is stopped.
         stopped_since: set while scoring is stopped.
     """
 
@@ -169,8 +168,7 @@ class Answer:
     refused: PuhuiError | None
     terms: Terms | None
     access_id: str
-    version: str
-    model_class: str
+    model: tuple[str, str] | None
     stopped_since: dt.datetime | None
 
 
@@ -196,29 +194,12 @@ class Model(Protocol):
 class Models(Protocol):
     """The models that can answer."""
 
-    async def get(self, version: str | None) -> Model:
-        """Return a model; None is the one in service.
+    async def get(self, version: str | None) -> Model | Stop:
+        """Return a model, None is the one in service; or the stop that makes orders referrals.
 
         Raises:
             NotFoundError: MODEL_NOT_FOUND.
         """
-        ...
-
-
-class Stop(Protocol):
-    """That scoring is stopped."""
-
-    @property
-    def since(self) -> dt.datetime:
-        """Since when."""
-        ...
-
-
-class Stops(Protocol):
-    """The kill switch."""
-
-    async def stopped(self, version: str) -> Stop | None:
-        """Return whether a version must give no score."""
         ...
 
 
@@ -241,7 +222,6 @@ class ScoreProducts:
         products: by code.
         platform: datashare.
         models: the models.
-        stops: the kill switch.
         clock: the time.
     """
 
@@ -250,13 +230,11 @@ class ScoreProducts:
         products: Mapping[str, Product],
         platform: Platform,
         models: Models,
-        stops: Stops,
         clock: Clock,
     ) -> None:
         self._products = products
         self._platform = platform
         self._models = models
-        self._stops = stops
         self._clock = clock
 
     def page(self, after: str, limit: int) -> list[Product]:
@@ -282,13 +260,14 @@ class ScoreProducts:
         """
         product = found_product(self._products, check.product)
         model = await self._models.get(product.model or None)
-        check_model(product, model.asks)
-        stop = await self._stops.stopped(model.version)
+        stop = model if isinstance(model, Stop) else None
+        if not isinstance(model, Stop):
+            check_model(product, model.asks)
         supply = await self._platform.supply()
         refused: PuhuiError | None = None
         found = await self._platform.look(check, product.purpose)
         if isinstance(found, PuhuiError):
-            if not check.consent_id or _CONSENT not in found.reason:
+            if not check.consent_id or not _is_of_consent(found):
                 raise found
             refused = found
             found = await self._platform.look(replace(check, consent_id=""), product.purpose)
@@ -311,8 +290,7 @@ class ScoreProducts:
             refused=refused,
             terms=terms,
             access_id=found.access_id,
-            version=model.version,
-            model_class=model.model_class,
+            model=None if isinstance(model, Stop) else (model.version, model.model_class),
             stopped_since=None if stop is None else stop.since,
         )
 
@@ -340,6 +318,10 @@ class ScoreProducts:
             expires_at=expires,
             automated_decision=automated_decision,
         )
+
+
+def _is_of_consent(error: PuhuiError) -> bool:
+    return "CONSENT" in error.reason or error.reason == "QUOTA_EXHAUSTED"
 
 
 def _is_open(need: Need, supply: Mapping[str, Supply]) -> bool:

@@ -134,11 +134,11 @@ def _answer(answer: Answer) -> products_pb2.CheckScoreResponse:
         ready=answer.ready,
         types=map(_told, answer.types),
         access_id=answer.access_id,
-        model=scoring_pb2.ModelRef(
-            version=answer.version,
-            model_class=scoring_pb2.ModelClass.Value(f"MODEL_CLASS_{answer.model_class}"),
-        ),
     )
+    if answer.model is not None:
+        version, model_class = answer.model
+        message.model.version = version
+        message.model.model_class = scoring_pb2.ModelClass.Value(f"MODEL_CLASS_{model_class}")
     if answer.refused is not None:
         message.consent_refused.CopyFrom(status_of(answer.refused))
     if answer.terms is not None:
