@@ -1,32 +1,21 @@
-"""`puhui model`: show what is served or lies in a folder; train on one's own outcomes."""
+"""`puhui model`: show what is served or lies in a folder; the commands of `modelling`."""
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from services.cli import output
-from services.cli.command import (
-    REFUSED,
-    FileReference,
-    Officer,
-    Session,
-    remote,
-    require_officer,
-    usage,
-)
+from services.cli.command import Session, remote, usage
 from services.cli.inputs import lower
-from services.cli.model_key import Key, Signer, signer
-from services.cli.progress import bar
+from services.cli.modelling import train
 
 if TYPE_CHECKING:
     from puhui.scoring.v1.models_pb2 import Model
-    from services.cli.training import Table
-    from services.scoring.models.domain import Manifest
 
-app = typer.Typer(help="Models: what is served, and training one's own.", no_args_is_help=True)
+app = typer.Typer(help="Models: what is served, and one's own.", no_args_is_help=True)
+train.register(app)
 
 
 @remote(app, example="puhui model list", name="list")
@@ -91,129 +80,6 @@ async def show(
             ],
         ),
         Markdown(served.card),
-    )
-
-
-@remote(
-    app,
-    example="puhui model train --labels labels.csv --out .puhui/models/bank-1 --officer Wang "
-    "--file-ref M-3 --serve",
-)
-async def train(
-    session: Session,
-    labels: Annotated[
-        Path,
-        typer.Option(
-            "--labels",
-            metavar="FILE",
-            exists=True,
-            dir_okay=False,
-            help="CSV with subject_id, consent_id (for model_training), as_of, label (1: default).",
-        ),
-    ],
-    out: Annotated[
-        Path,
-        typer.Option("--out", metavar="DIR", help="Folder to write; its name is the version."),
-    ],
-    outcome: Annotated[
-        str, typer.Option("--outcome", help="What label 1 means, for the card.")
-    ] = "default as labelled by the bank",
-    source: Annotated[
-        str, typer.Option("--source", help="Where the outcomes come from, for the card.")
-    ] = "the bank's own outcomes",
-    folds: Annotated[int, typer.Option("--folds", min=2, help="Of the evaluation.")] = 5,
-    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Of the folds.")] = 10,
-    seed: Annotated[int, typer.Option("--seed", help="Of all randomness.")] = 20,
-    officer: Officer = "",
-    file_reference: FileReference = "",
-    key: Key = None,
-    serve: Annotated[
-        bool,
-        typer.Option("--serve", help="Put it in service in the folder of models that DIR is in."),
-    ] = False,
-) -> None:
-    """As a bank, train a model on firms that consented to it, and write its folder.
-
-    Where the platform released simulated data, the model and all its answers say so.
-    """
-    from services.cli import training
-    from services.scoring.models.served import put_in_service
-    from services.scoring.training.domain import Spec, TrainingError
-
-    require_officer(officer, file_reference)
-    if out.exists():
-        raise usage(f"{out} exists: a model's version never changes, take another name")
-    signs = signer(key, out, os.environ)
-    try:
-        rows = training.read_labels(labels)
-    except training.LabelsError as error:
-        raise usage(str(error)) from None
-    async with session.client() as client:
-        with bar("Fetching summaries", len(rows)) as advance:
-            table = await training.fetch_table(
-                client, rows, advance, officer=officer, file_reference=file_reference
-            )
-    days = sorted({row.as_of.date().isoformat() for row in rows})
-    spec = Spec(
-        outcome=outcome,
-        source=source,
-        as_of=days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}" if days else "",
-        population=f"the {len(table.labels)} firms of the training",
-        folds=folds,
-        repeats=repeats,
-        seed=seed,
-    )
-    try:
-        with bar("Training", folds * repeats, unit="folds") as advance:
-            manifest = training.fit(table, spec, out, signs.key, lambda done, total: advance(1))
-    except TrainingError as error:
-        session.out.failed("TRAINING_REFUSED", str(error))
-        raise typer.Exit(REFUSED) from None
-    if serve:
-        put_in_service(out.parent, manifest.version)
-    _show_trained(session, out, manifest, table, signs, serve=serve)
-
-
-def _show_trained(
-    session: Session,
-    out: Path,
-    manifest: "Manifest",
-    table: "Table",
-    signs: Signer,
-    *,
-    serve: bool,
-) -> None:
-    measured = {name: dataclasses.asdict(metric) for name, metric in manifest.metrics.items()}
-    auc = manifest.metrics["auc"]
-    session.out.show(
-        {
-            "version": manifest.version,
-            "folder": str(out),
-            "in_service": serve,
-            "signed_by": signs.key.key_id,
-            "key_file": str(signs.path),
-            "rows": len(table.labels),
-            "events": int(table.labels.sum()),
-            "model_class": str(manifest.model_class),
-            "refused": table.refused,
-            "insufficient": table.insufficient,
-            "disputed": table.disputed,
-            "metrics": measured,
-        },
-        output.pairs(
-            f"Model {manifest.version}",
-            [
-                ("folder", str(out)),
-                ("class", str(manifest.model_class).lower()),
-                ("rows", f"{len(table.labels)}, with {int(table.labels.sum())} defaults"),
-                *((f"refused {reason}", str(n)) for reason, n in sorted(table.refused.items())),
-                ("insufficient data", str(table.insufficient) if table.insufficient else ""),
-                ("rows on disputed records", str(table.disputed) if table.disputed else ""),
-                ("AUC out of fold", f"{auc.value:.3f} ± {auc.deviation or 0:.3f}"),
-                ("in service", "yes" if serve else "no"),
-                ("signed by", signs.words),
-            ],
-        ),
     )
 
 
