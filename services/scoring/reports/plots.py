@@ -68,7 +68,7 @@ def monthly(
         label: what the picture says, for who cannot see it.
         wide: across the page, else across half of it.
     """
-    width, height = (720.0, 190.0) if wide else (348.0, 150.0)
+    width, height = (720.0, 172.0) if wide else (348.0, 150.0)
     left, right, top, bottom = 46.0, 6.0, 26.0, 22.0
     values = [value for line in lines for value in line.values if value is not None]
     ticks = nice_ticks(min(0.0, *values), max(0.0, *values))
@@ -292,7 +292,9 @@ def _text(
     size: float = 11,
     bold: bool = False,
 ) -> str:
-    weight = ' font-weight="700"' if bold else ""
+    wght = 700 if bold else 400
+    # Twice: a typesetter leaves a variable font as it is, which is thin, unless it is told its axis.
+    weight = f' font-weight="{wght}" font-variation-settings="&quot;wght&quot; {wght}"'
     held = f' text-anchor="{anchor}"' if anchor != "start" else ""
     return (
         f'<text x="{_n(x)}" y="{_n(y)}" font-size="{_n(size)}" fill="{fill}"{held}{weight}>'
