@@ -22,6 +22,8 @@ from puhui.datashare.v1.wanted_pb2_grpc import WantedServiceStub
 from puhui.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
 from puhui.scoring.v1.decisions_pb2_grpc import DecisionServiceStub
 from puhui.scoring.v1.models_pb2_grpc import ModelServiceStub
+from puhui.scoring.v1.products_pb2_grpc import ProductServiceStub
+from puhui.scoring.v1.registry_pb2_grpc import RegistryServiceStub
 from puhui.scoring.v1.scoring_pb2_grpc import ScoringServiceStub
 from puhui_client.bank import BankMethods
 from puhui_client.consents import ConsentMethods
@@ -32,6 +34,7 @@ from puhui_client.notices import NoticeMethods
 from puhui_client.platform import PlatformMethods
 from puhui_client.provider import ProviderMethods
 from puhui_client.quality import QualityMethods
+from puhui_client.registry import RegistryMethods
 from puhui_client.retention import RetentionMethods
 from puhui_client.supply import SupplyMethods
 from puhui_client.transport import Tls, Transport
@@ -48,6 +51,7 @@ class Client(
     FirmMethods,
     NoticeMethods,
     BankMethods,
+    RegistryMethods,
     PlatformMethods,
 ):
     """A participant's connection to the platform. Make it inside the event loop that uses it.
@@ -94,9 +98,11 @@ class Client(
         self._models = ModelServiceStub(channel)
         self._notices = NoticeServiceStub(channel)
         self._participants = ParticipantServiceStub(channel)
+        self._products = ProductServiceStub(channel)
         self._quality = QualityServiceStub(channel)
         self._receipts = ReceiptServiceStub(channel)
         self._records = RecordServiceStub(channel)
+        self._registry = RegistryServiceStub(channel)
         self._retention = RetentionServiceStub(channel)
         self._reviews = ReviewServiceStub(channel)
         self._scoring = ScoringServiceStub(channel)

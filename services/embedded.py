@@ -177,7 +177,7 @@ class Embedded:
                 "datashare": f"{_HOST}:{data.port}",
                 "database_url": folder.database("scoring"),
                 "models_dir": folder.path / "models",
-                "trusted_model_keys": (f"{platform_key(folder.path)}{PUBLIC}",),
+                "trusted_model_keys": f"{platform_key(folder.path)}{PUBLIC}",
             },
         )
         scoring.migrate(score_config)

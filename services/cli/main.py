@@ -23,6 +23,7 @@ from services.cli import (
     participant,
     push,
     quality,
+    registry,
     retention,
     review,
     sandbox,
@@ -79,6 +80,7 @@ app.add_typer(catalogue.app, name="catalogue")
 app.add_typer(participant.app, name="participant")
 app.add_typer(participant.keys, name="key")
 app.add_typer(model.app, name="model")
+registry.register(model.app)
 app.add_typer(sandbox.app, name="sandbox")
 sandbox.register(app)
 

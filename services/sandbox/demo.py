@@ -191,9 +191,9 @@ class _Show:
             population=f"{len(labels)} simulated firms",
             repeats=2,
         )
-        folder = self._platform.models_dir / f"demo-{year_ago:%Y%m}"
+        version = f"demo-{year_ago:%Y%m}"
         async with self._members.client(self._bank.api_key) as bank:
-            _, model = await learn(bank, labels, spec, folder, stages)
+            _, model = await learn(bank, labels, spec, self._platform, version, stages)
         return model
 
     async def _score(

@@ -3,52 +3,63 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from puhui_client import Client
 from services.cli.training import Label, Table, fetch_table, fit
+from services.sandbox.governance import serve
 from services.sandbox.stages import Stages
 from services.scoring.models.domain import Manifest
-from services.scoring.models.served import put_in_service
 from services.scoring.models.signing import key_at, platform_key
 from services.scoring.training.domain import Spec
 
-NOTICE_SECONDS = 10.0
 OFFICER = "modeller-1"
-_POLL_SECONDS = 0.1
+
+
+class Platform(Protocol):
+    """A platform that runs, as far as a model is put in service on it."""
+
+    @property
+    def gateway(self) -> str:
+        """Address of the gRPC entrance, "host:port"."""
+        ...
+
+    @property
+    def operator_key(self) -> str:
+        """API key of the operator."""
+        ...
+
+    @property
+    def models_dir(self) -> Path:
+        """Where scoring looks for models."""
+        ...
 
 
 async def learn(
-    bank: Client, labels: Sequence[Label], spec: Spec, folder: Path, stages: Stages
+    bank: Client,
+    labels: Sequence[Label],
+    spec: Spec,
+    platform: Platform,
+    version: str,
+    stages: Stages,
 ) -> tuple[Table, Manifest]:
-    """Fetches summaries, trains, and waits until the model answers.
+    """Fetches summaries, trains, and has two operators put the model in service.
 
     Args:
         bank: fetches under the consents that the labels name.
         labels: the firms and their outcomes.
         spec: how to train.
-        folder: of the model, in the folder that scoring serves from.
+        platform: that serves.
+        version: of the model.
         stages: shows the progress.
-
-    Raises:
-        TimeoutError: scoring does not take the model.
     """
+    folder = platform.models_dir / version
     with stages.stage("fetch", "Fetching monthly summaries", len(labels)) as advance:
-        table = await fetch_table(
-            bank, labels, advance, officer=OFFICER, file_reference=folder.name
-        )
+        table = await fetch_table(bank, labels, advance, officer=OFFICER, file_reference=version)
     with stages.stage("train", "Training", spec.repeats * spec.folds) as advance:
-        key = key_at(platform_key(folder.parent.parent))
+        key = key_at(platform_key(platform.models_dir.parent))
         manifest = await asyncio.to_thread(
             fit, table, spec, folder, key, lambda done, of: advance(1)
         )
-        put_in_service(folder.parent, folder.name)
-        await _answers(bank, folder.name)
+        await serve(platform.gateway, platform.operator_key, version)
     return table, manifest
-
-
-async def _answers(bank: Client, version: str) -> None:
-    async with asyncio.timeout(NOTICE_SECONDS):
-        while True:
-            if version in [m.ref.version async for m in bank.models() if m.in_service]:
-                return
-            await asyncio.sleep(_POLL_SECONDS)

@@ -110,8 +110,7 @@ async def _play(
         population=f"the {len(labels)} labelled firms",
     )
     async with members.client(bank.api_key) as client:
-        folder = platform.models_dir / VERSION
-        table, model = await learn(client, labels, spec, folder, stages)
+        table, model = await learn(client, labels, spec, platform, VERSION, stages)
     auc = model.metrics["auc"]
 
     with stages.stage("consents", "Consents for scoring", len(firms)) as advance:

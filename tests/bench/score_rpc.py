@@ -178,7 +178,7 @@ class Preparation:
             repeats=1,
         )
         async with members.client(bank.api_key) as client:
-            await learn(client, labels, spec, self._platform.models_dir / VERSION, self._stages)
+            await learn(client, labels, spec, self._platform, VERSION, self._stages)
 
 
 def _template(consent: Consent) -> bytes:

@@ -17,8 +17,7 @@ from puhui.scoring.v1 import scoring_pb2
 from services.embedded import Embedded, Folder
 from services.sandbox.embedded import ANY_PORT
 from services.sandbox.embedded import Embedded as Address
-from services.scoring.models.served import put_in_service
-from tests.e2e.town import USCC, a_model, invoices, settle
+from tests.e2e.town import MODEL, USCC, a_model, invoices, settle
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 OFFICER, FILE = "Ouyang 欧阳", "loan-20261123-77"
@@ -85,8 +84,7 @@ async def test_one_trace_goes_through_all_services(
     kept, endpoint = collector
     folder = Folder(tmp_path)
     folder.prepare()
-    a_model(tmp_path / "models" / "town-1")
-    put_in_service(tmp_path / "models", "town-1")
+    a_model(tmp_path / "models" / MODEL)
     environ = {
         f"PUHUI_{service}_TELEMETRY_{key}": value
         for service in ("GATEWAY", "SCORING", "DATASHARE")

@@ -18,9 +18,9 @@ from puhui_client.platform import RoleName
 from puhui_client.values import month
 from services.datashare.subjects import uscc
 from services.sandbox.embedded import Embedded, embedded
+from services.sandbox.governance import put_in_service
 from services.scoring.features.registry import FEATURES
 from services.scoring.models.domain import ModelClass
-from services.scoring.models.served import put_in_service
 from services.scoring.models.signing import key_at, platform_key
 from services.scoring.training.app import train
 from services.scoring.training.domain import Spec
@@ -28,6 +28,7 @@ from services.scoring.training.domain import Spec
 USCC = uscc.make("91", "110108", "MA01TE5T")
 OTHER_USCC = uscc.make("91", "110105", "MA02TE5T")
 TYPES = ("vat_invoice", "tax_filing", "social_insurance")
+MODEL: Final = "town-1"
 FIRST, LAST = date(2023, 1, 1), date(2026, 12, 31)
 NOW = datetime.now(UTC)
 
@@ -131,8 +132,7 @@ def running_town(folder: Path, model: Callable[[Path], None] | None = None) -> I
         model: writes the folder of the model that answers; None is `a_model`.
     """
     (folder / "models").mkdir(parents=True)
-    (model or a_model)(folder / "models" / "town-1")
-    put_in_service(folder / "models", "town-1")
+    (model or a_model)(folder / "models" / MODEL)
     with ExitStack() as running:
         with pytest.MonkeyPatch.context() as environ:
             environ.setenv("PUHUI_DATASHARE_INSPECTION_INTERVAL", "500ms")
@@ -141,7 +141,7 @@ def running_town(folder: Path, model: Callable[[Path], None] | None = None) -> I
 
 
 async def settle(platform: Embedded) -> Town:
-    """Registers everybody and pushes the firm's invoices."""
+    """Registers everybody, puts the model in service and pushes the firm's invoices."""
     people = {}
     async with Client(platform.gateway, platform.operator_key, timeout=20) as operator:
         wanted: list[tuple[str, RoleName, dict[str, Any]]] = [
@@ -151,12 +151,15 @@ async def settle(platform: Embedded) -> Town:
             ("other_bank", "BANK", {}),
             ("firm", "FIRM", {"uscc": USCC}),
             ("other_firm", "FIRM", {"uscc": OTHER_USCC}),
+            ("second_operator", "OPERATOR", {}),
         ]
         for name, role, more in wanted:
             member = await operator.register_participant(role, f"test {name}", **more)
             key = await operator.issue_key(member.participant_id)
             people[name] = Person(member.participant_id, member.subject_id, key.api_key)
     town = Town(platform, people)
+    async with town.client("operator") as first, town.client("second_operator") as second:
+        await put_in_service(first, second, MODEL)
     async with town.client("tax") as tax:
         report = await tax.push(invoices(), historical=True)
         assert report.accepted == report.sent, report

@@ -13,7 +13,7 @@ Invariants:
 import asyncio
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -70,8 +70,10 @@ class Challenger(Protocol):
         """What its features are."""
         ...
 
-    def features(self, summary: FirmSummary, as_of: datetime) -> FeatureVector:
-        """Return the values of its features."""
+    def features(
+        self, summary: FirmSummary, as_of: datetime, declared: Mapping[str, float | str]
+    ) -> FeatureVector:
+        """Return the values of its features; see `decisions.app.Model`."""
         ...
 
     def score(self, vectors: Sequence[FeatureVector]) -> list[Outcome]:
@@ -278,7 +280,8 @@ def _said(challenger: Challenger, batch: Sequence[Observed]) -> list[Outcome | N
         decision = observed.decision
         if challenger.inputs == decision.inputs:
             return decision.features
-        return challenger.features(observed.summary, decision.as_of)
+        declared = {each.name: each.value for each in decision.order.declared}
+        return challenger.features(observed.summary, decision.as_of, declared)
 
     def alone(row: FeatureVector) -> Outcome:
         return challenger.score([row])[0]
