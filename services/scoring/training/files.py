@@ -51,14 +51,14 @@ class TableFile(Protocol):
         path: of the file.
         columns: their names.
         told: what it was read as, for people.
-        rows: below the header; None where that is only known after reading.
+        rows: below the header; of CSV about, by its lines.
         skipped: rows that `read` left out, as they have more or fewer cells than the header.
     """
 
     path: Path
     columns: tuple[str, ...]
     told: str
-    rows: int | None
+    rows: int
     skipped: int
 
     def read(self, columns: Sequence[str]) -> Mapping[str, pa.ChunkedArray]:
@@ -111,7 +111,7 @@ class _Parquet:
         try:
             with pq.ParquetFile(path) as file:
                 self._own: list[str] = file.schema_arrow.names
-                self.rows: int | None = file.metadata.num_rows
+                self.rows: int = file.metadata.num_rows
         except pa.ArrowException as error:
             raise TableFileError(f"{path} is not Parquet: {error}") from None
         self.columns = _names(path, self._own)
@@ -139,7 +139,7 @@ class _Parquet:
 class _Csv:
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._encoding = _encoding(path)
+        self._encoding, self.rows = _encoding(path)
         header = _header(path, self._encoding)
         if not header.strip():
             raise TableFileError(f"{path} is empty: its first line names the columns")
@@ -149,7 +149,6 @@ class _Csv:
         with _arrow(path, lambda: self._open({}, None, self._skip)) as reader:
             self._own: list[str] = reader.schema.names
         self.columns = _names(path, self._own)
-        self.rows: int | None = None
         packed = ", compressed" if path.name.lower().endswith(".gz") else ""
         self.told = f"CSV, {_NAMES[self._encoding]}{_DELIMITER_NAMES[self._delimiter]}{packed}"
 
@@ -221,24 +220,29 @@ def _bytes(path: Path) -> Any:
     return gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb")
 
 
-def _encoding(path: Path) -> str:
-    """Find out the encoding: all of the file is decoded, as hardly a Chinese one is both."""
+def _encoding(path: Path) -> tuple[str, int]:
+    """Find out the encoding, and about how many rows there are.
+
+    All of the file is decoded: it is UTF-8 or it is not, and hardly a Chinese one is both.
+    """
+    encodings = ["utf-8", "gb18030", "latin-1"]
     try:
         with _bytes(path) as file:
             start = file.read(4)
         for mark, encoding in _BOMS:
             if start.startswith(mark):
-                return encoding
-        for encoding in ("utf-8", "gb18030"):
+                encodings = [encoding]
+        for encoding in encodings:
             with suppress(UnicodeDecodeError), _bytes(path) as file:
                 decoder = codecs.getincrementaldecoder(encoding)()
+                lines = 0
                 while block := file.read(_BLOCK):
-                    decoder.decode(block)
+                    lines += decoder.decode(block).count("\n")
                 decoder.decode(b"", final=True)
-                return encoding
+                return encoding, max(0, lines - 1)
     except (gzip.BadGzipFile, EOFError) as error:
         raise TableFileError(f"{path} is not gzip: {error}") from None
-    return "latin-1"
+    raise TableFileError(f"{path} is not what its first bytes say: save it as UTF-8")
 
 
 def _header(path: Path, encoding: str) -> str:
