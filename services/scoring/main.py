@@ -52,7 +52,7 @@ from services.scoring.registry.log import DatashareLog
 from services.scoring.registry.metrics import RegistryMetrics
 from services.scoring.registry.servicer import RegistryServicer
 from services.scoring.registry.store import EventStore
-from services.scoring.shadow.app import FORGET_EVERY, PATIENCE_S, Observed, Shadow, TellShadow
+from services.scoring.shadow.app import FORGET_EVERY, PATIENCE_S, Shadow, TellShadow
 from services.scoring.shadow.store import DifferenceStore
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -193,7 +193,7 @@ def build(config: ScoringConfig, clock: Clock, ids: Ids) -> Service:
         clock,
         ids,
         products,
-        lambda made: shadow.offer([Observed(*each) for each in made]),
+        shadow.offer,
     )
     platform = DatasharePlatform(datashare, clock, ids)
     kept = Transactions(database, ReevaluationStore)

@@ -15,17 +15,16 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 import structlog
 
 from services.kit.clock import Clock
 from services.kit.errors import UnavailableError
 from services.kit.transactions import Snapshots, Transactions
-from services.scoring.decisions.domain import Decision, Inputs, Outcome
+from services.scoring.decisions.domain import Decision, Inputs, Outcome, claimed
 from services.scoring.features.domain import FeatureVector, FirmSummary
 from services.scoring.features.firm import china_day
 from services.scoring.shadow.domain import Counts, Difference, Loss, Pair, Report, report
@@ -44,14 +43,8 @@ FORGET_EVERY: Final = timedelta(hours=1)
 _log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """A decision that was made.
-
-    Args:
-        decision: which.
-        summary: what it was made of.
-    """
+class Observed(NamedTuple):
+    """A decision that was made, and what it was made of."""
 
     decision: Decision
     summary: FirmSummary
@@ -63,6 +56,11 @@ class Challenger(Protocol):
     @property
     def version(self) -> str:
         """Its version."""
+        ...
+
+    @property
+    def model_class(self) -> str:
+        """How much its PD may be believed."""
         ...
 
     @property
@@ -149,11 +147,16 @@ class Shadow:
         self._losses: defaultdict[Pair, Loss] = defaultdict(Loss)
         self._hanging: dict[str, threading.Thread] = {}
 
-    def offer(self, observed: Sequence[Observed]) -> None:
-        """Have decisions scored in the shadow, some time, if there is a challenger and room."""
+    def offer(self, made: Sequence[tuple[Decision, FirmSummary]]) -> None:
+        """Have decisions scored in the shadow, some time, if there is a challenger and room.
+
+        Args:
+            made: decisions, and what they were made of.
+        """
         challengers = [each.version for each in self._challengers()]
         if not challengers:
             return
+        observed = [Observed(*each) for each in made]
         room = max(0, self._most - len(self._waiting))
         self._waiting.extend(observed[:room])
         for version in challengers:
@@ -215,7 +218,8 @@ class Shadow:
             if outcome is None:
                 self._lose(version, [each], Loss(failed=1))
             else:
-                found.append(_difference(version, each.decision, outcome))
+                answered = claimed(outcome, challenger.model_class)
+                found.append(_difference(version, each.decision, answered))
         return found
 
     def _lose(self, version: str, observed: Iterable[Observed], loss: Loss) -> None:
