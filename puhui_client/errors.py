@@ -112,6 +112,10 @@ class ConsentError(PuhuiError):
     """There is no consent that allows this: not active, withdrawn, expired, or not for this."""
 
 
+class ReferralError(PuhuiError):
+    """No score is given while scoring is stopped: a person decides; `message` says why."""
+
+
 class OutOfRangeError(PuhuiError):
     """A position that does not follow on the last one."""
 
