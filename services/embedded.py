@@ -81,6 +81,7 @@ class Folder:
         if not self.key("signing.pem").exists():
             write_secret(self.key("signing.pem"), new_key(Suite.EDDSA))
         key_at(platform_key(self.path))
+        key_at(self.key("reports.pem"))
         if not (self.path / OPERATOR_KEY).exists():
             api_key = f"key_operator.{secrets.token_urlsafe(32)}"
             write_secret(self.path / OPERATOR_KEY, api_key)
@@ -178,6 +179,7 @@ class Embedded:
                 "database_url": folder.database("scoring"),
                 "models_dir": folder.path / "models",
                 "trusted_model_keys": f"{platform_key(folder.path)}{PUBLIC}",
+                "report_key": folder.key("reports.pem"),
             },
         )
         scoring.migrate(score_config)

@@ -9,6 +9,7 @@ from puhui.scoring.v1 import (
     models_pb2_grpc,
     products_pb2_grpc,
     registry_pb2_grpc,
+    reports_pb2_grpc,
     scoring_pb2_grpc,
 )
 from services.kit import migrations
@@ -32,6 +33,7 @@ from services.kit.server import Server, ServerConfig, by_assertion
 from services.kit.service import Service, again_and_again
 from services.kit.telemetry import Telemetry, TelemetryConfig
 from services.scoring.decisions.app import Scoring
+from services.scoring.decisions.canonical import canonical
 from services.scoring.decisions.datashare import DatashareSummaries
 from services.scoring.decisions.model import ServedModel
 from services.scoring.decisions.servicer import DecisionServicer, ScoringServicer
@@ -52,6 +54,13 @@ from services.scoring.registry.log import DatashareLog
 from services.scoring.registry.metrics import RegistryMetrics
 from services.scoring.registry.servicer import RegistryServicer
 from services.scoring.registry.store import EventStore
+from services.scoring.reports.app import MakeReport
+from services.scoring.reports.content import CONTENT
+from services.scoring.reports.keys import read_report_keys
+from services.scoring.reports.pages import FilePages
+from services.scoring.reports.pdf import Typesetter
+from services.scoring.reports.scales import ModelScales
+from services.scoring.reports.servicer import ReportServicer, told
 from services.scoring.shadow.app import FORGET_EVERY, PATIENCE_S, Shadow, TellShadow
 from services.scoring.shadow.store import DifferenceStore
 
@@ -79,6 +88,9 @@ class ScoringConfig:
         shadow_queue: most decisions that wait to be scored in the shadow.
         shadow_kept: how long it is kept what challengers said.
         products_file: score products beside those that are shipped.
+        report_key: PEM file with the private key by which credit reports are signed.
+        retired_report_keys: files with public keys that signed reports before.
+        report_pages: most reports that are written at a time.
         feed_interval: how often datashare is asked what was corrected.
         server: where it listens.
         health: where probes and metrics are.
@@ -87,6 +99,9 @@ class ScoringConfig:
 
     identity_private_key: Path = field(metadata={"help": "PEM file, Ed25519 private key"})
     identity_gateway_public_key: Path = field(metadata={"help": "PEM file of the gateway's key"})
+    report_key: Path = field(
+        metadata={"help": "PEM file, Ed25519 or P-256 private key that signs credit reports"}
+    )
     datashare: str = field(metadata={"help": "address of datashare, host:port or dns:///host:port"})
     database_url: str = field(
         default="sqlite:///.puhui/scoring.db",
@@ -116,6 +131,12 @@ class ScoringConfig:
     products_file: Path | None = field(
         default=None, metadata={"help": "TOML file with the operator's own score products"}
     )
+    retired_report_keys: tuple[str, ...] = field(
+        default=(), metadata={"help": "files with public keys, JWK, that signed reports before"}
+    )
+    report_pages: int = field(
+        default=2, metadata={"help": "most credit reports that are written at a time"}
+    )
     feed_interval: timedelta = field(
         default=timedelta(seconds=2),
         metadata={"help": "how often datashare is asked which records were corrected"},
@@ -129,7 +150,7 @@ class ScoringConfig:
         for name in ("feed_interval", "proposal_lasts", "shadow_kept"):
             if getattr(self, name) <= timedelta():
                 raise ValueError(f"{name} must be longer than nothing")
-        check_least(1, shadow_queue=self.shadow_queue)
+        check_least(1, shadow_queue=self.shadow_queue, report_pages=self.report_pages)
         if self.tenant not in (SANDBOX, PRODUCTION):
             raise ValueError(f"tenant must be {SANDBOX} or {PRODUCTION}")
         if self.tenant == PRODUCTION and not self.trusted_model_keys:
@@ -149,6 +170,7 @@ def build(config: ScoringConfig, clock: Clock, ids: Ids) -> Service:
     gateway_key = read_public_key(
         "scoring.identity_gateway_public_key", config.identity_gateway_public_key
     )
+    report_key, retired = read_report_keys(config.report_key, config.retired_report_keys)
     products = _products(config.products_file)
     signer = IdentitySigner(own_key, SCORING, clock)
     verifier = IdentityVerifier({GATEWAY: gateway_key}, SCORING, clock)
@@ -209,6 +231,22 @@ def build(config: ScoringConfig, clock: Clock, ids: Ids) -> Service:
         ProductServicer(ScoreProducts(products, platform, models, clock)),
     )
     server.add(models_pb2_grpc.add_ModelServiceServicer_to_server, ModelServicer(models))
+    server.add(
+        reports_pb2_grpc.add_ReportServiceServicer_to_server,
+        ReportServicer(
+            MakeReport(
+                scoring=scoring,
+                scales=ModelScales(models),
+                told=told,
+                content=CONTENT,
+                canonical=canonical,
+                signer=report_key,
+                pages=FilePages(Typesetter()),
+                at_once=config.report_pages,
+            ),
+            [(report_key.key_id, report_key.jwk), *retired],
+        ),
+    )
     server.add(
         registry_pb2_grpc.add_RegistryServiceServicer_to_server,
         RegistryServicer(change, tell, models, TellShadow(differences)),

@@ -116,7 +116,7 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
     async def Score(
         self, request: scoring_pb2.ScoreRequest, context: Any
     ) -> scoring_pb2.ScoreResponse:
-        call = _call(request.order)
+        call = call_of(request.order)
         result = await self._coalescer.submit(call, call.deadline)
         if isinstance(result, Referred):
             return scoring_pb2.ScoreResponse(referral=referral(STOPPED, result.since))
@@ -125,7 +125,7 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
     async def BatchScore(
         self, request: scoring_pb2.BatchScoreRequest, context: Any
     ) -> AsyncIterator[scoring_pb2.BatchScoreResponse]:
-        calls = [_call(order) for order in request.orders]
+        calls = [call_of(order) for order in request.orders]
         loop = asyncio.get_running_loop()
         until = loop.time() + self._stream_limit
         for start in range(0, len(calls), _MAX_BATCH):
@@ -287,7 +287,8 @@ def _reevaluation(due: Reevaluation) -> decisions_pb2.Reevaluation:
     return message
 
 
-def _call(order: scoring_pb2.ScoreOrder) -> OrderCall:
+def call_of(order: scoring_pb2.ScoreOrder) -> OrderCall:
+    """Return an order of the call that runs."""
     return OrderCall(
         order=Order(
             request_id=order.request_id,

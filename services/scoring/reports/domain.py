@@ -181,6 +181,21 @@ class Basis:
     scale: Scale | None
 
 
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What signs a document.
+
+    Args:
+        digest: SHA-256 of it, in hexadecimal.
+        jws: detached, over it.
+        key_id: thumbprint of the key.
+    """
+
+    digest: str
+    jws: str
+    key_id: str
+
+
 def document(basis: Basis, content: Content) -> Json:
     """Return a report as a JSON object."""
     day = china_day(basis.as_of)

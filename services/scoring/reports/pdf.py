@@ -51,6 +51,19 @@ class Typesetter:
         known = set(self._fonts.families())
         self._families = [name for name in FAMILIES if name in known]
 
+    def check(self) -> None:
+        """Refuse to typeset without a font.
+
+        Raises:
+            FailedPreconditionError: REPORT_FONT_MISSING.
+        """
+        if not self._families:
+            raise FailedPreconditionError(
+                "REPORT_FONT_MISSING",
+                "a PDF needs a font that has Chinese, and the service has none: install "
+                f"{FONT_PACKAGE} by pip or fonts-noto-cjk by apt there, or ask for HTML",
+            )
+
     def render(self, view: Json, document: bytes, made_at: dt.datetime) -> bytes:
         """Return the PDF.
 
@@ -62,12 +75,7 @@ class Typesetter:
         Raises:
             FailedPreconditionError: REPORT_FONT_MISSING.
         """
-        if not self._families:
-            raise FailedPreconditionError(
-                "REPORT_FONT_MISSING",
-                "a PDF needs a font that has Chinese, and the service has none: install "
-                f"{FONT_PACKAGE} by pip or fonts-noto-cjk by apt there, or ask for HTML",
-            )
+        self.check()
         # A compiler of its own: one holds what it compiled last.
         compiler = typst.Compiler(font_paths=self._fonts)
         inputs = {

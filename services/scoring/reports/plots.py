@@ -293,7 +293,7 @@ def _text(
     bold: bool = False,
 ) -> str:
     wght = 700 if bold else 400
-    # Twice: a typesetter leaves a variable font as it is, which is thin, unless it is told its axis.
+    # Twice: a typesetter leaves a variable font thin, unless it is told of the axis.
     weight = f' font-weight="{wght}" font-variation-settings="&quot;wght&quot; {wght}"'
     held = f' text-anchor="{anchor}"' if anchor != "start" else ""
     return (

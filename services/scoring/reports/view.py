@@ -9,13 +9,12 @@ import datetime as dt
 import math
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 from importlib.resources import files
 from typing import Any, Final
 
 from services.scoring.reports import plots
-from services.scoring.reports.domain import Json, Language
+from services.scoring.reports.domain import Json, Language, Proof
 
 _LABELS: Final = tomllib.loads((files(__package__) / "labels.toml").read_text("utf-8"))
 _CHINA: Final = dt.timezone(dt.timedelta(hours=8))
@@ -26,21 +25,6 @@ _AXES: Final = {
     "zh": ((1e8, 1e8, "cny_100m"), (1e4, 1e4, "cny_10k"), (0.0, 1.0, "cny_one")),
     "en": ((1e6, 1e6, "cny_million"), (1e3, 1e3, "cny_thousand"), (0.0, 1.0, "cny_one")),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """What signs a document.
-
-    Args:
-        digest: SHA-256 of it, in hexadecimal.
-        jws: detached, over it.
-        key_id: thumbprint of the key.
-    """
-
-    digest: str
-    jws: str
-    key_id: str
 
 
 def view(document: Json, language: Language, proof: Proof) -> Json:
