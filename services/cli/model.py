@@ -9,13 +9,14 @@ import typer
 from services.cli import output
 from services.cli.command import Session, remote, usage
 from services.cli.inputs import lower
-from services.cli.modelling import report, score, train
+from services.cli.modelling import expert, report, score, train
 
 if TYPE_CHECKING:
     from puhui.scoring.v1.models_pb2 import Model
 
 app = typer.Typer(help="Models: what is served, and one's own.", no_args_is_help=True)
 train.register(app)
+expert.register(app)
 report.register(app)
 score.register(app)
 

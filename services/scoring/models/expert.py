@@ -85,6 +85,29 @@ class Points:
         return (counted + self.absent_points * self.absent) / 100
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """How the card ranks where outcomes are known; it was not fitted to them.
+
+    Args:
+        population: whose.
+        rows: firms.
+        events: defaults among them.
+        auc: measured.
+        low: lower end of its 95 % interval.
+        high: upper end.
+        words: what has to be known about it.
+    """
+
+    population: str
+    rows: int
+    events: int
+    auc: float
+    low: float
+    high: float
+    words: str
+
+
 def _threshold(cut: float, unit: str) -> float:
     """From `cut` on the next points hold; trees compare by "up to"."""
     match unit:
@@ -145,6 +168,7 @@ CARD: Final = tuple(
         key=lambda each: NAMES.index(each.name),
     )
 )
+CHECKS: Final = tuple(Check(**row) for row in _STATED["checks"])
 _found = problems(CARD)
 if _found:
     raise ValueError(f"expert.toml: {'; '.join(_found)}")
