@@ -83,7 +83,12 @@ def tree_names(features: Sequence[ModelFeature]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Log-odds of default from the margin: `a * margin + b`; `a` is positive."""
+    """Log-odds of default from the margin: `a * margin + b`.
+
+    Args:
+        a: slope, positive.
+        b: intercept.
+    """
 
     a: float
     b: float
@@ -178,7 +183,12 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class GradeCut:
-    """PD from `pd_from` up to the next cut has this grade."""
+    """Where a grade begins; it goes up to the next cut.
+
+    Args:
+        grade: its name.
+        pd_from: the lowest PD that has it.
+    """
 
     grade: str
     pd_from: float
@@ -238,7 +248,12 @@ class DataStatement:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A measured figure, and its standard deviation over folds or repeats."""
+    """A measured figure.
+
+    Args:
+        value: measured.
+        deviation: standard deviation over folds or repeats.
+    """
 
     value: float
     deviation: float | None = None

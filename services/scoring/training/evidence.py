@@ -408,7 +408,7 @@ def without_small(evidence: Evidence) -> Evidence:
 
     def seen(name: str, slices: tuple[Slice, ...]) -> tuple[Slice, ...]:
         large = [each for each in slices if each.rows >= SMALL]
-        if len(slices) - len(large) == 1 and len(large) > 1:
+        if large and len(slices) - len(large) == 1:
             large.remove(min(large, key=lambda each: each.rows))
         if len(large) < len(slices):
             hidden[name] += len(slices) - len(large)
