@@ -9,7 +9,7 @@ import typer
 from services.cli import output
 from services.cli.command import Session, remote, usage
 from services.cli.inputs import lower
-from services.cli.modelling import expert, report, score, train
+from services.cli.modelling import expert, report, score, train, validate
 
 if TYPE_CHECKING:
     from puhui.scoring.v1.models_pb2 import Model
@@ -19,6 +19,7 @@ train.register(app)
 expert.register(app)
 report.register(app)
 score.register(app)
+validate.register(app)
 
 
 @remote(app, example="puhui model list", name="list")

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from services.cli import output
 from services.cli.command import REFUSED, usage
 from services.cli.model_key import Signer, signer
+from services.cli.modelling.figures import FIGURES, shown
 from services.cli.output import Output
 from services.cli.progress import bar
 
@@ -24,17 +25,6 @@ if TYPE_CHECKING:
     from services.scoring.training.evidence import Evidence, Figure
     from services.scoring.training.spec import TableSpec
     from services.scoring.training.table import Prepared
-
-_FIGURES: Final = {
-    "auc": "AUC",
-    "gini": "Gini",
-    "ks": "KS",
-    "brier": "Brier",
-    "log_loss": "log-loss",
-    "calibration_slope": "calibration slope",
-    "calibration_intercept": "calibration intercept",
-    "ece": "ECE",
-}
 
 
 @dataclass(frozen=True)
@@ -261,42 +251,36 @@ def _fit(prepared: "Prepared", request: Request, folder: Path, signs: Signer) ->
     Raises:
         TrainingError: there must not be a model of this table.
     """
-    from services.scoring.models.inputs import Inputs
+    from services.scoring.training.app import models_to_train
     from services.scoring.training.app import train as fit
-    from services.scoring.training.domain import Spec
+    from services.scoring.training.domain import BUDGET, Settings
 
     spec, table = prepared.spec, prepared.table
-    settings = Spec(
+    settings = Settings(
         outcome=spec.outcome.definition or f"{spec.label} is {spec.positive}",
-        source=request.source or table.source,
-        as_of=table.as_of,
         population=f"the {len(table.labels)} rows of the training",
-        folds=spec.evaluation.folds or 5,
-        repeats=spec.evaluation.repeats or 2,
+        kind=spec.evaluation.kind,
+        folds=spec.evaluation.folds,
+        repeats=spec.evaluation.repeats,
+        cutoff=prepared.cutoff,
+        budget=BUDGET if request.budget is None else request.budget,
         seed=request.seed,
         scaling=spec.scaling,
         grades=spec.grades,
     )
-    with bar("Training", settings.folds * settings.repeats, unit="folds") as advance:
+    if request.source:
+        table = dataclasses.replace(table, source=request.source)
+    with bar("Training", models_to_train(table, settings), unit="folds") as advance:
         return fit(
-            table.matrix,
-            table.labels,
+            table,
             settings,
             folder,
             trained_at=datetime.now(UTC),
             key=signs.key,
-            inputs=Inputs(table.features, 0, 0),
+            feature_version=0,
+            reason_version=0,
             progress=lambda done, total: advance(1),
         )
-
-
-def _figure(figure: "Figure | None") -> str:
-    if figure is None:
-        return ""
-    if figure.low is not None and figure.high is not None:
-        return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
-    spread = "" if figure.deviation is None else f" ± {figure.deviation:.3f}"
-    return f"{figure.value:.3f}{spread}"
 
 
 def _results(
@@ -320,8 +304,11 @@ def _results(
             "Out of fold",
             ["measure", *(name for name, _ in compared)],
             [
-                [words, *(_figure(figures.get(name)) for _, figures in compared)]
-                for name, words in _FIGURES.items()
+                [
+                    words,
+                    *(shown(each[name]) if name in each else "" for _, each in compared),
+                ]
+                for name, words in FIGURES.items()
                 if name in measured.metrics
             ],
         ),
@@ -334,7 +321,7 @@ def _results(
                 [
                     [
                         each.against,
-                        _FIGURES.get(each.metric, each.metric),
+                        FIGURES.get(each.metric, each.metric),
                         f"{each.difference:+.3f} [{each.low:+.3f}, {each.high:+.3f}]",
                         "" if each.p is None else f"{each.p:.3f}",
                     ]

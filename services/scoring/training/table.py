@@ -242,6 +242,70 @@ def prepare(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Outcomes of a table's rows, without its inputs.
+
+    Args:
+        places: of the rows that have one, among all of the file, ascending.
+        labels: of these rows, 1 is the outcome.
+        weights: of these rows, mean 1; None: all the same.
+        times: days since 1970; None when not stated.
+        groups: of which firm a row is, as codes; None: each row is a firm of its own.
+        positive: the label's value that is the outcome.
+        segments: further columns by which results are shown.
+        left_out: rows that are not used, by reason.
+        findings: what was said of rows and roles.
+    """
+
+    places: Ints
+    labels: Ints
+    weights: Floats | None
+    times: Ints | None
+    groups: Ints | None
+    positive: str
+    segments: Mapping[str, Sequence[str]]
+    left_out: Mapping[str, int]
+    findings: tuple[Finding, ...]
+
+
+def read_labels(file: TableFile, spec: TableSpec, segments: Sequence[str] = ()) -> Labelled:
+    """Read what is known of outcomes, by the rules that `prepare` goes by.
+
+    Args:
+        file: the table.
+        spec: of its label, and of time, group and weight where they are to be used.
+        segments: columns by which results are to be shown.
+
+    Raises:
+        SpecError: the spec does not fit the table.
+        TableFileError: the file cannot be read.
+    """
+    check_columns(spec, file.columns)
+    draft = _Draft(spec)
+    wanted = [name for name in file.columns if name in _roles(spec) or name in segments]
+    raw = dict(file.read(wanted))
+    labels, keep, _ = _labels(raw, draft)
+    profiles, day_first = _profiles(raw, keep, draft, lambda done: None)
+    rows = np.ones(int(keep.sum()), dtype=bool)
+    times, _ = _times(profiles, draft, rows, day_first=day_first)
+    weights = _weights(profiles, draft, rows)
+    profiles = {name: _only(profile, rows) for name, profile in profiles.items()}
+    labels, weights = labels[rows], None if weights is None else weights[rows]
+    _check_labels(labels, weights, draft)
+    return Labelled(
+        places=np.flatnonzero(keep)[rows],
+        labels=labels,
+        weights=None if weights is None else weights / weights.mean(),
+        times=None if times is None else times[rows],
+        groups=_groups(profiles, draft),
+        positive=draft.spec.positive or "",
+        segments=_segments(profiles, _roles(spec)),
+        left_out=draft.left_out,
+        findings=tuple(draft.findings),
+    )
+
+
 def check_columns(spec: TableSpec, names: Sequence[str]) -> None:
     """Refuse a spec that names columns which the table has not.
 
