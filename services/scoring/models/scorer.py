@@ -118,6 +118,8 @@ class Scorer:
                 f"the trees of {manifest.version} have other inputs than its manifest"
             )
         groups = {group: at for at, group in enumerate(manifest.groups)}
+        self._features, self._groups = len(manifest.features), len(groups)
+        self._pd = manifest.calibration.pd
         group_of = [groups[feature.group] for feature in manifest.features]
         means = [manifest.reference.points[feature.name] for feature in manifest.features]
         calibration, scaling = manifest.calibration, manifest.scaling
@@ -180,18 +182,16 @@ class Scorer:
             Results in the order of the rows.
         """
         values = self._kernel.score(self._inputs(matrix))
-        features = len(self.manifest.features)
         # One by one: vectorised exp differs in the last bit between places in an array.
-        pd = self.manifest.calibration.pd
-        pds = [pd(margin) for margin in values[:, 2 * features + 1].tolist()]
+        pds = [self._pd(margin) for margin in values[:, 2 * self._features + 1].tolist()]
         cuts, grades = self._cuts, self._grades
         return ScoreBatch(
             np.array(pds),
             tuple([grades[bisect_right(cuts, pd) - 1] for pd in pds]),
             self._base,
             values,
-            features,
-            len(self.manifest.groups),
+            self._features,
+            self._groups,
         )
 
     def reason_codes(self, batch: ScoreBatch, row: int, limit: int = 4) -> list[str]:
@@ -215,7 +215,7 @@ class Scorer:
 
     def margins(self, matrix: npt.ArrayLike) -> Floats:
         """Raw margins alone: what a search over many rows needs."""
-        return self._kernel.score(self._inputs(matrix))[:, 2 * len(self.manifest.features) + 1]
+        return self._kernel.score(self._inputs(matrix))[:, 2 * self._features + 1]
 
     def splits(self) -> dict[int, Floats]:
         """Where the trees split numeric features: ascending thresholds, by place of the feature."""
@@ -239,9 +239,10 @@ class Scorer:
     def _inputs(self, matrix: npt.ArrayLike) -> Floats:
         """The rows as the kernel takes them."""
         inputs = np.ascontiguousarray(matrix, dtype=np.float64)
-        width = len(self.manifest.features)
-        if inputs.ndim != 2 or inputs.shape[1] != width:
-            raise ValueError(f"the matrix has the shape {inputs.shape}: give rows x {width}")
+        if inputs.ndim != 2 or inputs.shape[1] != self._features:
+            raise ValueError(
+                f"the matrix has the shape {inputs.shape}: give rows x {self._features}"
+            )
         return inputs if inputs.flags.writeable else inputs.copy()
 
 
