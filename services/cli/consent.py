@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         ConsentTerms,
         FieldSelection,
     )
+    from puhui.scoring.v1.products_pb2 import GetScoreProductResponse
     from puhui_client import Client
     from puhui_client.consents import Level as ContentLevelName
     from puhui_client.consents import State as StateName
@@ -82,6 +83,14 @@ async def request(
     record_type: Annotated[
         list[str] | None, typer.Option("--type", help="Record type that may be used; repeat.")
     ] = None,
+    product: Annotated[
+        str,
+        typer.Option(
+            "--product",
+            metavar="CODE",
+            help="Score product whose terms are asked for; options win. See `puhui product list`.",
+        ),
+    ] = "",
     purpose: Annotated[
         str | None,
         typer.Option(
@@ -215,20 +224,24 @@ async def request(
     )
     if terms_file is not None:
         terms = terms.over(read_terms(terms_file))
-    if not terms.provider or not terms.type:
-        raise usage("name whose records and which: --provider and --type, or a file of --terms")
+    if not product and not (terms.provider and terms.type):
+        raise usage(
+            "name whose records and which: --provider and --type, a file of --terms, or --product"
+        )
     if terms.once and terms.fetches:
         raise usage("--once and --fetches exclude each other: give one of them")
     frequency, notice_language = terms.frequency(), terms.notice_language()
     require_officer(officer, file_reference)
-    last_day = terms.data_to or now.astimezone(CHINA).date()
     async with session.client() as client:
+        if product:
+            terms = terms.over(_of_product(await client.get_score_product(product)))
+        last_day = terms.data_to or now.astimezone(CHINA).date()
         consent = await client.request_consent(
             uscc=subject if by_number else "",
             subject_id="" if by_number else subject,
             purpose=terms.purpose or "credit_application",
-            providers=await _ids(client, terms.provider, "PROVIDER"),
-            record_types=terms.type,
+            providers=await _ids(client, terms.provider or [], "PROVIDER"),
+            record_types=terms.type or [],
             content_level=cast("ContentLevelName", (terms.level or "summary").upper()),
             data_from=terms.data_from or whole_months_before(last_day, _MONTHS),
             data_to=last_day,
@@ -250,6 +263,22 @@ async def request(
             file_reference=file_reference,
         )
         await _show(session, client, consent)
+
+
+def _of_product(answer: "GetScoreProductResponse") -> Terms:
+    """Return the terms that a score product drafts."""
+    from puhui_client.values import from_date
+
+    drafted = answer.terms
+    if not answer.HasField("terms"):
+        raise usage("nobody could supply what this product needs: name --provider and --type")
+    return Terms(
+        purpose=drafted.purpose,
+        provider=list(drafted.provider_ids),
+        type=list(drafted.record_types),
+        data_from=from_date(getattr(drafted.data_period, "from")),
+        data_to=from_date(drafted.data_period.to),
+    )
 
 
 @remote(app, example="puhui consent grant con_1")

@@ -21,6 +21,7 @@ from services.cli import (
     model,
     notices,
     participant,
+    product,
     push,
     quality,
     registry,
@@ -67,6 +68,7 @@ app.add_typer(mandate.app, name="mandate")
 app.add_typer(consent.app, name="consent")
 facts.register(app)
 score.register(app)
+app.add_typer(product.app, name="product")
 accesses.register(app)
 supply.register(app)
 app.add_typer(review.app, name="review")

@@ -27,13 +27,20 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from puhui.datashare.v1.summaries_pb2 import Coverage
-    from puhui.scoring.v1.scoring_pb2 import Decision, LinkedAccess, ScoreOrder
+    from puhui.scoring.v1.scoring_pb2 import (
+        Decision,
+        DeclaredFeature,
+        LinkedAccess,
+        Reason,
+        Referral,
+        ScoreOrder,
+    )
     from puhui_client import Client, ScoreResult
-    from puhui_client.bank import Relation
+    from puhui_client.bank import Relation, Said
 
 _COLUMNS = frozenset(
     {"subject_id", "consent_id", "purpose", "as_of", "model_version", "request_id"}
-    | {"officer", "file_reference", "linked"}
+    | {"officer", "file_reference", "linked", "product", "declared"}
 )
 _RELATIONS: "Final[Mapping[str, Relation]]" = {
     "owner": "OWNER",
@@ -41,6 +48,7 @@ _RELATIONS: "Final[Mapping[str, Relation]]" = {
     "buyer": "BUYER",
 }
 _REASONS = 6
+_PURPOSE: Final = "credit_application"
 
 
 def register(app: typer.Typer) -> None:
@@ -65,12 +73,31 @@ async def score(
             dir_okay=False,
             help="A portfolio instead: CSV with a header, or JSON lines. Columns: subject_id, "
             "consent_id, and if need be purpose, as_of, model_version, officer, file_reference, "
-            "request_id, linked (as --linked, several with spaces between).",
+            "request_id, product, linked and declared (as the options, several with spaces "
+            "between).",
+        ),
+    ] = None,
+    product: Annotated[
+        str,
+        typer.Option("--product", metavar="CODE", help="Score product; see `puhui product list`."),
+    ] = "",
+    declared: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--declared",
+            metavar="NAME=VALUE",
+            help="What you yourself say of the firm, as the product names it; repeat. Shown to "
+            "nobody but you, the firm and who supervises.",
         ),
     ] = None,
     purpose: Annotated[
-        str, typer.Option("--purpose", help="See `puhui catalogue list`; the consent's.")
-    ] = "credit_application",
+        str | None,
+        typer.Option(
+            "--purpose",
+            help="See `puhui catalogue list`; the consent's. The product's, else "
+            "credit_application.",
+        ),
+    ] = None,
     as_of: Annotated[
         datetime | None,
         typer.Option(
@@ -110,7 +137,6 @@ async def score(
     if (subject is None) == (batch is None):
         raise usage("name a subject, or give --batch FILE")
     chosen: dict[str, Any] = {
-        "purpose": purpose,
         "as_of": as_of,
         "model_version": model,
         "automated_decision": automated_decision,
@@ -118,22 +144,29 @@ async def score(
         "file_reference": file_reference,
     }
     if batch is not None:
-        if linked:
-            raise usage(
-                "in a portfolio each row names its own: put --linked into a column `linked`"
-            )
-        orders = list(_orders(batch, chosen))
+        for option, given in (("linked", linked), ("declared", declared)):
+            if given:
+                raise usage(
+                    f"in a portfolio each row names its own: put --{option} into a column "
+                    f"`{option}`"
+                )
+        rows = list(_read_orders(batch, chosen | {"product": product}))
         async with session.client() as client:
+            orders = await _orders(client, rows, purpose)
             await _portfolio(session, client, orders)
         return
     require_officer(officer, file_reference)
     beside = [_linked(each) for each in linked or []]
+    said = dict(_declared(each) for each in declared or [])
     for named in (subject or "", *(other for _, other, _ in beside)):
         is_uscc(named)
     async with session.client() as client:
         decision = await client.score(
             await subject_id_of(client, subject or ""),
             consent,
+            product=product,
+            declared=said,
+            purpose=purpose or await _purpose_of(client, product),
             linked=[
                 (relation, await subject_id_of(client, other), theirs)
                 for relation, other, theirs in beside
@@ -142,6 +175,25 @@ async def score(
             **chosen,
         )
     session.out.show({"decision": output.plain(decision)}, *decision_parts(decision))
+
+
+async def _purpose_of(client: "Client", product: str) -> str:
+    """Return the purpose of what names none: the product's."""
+    if not product:
+        return _PURPOSE
+    return (await client.get_score_product(product)).product.purpose
+
+
+def _declared(text: str) -> "tuple[str, Said]":
+    """Return name and value of what is declared: a number where it is one."""
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise usage(f"{name or 'that'} is not NAME=VALUE: write e.g. requested_amount=500000")
+    try:
+        number = float(value)
+    except ValueError:
+        return name, value
+    return name, number
 
 
 def _linked(text: str) -> "tuple[Relation, str, str]":
@@ -163,31 +215,71 @@ def decision_parts(decision: "Decision") -> "Iterator[RenderableType]":
 
     model_class = lower(ModelClass.Name(decision.model.model_class), "MODEL_CLASS_")
     yield output.pairs(
-        f"Score {decision.score}   Grade {decision.grade}   PD {decision.pd:.2%}",
+        f"Score {decision.score}   Grade {decision.grade}   PD {pd_cell(decision)}",
         [
+            *((("PD within", _interval(decision)),) if decision.HasField("interval") else ()),
             ("decision", decision.decision_id),
             ("subject", decision.subject_id),
             ("consent", decision.consent_id),
             ("access", decision.access_id),
             ("data known by", output.moment(decision.as_of)),
             ("model", f"{decision.model.version} ({model_class})"),
+            *((("product", decision.product),) if decision.product else ()),
+            *((("declared", _told(decision.declared)),) if decision.declared else ()),
             ("data", _states(decision.coverage)),
         ],
     )
+    if decision.HasField("referral"):
+        yield referral_part(decision.referral)
     yield output.table(
         "Reasons 原因",
         ["points>", ""],
-        [
-            [f"{reason.points:+.1f}", f"{reason.text_zh}\n{reason.text_en}"]
-            for reason in decision.reasons[:_REASONS]
-        ],
+        [[f"{reason.points:+.1f}", _reason(reason)] for reason in decision.reasons[:_REASONS]],
     )
+    if decision.points:
+        yield output.table(
+            f"Points: {decision.base} + groups = {decision.score}",
+            ["group", "points>"],
+            [[f"{each.title_zh} {each.title_en}", f"{each.points:+d}"] for each in decision.points],
+        )
     if decision.linked:
         yield _linked_table(decision.linked)
     if marks := marks_of(decision):
         yield marks_table(marks)
     for notice in decision.notices:
         yield Text(f"{notice.text_zh} {notice.text_en}", style="yellow")
+
+
+def referral_part(referral: "Referral") -> "RenderableType":
+    """Tell people that one of them decides."""
+    from rich.text import Text
+
+    since = f" ({output.moment(referral.since)})" if referral.HasField("since") else ""
+    words = f"{referral.text_zh} {referral.text_en}"
+    return Text.assemble((f"{referral.code}{since}  ", "bold yellow"), (words, "yellow"))
+
+
+def pd_cell(decision: "Decision") -> str:
+    """Return a decision's PD; a model built by judgement claims none."""
+    return f"{decision.pd:.2%}" if decision.HasField("pd") else "-"
+
+
+def _interval(decision: "Decision") -> str:
+    within = decision.interval
+    return f"{within.low:.2%} to {within.high:.2%} ({within.method})"
+
+
+def _reason(reason: "Reason") -> str:
+    improve = f"{reason.improve_zh} {reason.improve_en}".strip()
+    text = f"{reason.text_zh}\n{reason.text_en}"
+    return f"{text}\n> {improve}" if improve else text
+
+
+def _told(declared: "Sequence[DeclaredFeature]") -> str:
+    return "\n".join(
+        f"{each.name} = {each.category if each.HasField('category') else f'{each.number:g}'}"
+        for each in declared
+    )
 
 
 def _linked_table(linked: "Sequence[LinkedAccess]") -> "RenderableType":
@@ -230,15 +322,28 @@ async def _portfolio(session: Session, client: "Client", orders: "list[ScoreOrde
             advance(1)
     results.sort(key=lambda result: result.index)
     scored = sum(result.decision is not None for result in results)
+    referred = sum(result.referral is not None for result in results)
+    refused = len(results) - scored - referred
+    told = f"{scored} scored, {refused} refused" + (f", {referred} referred" if referred else "")
     session.out.show(
         {
             "scored": scored,
-            "refused": len(results) - scored,
+            "refused": refused,
+            "referred": referred,
             "results": [_result_document(result) for result in results],
         },
         output.table(
-            f"{scored} scored, {len(results) - scored} refused",
-            ["subject", "consent", "score>", "grade", "PD>", "in dispute", "decision or reason"],
+            told,
+            [
+                "subject",
+                "consent",
+                "score>",
+                "grade",
+                "PD>",
+                "in dispute",
+                "refer",
+                "decision or reason",
+            ],
             [_result_row(result) for result in results],
         ),
     )
@@ -250,6 +355,8 @@ def _result_document(result: "ScoreResult") -> dict[str, Any]:
         document["decision"] = output.plain(result.decision)
     if result.error is not None:
         document["error"] = output.error_document(result.error)
+    if result.referral is not None:
+        document["referral"] = output.plain(result.referral)
     return document
 
 
@@ -257,21 +364,35 @@ def _result_row(result: "ScoreResult") -> list[str]:
     order, decision = result.order, result.decision
     if decision is None:
         reason = result.error.reason if result.error else ""
-        return [order.subject_id, order.consent_id, "", "", "", "", reason]
+        referral = result.referral.code if result.referral else ""
+        return [order.subject_id, order.consent_id, "", "", "", "", referral, reason]
     return [
         order.subject_id,
         order.consent_id,
         str(decision.score),
         decision.grade,
-        f"{decision.pd:.2%}",
+        pd_cell(decision),
         disputes_cell(decision),
+        decision.referral.code,
         decision.decision_id,
     ]
 
 
-def _orders(path: Path, chosen: dict[str, Any]) -> "Iterator[ScoreOrder]":
+async def _orders(
+    client: "Client", rows: Sequence[dict[str, Any]], purpose: str | None
+) -> "list[ScoreOrder]":
+    """Return orders, of the purposes of their products where they name none."""
     from puhui_client import score_order
 
+    codes = {row["product"] for row in rows if not (row.get("purpose") or purpose)}
+    purposes = {code: await _purpose_of(client, code) for code in sorted(codes)}
+    return [
+        score_order(**{"purpose": purpose or purposes.get(row["product"], _PURPOSE), **row})
+        for row in rows
+    ]
+
+
+def _read_orders(path: Path, chosen: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for number, row in _rows(path):
         unknown = set(row) - _COLUMNS
         if unknown:
@@ -287,14 +408,16 @@ def _orders(path: Path, chosen: dict[str, Any]) -> "Iterator[ScoreOrder]":
                 given["as_of"] = parse_moment(given["as_of"])
         except ValueError as error:
             raise usage(f"{path}, line {number}: as_of: {error}") from None
-        if "linked" in given:
-            try:
+        try:
+            if "linked" in given:
                 given["linked"] = [_linked(each) for each in given["linked"].split()]
-            except typer.BadParameter as error:
-                raise usage(f"{path}, line {number}: {error.message}") from None
+            if "declared" in given:
+                given["declared"] = dict(_declared(each) for each in given["declared"].split())
+        except typer.BadParameter as error:
+            raise usage(f"{path}, line {number}: {error.message}") from None
         order = chosen | {"request_id": uuid.uuid4().hex} | given
         require_officer(order["officer"], order["file_reference"], f"{path}, line {number}: ")
-        yield score_order(**order)
+        yield order
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -5,12 +5,13 @@ Its inputs are the registry's features, then what the bank declares: of that not
 
 import copy
 import math
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Self
+
+import numpy as np
 
 from services.scoring.decisions.domain import Inputs, Interval, Outcome, Reason
 from services.scoring.features.domain import Coverage, FeatureVector, FirmSummary, Relation
@@ -24,10 +25,10 @@ from services.scoring.models.domain import (
     ModelFeature,
     Words,
 )
-from services.scoring.models.domain import Interval as ModelInterval
 from services.scoring.models.improvements import Improvements, Improver
+from services.scoring.models.intervals import bounds
 from services.scoring.models.reasons import Reasoner, features_of
-from services.scoring.models.scorer import ScoreBatch, Scorer
+from services.scoring.models.scorer import Scorer
 from services.scoring.products.domain import Asked
 
 
@@ -158,61 +159,41 @@ class ServedModel:
         """Return what it says of each; safe to call from any thread."""
         rows = [encode(vector, self._features) for vector in vectors]
         batch = self._scorer.score(rows)
-        return [self._outcome(batch, at, rows[at], vectors[at]) for at in range(len(rows))]
-
-    def _outcome(
-        self, batch: ScoreBatch, at: int, row: Sequence[float], vector: FeatureVector
-    ) -> Outcome:
-        pd, within = float(batch.pds[at]), self.manifest.interval
-        bounds = None
-        if within is not None:
-            missing = sum(map(math.isnan, row)) / len(row)
-            bounds = _bounds(within, float(batch.margins[at]), missing)
-        return Outcome(
-            pd=pd,
-            score=int(batch.scores[at]),
-            grade=batch.grades[at],
-            base_points=batch.base_points,
-            group_points=dict(
-                zip(self.manifest.groups, batch.group_points[at].tolist(), strict=True)
-            ),
-            reasons=tuple(
-                Reason(
-                    reason.code,
-                    reason.points,
-                    reason.zh,
-                    reason.en,
-                    reason.features,
-                    reason.improve_zh,
-                    reason.improve_en,
-                )
-                for reason in self._reasoner.reasons(batch, at, vector)
-            ),
-            interval=None if bounds is None or within is None else Interval(*bounds, within.method),
-            refer=bounds is not None
-            and within is not None
-            and _log_odds(bounds[1]) - _log_odds(bounds[0]) > within.refer_above,
-            words=reasons.VERSION,
-        )
-
-
-def _bounds(within: ModelInterval, margin: float, missing: float) -> tuple[float, float]:
-    """Return the ends of the interval of a PD.
-
-    Args:
-        within: the model's intervals.
-        margin: raw.
-        missing: share of the inputs that are missing.
-    """
-    band = next(band for band in within.bands if missing <= band.missing_to)
-    at = max(bisect_right(band.margins, margin) - 1, 0)
-    return band.low[at], band.high[at]
-
-
-def _log_odds(pd: float) -> float:
-    if not 0 < pd < 1:
-        return math.copysign(math.inf, pd - 0.5)
-    return math.log(pd / (1 - pd))
+        found = self.manifest.interval
+        within: list[tuple[Interval | None, bool]] = [(None, False)] * len(rows)
+        if found is not None and rows:
+            missing = np.isnan(np.array(rows)).mean(axis=1)
+            ends = bounds(found, batch.margins, missing, self.manifest.calibration)
+            within = [
+                (Interval(low, high, found.method), refer)
+                for low, high, refer in zip(*(end.tolist() for end in ends), strict=True)
+            ]
+        groups = self.manifest.groups
+        return [
+            Outcome(
+                pd=float(batch.pds[row]),
+                score=int(batch.scores[row]),
+                grade=batch.grades[row],
+                base_points=batch.base_points,
+                group_points=dict(zip(groups, batch.group_points[row].tolist(), strict=True)),
+                reasons=tuple(
+                    Reason(
+                        reason.code,
+                        reason.points,
+                        reason.zh,
+                        reason.en,
+                        reason.features,
+                        reason.improve_zh,
+                        reason.improve_en,
+                    )
+                    for reason in self._reasoner.reasons(batch, row, vectors[row])
+                ),
+                interval=within[row][0],
+                refer=within[row][1],
+                words=reasons.VERSION,
+            )
+            for row in range(len(rows))
+        ]
 
 
 def _title(manifest: Manifest, group: str) -> Words:

@@ -644,12 +644,20 @@ def test_score_as_json(call: Run, platform: FakePlatform) -> None:
                     "text_zh": "销售下降",
                     "text_en": "Sales shrink",
                     "features": [],
+                    "direction": "REASON_DIRECTION_UNSPECIFIED",
+                    "improve_zh": "",
+                    "improve_en": "",
                 }
             ],
             "coverage": [{"record_type": "court_case", "state": "COVERAGE_STATE_NONE_EXISTS"}],
             "notices": [{"code": "SIMULATED", "text_zh": "模拟", "text_en": "Simulated model"}],
             "disputes": [],
             "linked": [],
+            "product": "",
+            "declared": [],
+            "base": 0,
+            "points": [],
+            "outcome_sha256": "",
         }
     }
 
