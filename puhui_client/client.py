@@ -24,6 +24,7 @@ from puhui.scoring.v1.decisions_pb2_grpc import DecisionServiceStub
 from puhui.scoring.v1.models_pb2_grpc import ModelServiceStub
 from puhui.scoring.v1.products_pb2_grpc import ProductServiceStub
 from puhui.scoring.v1.registry_pb2_grpc import RegistryServiceStub
+from puhui.scoring.v1.reports_pb2_grpc import ReportServiceStub
 from puhui.scoring.v1.scoring_pb2_grpc import ScoringServiceStub
 from puhui_client.bank import BankMethods
 from puhui_client.consents import ConsentMethods
@@ -35,6 +36,7 @@ from puhui_client.platform import PlatformMethods
 from puhui_client.provider import ProviderMethods
 from puhui_client.quality import QualityMethods
 from puhui_client.registry import RegistryMethods
+from puhui_client.reports import ReportMethods
 from puhui_client.retention import RetentionMethods
 from puhui_client.supply import SupplyMethods
 from puhui_client.transport import Tls, Transport
@@ -51,6 +53,7 @@ class Client(
     FirmMethods,
     NoticeMethods,
     BankMethods,
+    ReportMethods,
     RegistryMethods,
     PlatformMethods,
 ):
@@ -103,6 +106,7 @@ class Client(
         self._receipts = ReceiptServiceStub(channel)
         self._records = RecordServiceStub(channel)
         self._registry = RegistryServiceStub(channel)
+        self._reports = ReportServiceStub(channel)
         self._retention = RetentionServiceStub(channel)
         self._reviews = ReviewServiceStub(channel)
         self._scoring = ScoringServiceStub(channel)

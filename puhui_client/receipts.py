@@ -41,14 +41,13 @@ def read_promise(fetched: FetchSummaryResponse) -> Promise:
         SigningError: the receipt is about another access, or its parts do not belong together.
     """
     receipt = fetched.receipt
-    if hashlib.sha256(b"\x00" + receipt.salt + receipt.content).digest() != receipt.leaf_hash:
-        raise SigningError("the leaf is not the hash of the receipt's salt and content")
-    content = _document(receipt.content, "the content")
-    if (content.get("access_id"), content.get("subject_id")) != (
+    check_leaf(
+        receipt.leaf_hash,
+        receipt.salt,
+        receipt.content,
         fetched.access_id,
         fetched.summary.subject_id,
-    ):
-        raise SigningError("the receipt is of another access")
+    )
     parts = receipt.promise.split(".")
     try:
         header, body, signature = parts
@@ -63,6 +62,21 @@ def read_promise(fetched: FetchSummaryResponse) -> Promise:
     except ValueError:
         raise SigningError("the promise names no time") from None
     return Promise(f"{header}..{signature}", payload, included_by)
+
+
+def check_leaf(
+    leaf_hash: bytes, salt: bytes, content: bytes, access_id: str, subject_id: str
+) -> None:
+    """Check that a leaf is that of an access.
+
+    Raises:
+        SigningError: its parts do not belong together, or it is another access's.
+    """
+    if hashlib.sha256(b"\x00" + salt + content).digest() != leaf_hash:
+        raise SigningError("the leaf is not the hash of the receipt's salt and content")
+    stated = _document(content, "the content")
+    if (stated.get("access_id"), stated.get("subject_id")) != (access_id, subject_id):
+        raise SigningError("the receipt is of another access")
 
 
 def _document(content: bytes, what: str) -> dict[str, Any]:

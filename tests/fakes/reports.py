@@ -1,6 +1,7 @@
 """A release and a decision to write reports of: a small technology firm, everything made up."""
 
 import datetime as dt
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -166,7 +167,9 @@ def papers(found: FirmSummary) -> Papers:
         if state is not Coverage.SUPPLIED
     ]
     content = b'{"access_id":"acc_01K7GZ4M6Q9T","subject_id":"sub_01K7A2V0XWQ8"}'
-    return Papers(Receipt(bytes(range(32)), bytes(16), content, "eyJh.eyJs.c2ln"), tuple(entries))
+    salt = bytes(range(16))
+    leaf = hashlib.sha256(b"\x00" + salt + content).digest()
+    return Papers(Receipt(leaf, salt, content, "eyJh.eyJs.c2ln"), tuple(entries))
 
 
 def _reason(code: str, points: float, zh: str, en: str, improve: tuple[str, str]) -> dict[str, Any]:
