@@ -21,12 +21,12 @@ setup: $(STAMP) ## make .venv from the lock; nothing when it is up to date
 
 .PHONY: venv
 venv:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "$(PYTHON) is not Python 3.11 or newer: run 'make setup PYTHON=python3.11'" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	  || { echo "$(PYTHON) is not Python 3.11 to 3.13: run 'make setup PYTHON=python3.11'" >&2; exit 1; }
 	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV) \
 	  || { echo "$(PYTHON) -m venv failed: on Debian, 'apt-get install python3-venv'" >&2; exit 1; }
 
-$(STAMP): requirements/dev.txt pyproject.toml
+$(STAMP): requirements/dev.txt pyproject.toml hatch_build.py services/scoring/models/kernel.c
 	@$(BIN)/python -c '' 2>/dev/null || $(MAKE) venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
@@ -100,8 +100,8 @@ openapi: setup ## write the gateway's OpenAPI document from the .proto files
 	@$(BIN)/python -m services.gateway.openapi
 
 .PHONY: docs
-docs: setup ## write the pages that are made from the .proto files, the catalogue and the rules of findings
-	@$(BIN)/python docs/errors.py && $(BIN)/python docs/catalogue.py && $(BIN)/python docs/findings.py && $(BIN)/python docs/tables.py
+docs: setup ## write the pages and schemas that are made from the .proto files, the catalogue and the code
+	@$(BIN)/python docs/errors.py && $(BIN)/python docs/catalogue.py && $(BIN)/python docs/findings.py && $(BIN)/python docs/tables.py && $(BIN)/python docs/schemas.py
 
 .PHONY: pictures
 pictures: setup ## draw the pictures of the documents
