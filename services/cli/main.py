@@ -25,6 +25,7 @@ from services.cli import (
     push,
     quality,
     registry,
+    report,
     retention,
     review,
     sandbox,
@@ -73,6 +74,7 @@ accesses.register(app)
 supply.register(app)
 app.add_typer(review.app, name="review")
 app.add_typer(decision.app, name="decision")
+app.add_typer(report.app, name="report")
 dispute.register(app)
 app.add_typer(dispute.app, name="dispute")
 notices.register(app)

@@ -156,8 +156,8 @@ async def score(
             await _portfolio(session, client, orders)
         return
     require_officer(officer, file_reference)
-    beside = [_linked(each) for each in linked or []]
-    said = dict(_declared(each) for each in declared or [])
+    beside = [linked_of(each) for each in linked or []]
+    said = dict(declared_of(each) for each in declared or [])
     for named in (subject or "", *(other for _, other, _ in beside)):
         is_uscc(named)
     async with session.client() as client:
@@ -166,7 +166,7 @@ async def score(
             consent,
             product=product,
             declared=said,
-            purpose=purpose or await _purpose_of(client, product),
+            purpose=purpose or await purpose_of(client, product),
             linked=[
                 (relation, await subject_id_of(client, other), theirs)
                 for relation, other, theirs in beside
@@ -177,14 +177,14 @@ async def score(
     session.out.show({"decision": output.plain(decision)}, *decision_parts(decision))
 
 
-async def _purpose_of(client: "Client", product: str) -> str:
+async def purpose_of(client: "Client", product: str) -> str:
     """Return the purpose of what names none: the product's."""
     if not product:
         return _PURPOSE
     return (await client.get_score_product(product)).product.purpose
 
 
-def _declared(text: str) -> "tuple[str, Said]":
+def declared_of(text: str) -> "tuple[str, Said]":
     """Return name and value of what is declared: a number where it is one."""
     name, equals, value = text.partition("=")
     if not (name and equals and value):
@@ -196,7 +196,7 @@ def _declared(text: str) -> "tuple[str, Said]":
     return name, number
 
 
-def _linked(text: str) -> "tuple[Relation, str, str]":
+def linked_of(text: str) -> "tuple[Relation, str, str]":
     """Return relation, subject and consent of a linked subject."""
     relation, subject, consent = (*text.split(":"), "", "")[:3]
     if relation not in _RELATIONS or not (subject and consent) or text.count(":") > 2:
@@ -385,7 +385,7 @@ async def _orders(
     from puhui_client import score_order
 
     codes = {row["product"] for row in rows if not (row.get("purpose") or purpose)}
-    purposes = {code: await _purpose_of(client, code) for code in sorted(codes)}
+    purposes = {code: await purpose_of(client, code) for code in sorted(codes)}
     return [
         score_order(**{"purpose": purpose or purposes.get(row["product"], _PURPOSE), **row})
         for row in rows
@@ -410,9 +410,9 @@ def _read_orders(path: Path, chosen: dict[str, Any]) -> Iterator[dict[str, Any]]
             raise usage(f"{path}, line {number}: as_of: {error}") from None
         try:
             if "linked" in given:
-                given["linked"] = [_linked(each) for each in given["linked"].split()]
+                given["linked"] = [linked_of(each) for each in given["linked"].split()]
             if "declared" in given:
-                given["declared"] = dict(_declared(each) for each in given["declared"].split())
+                given["declared"] = dict(declared_of(each) for each in given["declared"].split())
         except typer.BadParameter as error:
             raise usage(f"{path}, line {number}: {error.message}") from None
         order = chosen | {"request_id": uuid.uuid4().hex} | given
