@@ -4,6 +4,7 @@ Invariant: the same manifest and evidence give the same card, byte by byte; no t
 break out of its table.
 """
 
+import math
 from typing import Final
 
 from services.scoring.models.domain import Manifest, ModelClass
@@ -47,6 +48,8 @@ def card(manifest: Manifest, evidence: Evidence) -> str:
             protocol=evidence.protocol,
             approval=evidence.approval,
             headings=BY_NAME,
+            expert=manifest.model_class is ModelClass.EXPERT,
+            floors=_floors(manifest),
             claim=_CLAIM[manifest.model_class],
             direction=_DIRECTION,
             compared=compared,
@@ -67,3 +70,11 @@ def card(manifest: Manifest, evidence: Evidence) -> str:
         )
     )
     return text.rstrip("\n") + "\n"
+
+
+def _floors(manifest: Manifest) -> list[tuple[str, int | None]]:
+    """The lowest score of each grade; None is the last one's."""
+    scaling = manifest.scaling
+    worse = [cut.pd_from for cut in manifest.grades[1:]]
+    floors = [math.ceil(scaling.points(math.log(pd / (1 - pd)))) for pd in worse]
+    return list(zip([cut.grade for cut in manifest.grades], [*floors, None], strict=True))
