@@ -1,13 +1,16 @@
 """One suite for decisions on the fake, SQLite and PostgreSQL."""
 
 import dataclasses
+import json
 import math
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import orjson
 import pytest
+import rfc8785
 import sqlalchemy as sa
 
 from services.kit import transactions
@@ -19,6 +22,7 @@ from services.scoring.decisions.domain import (
     DisputeMark,
     Entered,
     Inputs,
+    Interval,
     Linked,
     NoticeCode,
     Order,
@@ -28,7 +32,9 @@ from services.scoring.decisions.domain import (
     Use,
 )
 from services.scoring.decisions.store import DecisionStore, decision_read
+from services.scoring.decisions.store import decision as decision_table
 from services.scoring.features.domain import Coverage, FeatureVector, Relation
+from services.scoring.products.domain import Declared
 from tests.fakes.decisions import FakeDecisions, FakeWork
 
 NOW = datetime(2026, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)
@@ -86,6 +92,84 @@ async def test_what_was_stored_comes_back_to_the_last_bit(work: Work) -> None:
     await add(work, decision(1))
     async with work.read() as decisions:
         assert await decisions.get("dec_0001") == decision(1)
+
+
+async def test_what_a_decision_says_beside_its_score_comes_back(work: Work) -> None:
+    plain = decision(1)
+    outcome = Outcome(
+        None,
+        612,
+        "BB",
+        600.0,
+        {"sales": 12.0, "tax": -(2.0**-20)},
+        (Reason("C", -1.5, "销售", "x", ("s",), "按月开票", "Invoice monthly"),),
+        Interval(1e-6, 1.0, "of bins"),
+        True,
+        7,
+    )
+    made = dataclasses.replace(
+        plain,
+        outcome=outcome,
+        said=outcome.said(),
+        order=dataclasses.replace(
+            plain.order,
+            product="tech_credit",
+            declared=(Declared("amount", 500_000.5), Declared("security", "pledge")),
+        ),
+        inputs=dataclasses.replace(plain.inputs, titles=(("sales", "销售", "Sales"),)),
+    )
+    await add(work, made)
+    async with work.read() as decisions:
+        found = await decisions.get("dec_0001")
+        assert found == made
+        assert found.answered.whole == outcome.said().whole
+        if not isinstance(decisions, DecisionStore):
+            return
+        row = await stored(decisions)
+    assert rfc8785.dumps(json.loads(row.outcome)) == row.outcome
+    # What the version before reads of it, and no more: it refuses what it does not know.
+    assert set(json.loads(row.outcome)) == {
+        *("pd", "score", "grade", "base_points", "group_points", "reasons")
+    }
+    assert set(json.loads(row.outcome)["reasons"][0]) == {
+        *("code", "points", "text_zh", "text_en", "features")
+    }
+
+
+async def test_a_decision_of_the_version_before_is_read(work: Work) -> None:
+    made = decision(1)
+    await add(work, made)
+    async with work.begin() as decisions:
+        if not isinstance(decisions, DecisionStore):
+            return
+        # As it was written then.
+        before = orjson.dumps(
+            {
+                "pd": made.outcome.pd,
+                "score": 612,
+                "grade": "BB",
+                "base_points": 600.5,
+                "group_points": {"sales": 11.1},
+                "reasons": [
+                    {
+                        "code": "C",
+                        "points": -1.5,
+                        "text_zh": "销售",
+                        "text_en": "x",
+                        "features": ["s"],
+                    }
+                ],
+            }
+        )
+        await decisions._conn.execute(sa.update(decision_table).values(outcome=before))
+        assert (await stored(decisions)).detail is None
+        found = await decisions.get("dec_0001")
+    assert found == made
+    assert found.answered == made.answered
+
+
+async def stored(decisions: DecisionStore) -> Any:
+    return (await decisions._conn.execute(sa.select(decision_table))).one()
 
 
 async def test_what_of_linked_subjects_entered_comes_back(work: Work) -> None:
