@@ -11,8 +11,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Self
 
-import numpy as np
-
 from services.scoring.decisions.domain import Inputs, Interval, Outcome, Reason
 from services.scoring.features.domain import Coverage, FeatureVector, FirmSummary, Relation
 from services.scoring.features.firm import china_day
@@ -26,7 +24,6 @@ from services.scoring.models.domain import (
     Words,
 )
 from services.scoring.models.improvements import Improvements, Improver
-from services.scoring.models.intervals import bounds
 from services.scoring.models.reasons import Reasoner, features_of
 from services.scoring.models.scorer import Scorer
 from services.scoring.products.domain import Asked
@@ -159,14 +156,11 @@ class ServedModel:
         """Return what it says of each; safe to call from any thread."""
         rows = [encode(vector, self._features) for vector in vectors]
         batch = self._scorer.score(rows)
-        found = self.manifest.interval
+        stated = self.manifest.interval
         within: list[tuple[Interval | None, bool]] = [(None, False)] * len(rows)
-        if found is not None and rows:
-            missing = np.isnan(np.array(rows)).mean(axis=1)
-            ends = bounds(found, batch.margins, missing, self.manifest.calibration)
+        if stated is not None and batch.ends is not None:
             within = [
-                (Interval(low, high, found.method), refer)
-                for low, high, refer in zip(*(end.tolist() for end in ends), strict=True)
+                (Interval(low, high, stated.method), refer) for low, high, refer in batch.ends
             ]
         groups = self.manifest.groups
         return [

@@ -10,6 +10,8 @@
 #define CHUNK 64   /* rows whose patterns are found together; kernel.py names it, too */
 #define REASONS 6  /* at most; kernel.py names it, too */
 
+#define WITHHELD 1e18 /* from here on an input was withheld; intervals.py names it, too */
+
 /* What a node compares: the value as LightGBM reads it there. */
 enum {
     PLAIN,         /* a missing value is beyond every threshold: to the right */
@@ -137,12 +139,12 @@ static void explain_chunk(const model *m, const double *columns, int64_t n, doub
 }
 
 /* From a row's contributions all that follows them: points of features, margin, total, score, points
- * and strengths of groups, reasons: twice the group, and one more where it raises the score; then -1.
+ * share of inputs that are missing or withheld, points and strengths of groups, reasons: twice the group, and one more where it raises the score; then -1.
  */
-static void finish(const model *m, double *out)
+static void finish(const model *m, const double *row, double *out)
 {
     double *points = out + m->features + 1, *margin = points + m->features;
-    double *groups = margin + 3, *strengths = groups + m->groups;
+    double *groups = margin + 4, *strengths = groups + m->groups;
     int64_t *score = (int64_t *)(margin + 2), *reasons = (int64_t *)(strengths + m->groups);
     const double per_margin = -m->factor * m->slope;
 
@@ -156,6 +158,11 @@ static void finish(const model *m, double *out)
     margin[1] = total;
     score[0] = (int64_t)(total + 0.5);
     score[0] -= (double)score[0] > total + 0.5;
+
+    int64_t there = 0;
+    for (int64_t f = 0; f < m->features; f++)
+        there += magnitude(row[f]) < WITHHELD;
+    margin[3] = (double)(m->features - there) / (double)m->features;
 
     for (int64_t g = 0; g < m->groups; g++)
         groups[g] = 0;
@@ -219,5 +226,5 @@ void puhui_score(const model *m, const double *rows, int64_t n, double *out)
         }
     }
     for (int64_t r = 0; r < n; r++)
-        finish(m, out + r * m->stride);
+        finish(m, rows + r * m->features, out + r * m->stride);
 }

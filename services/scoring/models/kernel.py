@@ -82,7 +82,7 @@ class Kernel:
             name: np.ascontiguousarray(parts[name], dtype=kind) for name, kind in _ARRAYS.items()
         }
         self._columns = int(parts["columns"])
-        self._stride = 2 * parts["features"] + 4 + 2 * parts["groups"] + REASONS
+        self._stride = 2 * parts["features"] + 5 + 2 * parts["groups"] + REASONS
         self._model = _Model(
             *(parts[name] for name in _SIZES),
             self._stride,

@@ -19,10 +19,12 @@ import numpy.typing as npt
 from services.scoring.models import contributions
 from services.scoring.models.domain import GRAIN, Golden, Manifest, ModelFolderError, tree_names
 from services.scoring.models.folder import read_folder
+from services.scoring.models.intervals import Bounds
 from services.scoring.models.kernel import REASONS, Kernel
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 TOLERANCE: Final = 1e-9
 """How far a golden row's margin and contributions may be off what LightGBM said of it."""
@@ -42,6 +44,8 @@ class ScoreBatch:
         pds: probabilities of default.
         grades: by the model's cuts.
         base_points: what no feature moves.
+        ends: lower and upper end of each PD's interval, and whether it is so wide that a person
+            must decide; None: the model has no intervals.
         values: rows x what kernel.c writes of each; the properties say what.
         features: how many.
         groups: how many.
@@ -50,9 +54,32 @@ class ScoreBatch:
     pds: Floats
     grades: tuple[str, ...]
     base_points: float
+    ends: tuple[tuple[float, float, bool], ...] | None
     values: Floats
     features: int
     groups: int
+
+    @property
+    def lows(self) -> Floats:
+        """Lower ends of the PDs' intervals; NaN: the model has none."""
+        return self._end(0)
+
+    @property
+    def highs(self) -> Floats:
+        """Upper ends of the PDs' intervals; NaN: the model has none."""
+        return self._end(1)
+
+    @property
+    def refer(self) -> Bools:
+        """Whose interval is so wide that a person must decide."""
+        if self.ends is None:
+            return np.zeros(len(self.pds), dtype=np.bool_)
+        return np.array([wide for _, _, wide in self.ends], dtype=np.bool_)
+
+    def _end(self, at: int) -> Floats:
+        if self.ends is None:
+            return np.full(len(self.pds), math.nan)
+        return np.array([each[at] for each in self.ends], dtype=np.float64)
 
     @property
     def contributions(self) -> Floats:
@@ -80,15 +107,20 @@ class ScoreBatch:
         return self.values[:, 2 * self.features + 3].view(np.int64)
 
     @property
+    def missing(self) -> Floats:
+        """Share of the inputs that are missing or were withheld."""
+        return self.values[:, 2 * self.features + 4]
+
+    @property
     def group_points(self) -> Floats:
         """Rows x groups, in the order of the manifest's groups."""
-        start = 2 * self.features + 4
+        start = 2 * self.features + 5
         return self.values[:, start : start + self.groups]
 
     @property
     def strengths(self) -> Floats:
         """Rows x groups: their points less their mean points in the reference population."""
-        start = 2 * self.features + 4 + self.groups
+        start = 2 * self.features + 5 + self.groups
         return self.values[:, start : start + self.groups]
 
     @property
@@ -120,6 +152,7 @@ class Scorer:
         groups = {group: at for at, group in enumerate(manifest.groups)}
         self._features, self._groups = len(manifest.features), len(groups)
         self._pd = manifest.calibration.pd
+        self._bounds = None if manifest.interval is None else Bounds(manifest.interval)
         group_of = [groups[feature.group] for feature in manifest.features]
         means = [manifest.reference.points[feature.name] for feature in manifest.features]
         calibration, scaling = manifest.calibration, manifest.scaling
@@ -183,12 +216,18 @@ class Scorer:
         """
         values = self._kernel.score(self._inputs(matrix))
         # One by one: vectorised exp differs in the last bit between places in an array.
-        pds = [self._pd(margin) for margin in values[:, 2 * self._features + 1].tolist()]
+        margins = values[:, 2 * self._features + 1].tolist()
+        pds = [self._pd(margin) for margin in margins]
         cuts, grades = self._cuts, self._grades
+        ends = None
+        if self._bounds is not None:
+            missing = values[:, 2 * self._features + 4].tolist()
+            ends = tuple(map(self._bounds.of, margins, pds, missing))
         return ScoreBatch(
             np.array(pds),
             tuple([grades[bisect_right(cuts, pd) - 1] for pd in pds]),
             self._base,
+            ends,
             values,
             self._features,
             self._groups,

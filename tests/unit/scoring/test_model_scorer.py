@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from services.scoring.features.domain import FirmSummary
 from services.scoring.features.registry import NAMES, OPTIONAL, compute, encode
-from services.scoring.models.domain import Calibration, GradeCut, Scaling, problems
+from services.scoring.models.domain import Band, Calibration, GradeCut, Interval, Scaling, problems
 from services.scoring.models.folder import MODEL
+from services.scoring.models.intervals import missing_share
 from services.scoring.models.kernel import REASONS
-from services.scoring.models.scorer import MIN_POINTS
+from services.scoring.models.scorer import MIN_POINTS, Scorer
 from tests.unit.scoring.conftest import AS_OF, Trained
 from tests.unit.scoring.firms import (
     leaving_out,
@@ -131,6 +132,49 @@ def test_reasons_are_the_strongest_groups_against_the_population(trained: Traine
         ]
         assert trained.scorer.reason_codes(batch, row) == expected[:4]
         assert trained.scorer.reason_codes(batch, row, 9) == expected[:REASONS]
+
+
+INTERVAL = Interval(
+    "made up",
+    (
+        Band(0.25, (-9.0, -1.0), (0.0, 0.2), (0.1, 0.3)),
+        Band(1.0, (-9.0, -2.0, 0.0), (0.01, 0.1, 0.3), (0.9, 0.95, 1.0)),
+    ),
+    3.0,
+)
+
+
+def test_intervals_hold_their_pd_and_refer_thin_files(trained: Trained) -> None:
+    manifest = dataclasses.replace(trained.manifest, interval=INTERVAL)
+    scorer = Scorer(manifest, (trained.folder / MODEL).read_text())
+    rows = trained.matrix.copy()
+    rows[::3, :60] = math.nan
+    rows[1::3, ::2] = 1e18
+    batch = scorer.score(rows)
+    assert (batch.missing == missing_share(rows)).all()
+    assert (batch.lows <= batch.pds).all()
+    assert (batch.pds <= batch.highs).all()
+    assert (batch.missing[::3] > 0.25).all()
+    assert batch.refer[::3].all()
+    assert batch.refer[1::3].all()
+    thick = batch.missing <= 0.25
+    assert thick.any()
+    assert not batch.refer[thick].all()
+    for row in range(len(rows)):
+        band = INTERVAL.bands[0 if thick[row] else 1]
+        at = max(at for at, margin in enumerate(band.margins) if margin <= batch.margins[row])
+        assert batch.lows[row] == min(band.low[at], batch.pds[row])
+        assert batch.highs[row] == max(band.high[at], batch.pds[row])
+        assert scorer.score(rows[row : row + 1]).ends == (batch.ends or ())[row : row + 1]
+
+
+def test_a_model_without_intervals_has_none(trained: Trained) -> None:
+    manifest = dataclasses.replace(trained.manifest, interval=None)
+    batch = Scorer(manifest, (trained.folder / MODEL).read_text()).score(trained.matrix)
+    assert batch.ends is None
+    assert np.isnan(batch.lows).all()
+    assert np.isnan(batch.highs).all()
+    assert not batch.refer.any()
 
 
 def test_a_score_needs_no_lightgbm(trained: Trained) -> None:
