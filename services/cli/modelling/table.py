@@ -117,7 +117,7 @@ def train(out: Output, request: Request, key: Path | None) -> None:
             "baselines": [dataclasses.asdict(each) for each in measured.baselines],
             "paired": [dataclasses.asdict(each) for each in measured.paired],
         },
-        *_results(manifest, measured, folder, signs),
+        *results(manifest, measured, folder, signs),
     )
 
 
@@ -283,9 +283,10 @@ def _fit(prepared: "Prepared", request: Request, folder: Path, signs: Signer) ->
         )
 
 
-def _results(
+def results(
     manifest: "Manifest", measured: "Evidence", folder: Path, signs: Signer
 ) -> list["RenderableType"]:
+    """What was measured of a model that was just written."""
     compared: list[tuple[str, Mapping[str, Figure]]] = [("this model", measured.metrics)]
     compared += [(each.name, each.figures) for each in measured.baselines]
     protocol = measured.protocol

@@ -1,9 +1,10 @@
 """`puhui model train`: on a bank's own table, or on firms that consented to it.
 
-One command with two sources, as what it writes is the same: a model folder. What only one of them
+One command with three sources, as what it writes is the same: a model folder. What only one of them
 takes is refused with the other.
 """
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ import typer
 
 from services.cli.command import FileReference, Officer, Session, remote, usage
 from services.cli.model_key import Key
-from services.cli.modelling import platform, table
+from services.cli.modelling import cohorts, platform, table
 
 _TABLE, _FIRMS, _BOTH = "On a table", "On firms that consented", "How"
 
@@ -94,6 +95,36 @@ async def train(
             rich_help_panel=_FIRMS,
         ),
     ] = None,
+    from_platform: Annotated[
+        bool,
+        typer.Option(
+            "--from-platform",
+            help="On every firm that consents to training: inputs as of each cohort's day, the "
+            "outcome from lenders' records of the months after it.",
+            rich_help_panel=_FIRMS,
+        ),
+    ] = False,
+    cohort: Annotated[
+        list[datetime] | None,
+        typer.Option(
+            "--cohort",
+            formats=["%Y-%m-%d"],
+            metavar="DAY",
+            help="A day to observe firms on; repeat. Else the last four ends of quarters whose "
+            "performance window is over.",
+            rich_help_panel=_FIRMS,
+        ),
+    ] = None,
+    performance_months: Annotated[
+        int,
+        typer.Option(
+            "--performance-months",
+            min=1,
+            max=60,
+            help="Within which a default counts, with --from-platform.",
+            rich_help_panel=_FIRMS,
+        ),
+    ] = 12,
     outcome: Annotated[
         str | None,
         typer.Option("--outcome", help="What the outcome is, for the card.", rich_help_panel=_BOTH),
@@ -121,11 +152,15 @@ async def train(
 ) -> None:
     """Train a model and write its folder: trees, manifest, card and what was measured.
 
-    On a TABLE with its --label or --spec; or, as a bank, on firms that consented, by --labels:
-    where the platform released simulated data, the model and all its answers say so.
+    On a TABLE with its --label or --spec; or, as a bank, on firms that consented: on its own
+    outcomes by --labels, or on what lenders reported by --from-platform. Where the platform
+    released simulated data, the model and all its answers say so.
     """
-    if (table_file is None) == (labels is None):
-        raise usage("name a TABLE with --label or --spec, or --labels with firms that consented")
+    if (table_file is not None) + (labels is not None) + from_platform != 1:
+        raise usage(
+            "name a TABLE with --label or --spec, or --labels with firms that consented, or "
+            "--from-platform"
+        )
     if table_file is not None:
         request = table.Request(
             file=table_file,
@@ -144,11 +179,30 @@ async def train(
         else:
             table.train(session.out, request, key)
         return
-    for option, value in (("--spec", spec), ("--label", label), ("--budget", budget)):
+    for option, value in (("--spec", spec), ("--label", label)):
         if value is not None:
-            raise usage(f"{option} goes with a TABLE, not with --labels")
-    if labels is None or out is None:
+            raise usage(f"{option} goes with a TABLE, not with firms that consented")
+    if out is None:
         raise usage("name the folder to write: --out DIR")
+    if labels is None:
+        await cohorts.train(
+            session,
+            cohorts.Request(
+                out=out,
+                cohorts=[each.date() for each in cohort or ()],
+                months=performance_months,
+                folds=folds,
+                repeats=repeats,
+                seed=seed,
+                budget=budget,
+                officer=officer,
+                file_reference=file_reference,
+            ),
+            key,
+        )
+        return
+    if budget is not None:
+        raise usage("--budget goes with a TABLE or --from-platform, not with --labels")
     await platform.train(
         session,
         platform.Request(

@@ -5,21 +5,20 @@ leaves its firm out and is counted.
 """
 
 import asyncio
-import csv
 import datetime as dt
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from puhui_client import Client, PuhuiError
-from services.cli.inputs import CHINA, NOT_UTF8
-from services.cli.training import PURPOSE, LabelsError
+from services.cli.inputs import CHINA
+from services.cli.training import PURPOSE
 from services.scoring.features.domain import FirmSummary
 from services.scoring.reader import read_summary
 from services.scoring.training.cohorts import CREDIT, Observation, OutcomeRule
 
-COLUMNS = ("subject_id", "consent_id")
+COHORTS = 4
+"""Observed when none are named: a year, by quarter."""
 _AT_ONCE = 16
 _OF_THE_FIRM = frozenset({"FAILED_PRECONDITION", "PERMISSION_DENIED", "NOT_FOUND"})
 
@@ -37,35 +36,30 @@ class Member:
     consent_id: str
 
 
-def read_members(path: Path) -> list[Member]:
-    """Return the rows of a CSV file with the columns subject_id and consent_id.
+async def consenting(client: Client) -> list[Member]:
+    """Return the firms whose consent to training stands, by their ids; the newest consent counts.
 
     Raises:
-        LabelsError: the file is not CSV in UTF-8, a column is missing, a value is empty, or a firm
-            is there twice.
+        PuhuiError: the platform does not answer.
     """
     members: dict[str, Member] = {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restval="")
-            missing = set(COLUMNS) - set(reader.fieldnames or ())
-            if missing:
-                raise LabelsError(f"{path}: the columns {', '.join(sorted(missing))} are missing")
-            for row in reader:
-                member = Member(row["subject_id"], row["consent_id"])
-                where = f"{path}, line {reader.line_num}"
-                if not member.subject_id or not member.consent_id:
-                    raise LabelsError(f"{where}: subject_id or consent_id is empty: fill it in")
-                if member.subject_id in members:
-                    raise LabelsError(f"{where}: the firm is there twice: leave one row out")
-                members[member.subject_id] = member
-    except UnicodeDecodeError:
-        raise LabelsError(f"{path} {NOT_UTF8}") from None
-    except csv.Error as error:
-        raise LabelsError(f"{path} is not CSV: {error}") from None
-    if not members:
-        raise LabelsError(f"{path}: there is no firm in it")
-    return list(members.values())
+    async for consent in client.list_consents(state="ACTIVE"):
+        if consent.terms.purpose == PURPOSE:
+            member = Member(consent.subject_id, consent.consent_id)
+            members.setdefault(member.subject_id, member)
+    return [members[subject_id] for subject_id in sorted(members)]
+
+
+def cohorts_before(day: dt.date, rule: OutcomeRule, count: int = COHORTS) -> list[dt.date]:
+    """Return the last ends of quarters whose performance window is over on a day, oldest first."""
+    month = day.year * 12 + day.month - 1
+    found: list[dt.date] = []
+    while len(found) < count:
+        month -= 1
+        end = dt.date((month + 1) // 12, (month + 1) % 12 + 1, 1) - dt.timedelta(days=1)
+        if end.month % 3 == 0 and rule.ripe_on(end) <= day:
+            found.append(end)
+    return found[::-1]
 
 
 @dataclass(frozen=True)
