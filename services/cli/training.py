@@ -7,7 +7,7 @@ import asyncio
 import csv
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,11 +18,12 @@ from puhui.datashare.v1.disputes_pb2 import DISPUTE_STATE_UPHELD
 from puhui_client import Client, PuhuiError
 from services.cli.inputs import CHINA, NOT_UTF8, parse_moment
 from services.scoring.features import registry
-from services.scoring.models.domain import Manifest, ModelClass
+from services.scoring.models.domain import Manifest
+from services.scoring.models.inputs import PLATFORM
 from services.scoring.models.signing import ModelKey
 from services.scoring.reader import read_summary
 from services.scoring.training.app import train
-from services.scoring.training.domain import Floats, Ints, Spec
+from services.scoring.training.domain import Floats, Ints, Settings, TrainingTable
 
 if TYPE_CHECKING:
     from puhui.datashare.v1.summaries_pb2 import SubjectSummary
@@ -177,27 +178,35 @@ async def fetch_table(
     return Table(matrix, labelled, dict(refused), insufficient, simulated, disputed)
 
 
+def training_table(table: Table, *, source: str, as_of: str) -> TrainingTable:
+    """What the trainer takes.
+
+    Args:
+        table: the firms.
+        source: where the outcomes come from, in words.
+        as_of: date or dates of the features, in words.
+    """
+    return TrainingTable(
+        table.matrix,
+        PLATFORM.features,
+        table.labels,
+        source=source,
+        as_of=as_of,
+        simulated=table.simulated,
+    )
+
+
 def fit(
-    table: Table,
-    spec: Spec,
+    table: TrainingTable,
+    settings: Settings,
     folder: Path,
     key: ModelKey,
     progress: Callable[[int, int], None],
 ) -> Manifest:
-    """Train and write a model folder. Simulated data make a model of the class SIMULATED.
+    """Train and write a model folder.
 
     Raises:
         TrainingError: there must not be a model of this table.
         FileExistsError: the folder exists.
     """
-    if table.simulated:
-        spec = replace(spec, model_class=ModelClass.SIMULATED)
-    return train(
-        table.matrix,
-        table.labels,
-        spec,
-        folder,
-        trained_at=datetime.now(UTC),
-        key=key,
-        progress=progress,
-    )
+    return train(table, settings, folder, trained_at=datetime.now(UTC), key=key, progress=progress)

@@ -35,7 +35,7 @@ from services.sandbox.members import Ask, Member, Members, Pushed
 from services.sandbox.months import end_of_day, first_day, last_complete_month, last_day
 from services.sandbox.stages import Stages
 from services.scoring.models.domain import Manifest
-from services.scoring.training.domain import Spec
+from services.scoring.training.domain import Settings
 
 FIRMS = 300
 SEED = 1
@@ -184,16 +184,27 @@ class _Show:
             for consent, defaulted in zip(consents, outcomes, strict=True)
             if defaulted is not None
         ]
-        spec = Spec(
+        settings = Settings(
             outcome="default of a simulated firm within 12 months",
-            source=f"a simulated city of {len(city.firms)} firms",
-            as_of=year_ago.isoformat(),
             population=f"{len(labels)} simulated firms",
-            repeats=2,
+            repeats=1,
+            candidates=1,
+            members=1,
+            baselines=False,
+            resamples=200,
         )
         version = f"demo-{year_ago:%Y%m}"
         async with self._members.client(self._bank.api_key) as bank:
-            _, model = await learn(bank, labels, spec, self._platform, version, stages)
+            _, model = await learn(
+                bank,
+                labels,
+                settings,
+                self._platform,
+                version,
+                stages,
+                source=f"a simulated city of {len(city.firms)} firms",
+                as_of=year_ago.isoformat(),
+            )
         return model
 
     async def _score(

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Protocol
 
 from puhui_client import Client
-from services.cli.training import Label, Table, fetch_table, fit
+from services.cli.training import Label, Table, fetch_table, fit, training_table
 from services.sandbox.governance import serve
 from services.sandbox.stages import Stages
 from services.scoring.models.domain import Manifest
 from services.scoring.models.signing import key_at, platform_key
-from services.scoring.training.domain import Spec
+from services.scoring.training.app import models_to_train
+from services.scoring.training.domain import Settings
 
 OFFICER = "modeller-1"
 
@@ -38,28 +39,34 @@ class Platform(Protocol):
 async def learn(
     bank: Client,
     labels: Sequence[Label],
-    spec: Spec,
+    settings: Settings,
     platform: Platform,
     version: str,
     stages: Stages,
+    *,
+    source: str,
+    as_of: str,
 ) -> tuple[Table, Manifest]:
     """Fetches summaries, trains, and has two operators put the model in service.
 
     Args:
         bank: fetches under the consents that the labels name.
         labels: the firms and their outcomes.
-        spec: how to train.
+        settings: how to train.
         platform: that serves.
         version: of the model.
         stages: shows the progress.
+        source: where the outcomes come from, in words.
+        as_of: date or dates of the features, in words.
     """
     folder = platform.models_dir / version
     with stages.stage("fetch", "Fetching monthly summaries", len(labels)) as advance:
         table = await fetch_table(bank, labels, advance, officer=OFFICER, file_reference=version)
-    with stages.stage("train", "Training", spec.repeats * spec.folds) as advance:
+    made = training_table(table, source=source, as_of=as_of)
+    with stages.stage("train", "Training", models_to_train(made, settings)) as advance:
         key = key_at(platform_key(platform.models_dir.parent))
         manifest = await asyncio.to_thread(
-            fit, table, spec, folder, key, lambda done, of: advance(1)
+            fit, made, settings, folder, key, lambda done, of: advance(1)
         )
         await serve(platform.gateway, platform.operator_key, version)
     return table, manifest

@@ -33,7 +33,7 @@ from services.sandbox.learning import OFFICER, learn
 from services.sandbox.members import Ask, Member, Members, Pushed
 from services.sandbox.months import end_of_day
 from services.sandbox.stages import Stages
-from services.scoring.training.domain import Spec
+from services.scoring.training.domain import Settings
 
 FIRST_DAY = date(2016, 10, 1)
 VERSION = "cumcm2020c"
@@ -103,14 +103,21 @@ async def _play(
         Label(consent.subject_id, consent.consent_id, as_of, int(defaulted))
         for consent, (_, defaulted) in zip(agreed, labelled, strict=True)
     ]
-    spec = Spec(
+    settings = Settings(
         outcome="default 是否违约 as labelled in CUMCM 2020 C, which does not say within what time",
-        source="CUMCM 2020 problem C, VAT invoices",
-        as_of=cumcm2020c.LAST_DAY.isoformat(),
         population=f"the {len(labels)} labelled firms",
     )
     async with members.client(bank.api_key) as client:
-        table, model = await learn(client, labels, spec, platform, VERSION, stages)
+        table, model = await learn(
+            client,
+            labels,
+            settings,
+            platform,
+            VERSION,
+            stages,
+            source="CUMCM 2020 problem C, VAT invoices",
+            as_of=cumcm2020c.LAST_DAY.isoformat(),
+        )
     auc = model.metrics["auc"]
 
     with stages.stage("consents", "Consents for scoring", len(firms)) as advance:
@@ -137,7 +144,8 @@ async def _play(
             "features": table.matrix.shape[1],
             "cv_auc_mean": round(auc.value, 4),
             "cv_auc_std": round(auc.deviation or 0.0, 4),
-            "cv": f"{spec.repeats} repeats of stratified {spec.folds}-fold on "
+            "cv": f"{model.parameters['repeats']} repeats of stratified "
+            f"{model.parameters['folds']}-fold on "
             f"{len(table.labels)} firms, folds made before anything is fitted",
         },
         "decisions": sum(result.decision is not None for result in results),

@@ -37,7 +37,7 @@ from services.sandbox.members import Ask, Member, Members, Pushed
 from services.sandbox.months import end_of_day, first_day, last_complete_month, last_day
 from services.sandbox.stages import Stages
 from services.scoring.models.domain import ModelClass
-from services.scoring.training.domain import Spec
+from services.scoring.training.domain import Parameters, Settings
 from tests.bench.rig import echo
 from tests.bench.rig.load import BATCH_SCORE, PLACE, SCORE
 from tests.bench.rig.processes import Measured, measure, running, say
@@ -169,16 +169,27 @@ class Preparation:
             for firm, consent in zip(city.firms, consents, strict=True)
             if (defaulted := city.defaults_after(firm, year_ago)) is not None
         ]
-        spec = Spec(
+        settings = Settings(
             outcome="default of a simulated firm within 12 months",
-            source=f"a simulated city of {FIRMS} firms",
-            as_of=year_ago.isoformat(),
             population=f"{len(labels)} simulated firms",
             model_class=ModelClass.SIMULATED,
             repeats=1,
+            tried=(Parameters(200, 3, 0.1, 0.7, 0.4, 1.0, 50, exactly=True),),
+            members=1,
+            baselines=False,
+            resamples=0,
         )
         async with members.client(bank.api_key) as client:
-            await learn(client, labels, spec, self._platform, VERSION, self._stages)
+            await learn(
+                client,
+                labels,
+                settings,
+                self._platform,
+                VERSION,
+                self._stages,
+                source=f"a simulated city of {FIRMS} firms",
+                as_of=year_ago.isoformat(),
+            )
 
 
 def _template(consent: Consent) -> bytes:

@@ -20,10 +20,10 @@ from services.datashare.subjects import uscc
 from services.sandbox.embedded import Embedded, embedded
 from services.sandbox.governance import put_in_service
 from services.scoring.features.registry import FEATURES
-from services.scoring.models.domain import ModelClass
+from services.scoring.models.inputs import PLATFORM
 from services.scoring.models.signing import key_at, platform_key
 from services.scoring.training.app import train
-from services.scoring.training.domain import Spec
+from services.scoring.training.domain import Parameters, Settings, TrainingTable
 
 USCC = uscc.make("91", "110108", "MA01TE5T")
 OTHER_USCC = uscc.make("91", "110105", "MA02TE5T")
@@ -184,16 +184,22 @@ def a_model(folder: Path, *, by: str = "") -> None:
         signal = np.where(matrix[:, column] > 0.85, 2.0, -2.0)
     labels = (rng.random(160) < 1 / (1 + np.exp(1 - signal))).astype(np.int64)
     train(
-        matrix,
-        labels,
-        Spec(
-            outcome="nothing real",
+        TrainingTable(
+            matrix,
+            PLATFORM.features,
+            labels,
             source="random numbers",
             as_of="2026-01-01",
-            model_class=ModelClass.SIMULATED,
-            trees=20,
+            simulated=True,
+        ),
+        Settings(
+            outcome="nothing real",
             folds=3,
             repeats=1,
+            tried=(Parameters(20, 3, 0.1, 0.7, 0.4, 1.0, 16, exactly=True),),
+            members=1,
+            baselines=False,
+            resamples=0,
         ),
         folder,
         trained_at=NOW,

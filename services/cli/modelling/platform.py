@@ -53,7 +53,8 @@ async def train(session: Session, request: Request, key: Path | None) -> None:
         typer.Exit: the training was refused.
     """
     from services.cli import training
-    from services.scoring.training.domain import Spec, TrainingError
+    from services.scoring.training.app import models_to_train
+    from services.scoring.training.domain import Settings, TrainingError
 
     out = request.out
     require_officer(request.officer, request.file_reference)
@@ -74,18 +75,21 @@ async def train(session: Session, request: Request, key: Path | None) -> None:
                 file_reference=request.file_reference,
             )
     days = sorted({row.as_of.date().isoformat() for row in rows})
-    spec = Spec(
+    settings = Settings(
         outcome=request.outcome,
-        source=request.source,
-        as_of=days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}" if days else "",
         population=f"the {len(table.labels)} firms of the training",
         folds=request.folds,
         repeats=request.repeats,
         seed=request.seed,
     )
+    made = training.training_table(
+        table,
+        source=request.source,
+        as_of=days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}" if days else "",
+    )
     try:
-        with bar("Training", request.folds * request.repeats, unit="folds") as advance:
-            manifest = training.fit(table, spec, out, signs.key, lambda done, total: advance(1))
+        with bar("Training", models_to_train(made, settings), unit="folds") as advance:
+            manifest = training.fit(made, settings, out, signs.key, lambda done, total: advance(1))
     except TrainingError as error:
         session.out.failed("TRAINING_REFUSED", str(error))
         raise typer.Exit(REFUSED) from None

@@ -10,7 +10,6 @@ import numpy.typing as npt
 from services.scoring.models.domain import (
     DEFAULT_GRADES,
     GradeCut,
-    Metric,
     ModelClass,
     ModelFeature,
     Scaling,
@@ -22,64 +21,51 @@ Ints = npt.NDArray[np.int64]
 Progress = Callable[[int, int], None]
 """Called with the folds that are done and all folds."""
 
-INNER_FOLDS = 5
-"""Folds inside a training fold, for the calibrator that is judged outside it."""
-
 
 class TrainingError(ValueError):
     """A training that must not give a model; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
-    """How to train.
-
-    The defaults were chosen by their results on the 123 firms of CUMCM 2020 C, 27 of which
-    defaulted, and suit small tables: many shallow, constrained trees, each of a part of the rows
-    and of the features. Figures measured on those firms are therefore optimistic; the card says so.
+class Parameters:
+    """How trees are grown.
 
     Args:
-        outcome: what a label of 1 means, in words.
-        source: where the data come from, in words.
-        as_of: the date or dates of the features, in words.
-        population: that reasons compare with, in words.
-        model_class: how much the PD may be believed.
-        trees: how many.
+        trees: the most of a member; early stopping takes fewer.
         depth: of a tree; the cost of exact reasons grows with it.
         learning_rate: shrinkage.
-        rows_per_tree: share of the rows that a tree sees.
+        rows_per_tree: share of the rows that a tree sees; None: those with large gradients and a
+            tenth of the others (GOSS, Ke et al. 2017).
         features_per_tree: share of the features that a tree sees.
         l2: penalty on leaves.
-        min_leaf: rows in a leaf; None is a tenth of all rows, within 5 and 50.
-        folds: of the evaluation, stratified.
-        repeats: of the folds.
-        seed: of all randomness.
-        scaling: log-odds to points.
-        grades: cuts on PD.
+        min_leaf: rows in a leaf.
+        exactly: grow all trees; early stopping takes none away.
     """
 
-    outcome: str = ""
-    source: str = ""
-    as_of: str = ""
-    population: str = "the firms that the model was trained on"
-    model_class: ModelClass = ModelClass.UNVALIDATED
-    trees: int = 200
-    depth: int = 3
-    learning_rate: float = 0.1
-    rows_per_tree: float = 0.7
-    features_per_tree: float = 0.4
-    l2: float = 1.0
-    min_leaf: int | None = None
-    folds: int = 5
-    repeats: int = 10
-    seed: int = 20
-    scaling: Scaling = field(default_factory=Scaling)
-    grades: tuple[GradeCut, ...] = DEFAULT_GRADES
+    trees: int
+    depth: int
+    learning_rate: float
+    rows_per_tree: float | None
+    features_per_tree: float
+    l2: float
+    min_leaf: int
+    exactly: bool = False
 
-    def leaf(self, rows: int) -> int:
-        """Fewest rows in a leaf when a table has `rows`."""
-        return self.min_leaf if self.min_leaf is not None else max(5, min(rows // 10, 50))
+    def stated(self) -> dict[str, str | int | float | bool]:
+        """As a manifest and training.json show them."""
+        return {
+            "trees": self.trees,
+            "depth": self.depth,
+            "learning_rate": self.learning_rate,
+            "rows_per_tree": "goss" if self.rows_per_tree is None else self.rows_per_tree,
+            "features_per_tree": self.features_per_tree,
+            "l2": self.l2,
+            "min_leaf": self.min_leaf,
+        }
 
+
+BUDGET: Final = 60.0
+"""Seconds of tuning that are planned for unless said otherwise."""
 
 STRATIFIED: Final = "repeated_stratified"
 GROUPED: Final = "grouped"
@@ -95,8 +81,8 @@ class Settings:
         outcome: what a label of 1 means, in words.
         population: that reasons compare with, in words.
         model_class: how much the PD may be believed; simulated data make it SIMULATED.
-        kind: of the outer evaluation: STRATIFIED, GROUPED, OUT_OF_TIME; None: GROUPED where the
-            table has groups, else STRATIFIED.
+        kind: of the outer evaluation: STRATIFIED, GROUPED, OUT_OF_TIME; None: OUT_OF_TIME where the
+            table states times and enough comes late, GROUPED where it has groups, else STRATIFIED.
         folds: outer; None: by the table's rows and events.
         repeats: of the folds; None: by the table's rows.
         cutoff: days since 1970; out of time, the rows from then on are the last to be judged.
@@ -104,6 +90,9 @@ class Settings:
         budget: seconds of tuning that are planned for, on two cores; what is tried follows from it
             and from the table's size, never from how fast this machine is.
         candidates: hyper-parameters to try; None: as many as the budget holds; 1: no tuning.
+        tried: hyper-parameters to try instead of the trainer's own list.
+        members: boosters of different seeds whose mean the model is, a power of two; None: by the
+            table's rows.
         baselines: measure a WoE-logistic scorecard and a plain LightGBM beside the model.
         resamples: of the bootstrap; None: by the table's rows; 0: no intervals of figures.
         seed: of all randomness.
@@ -119,8 +108,10 @@ class Settings:
     folds: int | None = None
     repeats: int | None = None
     cutoff: int | None = None
-    budget: float = 60.0
+    budget: float = BUDGET
     candidates: int | None = None
+    tried: tuple[Parameters, ...] = ()
+    members: int | None = None
     baselines: bool = True
     resamples: int | None = None
     seed: int = 20
@@ -188,39 +179,42 @@ class TrainingTable:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """What was measured out of fold.
+class Split:
+    """What a model sees and what it is held to, as places of rows.
 
     Args:
-        margins: repeats x rows; each from a model that did not see the row.
-        metrics: by name: auc, ks, brier, log_loss (over folds), calibration_slope and
-            calibration_intercept (over repeats, each over all its rows).
+        seen: by the model.
+        unseen: that it is measured on.
     """
 
-    margins: Floats
-    metrics: Mapping[str, Metric]
+    seen: Ints
+    unseen: Ints
 
 
-def check_table(matrix: Floats, labels: Ints, features: int, spec: Spec) -> None:
-    """Refuse what cannot be trained on.
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Rows to train on.
 
-    Raises:
-        TrainingError: the shapes differ, a label is neither 0 nor 1, an input is infinite, or a
-            class has too few rows for the folds.
+    Args:
+        matrix: rows x features.
+        labels: 1 is the outcome.
+        weights: of the rows, mean 1 over the table.
+        groups: of which firm a row is.
+        times: days since 1970; None when not stated.
     """
-    if matrix.ndim != 2 or matrix.shape != (len(labels), features):
-        raise TrainingError(
-            f"the matrix has the shape {matrix.shape}: give {len(labels)} labels x {features} "
-            "features"
-        )
-    if not np.isin(labels, (0, 1)).all():
-        raise TrainingError("a label is neither 0 nor 1: leave out what is undecided")
-    if np.isinf(matrix).any():
-        raise TrainingError("an input is infinite: features are finite, or NaN when missing")
-    fewest = int(min(labels.sum(), len(labels) - labels.sum()))
-    # A training fold loses one of its rows in `folds`, and is split once more.
-    if fewest - -(-fewest // spec.folds) < INNER_FOLDS:
-        raise TrainingError(
-            f"the rarer outcome has {fewest} rows, too few for {spec.folds} folds and "
-            f"{INNER_FOLDS} within each: gather more"
+
+    matrix: Floats
+    labels: Ints
+    weights: Floats
+    groups: Ints
+    times: Ints | None
+
+    def rows(self, places: Ints) -> "Sample":
+        """Some of the rows."""
+        return Sample(
+            self.matrix[places],
+            self.labels[places],
+            self.weights[places],
+            self.groups[places],
+            None if self.times is None else self.times[places],
         )

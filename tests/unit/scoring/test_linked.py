@@ -38,7 +38,7 @@ from services.scoring.reevaluations.app import DisputedSince, ListReevaluations
 from services.scoring.training.app import train
 from tests.fakes.decisions import AddingModel, FakeModels, FakeSummaries, FakeWork
 from tests.fakes.reevaluations import FakeReevaluationWork
-from tests.unit.scoring.conftest import AS_OF, KEY, SPEC, TRAINED_AT, Trained
+from tests.unit.scoring.conftest import AS_OF, KEY, SETTINGS, TRAINED_AT, Trained, made_up
 from tests.unit.scoring.firms import city, withholding
 
 NOW = dt.datetime(2024, 5, 31, 12, tzinfo=dt.UTC)
@@ -339,7 +339,7 @@ def depending(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     matrix = np.array([encode(compute(firm, AS_OF)) for firm in firms])
     made = np.array(labels, dtype=np.int64)
     folder = tmp_path_factory.mktemp("models") / "depending"
-    manifest = train(matrix, made, SPEC, folder, trained_at=TRAINED_AT, key=KEY)
+    manifest = train(made_up(matrix, made), SETTINGS, folder, trained_at=TRAINED_AT, key=KEY)
     return Trained(folder, manifest, Scorer.load(folder), firms, matrix, made)
 
 
@@ -469,12 +469,11 @@ def _of(subject_id: str) -> Order:
 def before(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder from before there were features of linked subjects."""
     kept = [at for at, name in enumerate(NAMES) if name not in RELATION_OF]
-    inputs = dataclasses.replace(
-        PLATFORM, features=tuple(PLATFORM.features[at] for at in kept), reason_version=2
-    )
+    features = tuple(PLATFORM.features[at] for at in kept)
     folder = tmp_path_factory.mktemp("models") / "before"
     matrix = trained.matrix[:, kept]
-    train(matrix, trained.labels, SPEC, folder, trained_at=TRAINED_AT, key=KEY, inputs=inputs)
+    table = made_up(matrix, trained.labels, features)
+    train(table, SETTINGS, folder, trained_at=TRAINED_AT, key=KEY, reason_version=2)
     return folder
 
 

@@ -151,7 +151,6 @@ def test_what_was_not_measured_is_said(trained: Trained) -> None:
     for text in (report(trained.scorer, bare, "k", Language.EN), card(trained.manifest, bare)):
         for words in (
             "was not trained on outcomes",
-            "No interval of single PDs was fitted",
             "Not tested: the data named no region, industry or size",
             "No periods were told apart",
             "Nothing was found",
