@@ -256,7 +256,7 @@ def nice_ticks(low: float, high: float) -> list[float]:
     power = 10.0 ** math.floor(math.log10(rough))
     step = power * next(each for each in (1, 2, 2.5, 5, 10) if each * power >= rough * 0.8)
     first, last = math.floor(low / step), math.ceil(high / step - 1e-9)
-    return [round(at * step, 10) for at in range(first, last + 1)]
+    return [float(f"{at * step:.10g}") for at in range(first, last + 1)]
 
 
 def number(value: float) -> str:
