@@ -144,6 +144,10 @@ def _parts(scorer: "Scorer", table: "TableFile", lang: str, unread: "Unread") ->
         }
         for rank, texts in enumerate(reasoner.words(found, matrix, REASONS), start=1):
             columns[f"reason_{rank}"] = pa.array(texts, pa.string())
+        if found.ends is not None:
+            columns["pd_low"] = pa.array(found.lows, pa.float64())
+            columns["pd_high"] = pa.array(found.highs, pa.float64())
+            columns["refer"] = pa.array(found.refer, pa.bool_())
         yield pa.table(columns)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
@@ -22,9 +22,17 @@ if TYPE_CHECKING:
 
     from services.scoring.models.domain import Manifest
     from services.scoring.training.domain import Finding
-    from services.scoring.training.evidence import Evidence, Figure
+    from services.scoring.training.evidence import Evidence, Figure, OutcomeStatement
     from services.scoring.training.spec import TableSpec
     from services.scoring.training.table import Prepared
+
+
+_TREATED: Final = {
+    "left out": "left out",
+    "good": "counted as good",
+    "bad": "counted as bad",
+    "labelled": "with the outcome that the table states",
+}
 
 
 @dataclass(frozen=True)
@@ -158,6 +166,8 @@ def _toml(prepared: "Prepared") -> str:
     from services.scoring.training.spec import write_spec
 
     notes = []
+    if prepared.spec.evaluation.kind is None:
+        notes.append(f"evaluation: {_expected(prepared)}")
     names = [each.name for each in prepared.table.features if each.categories]
     if set(names) - set(prepared.spec.categorical):
         notes.append(f"read as categories: {', '.join(names)}")
@@ -178,6 +188,18 @@ def _inspected(prepared: "Prepared") -> dict[str, Any]:
         "columns": [dataclasses.asdict(each) for each in prepared.columns],
         "findings": [dataclasses.asdict(each) for each in table.findings],
     }
+
+
+def _expected(prepared: "Prepared") -> str:
+    """How the model will be judged, if the table's rows allow for it."""
+    stated = prepared.spec.evaluation.kind
+    if stated is not None:
+        return stated.replace("_", " ")
+    if prepared.table.times is not None:
+        return "out of time (inferred: there are dates)"
+    if prepared.table.groups is not None:
+        return "grouped (inferred: there are firms)"
+    return "repeated stratified (inferred: there are neither dates nor firms)"
 
 
 def _rows(prepared: "Prepared", request: Request) -> "RenderableType":
@@ -201,7 +223,7 @@ def _rows(prepared: "Prepared", request: Request) -> "RenderableType":
             ("label", spec.label),
             *said.items(),
             ("observed", table.as_of),
-            ("evaluation", (spec.evaluation.kind or "").replace("_", " ")),
+            ("evaluation", _expected(prepared)),
             ("inputs", str(len(table.features))),
         ],
     )
@@ -251,14 +273,14 @@ def _fit(prepared: "Prepared", request: Request, folder: Path, signs: Signer) ->
     Raises:
         TrainingError: there must not be a model of this table.
     """
-    from services.scoring.training.app import models_to_train
+    from services.scoring.training.app import Statement, models_to_train
     from services.scoring.training.app import train as fit
     from services.scoring.training.domain import BUDGET, Settings
 
     spec, table = prepared.spec, prepared.table
     settings = Settings(
         outcome=spec.outcome.definition or f"{spec.label} is {spec.positive}",
-        population=f"the {len(table.labels)} rows of the training",
+        population=f"the {len(table.labels):,} rows of the training",
         kind=spec.evaluation.kind,
         folds=spec.evaluation.folds,
         repeats=spec.evaluation.repeats,
@@ -270,17 +292,58 @@ def _fit(prepared: "Prepared", request: Request, folder: Path, signs: Signer) ->
     )
     if request.source:
         table = dataclasses.replace(table, source=request.source)
-    with bar("Training", models_to_train(table, settings), unit="folds") as advance:
+    statement = Statement(
+        outcome=_outcome(spec),
+        left_out=prepared.left_out,
+        sampling=f"rows weighted by {spec.weight}" if spec.weight else "",
+        spec=_toml(prepared),
+        environment=_environment(),
+    )
+    with bar("Training", models_to_train(table, settings), unit="models") as advance:
         return fit(
             table,
             settings,
             folder,
             trained_at=datetime.now(UTC),
             key=signs.key,
+            statement=statement,
             feature_version=0,
             reason_version=0,
             progress=lambda done, total: advance(1),
         )
+
+
+def _outcome(spec: "TableSpec") -> "OutcomeStatement":
+    """What the spec says of the outcome, for card and report."""
+    from services.scoring.training.evidence import OutcomeStatement
+
+    said = spec.outcome
+    undecided, rejected = said.indeterminates, said.rejected
+    indeterminates, rejects = undecided.words, rejected.words
+    if undecided.values:
+        stated = f"{spec.label} is {' or '.join(undecided.values)}: {_TREATED[undecided.treated]}"
+        indeterminates = f"{stated}. {indeterminates}".strip(". ")
+    if rejected.values:
+        stated = (
+            f"{rejected.column} is {' or '.join(rejected.values)}: {_TREATED[rejected.treated]}"
+        )
+        rejects = f"{stated}. {rejects}".strip(". ")
+    return OutcomeStatement(
+        definition=said.definition or f"{spec.label} is {spec.positive}",
+        observation=said.observation,
+        performance=said.performance,
+        indeterminates=indeterminates,
+        rejects=rejects,
+    )
+
+
+def _environment() -> dict[str, str]:
+    """Versions that a training's result may depend on."""
+    import platform
+    from importlib.metadata import version
+
+    packages = ("puhui", "lightgbm", "numpy", "pyarrow")
+    return {name: version(name) for name in packages} | {"python": platform.python_version()}
 
 
 def results(

@@ -85,7 +85,7 @@ def validate(
     try:
         table = open_file(table_file)
         named = {"positive": positive, "weight": weight, "time": times, "group": group}
-        spec = _spec(measured.spec, label, named, table.columns)
+        spec = spec_of(measured.spec, label, named, table.columns)
         segments = [name for name in measured.segments if name in table.columns]
         labelled = read_labels(table, spec, segments)
         approval = measured.approval
@@ -95,7 +95,7 @@ def validate(
     _show(out, scorer, spec, labelled, found, time.monotonic() - started)
 
 
-def _spec(
+def spec_of(
     trained: str, label: str, named: dict[str, str | None], columns: tuple[str, ...]
 ) -> "TableSpec":
     """What the rows' columns are: as named, else as in training where the table has them."""
@@ -107,13 +107,14 @@ def _spec(
         for key in ("time", "group", "weight"):
             column = getattr(known, key)
             if column in columns and column != label:
-                spec = dataclasses.replace(spec, **{key: column})
+                role: dict[str, Any] = {key: column}
+                spec = dataclasses.replace(spec, **role)
         if known.label == label:
             outcome = known.outcome
             if outcome.rejected.column not in columns:
                 outcome = dataclasses.replace(outcome, rejected=Rejected())
             spec = dataclasses.replace(spec, positive=known.positive, outcome=outcome)
-    given = {key: value for key, value in named.items() if value is not None}
+    given: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
     return dataclasses.replace(spec, **given)
 
 
@@ -130,14 +131,17 @@ def _measure(
     check_needed(features, table.columns, scorer.version)
     shifts = {name: Shift(bins) for name, bins in manifest.bins.items()}
     margins = []
+    done = 0
     with bar("Scoring", table.rows) as advance:
         for batch in table.batches(needed(features)):
             matrix = encode(features, batch)
             found = scorer.score(matrix)
             margins.append(found.margins.copy())
+            weights = labelled.weights_of(done, len(matrix))
             for at, feature in enumerate(features):
-                shifts[feature.name].add(matrix[:, at])
-            shifts[SCORE].add(found.totals)
+                shifts[feature.name].add(matrix[:, at], weights)
+            shifts[SCORE].add(found.totals, weights)
+            done += len(matrix)
             advance(len(matrix))
     said = np.concatenate(margins)
     with bar("Resampling", 1, unit="steps") as advance:

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from services.scoring.models.domain import DEFAULT_GRADES, GradeCut, Scaling, Words
-from services.scoring.training.domain import TrainingError
+from services.scoring.training.domain import GROUPED, OUT_OF_TIME, STRATIFIED, TrainingError
 
-STRATIFIED, GROUPED, OUT_OF_TIME = "repeated_stratified", "grouped", "out_of_time"
 KINDS: Final = (STRATIFIED, GROUPED, OUT_OF_TIME)
 
 LEFT_OUT, AS_GOOD, AS_BAD, AS_LABELLED = "left out", "good", "bad", "labelled"

@@ -37,10 +37,7 @@ from services.scoring.training.spec import (
     AS_BAD,
     AS_GOOD,
     AS_LABELLED,
-    GROUPED,
     LEFT_OUT,
-    OUT_OF_TIME,
-    STRATIFIED,
     Outcome,
     SpecError,
     TableSpec,
@@ -214,7 +211,6 @@ def prepare(
         _relate(profile, relative)
     refused = _inspect(candidates, labels, weights, times, draft, told)
     features, matrix = _features(candidates, refused, draft, day_first=day_first)
-    _evaluation(draft, times, groups)
     _check_rows(matrix, labels, groups, draft)
     spec = draft.spec
     table = TrainingTable(
@@ -267,6 +263,15 @@ class Labelled:
     segments: Mapping[str, Sequence[str]]
     left_out: Mapping[str, int]
     findings: tuple[Finding, ...]
+
+    def weights_of(self, start: int, count: int) -> Floats:
+        """Weights of some rows of the file; of those without an outcome 0 where rows carry any."""
+        if self.weights is None:
+            return np.ones(count)
+        found = np.zeros(count)
+        first, last = np.searchsorted(self.places, (start, start + count))
+        found[self.places[first:last] - start] = self.weights[first:last]
+        return found
 
 
 def read_labels(file: TableFile, spec: TableSpec, segments: Sequence[str] = ()) -> Labelled:
@@ -894,15 +899,6 @@ def _check_rows(matrix: Floats, labels: Ints, groups: Ints | None, draft: _Draft
 
 
 # --- what goes beside the rows
-
-
-def _evaluation(draft: _Draft, times: Ints | None, groups: Ints | None) -> None:
-    stated = draft.spec.evaluation
-    if stated.kind is not None:
-        return
-    kind = OUT_OF_TIME if times is not None else GROUPED if groups is not None else STRATIFIED
-    draft.spec = dataclasses.replace(draft.spec, evaluation=dataclasses.replace(stated, kind=kind))
-    draft.remarks["evaluation"] = "inferred: by the columns that are there"
 
 
 def _cutoff(spec: TableSpec, *, day_first: bool) -> int | None:

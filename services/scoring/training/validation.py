@@ -2,7 +2,8 @@
 
 Invariants: nothing is fitted to the rows; figures are those of `comparison`, so that they mean what
 they mean in the model's own report. Whether the population has moved (PSI) goes by the bins that
-the model's manifest froze, over all rows, labelled or not.
+the model's manifest froze, over all rows, labelled or not; where rows carry weights, over
+those that do.
 """
 
 import math
@@ -162,17 +163,17 @@ class Shift:
         self._expected = np.array([*bins.shares, bins.missing + bins.withheld])
         self._counts = np.zeros(len(self._expected))
 
-    def add(self, values: Floats) -> None:
+    def add(self, values: Floats, weights: Floats) -> None:
         """Count some rows' values; NaN is missing."""
         missing = np.isnan(values)
         places = np.searchsorted(self._edges, values[~missing], "right")
-        self._counts[:-1] += np.bincount(places, minlength=len(self._counts) - 1)
-        self._counts[-1] += missing.sum()
+        self._counts[:-1] += np.bincount(places, weights[~missing], len(self._counts) - 1)
+        self._counts[-1] += weights[missing].sum()
 
     @property
     def psi(self) -> float:
         """Population stability index of all that was counted."""
-        found = np.maximum(self._counts / max(self._counts.sum(), 1), _FLOOR)
+        found = np.maximum(self._counts / self._counts.sum(), _FLOOR)
         expected = np.maximum(self._expected, _FLOOR)
         return float(((found - expected) * np.log(found / expected)).sum())
 

@@ -56,10 +56,9 @@ def test_a_table_of_small_business_loans(tmp_path: Path) -> None:
         "ChgOffPrinGr": "leak_label",
     }
     spec = found.spec
-    assert (spec.positive, spec.time, spec.evaluation.kind) == (
+    assert (spec.positive, spec.time) == (
         "CHGOFF",
         "ApprovalDate",
-        "out_of_time",
     )
     assert found.left_out == {"without a label": 9}
     by_name = {feature.name: feature for feature in found.table.features}
@@ -82,7 +81,7 @@ def test_a_panel_of_companies(tmp_path: Path) -> None:
     assert found.table.groups is not None
     assert len(np.unique(found.table.groups)) == 300
     assert len(found.table.features) == 18
-    assert set(found.remarks) >= {"positive", "group", "time", "evaluation"}
+    assert set(found.remarks) >= {"positive", "group", "time"}
 
 
 def test_a_table_of_ratios_with_odd_names(tmp_path: Path) -> None:
@@ -91,7 +90,6 @@ def test_a_table_of_ratios_with_odd_names(tmp_path: Path) -> None:
         "Realized Sales Gross Margin": "duplicate",
         "Net Income Flag": "constant",
     }
-    assert found.spec.evaluation.kind == "repeated_stratified"
     assert found.table.features[0].name.startswith("ROA(C)")
 
 
