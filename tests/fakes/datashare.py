@@ -8,6 +8,7 @@ from datetime import datetime
 
 from services.datashare.access.domain import Access, Earlier, Outcome, Recorded, Sealed
 from services.datashare.access.enquiries import ENQUIRY, PLATFORM, PURPOSE, Enquiry, by_month
+from services.datashare.catalogue.domain import ContentLevel
 from services.datashare.catalogue.loader import load
 from services.datashare.changes.domain import Change, Entry
 from services.datashare.consent.domain import (
@@ -407,6 +408,7 @@ class FakeEnquiries:
             if row.subject_id == query.subject_id
             and row.purpose == PURPOSE
             and row.outcome is Outcome.RELEASED
+            and row.content_level > ContentLevel.PROFILE
             and row.accessed_at < query.as_of
         ]
         months = by_month(asked, query.first_month, query.last_month)

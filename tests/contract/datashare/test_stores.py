@@ -115,6 +115,7 @@ class TestEnquiries:
             at(7, 40, outcome=Outcome.REFUSED, **loan),
             at(8, 40, subject_id="sub_2", **loan),
             at(9, 0, **card),  # at the time of reading itself
+            at(10, 5, content_level=ContentLevel.PROFILE, **card),  # a check of what is there
         ]
         query = SummaryQuery("sub_1", ("enquiry",), None, 200001, 209912, NOW, today=20_574)
         async with stored.begin() as work:

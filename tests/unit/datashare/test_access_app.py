@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from puhui_client.signing import PublicKey
-from services.datashare.access.app import Item
+from services.datashare.access.app import Item, TellSupply
 from services.datashare.access.domain import Access, CoverageState, Outcome, Released, content
 from services.datashare.access.servicer import access_messages
 from services.datashare.catalogue.domain import ContentLevel, SharingMode
@@ -481,6 +481,62 @@ class TestQuota:
         world.transactions.memory.quotas[key] = most.times - 1
         outcomes = await world.fetched(world.item(consent), world.item(consent))
         assert reasons(outcomes) == ["RELEASED", "QUOTA_EXHAUSTED"]
+
+
+class TestCheck:
+    """A check is what a fetch would be, and opens nothing."""
+
+    async def test_it_is_an_access_of_the_level_profile_that_uses_nothing(
+        self, world: World
+    ) -> None:
+        consent = await world.granted(fetch_limit=ONE_TIME)
+        found = await released(world, world.item(consent, check=True))
+        (access,) = world.recorded()
+        assert access.content_level is ContentLevel.PROFILE
+        assert access.outcome is Outcome.RELEASED
+        assert list(world.transactions.memory.quotas.values()) == [0]
+        assert world.transactions.memory.uses == {}
+        fetched = await released(world, world.item(consent))
+        assert found.coverage == fetched.coverage
+
+    async def test_what_is_used_up_is_told(self, world: World) -> None:
+        consent = await world.granted(fetch_limit=ONE_TIME)
+        await released(world, world.item(consent))
+        outcome = await world.fetched(world.item(consent, check=True))
+        assert reasons(outcome) == ["CONSENT_CONSUMED"]
+        assert list(world.transactions.memory.quotas.values()) == [1]
+
+    async def test_it_is_refused_as_a_fetch_is(self, world: World) -> None:
+        consent = await world.granted(score=False)
+        for changes in ({"score": True}, {"officer": ""}, {"purpose": "portfolio_review"}):
+            checked = await world.fetched(world.item(consent, **changes, check=True))
+            assert reasons(checked) == reasons(await world.fetched(world.item(consent, **changes)))
+
+    async def test_it_is_no_enquiry(self, world: World) -> None:
+        consent = await world.granted(record_types=(*TERMS.record_types, "enquiry"))
+        await released(world, world.item(consent, check=True))
+        world.clock.advance(timedelta(days=1))
+        later = await released(world, world.item(consent))
+        assert dict(later.coverage)["enquiry"] is CoverageState.NONE_EXISTS
+
+
+class TestSupply:
+    async def test_types_are_told_with_who_may_supply_them(self, world: World) -> None:
+        tell = TellSupply(world.transactions, world.catalogue)
+        told = {each.policy.name: each for each in await tell()}
+        assert set(told) == set(world.catalogue.types)
+        providers = world.transactions.memory.participants.values()
+        tax = sorted(each.participant_id for each in providers if each.provider_kind == "tax")
+        assert told["vat_invoice"].provider_ids == tuple(tax)
+        assert tax
+        assert told["vat_invoice"].supplied
+        assert told["field_visit"].provider_ids == ()  # a bank's own
+        suspended = replace(
+            world.transactions.memory.participants[tax[0]], standing=Standing.SUSPENDED
+        )
+        world.transactions.memory.participants[tax[0]] = suspended
+        (again,) = (each for each in await tell() if each.policy.name == "vat_invoice")
+        assert tax[0] not in again.provider_ids
 
 
 RELATED: dict[str, Any] = {"purpose": "related_party", "for_subject_id": "sub_0002"}
