@@ -178,6 +178,7 @@ def _left_out(seen: "Sequence[Vintage]") -> dict[str, int]:
         Outcome.INDETERMINATE: "neither good nor bad",
         Outcome.NO_LOAN: "no loan in the performance window",
         Outcome.ALREADY_BAD: "in default already",
+        Outcome.NOT_OPENED: "performance window not opened by the consent",
     }
     counts = {text: sum(it.outcomes.get(kind, 0) for it in seen) for kind, text in words.items()}
     counts["data not released"] = sum(it.refused for it in seen)
@@ -189,12 +190,13 @@ def _vintages(seen: "Sequence[Vintage]") -> "RenderableType":
     from services.scoring.training.cohorts import Outcome
 
     kinds = (
-        Outcome.GOOD, Outcome.BAD, Outcome.INDETERMINATE, Outcome.NO_LOAN, Outcome.ALREADY_BAD
+        Outcome.GOOD, Outcome.BAD, Outcome.INDETERMINATE, Outcome.NO_LOAN, Outcome.ALREADY_BAD,
+        Outcome.NOT_OPENED,
     )  # fmt: skip  # a table, line by line
     return output.table(
         "Vintages",
-        ["cohort", "good>", "bad>", "rate>", "grey>", "no loan>", "bad before>", "refused>",
-         "too little>"],
+        ["cohort", "good>", "bad>", "rate>", "grey>", "no loan>", "bad before>", "not opened>",
+         "refused>", "too little>"],
         [
             [
                 each.cohort.isoformat(),

@@ -1,8 +1,9 @@
 """Cohorts from the platform's own records: who was observed when, and what became of them. No I/O.
 
 Invariants: inputs are what was known at a cohort's day, the outcome is what lenders say of the
-months after it, and no month is in both; a firm that had defaulted already, or of which no lender
-says anything afterwards, has no outcome and is counted, not guessed.
+months after it, and no month is in both. A firm that had defaulted already, of which no lender says
+anything afterwards, or whose consent does not open all of the window, has no outcome: it is
+counted, not guessed.
 """
 
 import datetime as dt
@@ -31,6 +32,7 @@ class Outcome(enum.StrEnum):
     INDETERMINATE = "INDETERMINATE"
     NO_LOAN = "NO_LOAN"
     ALREADY_BAD = "ALREADY_BAD"
+    NOT_OPENED = "NOT_OPENED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,11 @@ class OutcomeRule:
             cohort: the day on which it was observed.
         """
         observed = last_whole_month(cohort)
+        if summary.period is not None:
+            first_day, last_day = summary.period
+            begins = dt.date((observed + 1) // 12, (observed + 1) % 12 + 1, 1)
+            if first_day > begins or last_day < self.ripe_on(cohort) - dt.timedelta(days=1):
+                return Outcome.NOT_OPENED
         loans = [series for series in summary.series if series.record_type == CREDIT]
         if any(self._is_bad(series, observed, observed) for series in loans):
             return Outcome.ALREADY_BAD

@@ -59,6 +59,22 @@ def test_what_comes_after_the_window_is_no_outcome() -> None:
     assert RULE.outcome(later, COHORT) is Outcome.GOOD
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "outcome"),
+    [
+        (dt.date(2020, 1, 1), dt.date(2024, 5, 31), Outcome.GOOD),
+        (dt.date(2023, 6, 1), dt.date(2024, 5, 31), Outcome.GOOD),
+        (dt.date(2020, 1, 1), dt.date(2024, 5, 30), Outcome.NOT_OPENED),
+        (dt.date(2023, 6, 2), dt.date(2024, 5, 31), Outcome.NOT_OPENED),
+    ],
+)
+def test_a_consent_that_opens_a_part_of_the_window_tells_nothing(
+    first: dt.date, last: dt.date, outcome: Outcome
+) -> None:
+    seen = dataclasses.replace(loans(days_past_due=[0] * 12), period=(first, last))
+    assert RULE.outcome(seen, COHORT) is outcome
+
+
 def test_a_firm_of_which_no_lender_says_anything_has_no_outcome() -> None:
     assert RULE.outcome(firm(), COHORT) is Outcome.NO_LOAN
     before = firm(series("credit_facility", 202305, days_past_due=[0] * 12))
