@@ -9,7 +9,7 @@ import typer
 from services.cli import output
 from services.cli.command import Session, remote, usage
 from services.cli.inputs import lower
-from services.cli.modelling import expert, report, score, train, validate
+from services.cli.modelling import expert, recalibrate, report, score, train, validate
 
 if TYPE_CHECKING:
     from puhui.scoring.v1.models_pb2 import Model
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Models: what is served, and one's own.", no_args_is_help=True)
 train.register(app)
 expert.register(app)
+recalibrate.register(app)
 report.register(app)
 score.register(app)
 validate.register(app)

@@ -22,9 +22,9 @@ from typing import Final
 import numpy as np
 
 from services.scoring.models.domain import Band, Calibration, Interval
-from services.scoring.models.intervals import LEAST_REFERRED, MOST_REFERRED
 from services.scoring.training import metrics
 from services.scoring.training.domain import Floats, Ints, TrainingError
+from services.scoring.training.intervals import LEAST_REFERRED, MOST_REFERRED
 
 PER_NUMBER: Final = 10
 INTERCEPT_SCALE: Final = 10.0
@@ -128,7 +128,7 @@ def recalibrate(old: Floats, labels: Ints, weights: Floats | None = None) -> Pos
     if fewest < PER_NUMBER:
         weighted = "" if weights is None else " (effective, as rows carry weights)"
         raise TrainingError(
-            f"the rarer outcome has {fewest:.4g} rows{weighted}; {PER_NUMBER} are needed for the "
+            f"the rarer outcome came {fewest:.4g} times{weighted}; {PER_NUMBER} are needed for the "
             f"intercept and {2 * PER_NUMBER} for the slope, too: wait for more outcomes; until "
             "then the model ranks, and states no PD that is your portfolio's"
         )
