@@ -18,9 +18,10 @@ from typing import Any, Final
 import numpy as np
 
 from services.scoring.features.domain import Coverage, FeatureVector
+from services.scoring.features.firm import Firm
 from services.scoring.features.registry import ABSENCE, BY_NAME, FEATURES, NAMES, Feature
 from services.scoring.models import wording
-from services.scoring.models.domain import Manifest, Words
+from services.scoring.models.domain import InputSource, Manifest, Words
 from services.scoring.models.moves import CONSENT, CONSENT_OF_RELATION, MOVES, SUPPLY, improvable
 from services.scoring.models.scorer import MIN_POINTS, ScoreBatch
 
@@ -68,6 +69,9 @@ _WORDS: Final[dict[str, Any]] = tomllib.loads(
     (files(__package__) / "reasons.toml").read_text("utf-8")
 )
 VERSION: Final[int] = _WORDS["version"]
+
+DECLARED: Final = "declared"
+"""The group of all that a bank says of a firm."""
 
 _TOLD: Final = (None, Coverage.NONE_EXISTS)
 
@@ -131,15 +135,32 @@ def title(group: str) -> Words:
 
 
 def features_of(manifest: Manifest) -> tuple[Feature, ...]:
-    """Return the features of a model: all of the registry, or those that there were before.
+    """Return the features of a model: those of the registry, or that were, then declared inputs.
 
     Raises:
         ValueError: the model has others, or in another order.
     """
-    names = tuple(feature.name for feature in manifest.features)
-    if names != tuple(name for name in NAMES if name in set(names)):
-        raise ValueError(f"{manifest.version} has inputs that are not the registry's")
-    return tuple(BY_NAME[name] for name in names)
+    names = [each.name for each in manifest.features if each.source is InputSource.PLATFORM]
+    declared = manifest.features[len(names) :]
+    if names != [name for name in NAMES if name in set(names)] or any(
+        each.source is not InputSource.DECLARED or each.group != DECLARED for each in declared
+    ):
+        raise ValueError(
+            f"{manifest.version} has inputs that are not the registry's, followed by declared ones "
+            f"of the group {DECLARED}"
+        )
+    return (
+        *(BY_NAME[name] for name in names),
+        *(
+            Feature(each.name, each.group, each.unit, each.monotone, (), each.zh, each.en, _said)
+            for each in declared
+        ),
+    )
+
+
+def _said(firm: Firm) -> float:
+    """Nothing of the firm's records says what a bank declares."""
+    return math.nan
 
 
 def _reason(
@@ -159,7 +180,7 @@ def _reason(
         at
         for at in leading[: FACTS + 2]
         if sign * strengths[at] > 0
-        and features[at].unit not in ("flag", ABSENCE)
+        and features[at].unit not in ("flag", "code", ABSENCE)
         and vector.missing[at] in _TOLD
         and (free or features[at].monotone)
     ][:FACTS]
@@ -202,6 +223,8 @@ def _suggested(
 
 def _improve(kind: str, lead: Feature, suggested: Sequence[str]) -> Words:
     """What would improve a reason that lowers the score; {title} is the group's."""
+    if lead.group == DECLARED:
+        return Words("", "")
     if kind == "WITHHELD":
         return CONSENT_OF_RELATION if lead.relation else CONSENT
     if kind == "NOT_SUPPLIED":
