@@ -32,7 +32,10 @@ _Key = OKPKey | ECKey
 
 
 class _Registry(rfc7515.JWSRegistry):
-    """Takes Ed25519 by its older name too (EdDSA), which RFC 9864 replaced."""
+    """Takes Ed25519 by its older name too (EdDSA), which RFC 9864 replaced; and whole files."""
+
+    max_payload_length = 2**26
+    """In base64; the library's own limit is less than a report has."""
 
     def get_alg(self, name: str) -> Any:
         return super().get_alg("Ed25519" if name == "EdDSA" else name)

@@ -1,6 +1,7 @@
 """ReportService on the wire."""
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 from google.protobuf.json_format import MessageToDict
@@ -68,4 +69,9 @@ def told(decision: Decision) -> Json:
         preserving_proto_field_name=True,
         always_print_fields_with_no_presence=True,
     )
+    # What is answered first has them in another order than what is read back.
+    message["points"].sort(key=itemgetter("group"))
+    for each in (message, *message["linked"]):
+        each["coverage"].sort(key=itemgetter("record_type"))
+        each["disputes"].sort(key=itemgetter("dispute_id"))
     return message
