@@ -93,7 +93,7 @@ def carried(content: bytes) -> tuple[bytes, str]:
     if start < 0 or end < 0 or named is None:
         raise SigningError("this is no credit report: JSON, HTML or PDF, as it was written")
     held = content[start + len(_OPENS) : end]
-    return _HIDDEN.sub(_shown, held), html.unescape(named.group(1).decode())
+    return _HIDDEN.sub(_shown, held), html.unescape(named.group(1).decode("ascii", "replace"))
 
 
 def _shown(hidden: re.Match[bytes]) -> bytes:
