@@ -28,7 +28,7 @@ from services.scoring.models.domain import (
 )
 from services.scoring.models.folder import write_folder
 from services.scoring.models.inputs import PLATFORM
-from services.scoring.models.intervals import fit_interval, missing_share
+from services.scoring.models.intervals import missing_share
 from services.scoring.models.scorer import ScoreBatch, Scorer
 from services.scoring.models.signing import ModelKey
 from services.scoring.training import evidence
@@ -64,6 +64,7 @@ from services.scoring.training.evidence import (
     Trial,
 )
 from services.scoring.training.golden import golden_rows
+from services.scoring.training.intervals import fit_interval
 from services.scoring.training.sweep import BEYOND, MAX_ROWS, Swept, check_monotone
 from services.scoring.training.tuning import Trained, margins_of
 
