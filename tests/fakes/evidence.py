@@ -196,6 +196,7 @@ def whole(manifest: Manifest) -> Evidence:
                     "log_loss": Figure(0.104, 0.098, 0.11),
                     "calibration_slope": Figure(0.78, 0.71, 0.86),
                 },
+                words="its defaults, early stopping within the training part | no constraints",
             ),
             Baseline(
                 "WoE-logistic (optbinning)",

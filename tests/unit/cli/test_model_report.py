@@ -10,15 +10,22 @@ import pytest
 from services.cli.model_key import signer
 from services.scoring.models.folder import MANIFEST, TRAINING
 from services.scoring.models.signing import PUBLIC, ModelKey, key_at, platform_key
+from tests.fakes.models import small_model
 from tests.unit.cli.conftest import Run
-from tests.unit.scoring.conftest import KEY, Trained, trained
 
-__all__ = ["trained"]
+KEY = ModelKey.new()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "made-up-1"
+    small_model(folder, KEY)
+    return folder
 
 
 @pytest.fixture
-def folder(trained: Trained, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(trained.folder, tmp_path / "models" / trained.folder.name))
+def folder(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "models" / made.name))
 
 
 def test_a_report_is_written_and_names_the_key(run: Run, folder: Path, tmp_path: Path) -> None:
@@ -29,6 +36,7 @@ def test_a_report_is_written_and_names_the_key(run: Run, folder: Path, tmp_path:
     page = (tmp_path / "made-up-1.html").read_text("utf-8")
     assert "首先应看" in page
     assert KEY.key_id in page
+    assert "逾期天数" in page
     first = page
     assert run("model", "report", str(folder), "--lang", "zh", "--out", "again.html").code == 0
     assert (tmp_path / "again.html").read_text("utf-8") == first
@@ -50,7 +58,7 @@ def test_a_folder_that_was_changed_has_no_report(run: Run, folder: Path) -> None
 
 def test_evidence_that_was_changed_has_no_report(run: Run, folder: Path) -> None:
     path = folder / TRAINING
-    path.write_text(path.read_text("utf-8").replace('"rows": 300', '"rows": 3000', 1), "utf-8")
+    path.write_text(path.read_text("utf-8").replace('"rows": 240', '"rows": 2400', 1), "utf-8")
     done = run("model", "report", str(folder), "--json")
     assert done.code == 2
     assert "not what its manifest was written for" in done.document["error"]["message"]
