@@ -73,11 +73,6 @@ ENTRYPOINT ["python", "-m", "services", "datashare"]
 
 FROM runtime AS scoring
 LABEL org.opencontainers.image.title="puhui-scoring" org.opencontainers.image.licenses="Apache-2.0"
-# OpenMP, for LightGBM.
-USER root
-RUN ldconfig -p | grep -q libgomp.so.1 || { apt-get update -q \
-      && apt-get install -q -y --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*; }
-USER 10001:10001
 COPY --from=scoring-environment /opt/puhui /opt/puhui
 EXPOSE 50051 9090
 ENTRYPOINT ["python", "-m", "services", "scoring"]
