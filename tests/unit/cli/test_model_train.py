@@ -60,7 +60,7 @@ def write_labels(path: Path, numbers: range) -> Path:
     return path
 
 
-def test_train_writes_a_folder_that_can_be_shown_and_served(
+def test_train_writes_a_folder_that_can_be_shown(
     call: Run, platform: FakePlatform, tmp_path: Path
 ) -> None:
     platform.answer("FetchSummary", summary)
@@ -75,7 +75,6 @@ def test_train_writes_a_folder_that_can_be_shown_and_served(
             "labels.csv",
             "--out",
             "models/bank-1",
-            "--serve",
         ),
         *("--folds", "3", "--repeats", "1", "--json"),
     )
@@ -92,7 +91,6 @@ def test_train_writes_a_folder_that_can_be_shown_and_served(
     manifest = read_folder(tmp_path / "models" / "bank-1").manifest
     assert manifest.model_class == document["model_class"] == "SIMULATED"
     assert manifest.data.as_of == "2023-12-31"
-    assert (tmp_path / "models" / "in_service").read_text().strip() == "bank-1"
 
     shown = call("model", "show", "models/bank-1", "--json").document
     assert shown["manifest"]["version"] == "bank-1"
