@@ -9,7 +9,7 @@ model built by judgement claims no PD: none is in what it is said to have answer
 import enum
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -22,7 +22,7 @@ from services.kit.errors import (
     PermissionDeniedError,
 )
 from services.kit.identity import Caller
-from services.scoring.decisions.canonical import canonical
+from services.scoring.decisions.canonical import Json, canonical
 from services.scoring.features.domain import Coverage, FeatureVector, Relation
 from services.scoring.models.points import whole
 from services.scoring.products.domain import Declared
@@ -187,43 +187,46 @@ class Outcome:
 
     def said(self) -> "Said":
         """Return it as canonical bytes."""
-        outcome = canonical(
-            {
-                "pd": self.pd,
-                "score": self.score,
-                "grade": self.grade,
-                "base_points": self.base_points,
-                "group_points": self.group_points,
-                "reasons": [
-                    {
-                        "code": reason.code,
-                        "points": reason.points,
-                        "text_zh": reason.text_zh,
-                        "text_en": reason.text_en,
-                        "features": reason.features,
-                    }
-                    for reason in self.reasons
-                ],
-            }
-        )
-        if not self.words:
-            return Said(outcome)
+        outcome = canonical(self._document)
+        return Said(outcome, canonical(self._detail) if self.words else b"")
+
+    def _document(self, number: Callable[[float], float]) -> Mapping[str, Json]:
+        return {
+            "pd": None if self.pd is None else number(self.pd),
+            "score": self.score,
+            "grade": self.grade,
+            "base_points": number(self.base_points),
+            "group_points": {group: number(each) for group, each in self.group_points.items()},
+            "reasons": [
+                {
+                    "code": reason.code,
+                    "points": number(reason.points),
+                    "text_zh": reason.text_zh,
+                    "text_en": reason.text_en,
+                    "features": reason.features,
+                }
+                for reason in self.reasons
+            ],
+        }
+
+    def _detail(self, number: Callable[[float], float]) -> Mapping[str, Json]:
         base, points = self.whole_points()
         within = self.interval
-        detail = canonical(
-            {
-                "interval": None
-                if within is None
-                else {"low": within.low, "high": within.high, "method": within.method},
-                "refer": self.refer,
-                "whole_points": {"base": base, "groups": points},
-                "improve": [
-                    {"zh": reason.improve_zh, "en": reason.improve_en} for reason in self.reasons
-                ],
-                "words": self.words,
-            }
-        )
-        return Said(outcome, detail)
+        return {
+            "interval": None
+            if within is None
+            else {
+                "low": number(within.low),
+                "high": number(within.high),
+                "method": within.method,
+            },
+            "refer": self.refer,
+            "whole_points": {"base": base, "groups": points},
+            "improve": [
+                {"zh": reason.improve_zh, "en": reason.improve_en} for reason in self.reasons
+            ],
+            "words": self.words,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -367,10 +367,12 @@ def decision_to_proto(
     base, points = decision.outcome.whole_points()
     titles = {group: words for group, *words in decision.inputs.titles}
     message.base = base
-    message.points.extend(
-        scoring_pb2.GroupScore(group=group, points=each, title_zh=zh, title_en=en)
-        for group, each in points.items()
-        for zh, en in [titles.get(group, (group, group))]
+    # Serialised messages one after the other are one message.
+    message.MergeFromString(
+        b"".join(
+            _points(group, each, *titles.get(group, (group, group)))
+            for group, each in points.items()
+        )
     )
     message.declared.extend(map(_declared, decision.order.declared))
     message.outcome_sha256 = decision.answered.sha256
@@ -388,6 +390,13 @@ def _mark(mark: DisputeMark, *, words: bool) -> summaries_pb2.DisputeMark:
         state=disputes_pb2.DisputeState.Value(f"DISPUTE_STATE_{mark.state}"),
         statement=mark.statement if words else "",
     )
+
+
+@lru_cache(16_384)
+def _points(group: str, points: int, zh: str, en: str) -> bytes:
+    """Return the points of a group in a decision, serialised: there are few numbers of each."""
+    score = scoring_pb2.GroupScore(group=group, points=points, title_zh=zh, title_en=en)
+    return scoring_pb2.Decision(points=[score]).SerializeToString()
 
 
 @lru_cache(1024)
