@@ -36,6 +36,9 @@ ROWS: Final = 10_000
 _ANYTHING: Final = 1e300
 """Above every value, also above what is withheld: only a missing one goes the other way."""
 
+_HAIR: Final = 1e-12
+"""A cut itself belongs to the points above it."""
+
 # Of LightGBM's decision_type: NaN is missing; a missing value goes to the right, or to the left.
 _TO_RIGHT, _TO_LEFT = 8, 10
 
@@ -112,13 +115,13 @@ def _threshold(cut: float, unit: str) -> float:
     """From `cut` on the next points hold; trees compare by "up to"."""
     match unit:
         case "log_cny":
-            return math.nextafter(math.log1p(cut), -math.inf)
+            return math.log1p(cut) - _HAIR
         case "log_count":
             return math.log1p(cut - 0.5)
         case "count" | "months" | "days" | "level":
             return cut - 0.5
         case _:
-            return math.nextafter(cut, -math.inf)
+            return cut - _HAIR
 
 
 def _points(name: str, row: Mapping[str, Any]) -> Points:
