@@ -105,7 +105,7 @@ docs: setup ## write the pages and schemas that are made from the .proto files, 
 
 .PHONY: pictures
 pictures: setup ## draw the pictures of the documents
-	@$(BIN)/python docs/pictures/flow.py
+	@$(BIN)/python docs/pictures/flow.py && $(BIN)/python docs/pictures/report.py
 
 # In an environment of their own: they hold back packages that the services need newer.
 MANIFESTS := $(VENV)/manifests

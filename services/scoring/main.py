@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from rfc8785 import dumps as canonical
+
 from puhui.scoring.v1 import (
     decisions_pb2_grpc,
     models_pb2_grpc,
@@ -33,7 +35,6 @@ from services.kit.server import Server, ServerConfig, by_assertion
 from services.kit.service import Service, again_and_again
 from services.kit.telemetry import Telemetry, TelemetryConfig
 from services.scoring.decisions.app import Scoring
-from services.scoring.decisions.canonical import canonical
 from services.scoring.decisions.datashare import DatashareSummaries
 from services.scoring.decisions.model import ServedModel
 from services.scoring.decisions.servicer import DecisionServicer, ScoringServicer
@@ -132,7 +133,7 @@ class ScoringConfig:
         default=None, metadata={"help": "TOML file with the operator's own score products"}
     )
     retired_report_keys: tuple[str, ...] = field(
-        default=(), metadata={"help": "files with public keys, JWK, that signed reports before"}
+        default=(), metadata={"help": "files with public keys that signed reports before"}
     )
     report_pages: int = field(
         default=2, metadata={"help": "most credit reports that are written at a time"}

@@ -75,22 +75,38 @@ class Typesetter:
         Raises:
             FailedPreconditionError: REPORT_FONT_MISSING.
         """
-        self.check()
-        # A compiler of its own: one holds what it compiled last.
-        compiler = typst.Compiler(font_paths=self._fonts)
-        inputs = {
-            "view": json.dumps(view | {"fonts": self._families[:1]}, ensure_ascii=False),
-            "document": document.decode(),
-        }
-        made = compiler.compile(
+        made = self._compiler(view, document).compile(
             input=_TEMPLATE,
             format="pdf",
-            sys_inputs=inputs,
             pdf_standards=[STANDARD],
             timestamp=int(made_at.timestamp()),
         )
         assert isinstance(made, bytes)  # noqa: S101 - one file, as a PDF always is
         return made
+
+    def pictures(self, view: Json, document: bytes, ppi: float) -> list[bytes]:
+        """Return the pages as PNG.
+
+        Args:
+            view: of the document.
+            document: canonical JSON.
+            ppi: pixels per inch.
+
+        Raises:
+            FailedPreconditionError: REPORT_FONT_MISSING.
+        """
+        made = self._compiler(view, document).compile(input=_TEMPLATE, format="png", ppi=ppi)
+        assert isinstance(made, list)  # noqa: S101 - one picture per page
+        return made
+
+    def _compiler(self, view: Json, document: bytes) -> typst.Compiler:
+        """Return a compiler with what is shown; one of its own, as it holds what it compiled."""
+        self.check()
+        inputs = {
+            "view": json.dumps(view | {"fonts": self._families[:1]}, ensure_ascii=False),
+            "document": document.decode(),
+        }
+        return typst.Compiler(font_paths=self._fonts, sys_inputs=inputs)
 
 
 def _packaged() -> list[Path]:

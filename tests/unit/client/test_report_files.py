@@ -5,10 +5,10 @@ import hashlib
 import json
 
 import pytest
+from rfc8785 import dumps as canonical
 
 from puhui_client.report_files import carried, read_keys, verify
 from puhui_client.signing import PublicKey, SigningError
-from services.scoring.decisions.canonical import canonical
 from services.scoring.models.signing import ModelKey
 from services.scoring.reports import html
 from services.scoring.reports.content import CONTENT

@@ -6,11 +6,11 @@ import threading
 from dataclasses import dataclass, field
 
 import pytest
+from rfc8785 import dumps as canonical
 
 from services.kit.errors import FailedPreconditionError, PuhuiError
 from services.kit.identity import Caller
 from services.scoring.decisions.app import OrderCall, Released
-from services.scoring.decisions.canonical import canonical
 from services.scoring.decisions.domain import Decision, Order, Referred
 from services.scoring.models.signing import ModelKey, verify
 from services.scoring.reports.app import MakeReport, Report

@@ -15,10 +15,10 @@ from typing import Any
 import jsonschema
 import pytest
 from pypdf import PdfReader
+from rfc8785 import dumps as canonical
 
 from puhui_client.report_files import carried
 from services.kit.errors import FailedPreconditionError
-from services.scoring.decisions.canonical import canonical
 from services.scoring.features.domain import Coverage, FirmSummary
 from services.scoring.reports import html
 from services.scoring.reports.content import CONTENT

@@ -1,0 +1,39 @@
+"""Draws pages of a credit report: `make pictures`, or `python docs/pictures/report.py`.
+
+The firm is made up: it is the one that the tests write reports of.
+"""
+
+import hashlib
+from pathlib import Path
+
+from rfc8785 import dumps as canonical
+
+from services.scoring.models.signing import ModelKey
+from services.scoring.reports.content import CONTENT
+from services.scoring.reports.domain import Language, Proof, document
+from services.scoring.reports.pdf import Typesetter
+from services.scoring.reports.view import view
+from tests.fakes.reports import basis
+
+PPI = 96.0
+PAGES = 2
+NAMES = {Language.ZH: "report-zh", Language.EN: "report-en"}
+
+
+def draw() -> dict[str, bytes]:
+    """Return the first pages by the names of their files."""
+    stated, key, typesetter = document(basis(), CONTENT), ModelKey.new(), Typesetter()
+    raw = canonical(stated)
+    proof = Proof(hashlib.sha256(raw).hexdigest(), key.sign(raw), key.key_id)
+    return {
+        f"{name}-{number}.png": picture
+        for language, name in NAMES.items()
+        for number, picture in enumerate(
+            typesetter.pictures(view(stated, language, proof), raw, PPI)[:PAGES], 1
+        )
+    }
+
+
+if __name__ == "__main__":
+    for name, picture in draw().items():
+        (Path(__file__).parent / name).write_bytes(picture)
