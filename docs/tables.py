@@ -1,4 +1,4 @@
-"""Writes the tables of consent.md, disputes.md and notices.md from the code: `make docs`."""
+"""Writes the tables of guides that follow from the code: `make docs`."""
 
 import re
 import tomllib
@@ -11,6 +11,7 @@ from services.datashare.consent.domain import DOERS, OPEN_STATES, TRANSITIONS, S
 from services.datashare.disputes.domain import ACTORS
 from services.datashare.disputes.domain import TRANSITIONS as STEPS
 from services.datashare.notices.domain import TOLD, NoticeKind, Party
+from services.scoring.registry.domain import WAYS
 
 BEGIN = "<!-- Made from the code by `make docs`: change it there. -->\n"
 END = "<!-- End of what is made. -->\n"
@@ -52,9 +53,22 @@ def notices() -> str:
     return f"| kind | what is said | {heads} |\n|---|---|{'---|' * len(Party)}\n{''.join(rows)}"
 
 
+def models() -> str:
+    """Return every way of a version between its states."""
+    people = {0: "by itself", 1: "one person", 2: "two people"}
+    rows = "".join(
+        f"| {(way.source or '').lower()} | {way.act.lower().replace('_', ' ')} | "
+        f"{way.target.lower()} | {people[way.people]} | {way.needs} | "
+        f"{'in a sandbox, where nobody validated it' if way.trial else ''} |\n"
+        for way in WAYS
+    )
+    return f"| from | what happens | to | by | needs | only |\n|---|---|---|---|---|---|\n{rows}"
+
+
 TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "consent.md": consents,
     "disputes.md": disputes,
+    "model-risk.md": models,
     "notices.md": notices,
 }
 

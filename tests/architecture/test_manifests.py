@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.kit.config import Key, describe, load
+from services.kit.config import ConfigError, Key, describe, load
 
 SERVICES = ("datashare", "scoring", "gateway")
 # Of the environment, whatever else a key's name is part of.
@@ -116,6 +116,25 @@ def test_production_knows_who_represents_a_firm_and_is_no_sandbox(k8s: Path) -> 
     component = (k8s / "components/proof-issuers/datashare.yaml").read_text()
     assert "PUHUI_DATASHARE_PROOF_ISSUERS\n" in component
     assert not [path for path in files(k8s) if "_SANDBOX" in path.read_text()]
+
+
+def test_production_serves_validated_models_that_are_signed_by_a_trusted_key(
+    k8s: Path, tmp_path: Path
+) -> None:
+    assert (
+        "../../components/validated-models\n"
+        in (k8s / "overlays/prod/kustomization.yaml").read_text()
+    )
+    component = (k8s / "components/validated-models/scoring.yaml").read_text()
+    found = re.findall(r"- name: (PUHUI_\w+)\n +value: (\S+)\n", component)
+    config = load(config_of("scoring"), "scoring", settings(k8s, "scoring") | dict(found))
+    assert (config.tenant, bool(config.trusted_model_keys)) == ("production", True)
+    with pytest.raises(ConfigError, match="trusted_model_keys"):
+        load(
+            config_of("scoring"),
+            "scoring",
+            settings(k8s, "scoring") | {"PUHUI_SCORING_TENANT": "production"},
+        )
 
 
 def test_the_images_are_of_this_version(checkout: Path, k8s: Path) -> None:
