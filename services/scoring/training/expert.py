@@ -62,7 +62,8 @@ def write(
         folder.name, chosen, made_at.astimezone(dt.UTC).isoformat(timespec="seconds")
     )
     population = _population(chosen)
-    totals = Scorer(draft, trees).score(population).totals
+    batch = Scorer(draft, trees).score(population)
+    totals = batch.totals
     order = np.argsort(totals, kind="stable")
     picked = population[order[np.linspace(0, len(order) - 1, 8).astype(int)]]
     ends = [
@@ -90,6 +91,14 @@ def write(
             )
             for check in expert.CHECKS
         ),
+        importance={
+            each.name: float(np.abs(batch.feature_points[:, at]).mean())
+            for at, each in enumerate(chosen)
+        },
+        group_importance={
+            group: float(np.abs(batch.group_points[:, at]).mean())
+            for at, group in enumerate(manifest.groups)
+        },
         spec=expert.spec_of(chosen),
     )
     return write_folder(
