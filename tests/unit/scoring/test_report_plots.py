@@ -21,7 +21,7 @@ def test_ticks_are_round_and_reach_around_the_values(low: float, high: float) ->
     assert 0.0 in ticks
     assert ticks == sorted(set(ticks))
     assert ticks[0] <= low or low >= 0
-    assert ticks[-1] >= high - (high - low) * 1e-8 or high <= 0
+    assert ticks[-1] >= high - (ticks[-1] - ticks[0]) * 1e-8 or high <= 0
     assert 2 <= len(ticks) <= 9
 
 
