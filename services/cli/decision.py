@@ -126,6 +126,7 @@ async def improvements(
             for number, each in enumerate(answer.counterfactuals, start=1)
         ),
         *([answer.remark] if answer.remark else []),
+        *(f"{option.text_zh}\n{option.text_en}" for option in answer.consents),
     )
 
 

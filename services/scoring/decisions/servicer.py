@@ -218,6 +218,16 @@ class DecisionServicer(decisions_pb2_grpc.DecisionServiceServicer):
                             unit=change.shift.unit,
                             text_zh=change.zh,
                             text_en=change.en,
+                            months=change.months,
+                            along=[
+                                decisions_pb2.FeatureShift(
+                                    **{"from": shift.before},
+                                    feature=shift.feature,
+                                    to=shift.after,
+                                    unit=shift.unit,
+                                )
+                                for shift in change.along
+                            ],
                         )
                         for change in each.changes
                     ],
@@ -225,6 +235,10 @@ class DecisionServicer(decisions_pb2_grpc.DecisionServiceServicer):
                 for each in found.counterfactuals
             ],
             remark="" if found.remark is None else f"{found.remark.zh}。{found.remark.en}.",
+            consents=[
+                decisions_pb2.ConsentOption(text_zh=words.zh, text_en=words.en)
+                for words in found.consents
+            ],
         )
 
     async def ListDecisions(

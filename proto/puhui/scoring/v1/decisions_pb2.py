@@ -29,7 +29,7 @@ from puhui.common.v1 import access_pb2 as puhui_dot_common_dot_v1_dot_access__pb
 from puhui.scoring.v1 import scoring_pb2 as puhui_dot_scoring_dot_v1_dot_scoring__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n puhui/scoring/v1/decisions.proto\x12\x10puhui.scoring.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpuhui/common/v1/access.proto\x1a\x1epuhui/scoring/v1/scoring.proto\"l\n\x12GetDecisionRequest\x12\x1e\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x36\n\x03use\x18\x02 \x01(\x0e\x32\x1d.puhui.scoring.v1.DecisionUseB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\"\xdd\x01\n\x13GetDecisionResponse\x12,\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1a.puhui.scoring.v1.Decision\x12\x30\n\x08\x66\x65\x61tures\x18\x02 \x03(\x0b\x32\x1e.puhui.scoring.v1.FeatureValue\x12-\n\x06groups\x18\x03 \x03(\x0b\x32\x1d.puhui.scoring.v1.GroupPoints\x12\x13\n\x0b\x62\x61se_points\x18\x04 \x01(\x01\x12\x12\n\nreproduced\x18\x05 \x01(\x08\x12\x0e\n\x06remark\x18\x06 \x01(\t\"o\n\x15ReplayDecisionRequest\x12\x1e\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x36\n\x03use\x18\x02 \x01(\x0e\x32\x1d.puhui.scoring.v1.DecisionUseB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\"\x95\x01\n\x16ReplayDecisionResponse\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12)\n\x05model\x18\x02 \x01(\x0b\x32\x1a.puhui.scoring.v1.ModelRef\x12\x0e\n\x06stored\x18\x03 \x01(\x0c\x12\r\n\x05\x61gain\x18\x04 \x01(\x0c\x12\x0c\n\x04same\x18\x05 \x01(\x08\x12\x0e\n\x06remark\x18\x06 \x01(\t\"8\n\x16GetImprovementsRequest\x12\x1e\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"d\n\x17GetImprovementsResponse\x12\x39\n\x0f\x63ounterfactuals\x18\x01 \x03(\x0b\x32 .puhui.scoring.v1.Counterfactual\x12\x0e\n\x06remark\x18\x02 \x01(\t\"`\n\x0e\x43ounterfactual\x12\r\n\x05grade\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x05\x12\x30\n\x07\x63hanges\x18\x03 \x03(\x0b\x32\x1f.puhui.scoring.v1.FeatureChange\"j\n\rFeatureChange\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x0c\n\x04\x66rom\x18\x02 \x01(\x01\x12\n\n\x02to\x18\x03 \x01(\x01\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\x0f\n\x07text_zh\x18\x05 \x01(\t\x12\x0f\n\x07text_en\x18\x06 \x01(\t\",\n\x0bGroupPoints\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0e\n\x06points\x18\x02 \x01(\x01\"p\n\x14ListDecisionsRequest\x12\x1b\n\nsubject_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"_\n\x15ListDecisionsResponse\x12-\n\tdecisions\x18\x01 \x03(\x0b\x32\x1a.puhui.scoring.v1.Decision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"W\n\x18ListReevaluationsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"k\n\x19ListReevaluationsResponse\x12\x35\n\rreevaluations\x18\x01 \x03(\x0b\x32\x1e.puhui.scoring.v1.Reevaluation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8e\x01\n\x0cReevaluation\x12,\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1a.puhui.scoring.v1.Decision\x12\r\n\x05\x63\x61use\x18\x02 \x01(\t\x12-\n\tdue_since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ndispute_id\x18\x04 \x01(\t*\x81\x01\n\x0b\x44\x65\x63isionUse\x12\x1c\n\x18\x44\x45\x43ISION_USE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44\x45\x43ISION_USE_EXPLANATION\x10\x01\x12\x18\n\x14\x44\x45\x43ISION_USE_DISPUTE\x10\x02\x12\x1c\n\x18\x44\x45\x43ISION_USE_SUPERVISION\x10\x03\x32\xec\x05\n\x0f\x44\x65\x63isionService\x12\x88\x01\n\x0bGetDecision\x12$.puhui.scoring.v1.GetDecisionRequest\x1a%.puhui.scoring.v1.GetDecisionResponse\",\xca\xf3\x18\x05\n\x03\x03\x02\x04\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/decisions/{decision_id}\x12\x98\x01\n\x0eReplayDecision\x12\'.puhui.scoring.v1.ReplayDecisionRequest\x1a(.puhui.scoring.v1.ReplayDecisionResponse\"3\xca\xf3\x18\x05\n\x03\x03\x02\x04\x82\xd3\xe4\x93\x02$\x12\"/v1/decisions/{decision_id}:replay\x12\xa0\x01\n\x0fGetImprovements\x12(.puhui.scoring.v1.GetImprovementsRequest\x1a).puhui.scoring.v1.GetImprovementsResponse\"8\xca\xf3\x18\x04\n\x02\x03\x02\x82\xd3\xe4\x93\x02*\x12(/v1/decisions/{decision_id}/improvements\x12\x8e\x01\n\x11ListReevaluations\x12*.puhui.scoring.v1.ListReevaluationsRequest\x1a+.puhui.scoring.v1.ListReevaluationsResponse\" \xca\xf3\x18\x03\n\x01\x03\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/reevaluations\x12\x7f\n\rListDecisions\x12&.puhui.scoring.v1.ListDecisionsRequest\x1a\'.puhui.scoring.v1.ListDecisionsResponse\"\x1d\xca\xf3\x18\x04\n\x02\x03\x02\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/decisionsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n puhui/scoring/v1/decisions.proto\x12\x10puhui.scoring.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpuhui/common/v1/access.proto\x1a\x1epuhui/scoring/v1/scoring.proto\"l\n\x12GetDecisionRequest\x12\x1e\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x36\n\x03use\x18\x02 \x01(\x0e\x32\x1d.puhui.scoring.v1.DecisionUseB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\"\xdd\x01\n\x13GetDecisionResponse\x12,\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1a.puhui.scoring.v1.Decision\x12\x30\n\x08\x66\x65\x61tures\x18\x02 \x03(\x0b\x32\x1e.puhui.scoring.v1.FeatureValue\x12-\n\x06groups\x18\x03 \x03(\x0b\x32\x1d.puhui.scoring.v1.GroupPoints\x12\x13\n\x0b\x62\x61se_points\x18\x04 \x01(\x01\x12\x12\n\nreproduced\x18\x05 \x01(\x08\x12\x0e\n\x06remark\x18\x06 \x01(\t\"o\n\x15ReplayDecisionRequest\x12\x1e\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x36\n\x03use\x18\x02 \x01(\x0e\x32\x1d.puhui.scoring.v1.DecisionUseB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\"\x95\x01\n\x16ReplayDecisionResponse\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12)\n\x05model\x18\x02 \x01(\x0b\x32\x1a.puhui.scoring.v1.ModelRef\x12\x0e\n\x06stored\x18\x03 \x01(\x0c\x12\r\n\x05\x61gain\x18\x04 \x01(\x0c\x12\x0c\n\x04same\x18\x05 \x01(\x08\x12\x0e\n\x06remark\x18\x06 \x01(\t\"8\n\x16GetImprovementsRequest\x12\x1e\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"\x97\x01\n\x17GetImprovementsResponse\x12\x39\n\x0f\x63ounterfactuals\x18\x01 \x03(\x0b\x32 .puhui.scoring.v1.Counterfactual\x12\x0e\n\x06remark\x18\x02 \x01(\t\x12\x31\n\x08\x63onsents\x18\x03 \x03(\x0b\x32\x1f.puhui.scoring.v1.ConsentOption\"1\n\rConsentOption\x12\x0f\n\x07text_zh\x18\x01 \x01(\t\x12\x0f\n\x07text_en\x18\x02 \x01(\t\"`\n\x0e\x43ounterfactual\x12\r\n\x05grade\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x05\x12\x30\n\x07\x63hanges\x18\x03 \x03(\x0b\x32\x1f.puhui.scoring.v1.FeatureChange\"\xa9\x01\n\rFeatureChange\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x0c\n\x04\x66rom\x18\x02 \x01(\x01\x12\n\n\x02to\x18\x03 \x01(\x01\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\x0f\n\x07text_zh\x18\x05 \x01(\t\x12\x0f\n\x07text_en\x18\x06 \x01(\t\x12\x0e\n\x06months\x18\x07 \x01(\x05\x12-\n\x05\x61long\x18\x08 \x03(\x0b\x32\x1e.puhui.scoring.v1.FeatureShift\"G\n\x0c\x46\x65\x61tureShift\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x0c\n\x04\x66rom\x18\x02 \x01(\x01\x12\n\n\x02to\x18\x03 \x01(\x01\x12\x0c\n\x04unit\x18\x04 \x01(\t\",\n\x0bGroupPoints\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0e\n\x06points\x18\x02 \x01(\x01\"p\n\x14ListDecisionsRequest\x12\x1b\n\nsubject_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"_\n\x15ListDecisionsResponse\x12-\n\tdecisions\x18\x01 \x03(\x0b\x32\x1a.puhui.scoring.v1.Decision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"W\n\x18ListReevaluationsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"k\n\x19ListReevaluationsResponse\x12\x35\n\rreevaluations\x18\x01 \x03(\x0b\x32\x1e.puhui.scoring.v1.Reevaluation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8e\x01\n\x0cReevaluation\x12,\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1a.puhui.scoring.v1.Decision\x12\r\n\x05\x63\x61use\x18\x02 \x01(\t\x12-\n\tdue_since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ndispute_id\x18\x04 \x01(\t*\x81\x01\n\x0b\x44\x65\x63isionUse\x12\x1c\n\x18\x44\x45\x43ISION_USE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44\x45\x43ISION_USE_EXPLANATION\x10\x01\x12\x18\n\x14\x44\x45\x43ISION_USE_DISPUTE\x10\x02\x12\x1c\n\x18\x44\x45\x43ISION_USE_SUPERVISION\x10\x03\x32\xec\x05\n\x0f\x44\x65\x63isionService\x12\x88\x01\n\x0bGetDecision\x12$.puhui.scoring.v1.GetDecisionRequest\x1a%.puhui.scoring.v1.GetDecisionResponse\",\xca\xf3\x18\x05\n\x03\x03\x02\x04\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/decisions/{decision_id}\x12\x98\x01\n\x0eReplayDecision\x12\'.puhui.scoring.v1.ReplayDecisionRequest\x1a(.puhui.scoring.v1.ReplayDecisionResponse\"3\xca\xf3\x18\x05\n\x03\x03\x02\x04\x82\xd3\xe4\x93\x02$\x12\"/v1/decisions/{decision_id}:replay\x12\xa0\x01\n\x0fGetImprovements\x12(.puhui.scoring.v1.GetImprovementsRequest\x1a).puhui.scoring.v1.GetImprovementsResponse\"8\xca\xf3\x18\x04\n\x02\x03\x02\x82\xd3\xe4\x93\x02*\x12(/v1/decisions/{decision_id}/improvements\x12\x8e\x01\n\x11ListReevaluations\x12*.puhui.scoring.v1.ListReevaluationsRequest\x1a+.puhui.scoring.v1.ListReevaluationsResponse\" \xca\xf3\x18\x03\n\x01\x03\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/reevaluations\x12\x7f\n\rListDecisions\x12&.puhui.scoring.v1.ListDecisionsRequest\x1a\'.puhui.scoring.v1.ListDecisionsResponse\"\x1d\xca\xf3\x18\x04\n\x02\x03\x02\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/decisionsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -66,8 +66,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DECISIONSERVICE'].methods_by_name['ListReevaluations']._serialized_options = b'\312\363\030\003\n\001\003\202\323\344\223\002\023\022\021/v1/reevaluations'
   _globals['_DECISIONSERVICE'].methods_by_name['ListDecisions']._loaded_options = None
   _globals['_DECISIONSERVICE'].methods_by_name['ListDecisions']._serialized_options = b'\312\363\030\004\n\002\003\002\202\323\344\223\002\017\022\r/v1/decisions'
-  _globals['_DECISIONUSE']._serialized_start=1774
-  _globals['_DECISIONUSE']._serialized_end=1903
+  _globals['_DECISIONUSE']._serialized_start=2014
+  _globals['_DECISIONUSE']._serialized_end=2143
   _globals['_GETDECISIONREQUEST']._serialized_start=208
   _globals['_GETDECISIONREQUEST']._serialized_end=316
   _globals['_GETDECISIONRESPONSE']._serialized_start=319
@@ -78,24 +78,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPLAYDECISIONRESPONSE']._serialized_end=805
   _globals['_GETIMPROVEMENTSREQUEST']._serialized_start=807
   _globals['_GETIMPROVEMENTSREQUEST']._serialized_end=863
-  _globals['_GETIMPROVEMENTSRESPONSE']._serialized_start=865
-  _globals['_GETIMPROVEMENTSRESPONSE']._serialized_end=965
-  _globals['_COUNTERFACTUAL']._serialized_start=967
-  _globals['_COUNTERFACTUAL']._serialized_end=1063
-  _globals['_FEATURECHANGE']._serialized_start=1065
-  _globals['_FEATURECHANGE']._serialized_end=1171
-  _globals['_GROUPPOINTS']._serialized_start=1173
-  _globals['_GROUPPOINTS']._serialized_end=1217
-  _globals['_LISTDECISIONSREQUEST']._serialized_start=1219
-  _globals['_LISTDECISIONSREQUEST']._serialized_end=1331
-  _globals['_LISTDECISIONSRESPONSE']._serialized_start=1333
-  _globals['_LISTDECISIONSRESPONSE']._serialized_end=1428
-  _globals['_LISTREEVALUATIONSREQUEST']._serialized_start=1430
-  _globals['_LISTREEVALUATIONSREQUEST']._serialized_end=1517
-  _globals['_LISTREEVALUATIONSRESPONSE']._serialized_start=1519
-  _globals['_LISTREEVALUATIONSRESPONSE']._serialized_end=1626
-  _globals['_REEVALUATION']._serialized_start=1629
-  _globals['_REEVALUATION']._serialized_end=1771
-  _globals['_DECISIONSERVICE']._serialized_start=1906
-  _globals['_DECISIONSERVICE']._serialized_end=2654
+  _globals['_GETIMPROVEMENTSRESPONSE']._serialized_start=866
+  _globals['_GETIMPROVEMENTSRESPONSE']._serialized_end=1017
+  _globals['_CONSENTOPTION']._serialized_start=1019
+  _globals['_CONSENTOPTION']._serialized_end=1068
+  _globals['_COUNTERFACTUAL']._serialized_start=1070
+  _globals['_COUNTERFACTUAL']._serialized_end=1166
+  _globals['_FEATURECHANGE']._serialized_start=1169
+  _globals['_FEATURECHANGE']._serialized_end=1338
+  _globals['_FEATURESHIFT']._serialized_start=1340
+  _globals['_FEATURESHIFT']._serialized_end=1411
+  _globals['_GROUPPOINTS']._serialized_start=1413
+  _globals['_GROUPPOINTS']._serialized_end=1457
+  _globals['_LISTDECISIONSREQUEST']._serialized_start=1459
+  _globals['_LISTDECISIONSREQUEST']._serialized_end=1571
+  _globals['_LISTDECISIONSRESPONSE']._serialized_start=1573
+  _globals['_LISTDECISIONSRESPONSE']._serialized_end=1668
+  _globals['_LISTREEVALUATIONSREQUEST']._serialized_start=1670
+  _globals['_LISTREEVALUATIONSREQUEST']._serialized_end=1757
+  _globals['_LISTREEVALUATIONSRESPONSE']._serialized_start=1759
+  _globals['_LISTREEVALUATIONSRESPONSE']._serialized_end=1866
+  _globals['_REEVALUATION']._serialized_start=1869
+  _globals['_REEVALUATION']._serialized_end=2011
+  _globals['_DECISIONSERVICE']._serialized_start=2146
+  _globals['_DECISIONSERVICE']._serialized_end=2894
 # @@protoc_insertion_point(module_scope)

@@ -200,25 +200,55 @@ class GetImprovementsResponse(_message.Message):
 
     COUNTERFACTUALS_FIELD_NUMBER: _builtins.int
     REMARK_FIELD_NUMBER: _builtins.int
+    CONSENTS_FIELD_NUMBER: _builtins.int
     remark: _builtins.str
     """Why there is none."""
     @_builtins.property
     def counterfactuals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Counterfactual]:
         """Smallest first; none when no admissible change reaches the next grade."""
 
+    @_builtins.property
+    def consents(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConsentOption]:
+        """Sources that were withheld: consenting to one lets its data count, whatever they show."""
+
     def __init__(
         self,
         *,
         counterfactuals: _abc.Iterable[Global___Counterfactual] | None = ...,
         remark: _builtins.str = ...,
+        consents: _abc.Iterable[Global___ConsentOption] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counterfactuals", b"counterfactuals", "remark", b"remark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consents", b"consents", "counterfactuals", b"counterfactuals", "remark", b"remark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetImprovementsResponse: _TypeAlias = GetImprovementsResponse  # noqa: Y015
+
+@_typing.final
+class ConsentOption(_message.Message):
+    """A source whose data would count if they were consented to. No effect is promised."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_ZH_FIELD_NUMBER: _builtins.int
+    TEXT_EN_FIELD_NUMBER: _builtins.int
+    text_zh: _builtins.str
+    text_en: _builtins.str
+    def __init__(
+        self,
+        *,
+        text_zh: _builtins.str = ...,
+        text_en: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["text_en", b"text_en", "text_zh", b"text_zh"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConsentOption: _TypeAlias = ConsentOption  # noqa: Y015
 
 @_typing.final
 class Counterfactual(_message.Message):
@@ -259,11 +289,19 @@ class FeatureChange(_message.Message):
     UNIT_FIELD_NUMBER: _builtins.int
     TEXT_ZH_FIELD_NUMBER: _builtins.int
     TEXT_EN_FIELD_NUMBER: _builtins.int
+    MONTHS_FIELD_NUMBER: _builtins.int
+    ALONG_FIELD_NUMBER: _builtins.int
     feature: _builtins.str
     to: _builtins.float
     unit: _builtins.str
     text_zh: _builtins.str
     text_en: _builtins.str
+    months: _builtins.int
+    """Months until the records show it."""
+    @_builtins.property
+    def along(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureShift]:
+        """Features that move with it: the grade is reached with them."""
+
     def __init__(
         self,
         *,
@@ -272,14 +310,42 @@ class FeatureChange(_message.Message):
         unit: _builtins.str = ...,
         text_zh: _builtins.str = ...,
         text_en: _builtins.str = ...,
+        months: _builtins.int = ...,
+        along: _abc.Iterable[Global___FeatureShift] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["feature", b"feature", "from", b"from", "text_en", b"text_en", "text_zh", b"text_zh", "to", b"to", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["along", b"along", "feature", b"feature", "from", b"from", "months", b"months", "text_en", b"text_en", "text_zh", b"text_zh", "to", b"to", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FeatureChange: _TypeAlias = FeatureChange  # noqa: Y015
+
+@_typing.final
+class FeatureShift(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEATURE_FIELD_NUMBER: _builtins.int
+    FROM_FIELD_NUMBER: _builtins.int
+    TO_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    feature: _builtins.str
+    to: _builtins.float
+    unit: _builtins.str
+    def __init__(
+        self,
+        *,
+        feature: _builtins.str = ...,
+        to: _builtins.float = ...,
+        unit: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["feature", b"feature", "from", b"from", "to", b"to", "unit", b"unit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeatureShift: _TypeAlias = FeatureShift  # noqa: Y015
 
 @_typing.final
 class GroupPoints(_message.Message):
