@@ -50,6 +50,7 @@ LATER: Final = 0.01
 ALIKE: Final = 0.995
 """Correlation of ranks with time from which a column is a calendar."""
 
+_ONLY: Final = 0.8
 _FOLDS: Final = 5
 _SHRINK: Final = 10.0
 _MODE: Final = 0.05
@@ -279,12 +280,20 @@ def _leak(
     if auc >= AUC_TOLD:
         detail = f"alone has an AUC of {auc:.3f}: make sure that it was known when it was asked for"
         return Finding(name, "predictive", detail, refused=False)
-    if telling >= MISSING_TOLD:
+    if telling >= MISSING_TOLD or (missing.any() and _only_bad(missing, outcomes)):
         return Finding(name, "missing", f"{filled}: make sure that this is so later, too", False)
     if after and auc >= HINT_TOLD:
         detail = "by its name may be known only after the outcome: exclude it if it is"
         return Finding(name, "after", detail, refused=False)
     return None
+
+
+def _only_bad(missing: Bools, outcomes: Outcomes) -> bool:
+    """Tell whether hardly any but rows with the outcome lack a value."""
+    bad = outcomes.labels == 1
+    lacking = int(missing.sum())
+    share = float(outcomes.weights[missing & bad].sum() / outcomes.weights[missing].sum())
+    return lacking >= LEAST_ROWS and share >= _ONLY
 
 
 def _later(candidate: Candidate, outcomes: Outcomes) -> float:
@@ -386,7 +395,10 @@ def _lift(
     found: list[tuple[float, str]] = []
     if missing.any():
         present = (float(bads[:-1].sum()), float(goods[:-1].sum()))
-        found += [(factor(*present), ""), (factor(float(bads[-1]), float(goods[-1])), "")]
+        found.append((factor(*present), ""))
+        # That those who failed lack a value is no leak: what is not there was not known too early.
+        if bads[-1] * all_goods < goods[-1] * all_bads:
+            found.append((factor(float(bads[-1]), float(goods[-1])), ""))
     rows = bads + goods
     often = np.flatnonzero(rows[:-1] >= max(LEAST_ROWS, _MODE * rows.sum()))
     if not candidate.names:

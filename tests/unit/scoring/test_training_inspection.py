@@ -71,6 +71,12 @@ def test_a_value_that_is_there_only_for_defaults_is_refused() -> None:
     assert only(found(np.where(some, np.exp(NOISE), 0.0))) == ("leak_value", True)
 
 
+def test_that_those_who_failed_lack_a_value_is_told_and_no_leak() -> None:
+    some = (LABELS == 1) & (NOISE > 1)
+    values = np.where(some, np.nan, CHANCE.normal(0, 1, ROWS))
+    assert only(found(values)) == ("missing", False)
+
+
 def test_a_category_that_only_defaults_have_is_refused() -> None:
     some = (LABELS == 1) & (NOISE > 0)
     assert only(found(np.where(some, 3.0, np.floor(np.abs(NOISE)) % 3), names=True)) == (
