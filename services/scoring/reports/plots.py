@@ -186,8 +186,8 @@ def scale(
         label: what the picture says, for who cannot see it.
         grade: of the score.
     """
-    width, height = 720.0, 104.0
-    left, right, y, thick = 1.0, 1.0, 42.0, 24.0
+    width, height = 560.0, 84.0
+    left, right, y, thick = 1.0, 1.0, 34.0, 19.0
     low, high = bands[0].low, bands[-1].high
 
     def across(points: float) -> float:
@@ -208,23 +208,23 @@ def scale(
                 band.grade,
                 anchor="middle",
                 fill="#ffffff" if mine else INK,
-                size=12,
+                size=10.5,
                 bold=mine,
             )
         )
         if at:
             edge = number(round(band.low))
-            parts.append(_text(x, y + thick + 13, edge, anchor="middle", fill=FAINT, size=11))
+            parts.append(_text(x, y + thick + 11, edge, anchor="middle", fill=FAINT, size=9.5))
     if interval is not None:
         begin, end = across(interval[0]), across(interval[1])
-        base = y + thick + 24
+        base = y + thick + 20
         parts.append(_rule(begin, base, end, base, INK, 1.6))
         parts += [_rule(x, base - 3.5, x, base + 3.5, INK, 1.6) for x in (begin, end)]
         parts.append(_dot(across(score), base, 2.6, INK))
     x = across(score)
-    parts.append(f'<path d="M{_n(x - 6)} {y - 11}h12l-6 9z" fill="{INK}"/>')
+    parts.append(f'<path d="M{_n(x - 6)} {y - 10}h12l-6 8z" fill="{INK}"/>')
     anchor = "start" if x < 20 else "end" if x > width - 20 else "middle"
-    parts.append(_text(x, y - 16, number(score), anchor=anchor, size=17, bold=True))
+    parts.append(_text(x, y - 13, number(score), anchor=anchor, size=14, bold=True))
     return _svg(width, height, label, parts)
 
 
