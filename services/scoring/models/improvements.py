@@ -289,16 +289,20 @@ class Improver:
         ]
         feature, shift = self._manifest.features[moved.feature], shifts[0]
         along = tuple(each for each in shifts[1:] if each.before != each.after)
-        move = MOVES.get(feature.name)
-        said_zh = (
-            f"{feature.zh or feature.name}由{_zh(shift, shift.before)}到{_zh(shift, shift.after)}"
+        platform = feature.source is InputSource.PLATFORM
+        values = (shift.before, shift.after)
+        before_zh, after_zh = (
+            wording.value_zh(value, shift.unit) if platform else f"{value:g}" for value in values
         )
-        said_en = (
-            f"{feature.en or feature.name} from {_en(shift, shift.before)} "
-            f"to {_en(shift, shift.after)}"
+        before_en, after_en = (
+            wording.value_en(value, shift.unit) if platform else f"{value:g}" for value in values
         )
-        if move is None or feature.source is not InputSource.PLATFORM:
+        to_zh = "升至" if shift.after > shift.before else "降至"
+        said_zh = f"{feature.zh or feature.name}由{before_zh}{to_zh}{after_zh}"
+        said_en = f"{feature.en or feature.name} from {before_en} to {after_en}"
+        if not platform:
             return Change(shift, said_zh, said_en, 0, along)
+        move = MOVES[feature.name]
         months = f"{move.months} month{'' if move.months == 1 else 's'}"
         return Change(
             shift,
@@ -472,11 +476,3 @@ def _told(feature: ModelFeature, before: float, after: float) -> bool:
     return wording.value_zh(before, feature.unit) != wording.value_zh(
         after, feature.unit
     ) and wording.value_en(before, feature.unit) != wording.value_en(after, feature.unit)
-
-
-def _zh(shift: Shift, value: float) -> str:
-    return wording.value_zh(value, shift.unit) if shift.unit else f"{value:g}"
-
-
-def _en(shift: Shift, value: float) -> str:
-    return wording.value_en(value, shift.unit) if shift.unit else f"{value:g}"

@@ -310,3 +310,15 @@ def test_reasons_points_and_improvements_work_as_with_any_model(
             changes += len(found.changes)
             assert found.score > batch.scores[0]
     assert changes > 10
+
+
+def test_it_ranks_real_firms_as_its_card_says(shared_data: Path) -> None:
+    """CUMCM 2020 C, invoices alone; nothing of the card was fitted to it."""
+    from tests.bench.cumcm_auc import labelled
+
+    matrix, labels = labelled(shared_data / "cumcm2020c")
+    places = [NAMES.index(each.name) for each in USUAL]
+    scorer = Scorer(expert.draft("expert", USUAL, ""), expert.trees(USUAL))
+    [check] = [each for each in expert.CHECKS if each.population.startswith("CUMCM")]
+    assert (len(labels), labels.sum()) == (check.rows, check.events)
+    assert auc(labels, scorer.margins(matrix[:, places])) == pytest.approx(check.auc, abs=6e-4)

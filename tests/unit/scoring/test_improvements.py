@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import numpy as np
 import numpy.typing as npt
@@ -216,6 +217,39 @@ def test_steps_only_better_within_limits_and_without_contradiction(data: st.Data
             grown = math.expm1(step[name]) - math.expm1(row[name])
             added = math.expm1(step["sales_amount_36m"]) - math.expm1(row["sales_amount_36m"])
             assert added == pytest.approx(grown, rel=1e-6, abs=1e-3)
+
+
+def test_changes_are_said_to_the_firm(trained: Trained) -> None:
+    changes = {
+        change.shift.feature: change
+        for summary in firms(trained)
+        for each in Improver(trained.scorer).of_firm(compute(summary, AS_OF)).counterfactuals
+        for change in each.changes
+    }
+    assert changes
+    for name, change in changes.items():
+        move, feature = MOVES[name], BY_NAME[name]
+        assert change.zh.startswith(f"{move.zh}：{feature.zh}由")
+        assert change.zh.endswith(f"（约需{move.months}个月）")
+        assert f"{feature.en} from " in change.en
+        rises = change.shift.after > change.shift.before
+        assert ("升至" in change.zh) == rises
+        said = re.search(r"from (.*) to (.*) \(about", change.en)
+        assert said is not None
+        assert said[1] != said[2]
+
+
+def test_a_column_of_a_table_is_said_by_its_name_and_number() -> None:
+    scorer, matrix = random_model(0)
+    names = [feature.name for feature in scorer.manifest.features]
+    said = [
+        change.en
+        for row in matrix[:30]
+        for each in Improver(scorer, names).of_row(row.tolist()).counterfactuals
+        for change in each.changes
+    ]
+    assert said
+    assert all(re.fullmatch(r"column \d from -?[\d.]+ to -?[\d.]+", words) for words in said)
 
 
 def test_the_past_is_not_moved() -> None:
