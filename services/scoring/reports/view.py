@@ -424,7 +424,7 @@ class _View:
             ("version", decision["model"]["version"]),
             ("model_class", self._said("model_classes", model_class, "MODEL_CLASS_")),
             ("outcome", stated["outcome"] if stated else ""),
-            ("interval", decision.get("interval", {}).get("method", "")),
+            ("method", decision.get("interval", {}).get("method", "")),
         ]
         section["facts"] = [
             {"title": self.label(name), "value": value, "note": ""}
@@ -447,7 +447,7 @@ class _View:
             [
                 self._words(each, "title_") or each["group"],
                 {"svg": plots.signed_bar(float(each["points"]), float(most))},
-                f"{each['points']:+d}",
+                f"{each['points']:+d}" if each["points"] else "0",
             ]
             for each in reversed(groups)
         ]
