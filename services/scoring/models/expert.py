@@ -111,17 +111,15 @@ class Check:
     words: str
 
 
+def _value(cut: float, unit: str) -> float:
+    """A cut as the feature has it."""
+    return math.log1p(cut) if unit.startswith("log_") else cut
+
+
 def _threshold(cut: float, unit: str) -> float:
     """From `cut` on the next points hold; trees compare by "up to"."""
-    match unit:
-        case "log_cny":
-            return math.log1p(cut) - _HAIR
-        case "log_count":
-            return math.log1p(cut - 0.5)
-        case "count" | "months" | "days" | "level":
-            return cut - 0.5
-        case _:
-            return cut - _HAIR
+    whole = unit in {"log_count", "count", "months", "days", "level"}
+    return _value(cut - 0.5, unit) if whole else _value(cut, unit) - _HAIR
 
 
 def _points(name: str, row: Mapping[str, Any]) -> Points:
@@ -324,7 +322,7 @@ def draft(version: str, card: Sequence[Points], made_at: str) -> Manifest:
         metrics={},
         bins={
             each.name: Bins(
-                edges=tuple(math.nextafter(cut, math.inf) for cut in each.thresholds),
+                edges=tuple(_value(cut, each.feature.unit) for cut in each.cuts),
                 shares=tuple(share / 100 for share in each.shares),
                 missing=each.absent / 100,
                 withheld=0.0,

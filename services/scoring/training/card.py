@@ -49,7 +49,7 @@ def card(manifest: Manifest, evidence: Evidence) -> str:
             approval=evidence.approval,
             headings=BY_NAME,
             expert=manifest.model_class is ModelClass.EXPERT,
-            floors=_floors(manifest),
+            floors=floors(manifest),
             claim=_CLAIM[manifest.model_class],
             direction=_DIRECTION,
             compared=compared,
@@ -72,7 +72,7 @@ def card(manifest: Manifest, evidence: Evidence) -> str:
     return text.rstrip("\n") + "\n"
 
 
-def _floors(manifest: Manifest) -> list[tuple[str, int | None]]:
+def floors(manifest: Manifest) -> list[tuple[str, int | None]]:
     """The lowest score of each grade; None is the last one's."""
     scaling = manifest.scaling
     worse = [cut.pd_from for cut in manifest.grades[1:]]

@@ -17,6 +17,7 @@ from services.scoring.models import reasons
 from services.scoring.models.domain import InputSource, Manifest, ModelClass, ModelFeature
 from services.scoring.models.scorer import Scorer
 from services.scoring.training import plots
+from services.scoring.training.card import floors
 from services.scoring.training.evidence import Axis, Evidence, Figure, Slice, without_small
 from services.scoring.training.fairness import FOUR_FIFTHS, Comparison, compare, kind_of
 from services.scoring.training.headings import BY_NAME
@@ -89,6 +90,8 @@ def report(scorer: Scorer, evidence: Evidence, key_id: str, language: Language) 
             lang="zh-CN" if language is Language.ZH else "en",
             chinese=language is Language.ZH,
             manifest=manifest,
+            expert=manifest.model_class is ModelClass.EXPERT,
+            floors=dict(floors(manifest)),
             evidence=evidence,
             key_id=key_id,
             headings=BY_NAME,

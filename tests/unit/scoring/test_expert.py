@@ -25,8 +25,10 @@ from services.scoring.models.improvements import Improver
 from services.scoring.models.points import whole
 from services.scoring.models.reasons import Reasoner, features_of
 from services.scoring.models.scorer import Floats, ScoreBatch, Scorer
+from services.scoring.training import evidence
 from services.scoring.training.expert import write
 from services.scoring.training.metrics import auc
+from services.scoring.training.report import Language, report
 from services.scoring.trees import lightgbm
 from tests.unit.scoring.conftest import AS_OF, KEY, TRAINED_AT, Trained
 from tests.unit.scoring.firms import series, withholding
@@ -172,6 +174,11 @@ def test_the_folder_loads_and_its_card_claims_no_pd(folder: Path) -> None:
     for check in expert.CHECKS:
         assert f"{check.auc:.4f}" in text
     assert "utility_days_overdue_24m" not in text
+    measured = evidence.load((folder / "training.json").read_text("utf-8"))
+    for language in Language:
+        page = report(scorer, measured, "key", language)
+        assert "Platt" not in page
+        assert ">720<" in page
 
 
 def test_the_same_points_give_the_same_trees(folder: Path, tmp_path: Path) -> None:
