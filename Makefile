@@ -144,6 +144,10 @@ else
 	@for file in tests/bench/[a-z]*.py; do [ -e "$$file" ] && echo "make bench ONLY=$$(basename "$$file" .py)"; done; true
 endif
 
+.PHONY: bench-quality
+bench-quality: setup ## how well the trainer does on public tables: docs/benchmarks.md (goes on where it was stopped)
+	@$(BIN)/python -m tests.bench.quality
+
 # One lock for development, one per image and one for what makes their wheel, all with the same versions,
 # and one for `make manifests`. No address, no host and no path may stand in them. --fork-strategy fewest: one
 # version of a package for every Python.

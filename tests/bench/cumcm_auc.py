@@ -21,8 +21,9 @@ import pyarrow.parquet as pq
 from services.scoring.features.domain import Coverage, FirmSummary, SubjectSeries
 from services.scoring.features.registry import FEATURES, REQUIRED, compute, encode
 from services.scoring.models.inputs import PLATFORM
-from services.scoring.training.domain import Spec
-from services.scoring.training.evaluation import cross_validate
+from services.scoring.training.app import compare
+from services.scoring.training.domain import STRATIFIED, Settings, TrainingTable
+from services.scoring.training.evaluation import cross_validate, plan, sample_of
 
 FOLDER = Path(__file__).parents[3] / "shared" / "data" / "cumcm2020c"
 AS_OF = dt.date(2020, 2, 29)
@@ -144,15 +145,20 @@ def main() -> dict[str, Any]:
     """Measure."""
     started = time.perf_counter()
     matrix, labels = labelled(FOLDER)
-    metrics = cross_validate(matrix, labels, PLATFORM.features, Spec(repeats=10, folds=5)).metrics
+    table = TrainingTable(matrix, PLATFORM.features, labels)
+    settings = Settings(kind=STRATIFIED, folds=5, repeats=10, candidates=3)
+    sample = sample_of(table)
+    planned = plan(sample, table, settings)
+    said = cross_validate(sample, table.features, planned, settings, {})
+    figures = compare(sample, table, planned, settings).measure(said.log_odds).figures
     return {
         "name": "cumcm_auc",
         "firms": len(labels),
         "events": int(labels.sum()),
         "features": int((~np.isnan(matrix)).any(axis=0).sum()),
-        "cv_auc_mean": metrics["auc"].value,
-        "cv_auc_std": metrics["auc"].deviation,
-        "metrics": {name: (metric.value, metric.deviation) for name, metric in metrics.items()},
+        "cv_auc_mean": figures["auc"].value,
+        "cv_auc_std": figures["auc"].deviation,
+        "metrics": {name: (each.value, each.deviation) for name, each in figures.items()},
         "seconds": time.perf_counter() - started,
     }
 

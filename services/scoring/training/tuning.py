@@ -103,8 +103,8 @@ def candidates(rows: int) -> tuple[Parameters, ...]:
     slow = Parameters(800, 3, 0.03, 0.5, 0.2, 10.0, large)
     middle = Parameters(600, 4, 0.05, 0.8, 0.3, 1.0, small)
     if rows < FREE_ROWS:
-        return strong, slow, middle, stumpy, free, careful
-    return free, careful, middle, strong, stumpy, slow
+        return strong, middle, slow, stumpy, free, careful
+    return free, strong, careful, middle, stumpy, slow
 
 
 def lightgbm_parameters(

@@ -176,8 +176,8 @@ class TestFolds:
             return len(found.repeats), found.folds, found.inner, found.members
 
         assert planned_for(500) == (10, 5, 4, 4)
-        assert planned_for(6_000) == (1, 5, 4, 4)
-        assert planned_for(30_000) == (1, 3, 4, 1)
+        assert planned_for(6_000) == (1, 5, 3, 4)
+        assert planned_for(30_000) == (1, 3, 3, 1)
         assert planned_for(150_000) == (1, 1, 1, 1)
 
     def test_what_is_tried_follows_from_the_budget_and_the_size(self) -> None:
