@@ -81,16 +81,23 @@ class FakeShadowWork:
 
 @dataclass
 class FakeMeter:
-    """`app.Meter`: sums."""
+    """`app.Meter`: sums, and who hung or failed."""
 
     decisions: int = 0
     loss: Loss = field(default_factory=Loss)
+    told: list[str] = field(default_factory=list)
 
     def scored(self, decisions: int) -> None:
         self.decisions += decisions
 
     def lost(self, loss: Loss) -> None:
         self.loss += loss
+
+    def hangs(self, version: str) -> None:
+        self.told.append(f"{version} hangs")
+
+    def failed(self, version: str, error: Exception) -> None:
+        self.told.append(f"{version} failed: {type(error).__name__}")
 
 
 @dataclass

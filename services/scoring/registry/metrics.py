@@ -1,8 +1,11 @@
 """What who watches sees of the registry and of shadows."""
 
+import structlog
 from opentelemetry.metrics import Meter
 
 from services.scoring.shadow.domain import Loss
+
+_log = structlog.get_logger()
 
 
 class RegistryMetrics:
@@ -49,3 +52,11 @@ class RegistryMetrics:
             self._dropped.add(loss.dropped)
         if loss.failed:
             self._failed.add(loss.failed)
+
+    def hangs(self, version: str) -> None:
+        """A challenger has not come back in time."""
+        _log.error("a challenger hangs", version=version)
+
+    def failed(self, version: str, error: Exception) -> None:
+        """A challenger failed on decisions, on the last of them by this."""
+        _log.error("a challenger failed", version=version, exc_info=error)

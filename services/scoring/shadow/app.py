@@ -19,8 +19,6 @@ from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Final, NamedTuple, Protocol, TypeVar
 
-import structlog
-
 from services.kit.clock import Clock
 from services.kit.errors import UnavailableError
 from services.kit.transactions import Snapshots, Transactions
@@ -39,8 +37,6 @@ PATIENCE_S: Final = 10.0
 """Seconds after which a challenger counts as hanging."""
 FORGET_EVERY: Final = timedelta(hours=1)
 """How often it is looked for what was kept long enough."""
-
-_log = structlog.get_logger()
 
 
 class Observed(NamedTuple):
@@ -108,6 +104,14 @@ class Meter(Protocol):
 
     def lost(self, loss: Loss) -> None:
         """Challengers have not scored decisions."""
+        ...
+
+    def hangs(self, version: str) -> None:
+        """A challenger has not come back in time."""
+        ...
+
+    def failed(self, version: str, error: Exception) -> None:
+        """A challenger failed on decisions, on the last of them by this."""
         ...
 
 
@@ -205,14 +209,17 @@ class Shadow:
                 self._lose(version, others, Loss(dropped=1))
                 return []
             del self._hanging[version]
-        thread, future = _on_a_thread(lambda: _said(challenger, others))
+        problems: list[Exception] = []
+        thread, future = _on_a_thread(lambda: _said(challenger, others, problems))
         try:
             outcomes = await asyncio.wait_for(asyncio.wrap_future(future), self._patience)
         except TimeoutError:
-            _log.error("a challenger hangs", version=version)
+            self._meter.hangs(version)
             self._hanging[version] = thread
             self._lose(version, others, Loss(dropped=1))
             return []
+        if problems:
+            self._meter.failed(version, problems[-1])
         found = []
         for each, outcome in zip(others, outcomes, strict=True):
             if outcome is None:
@@ -269,9 +276,16 @@ class TellShadow:
             return report(await differences.counts(challenger, answered_by, since))
 
 
-def _said(challenger: Challenger, batch: Sequence[Observed]) -> list[Outcome | None]:
-    """Return what a challenger says of each decision; None where it fails."""
-    problems: list[Exception] = []
+def _said(
+    challenger: Challenger, batch: Sequence[Observed], problems: list[Exception]
+) -> list[Outcome | None]:
+    """Return what a challenger says of each decision; None where it fails.
+
+    Args:
+        challenger: who is asked.
+        batch: decisions.
+        problems: gets what it failed by.
+    """
 
     def trying(work: Callable[[], T]) -> T | None:
         try:
@@ -296,8 +310,6 @@ def _said(challenger: Challenger, batch: Sequence[Observed]) -> list[Outcome | N
     outcomes: list[Outcome | None] = [None] * len(batch)
     for place, (at, row) in enumerate(good):  # those that make it fail are found one by one
         outcomes[at] = trying(partial(alone, row)) if said is None else said[place]
-    if problems:
-        _log.error("a challenger failed", version=challenger.version, exc_info=problems[-1])
     return outcomes
 
 

@@ -147,6 +147,10 @@ async def test_one_that_fails_harms_no_other_and_loses_only_what_it_fails_on() -
     assert stage.loss("blind") == Loss(failed=3)
     assert stage.loss("fine") == Loss()
     assert stage.meter.loss == Loss(failed=4)
+    assert stage.meter.told == [
+        "picky failed: ZeroDivisionError",
+        "blind failed: ZeroDivisionError",
+    ]
 
 
 async def test_one_that_hangs_keeps_nobody_waiting_and_what_has_no_room_is_dropped() -> None:
@@ -164,6 +168,7 @@ async def test_one_that_hangs_keeps_nobody_waiting_and_what_has_no_room_is_dropp
         assert stage.loss("stuck") == Loss(dropped=31)
         assert stage.loss("fine") == Loss(dropped=20)
         assert len(stage.scored("fine")) == 11
+        assert stage.meter.told == ["stuck hangs"]
         back.set()
         for _ in range(200):
             if not any(thread.name == "shadow" for thread in threading.enumerate()):
