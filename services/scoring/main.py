@@ -57,6 +57,7 @@ from services.scoring.registry.servicer import RegistryServicer
 from services.scoring.registry.store import EventStore
 from services.scoring.reports.app import MakeReport
 from services.scoring.reports.content import CONTENT
+from services.scoring.reports.directory import DatashareNames
 from services.scoring.reports.keys import read_report_keys
 from services.scoring.reports.pages import FilePages
 from services.scoring.reports.pdf import Typesetter
@@ -238,6 +239,7 @@ def build(config: ScoringConfig, clock: Clock, ids: Ids) -> Service:
             MakeReport(
                 scoring=scoring,
                 scales=ModelScales(models),
+                names=DatashareNames(datashare, clock),
                 told=told,
                 content=CONTENT,
                 canonical=canonical,

@@ -73,6 +73,8 @@ async def test_a_report_says_what_the_consent_opens_and_nothing_else(town: Town)
     assert facts["social_insurance", "missed"]["value"] is None
     assert facts["social_insurance", "missed"]["missing"] == "NOT_CONSENTED"
     assert USCC not in report.content.decode()
+    tax, bank_id = (town.people[each].participant_id for each in ("tax", "bank"))
+    assert document["names"] == {tax: "test tax", bank_id: "test bank"}
 
 
 async def test_a_withdrawn_consent_gives_no_report_again(town: Town) -> None:

@@ -10,6 +10,20 @@ from services.scoring.decisions.papers import Entry, Papers, Receipt
 from services.scoring.features.domain import Coverage, FirmSummary, SubjectSeries
 from services.scoring.reports.domain import Basis, GradeBand, Scale
 
+NAMES: Final = {
+    "par_01K70BANK0001": "示例科技银行",
+    "par_market": "市场监督管理局",
+    "par_tax": "税务局",
+    "par_hr": "人力资源和社会保障局",
+    "par_housing": "住房公积金管理中心",
+    "par_grid": "供电公司",
+    "par_bank1": "第一城市银行",
+    "par_bank2": "第二城市银行",
+    "par_ip": "知识产权局",
+    "par_science": "科学技术委员会",
+    "par_court": "人民法院",
+    "par_registry": "动产融资登记系统",
+}
 AS_OF: Final = dt.datetime(2026, 10, 14, 3, 0, tzinfo=dt.UTC)
 LAST: Final = (2026, 9)
 FEN: Final = 100
@@ -298,6 +312,7 @@ def basis(**changes: Any) -> Basis:
     named: dict[str, Any] = {
         "decision": decision(found),
         "bank_id": "par_01K70BANK0001",
+        "names": NAMES,
         "officer": "王敏",
         "file_reference": "A-2026-0417",
         "as_of": AS_OF,

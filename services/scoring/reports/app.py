@@ -9,7 +9,7 @@ and nothing of it came to be disputed.
 import asyncio
 import datetime as dt
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -45,6 +45,18 @@ class Scales(Protocol):
 
     async def of(self, version: str) -> Scale | None:
         """Return a model's scale; None when its folder is gone."""
+        ...
+
+
+class Names(Protocol):
+    """The directory of participants."""
+
+    async def of(self, participant_ids: Collection[str]) -> Mapping[str, str]:
+        """Return names by id; those that the directory does not list are left out.
+
+        Raises:
+            PuhuiError: it does not answer.
+        """
         ...
 
 
@@ -117,6 +129,7 @@ class MakeReport:
     Args:
         scoring: decides.
         scales: of models.
+        names: of participants.
         told: a decision as it is answered, by the names of the .proto.
         content: what reports say.
         canonical: RFC 8785 JSON of a document.
@@ -130,6 +143,7 @@ class MakeReport:
         *,
         scoring: Scored,
         scales: Scales,
+        names: Names,
         told: Callable[[Decision], Json],
         content: Content,
         canonical: Callable[[Json], bytes],
@@ -139,6 +153,7 @@ class MakeReport:
     ) -> None:
         self._scoring = scoring
         self._scales = scales
+        self._names = names
         self._told = told
         self._content = content
         self._canonical = canonical
@@ -160,18 +175,23 @@ class MakeReport:
             return shown
         decision, released = shown
         scale = await self._scales.of(decision.model_version)
+        providers = {series.provider_id for series in released.summary.series}
+        names = await self._names.of({decision.caller_id, *providers})
         async with self._turns:
-            return await asyncio.to_thread(self._made, decision, released, scale, format_, language)
+            return await asyncio.to_thread(
+                self._made, decision, released, scale, names, format_, language
+            )
 
     def _made(
         self,
         decision: Decision,
         released: Released,
         scale: Scale | None,
+        names: Mapping[str, str],
         format_: Format,
         language: Language,
     ) -> Report:
-        made = document(self._basis(decision, released, scale), self._content)
+        made = document(self._basis(decision, released, scale, names), self._content)
         canonical = self._canonical(made)
         digest, jws = hashlib.sha256(canonical), self._signer.sign(canonical)
         content, content_jws = canonical, jws
@@ -185,13 +205,20 @@ class MakeReport:
             decision.decision_id, decision.access_id, content, content_jws, digest.digest(), jws
         )
 
-    def _basis(self, decision: Decision, released: Released, scale: Scale | None) -> Basis:
+    def _basis(
+        self,
+        decision: Decision,
+        released: Released,
+        scale: Scale | None,
+        names: Mapping[str, str],
+    ) -> Basis:
         if released.papers is None:
             raise InternalError("INTERNAL", "a release came without its papers: a fault of ours")
         order = decision.order
         return Basis(
             decision=self._told(decision),
             bank_id=decision.caller_id,
+            names=names,
             officer=order.officer,
             file_reference=order.file_reference,
             as_of=decision.as_of,

@@ -161,6 +161,7 @@ class Basis:
     Args:
         decision: as it is answered, by the names of the .proto.
         bank_id: who asked.
+        names: of the bank and of providers, by id, as far as the directory lists them.
         officer: at the bank.
         file_reference: the bank's file.
         as_of: data known by then.
@@ -172,6 +173,7 @@ class Basis:
 
     decision: Json
     bank_id: str
+    names: Mapping[str, str]
     officer: str
     file_reference: str
     as_of: dt.datetime
@@ -209,6 +211,7 @@ def document(basis: Basis, content: Content) -> Json:
     period = basis.summary.period
     return {
         "report_version": REPORT_VERSION,
+        "names": dict(basis.names),
         "asked_by": {
             "bank_id": basis.bank_id,
             "officer": basis.officer,

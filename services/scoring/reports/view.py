@@ -101,7 +101,7 @@ class _View:
         decision, asked, period = self._decision, self._doc["asked_by"], self._doc["period"]
         rows = [
             ("subject", decision["subject_id"]),
-            ("bank", asked["bank_id"]),
+            ("bank", self._named(asked["bank_id"])),
             ("officer", asked["officer"]),
             ("file", asked["file_reference"]),
             ("purpose", self._said("purposes", decision["purpose"])),
@@ -381,7 +381,7 @@ class _View:
                     [
                         self._words(each["title"]) if not at else "",
                         self._coverage(each) if not at else "",
-                        provider or _DASH,
+                        self._named(provider) or _DASH,
                         source.get("first_month") or _DASH,
                         source.get("last_month") or _DASH,
                         str(source["months"]) if source else _DASH,
@@ -506,6 +506,10 @@ class _View:
         else:
             scaled = exact.quantize(Decimal(1), ROUND_HALF_EVEN)
         return self.label("cny", value=f"{scaled:,}")
+
+    def _named(self, participant_id: str) -> str:
+        name = self._doc["names"].get(participant_id)
+        return f"{name}\n{participant_id}" if name else participant_id
 
     def _time(self, stamp: str) -> str:
         at = dt.datetime.fromisoformat(stamp).astimezone(_CHINA)

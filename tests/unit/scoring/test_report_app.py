@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 import threading
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import pytest
@@ -73,6 +74,13 @@ class Scales:
         return SCALE
 
 
+class Names:
+    """`app.Names` that lists one participant."""
+
+    async def of(self, participant_ids: Collection[str]) -> Mapping[str, str]:
+        return {"par_bank": "Bank of Trial"} if "par_bank" in participant_ids else {}
+
+
 @dataclass
 class Pages:
     """`app.Pages` that counts who writes at the same time."""
@@ -108,6 +116,7 @@ def maker(scored: Scored, pages: Pages, at_once: int = 2) -> MakeReport:
     return MakeReport(
         scoring=scored,
         scales=Scales(),
+        names=Names(),
         told=lambda made: decision(FOUND) | {"decision_id": made.decision_id},
         content=CONTENT,
         canonical=canonical,
