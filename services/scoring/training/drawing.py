@@ -129,12 +129,12 @@ class Canvas:
         fill: str = INK,
         size: float = SIZE,
         bold: bool = False,
-        turned: bool = False,
+        halo: bool = False,
     ) -> None:
-        """Write a text."""
+        """Write a text; a halo sets it off from lines behind it."""
         more = f' text-anchor="{anchor}"' if anchor != "start" else ""
         more += ' font-weight="600"' if bold else ""
-        more += f' transform="rotate(-90 {_n(x)} {_n(y)})"' if turned else ""
+        more += ' paint-order="stroke" stroke="#fff" stroke-width="4"' if halo else ""
         self.parts.append(
             f'<text x="{_n(x)}" y="{_n(y)}" font-size="{_n(size)}" fill="{fill}"{more}>'
             f"{escape(text)}</text>"

@@ -26,14 +26,17 @@ class Kind(enum.StrEnum):
 
 
 _WORDS: Final = {
-    Kind.REGION: {"region", "province", "state", "city", "district", "county", "area", "country"},
-    Kind.INDUSTRY: {"industry", "sector", "naics", "nace", "sic", "isic", "nic"},
-    Kind.SIZE: {"size", "scale", "sizeclass", "sizeband"},
+    Kind.REGION: {
+        *("region", "province", "prefecture", "state", "city", "district", "county", "area"),
+        *("country", "territory", "location"),
+    },
+    Kind.INDUSTRY: {"industry", "industrial", "sector", "naics", "nace", "sic", "isic"},
+    Kind.SIZE: {"size", "scale", "emp", "noemp", "employees", "headcount", "staff", "workforce"},
 }
 _CHARACTERS: Final = {
-    Kind.REGION: ("地区", "区域", "省", "城市", "行政区", "区县", "所在地"),
+    Kind.REGION: ("地区", "区域", "省", "城市", "市区", "行政区", "区县", "所在地"),
     Kind.INDUSTRY: ("行业", "产业", "门类"),
-    Kind.SIZE: ("规模", "大小"),
+    Kind.SIZE: ("规模", "员工", "人数"),
 }
 
 

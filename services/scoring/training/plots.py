@@ -92,6 +92,8 @@ class _Frame:
             ticks = self.x.ticks()
             written = formats[0] or decimals(ticks)
             for tick in ticks:
+                if not written(tick):
+                    continue
                 at = self.x(tick)
                 self.canvas.rule(at, bottom, at, bottom + 4, stroke=FAINT)
                 self.canvas.text(at, bottom + 16, written(tick), anchor="middle", fill=FAINT)
@@ -199,7 +201,7 @@ def ks(
     x, low, high = frame.x(places[far]), frame.y(goods[far]), frame.y(bads[far])
     frame.canvas.rule(x, low, x, high, stroke=INK, width=1.2, dash="2 2")
     if stated is not None:  # of all rows, where bins round it down
-        frame.canvas.text(x + 6, (low + high) / 2, f"{stated.value:.3f}", bold=True)
+        frame.canvas.text(x + 6, (low + high) / 2, f"{stated.value:.3f}", bold=True, halo=True)
     frame.canvas.legend([(names[0], DEEP, "line"), (names[1], WARM, "line")], _LEFT + 8, _TOP + 4)
     return frame.canvas.svg(label)
 

@@ -18,7 +18,14 @@ from services.scoring.models.domain import InputSource, Manifest, ModelClass, Mo
 from services.scoring.models.scorer import Scorer
 from services.scoring.training import plots
 from services.scoring.training.card import floors
-from services.scoring.training.evidence import Axis, Evidence, Figure, Slice, without_small
+from services.scoring.training.evidence import (
+    Axis,
+    Evidence,
+    Figure,
+    PairedTest,
+    Slice,
+    without_small,
+)
 from services.scoring.training.fairness import FOUR_FIFTHS, Comparison, compare, kind_of
 from services.scoring.training.headings import BY_NAME
 from services.scoring.training.plots import Row
@@ -165,7 +172,7 @@ def _of_figures(evidence: Evidence, say: Say) -> list[Point]:
     if slope is not None and not SLOPE[0] <= slope.value <= SLOPE[1]:
         text = say(f"校准斜率 {slope.value:.2f}", f"calibration slope {slope.value:.2f}")
         found.append(Point("look", text, "calibration"))
-    for test in evidence.paired:
+    for test in _first(evidence.paired):
         better = -1 if test.metric in {"brier", "log_loss", "ece"} else 1
         name = f"{say(measure(test.metric, True), measure(test.metric))} {signed(test.difference)}"
         if test.low <= 0 <= test.high:
@@ -207,6 +214,14 @@ def _of_slices(evidence: Evidence, comparisons: Sequence[Comparison], say: Say) 
         text = say(f"最近一期（{last}）违约率偏离预测", f"the last period ({last}) is off its PD")
         found.append(Point("look", text, "stability"))
     return found
+
+
+def _first(tests: Sequence[PairedTest]) -> list[PairedTest]:
+    """The first test of each model and measure: others of them are the same question again."""
+    found: dict[tuple[str, str], PairedTest] = {}
+    for test in tests:
+        found.setdefault((test.against, test.metric), test)
+    return list(found.values())
 
 
 def _off(figure: Figure | None, target: float) -> bool:
@@ -352,7 +367,7 @@ def _of_models(evidence: Evidence, say: Say) -> dict[str, str]:
         found["baselines"] = plots.forest(
             rows, say("同一折上各模型的 AUC", "AUC under the same folds"), at=own.value
         )
-    tests = [test for test in evidence.paired if test.metric == "auc"]
+    tests = [test for test in _first(evidence.paired) if test.metric == "auc"]
     if tests:
         found["paired"] = plots.forest(
             [

@@ -32,6 +32,7 @@ from services.scoring.training.encoding import (
     UNREADABLE,
     unit_of_days,
 )
+from services.scoring.training.fairness import Kind, kind_of
 from services.scoring.training.files import TableFile, sha256_of
 from services.scoring.training.spec import (
     AS_BAD,
@@ -75,13 +76,6 @@ _NOT_OBSERVED: Final = re.compile(
     re.IGNORECASE,
 )
 _WEIGHTS: Final = ("weight", "weights", "sample_weight", "samplingweight", "wt", "权重", "样本权重")
-_REGION: Final = re.compile(
-    r"state|region|province|district|county|prefecture|地区|省|市$|区域", re.IGNORECASE
-)
-_INDUSTRY: Final = re.compile(r"naics|\bsic\b|industr|sector|行业", re.IGNORECASE)
-_SIZE: Final = re.compile(
-    r"no[\W_]*emp|employ|headcount|firm[\W_]*size|规模|员工|人数", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -935,16 +929,16 @@ def _segments(
     """Columns by which results are shown: region, industry, size, and others of few values."""
     found: dict[str, Sequence[str]] = {}
     free = [profile for name, profile in profiles.items() if name not in roles]
-    for profile in free:
+    # Those that fairness asks for come first.
+    for profile in sorted(free, key=lambda each: kind_of(each.name) is None):
         if len(found) == MOST_SEGMENTS:
             break
-        if _INDUSTRY.search(profile.name) and not profile.names:
+        kind = kind_of(profile.name)
+        if kind is Kind.INDUSTRY and not profile.names:
             found[profile.name] = _leading_digits(profile.values)
-        elif _SIZE.search(profile.name) and not profile.names and profile.distinct > 4:
+        elif kind is Kind.SIZE and not profile.names and profile.distinct > 4:
             found[profile.name] = _quarters(profile.values)
-        elif (_REGION.search(profile.name) and profile.names and 1 < profile.distinct <= 80) or (
-            profile.names and 1 < profile.distinct <= 12
-        ):
+        elif profile.names and 1 < profile.distinct <= (80 if kind is Kind.REGION else 12):
             found[profile.name] = _texts_of(profile)
     return found
 

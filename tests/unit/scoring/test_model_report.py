@@ -204,6 +204,8 @@ def test_the_card_states_the_interval(trained: Trained, full: Evidence) -> None:
         ("industry_section", Kind.INDUSTRY),
         ("行业门类", Kind.INDUSTRY),
         ("firmSize", Kind.SIZE),
+        ("NoEmp", Kind.SIZE),
+        ("employees", Kind.SIZE),
         ("企业规模", Kind.SIZE),
         ("statement_date", None),
         ("capacity", None),
