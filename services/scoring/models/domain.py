@@ -18,6 +18,9 @@ FORMAT: Final = 2
 GRAIN: Final = 2.0**-20
 """A millionth of a point. Sums of its multiples are exact in binary floating point."""
 
+PARENT: Final = "recalibrated_from"
+"""Parameter of a manifest: the version whose trees it has, with a calibration of its own."""
+
 _TREE_NAME: Final = re.compile(r"[\w.-]+", re.ASCII)
 
 

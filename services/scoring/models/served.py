@@ -22,7 +22,7 @@ from typing import Generic, Protocol, Self, TypeVar
 import structlog
 
 from services.kit.errors import FailedPreconditionError, NotFoundError, UnavailableError
-from services.scoring.models.domain import ModelClass, ModelFolderError
+from services.scoring.models.domain import PARENT, ModelClass, ModelFolderError
 from services.scoring.models.folder import MANIFEST, read_folder
 from services.scoring.registry.app import Placed
 from services.scoring.registry.domain import (
@@ -76,7 +76,8 @@ def folder_of(path: Path) -> Folder:
         ModelFolderError: it is damaged.
     """
     stored = read_folder(path)
-    return Folder(_digest(path), stored.key_id, stored.manifest.model_class)
+    parent = str(stored.manifest.parameters.get(PARENT, ""))
+    return Folder(_digest(path), stored.key_id, stored.manifest.model_class, parent)
 
 
 class ServedModels(Generic[Model]):

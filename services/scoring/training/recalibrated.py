@@ -14,7 +14,14 @@ from typing import Final
 import numpy as np
 
 from services.scoring.models import document
-from services.scoring.models.domain import Bins, DataStatement, Manifest, Metric, ModelClass
+from services.scoring.models.domain import (
+    PARENT,
+    Bins,
+    DataStatement,
+    Manifest,
+    Metric,
+    ModelClass,
+)
 from services.scoring.models.folder import ModelFolder, read_folder, sha256, write_folder
 from services.scoring.models.signing import ModelKey
 from services.scoring.training import evidence, metrics
@@ -38,9 +45,6 @@ from services.scoring.training.recalibration import (
 
 RECALIBRATION: Final = "recalibration"
 """Kind of the protocol: the calibration was fitted to these rows, the trees were not."""
-
-PARENT: Final = "recalibrated_from"
-"""Name of the parent among the parameters of the manifest."""
 
 GROUPS: Final = 5
 
