@@ -381,7 +381,7 @@ class _View:
                     [
                         self._words(each["title"]) if not at else "",
                         self._coverage(each) if not at else "",
-                        self._named(provider) or _DASH,
+                        self._doc["names"].get(provider) or provider or _DASH,
                         source.get("first_month") or _DASH,
                         source.get("last_month") or _DASH,
                         str(source["months"]) if source else _DASH,
