@@ -133,7 +133,7 @@ def test_too_few_outcomes_make_no_model(call: Run, platform: FakePlatform, tmp_p
     assert done.code == 1
     assert json.loads(done.out)["error"]["reason"] == "TRAINING_REFUSED"
     assert (
-        "gather more"
+        "gather at least"
         in call("model", "train", "--file-ref", "M-1", "--labels", "labels.csv", "--out", "m").err
     )
     assert not (tmp_path / "m").exists()
