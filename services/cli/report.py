@@ -54,7 +54,7 @@ app = typer.Typer(
 
 @remote(
     app,
-    example="puhui report sub_1 --consent con_1 --officer Wang --file-ref A-17 --out A-17.pdf",
+    example="puhui report make sub_1 --consent con_1 --officer Wang --file-ref A-17",
 )
 async def make(
     session: Session,

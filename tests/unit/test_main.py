@@ -25,6 +25,9 @@ def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             f"PUHUI_{service}_IDENTITY_PRIVATE_KEY".upper(), str(tmp_path / "private")
         )
     monkeypatch.setenv("PUHUI_GATEWAY_SCORING", "127.0.0.1:1")
+    (tmp_path / "reports").touch(0o600)
+    (tmp_path / "reports").write_text(private)
+    monkeypatch.setenv("PUHUI_SCORING_REPORT_KEY", str(tmp_path / "reports"))
     for service in ("scoring", "datashare"):
         monkeypatch.setenv(
             f"PUHUI_{service}_IDENTITY_GATEWAY_PUBLIC_KEY".upper(), str(tmp_path / "public")
@@ -69,6 +72,7 @@ def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("datashare", "signing_suite", "RS256"),
         ("scoring", "identity_gateway_public_key", "latin"),
         ("scoring", "identity_private_key", "public"),
+        ("scoring", "report_key", "public"),
         ("gateway", "identity_private_key", "."),
     ],
 )
