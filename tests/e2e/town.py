@@ -178,10 +178,11 @@ def a_model(folder: Path, *, by: str = "") -> None:
     signal = matrix @ np.array([feature.monotone for feature in FEATURES])
     if by:
         column = [feature.name for feature in FEATURES].index(by)
+        matrix[:] = 0  # what does not vary moves nothing, whatever a firm withholds
         matrix[:, column] = rng.random(160)
         # Who is at the adverse end defaults often, but not so often as to stand there as somebody
         # else's guarantor.
-        signal = np.where(matrix[:, column] > 0.85, 2.0, -2.0)
+        signal = np.where(matrix[:, column] > 0.85, 1.0, -2.0)
     labels = (rng.random(160) < 1 / (1 + np.exp(1 - signal))).astype(np.int64)
     train(
         TrainingTable(

@@ -261,8 +261,17 @@ def claimed(outcome: Outcome, model_class: str) -> Outcome:
     return replace(outcome, pd=None, interval=None, refer=False)
 
 
-def outcome_of(outcome: Mapping[str, Any], detail: Mapping[str, Any] | None) -> Outcome:
-    """Return the outcome of its two documents; without the second it is one from before."""
+def outcome_of(
+    outcome: Mapping[str, Any], detail: Mapping[str, Any] | None, groups: Sequence[str] = ()
+) -> Outcome:
+    """Return the outcome of its two documents.
+
+    Args:
+        outcome: the first.
+        detail: the second; None of an outcome from before there was one.
+        groups: in the order of the model; canonical JSON has them by name. Empty keeps theirs.
+    """
+    points = outcome["group_points"]
     improve = [{"zh": "", "en": ""}] * len(outcome["reasons"]) if not detail else detail["improve"]
     found = Outcome(
         pd=None if outcome["pd"] is None else float(outcome["pd"]),
@@ -270,7 +279,7 @@ def outcome_of(outcome: Mapping[str, Any], detail: Mapping[str, Any] | None) -> 
         grade=outcome["grade"],
         # What is whole is an integer in canonical JSON.
         base_points=float(outcome["base_points"]),
-        group_points={group: float(each) for group, each in outcome["group_points"].items()},
+        group_points={group: float(points[group]) for group in groups or points},
         reasons=tuple(
             Reason(
                 reason["code"],

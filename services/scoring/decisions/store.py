@@ -326,6 +326,7 @@ def _entered(stated: Mapping[str, Any]) -> Entered:
 def decision_of(row: sa.RowMapping) -> Decision:
     """Return the decision of a row of the table."""
     features = orjson.loads(row["features"])
+    titles: list[list[str]] = features.get("titles", [])
     linked = tuple(map(_entered, orjson.loads(row["linked"] or b"[]")))
     return Decision(
         decision_id=row["decision_id"],
@@ -355,7 +356,7 @@ def decision_of(row: sa.RowMapping) -> Decision:
             features["version"],
             tuple(features["names"]),
             tuple(features["units"]),
-            tuple(map(tuple, features.get("titles", ()))),
+            tuple((group, zh, en) for group, zh, en in titles),
         ),
         features=FeatureVector(
             values=tuple(_NAN if value is None else value for value in features["values"]),
@@ -363,7 +364,11 @@ def decision_of(row: sa.RowMapping) -> Decision:
         ),
         coverage={name: Coverage(state) for name, state in orjson.loads(row["coverage"]).items()},
         notices=tuple(map(NoticeCode, orjson.loads(row["notices"]))),
-        outcome=outcome_of(orjson.loads(row["outcome"]), orjson.loads(row["detail"] or b"null")),
+        outcome=outcome_of(
+            orjson.loads(row["outcome"]),
+            orjson.loads(row["detail"] or b"null"),
+            [group for group, _, _ in titles],
+        ),
         disputes=tuple(DisputeMark(**mark) for mark in orjson.loads(row["disputes"] or b"[]")),
         sources=frozenset(map(tuple, orjson.loads(row["sources"]))) if row["sources"] else None,
         linked=linked,

@@ -101,7 +101,7 @@ async def test_what_a_decision_says_beside_its_score_comes_back(work: Work) -> N
         612,
         "BB",
         600.0,
-        {"sales": 12.0, "tax": -(2.0**-20)},
+        {"tax": -(2.0**-20), "sales": 12.0},
         (Reason("C", -1.5, "销售", "x", ("s",), "按月开票", "Invoice monthly"),),
         Interval(1e-6, 1.0, "of bins"),
         True,
@@ -116,13 +116,16 @@ async def test_what_a_decision_says_beside_its_score_comes_back(work: Work) -> N
             product="tech_credit",
             declared=(Declared("amount", 500_000.5), Declared("security", "pledge")),
         ),
-        inputs=dataclasses.replace(plain.inputs, titles=(("sales", "销售", "Sales"),)),
+        inputs=dataclasses.replace(
+            plain.inputs, titles=(("tax", "税", "Tax"), ("sales", "销售", "Sales"))
+        ),
     )
     await add(work, made)
     async with work.read() as decisions:
         found = await decisions.get("dec_0001")
         assert found == made
         assert found.answered.whole == outcome.said().whole
+        assert list(found.outcome.group_points) == ["tax", "sales"]  # as the model has them
         if not isinstance(decisions, DecisionStore):
             return
         row = await stored(decisions)
