@@ -65,5 +65,5 @@ def within(band: Band, margin: float, pd: float) -> tuple[float, float]:
 
 def width(low: float, high: float) -> float:
     """How far apart the ends are, in log-odds."""
-    low, high = (min(max(end, FLOOR), 1 - FLOOR) for end in (low, high))
+    low, high = min(max(low, FLOOR), 1 - FLOOR), min(max(high, FLOOR), 1 - FLOOR)
     return math.log(high / (1 - high)) - math.log(low / (1 - low))

@@ -8,10 +8,8 @@ any thread: nothing is shared but what is never written.
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -32,12 +30,8 @@ TOLERANCE: Final = 1e-9
 MIN_POINTS: Final = 0.5
 """A group that moves the score by less is no reason."""
 
-AT_ONCE: Final = 16_384
-"""Rows whose results are in memory together when a whole table is scored: about 30 MB."""
 
-
-@dataclass(frozen=True, slots=True)
-class ScoreBatch:
+class ScoreBatch(NamedTuple):
     """Results, by row.
 
     Args:
@@ -47,6 +41,7 @@ class ScoreBatch:
         ends: lower and upper end of each PD's interval, and whether it is so wide that a person
             must decide; None: the model has no intervals.
         values: rows x what kernel.c writes of each; the properties say what.
+        whole: the same, as the whole numbers that some of it is.
         features: how many.
         groups: how many.
     """
@@ -56,6 +51,7 @@ class ScoreBatch:
     base_points: float
     ends: tuple[tuple[float, float, bool], ...] | None
     values: Floats
+    whole: Ints
     features: int
     groups: int
 
@@ -104,7 +100,7 @@ class ScoreBatch:
     @property
     def scores(self) -> Ints:
         """Points, rounded half up."""
-        return self.values[:, 2 * self.features + 3].view(np.int64)
+        return self.whole[:, 2 * self.features + 3]
 
     @property
     def missing(self) -> Floats:
@@ -126,7 +122,7 @@ class ScoreBatch:
     @property
     def reasons(self) -> Ints:
         """Rows x REASONS: places in the scorer's `codes` of the strongest groups, then -1."""
-        return self.values[:, -REASONS:].view(np.int64)
+        return self.whole[:, -REASONS:]
 
 
 class Scorer:
@@ -229,6 +225,7 @@ class Scorer:
             self._base,
             ends,
             values,
+            values.view(np.int64),
             self._features,
             self._groups,
         )
@@ -236,21 +233,7 @@ class Scorer:
     def reason_codes(self, batch: ScoreBatch, row: int, limit: int = 4) -> list[str]:
         """Codes of a row's strongest reasons: groups that move it from the population's mean."""
         codes = self.codes
-        return [codes[at] for at in batch.reasons[row, :limit].tolist() if at >= 0]
-
-    def score_table(self, matrix: npt.ArrayLike, at_once: int = AT_ONCE) -> Iterator[ScoreBatch]:
-        """Score a table of any length, in the memory of a part of it.
-
-        Args:
-            matrix: as `score` takes it.
-            at_once: rows of a part.
-
-        Yields:
-            Results of one part after the other; each is what `score` gives for these rows.
-        """
-        inputs = self._inputs(matrix)
-        for start in range(0, len(inputs), at_once):
-            yield self.score(inputs[start : start + at_once])
+        return [codes[at] for at in batch.whole[row, -REASONS:].tolist()[:limit] if at >= 0]
 
     def margins(self, matrix: npt.ArrayLike) -> Floats:
         """Raw margins alone: what a search over many rows needs."""

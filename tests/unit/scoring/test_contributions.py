@@ -233,7 +233,7 @@ def test_what_cannot_be_exact_is_refused(training: dict[str, Any], remedy: str) 
 
 def test_tables_that_fill_the_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     text, _ = made(2, ["normal"] * 4, 300, 5, {"max_depth": 4})
-    monkeypatch.setattr(contributions, "MAX_TABLES", 1000)
+    monkeypatch.setattr(contributions, "MAX_TABLES", 300)
     with pytest.raises(ModelFolderError, match="fewer or shallower"):
         tables(parse(text))
 
