@@ -120,6 +120,7 @@ def stack(folder: Path, database: Callable[[str], str] | None = None) -> Iterato
         },
         "scoring": {
             "identity_private_key": home.key("scoring.pem"),
+            "report_key": home.key("reports.pem"),
             "identity_gateway_public_key": home.key("gateway.pub"),
             "datashare": address["datashare"],
             "database_url": database("scoring"),
