@@ -32,11 +32,11 @@ async def list_models(session: Session) -> None:
         {"models": [output.plain(model) for model in models]},
         output.table(
             output.count(len(models), "model"),
-            ["version", "in service", "class", "trained", "AUC>", "outcome"],
+            ["version", "state", "class", "trained", "AUC>", "outcome"],
             [
                 [
                     model.ref.version,
-                    "yes" if model.in_service else "",
+                    _state(model),
                     _class(model),
                     output.moment(model.trained_at),
                     next((f"{m.value:.3f}" for m in model.metrics if m.name == "auc"), ""),
@@ -78,7 +78,7 @@ async def show(
             f"Model {served.ref.version}",
             [
                 ("class", _class(served)),
-                ("in service", "yes" if served.in_service else "no"),
+                ("state", _state(served)),
                 ("trained", output.moment(served.trained_at)),
                 ("outcome", served.outcome),
                 ("features", str(len(served.features))),
@@ -107,6 +107,13 @@ def _show_folder(session: Session, path: Path) -> bool:
         Markdown(folder.card),
     )
     return True
+
+
+def _state(model: "Model") -> str:
+    from puhui.scoring.v1.registry_pb2 import ModelState
+
+    state = lower(ModelState.Name(model.state), "MODEL_STATE_")
+    return f"{state}, stopped" if model.stopped else state
 
 
 def _class(model: "Model") -> str:

@@ -25,7 +25,7 @@ from puhui.datashare.v1 import (
     summaries_pb2,
 )
 from puhui.gateway.v1 import gateway_pb2
-from puhui.scoring.v1 import decisions_pb2, models_pb2, scoring_pb2
+from puhui.scoring.v1 import decisions_pb2, models_pb2, registry_pb2, scoring_pb2
 from puhui_client.signing import new_key
 from services.cli.main import app
 from services.scoring.features.firm import WINDOW
@@ -971,12 +971,16 @@ def test_models_that_are_served(call: Run, platform: FakePlatform) -> None:
     model = models_pb2.Model(
         ref=scoring_pb2.ModelRef(version="m1", model_class=scoring_pb2.MODEL_CLASS_SIMULATED),
         in_service=True,
+        state=registry_pb2.MODEL_STATE_CHAMPION,
+        stopped=True,
         metrics=[models_pb2.Metric(name="auc", value=0.91234)],
         card="# Model m1\n\nFor **trying out** only.",
     )
     platform.answer("ListModels", models_pb2.ListModelsResponse(models=[model]))
     platform.answer("GetModel", models_pb2.GetModelResponse(model=model))
-    assert "0.912" in call("model", "list").out
+    listed = call("model", "list").out
+    assert "0.912" in listed
+    assert "champion, stopped" in " ".join(listed.split())
     assert "trying out" in call("model", "show").out
     assert platform.requests("GetModel")[0].version == "m1"
     assert call("model", "show", "m1", "--json").document["model"]["in_service"] is True
