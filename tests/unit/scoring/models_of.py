@@ -46,8 +46,6 @@ def model_of(
     }
     data = lightgbm.Dataset(matrix, labels, feature_name=tree_names(features), params=parameters)
     booster = lightgbm.train(parameters, data, trees)
-    shown = np.where(np.abs(matrix) < 1e17, matrix, np.nan)
-    edges = np.nanquantile(shown, [0.1, 0.5, 0.9], axis=0).T
     manifest = Manifest(
         format=FORMAT,
         version="made-up",
@@ -67,9 +65,15 @@ def model_of(
         parameters={},
         metrics={},
         bins={
-            feature.name: Bins(tuple(np.unique(cut[~np.isnan(cut)]).tolist()), (), 0.0, 0.0)
-            for feature, cut in zip(features, edges, strict=True)
+            feature.name: Bins(_deciles(column), (), 0.0, 0.0)
+            for feature, column in zip(features, matrix.T, strict=True)
         },
         golden=(),
     )
     return Scorer(manifest, booster.model_to_string())
+
+
+def _deciles(column: Floats) -> tuple[float, ...]:
+    """The outer deciles and the median of what was shown."""
+    shown = column[np.abs(column) < 1e17]
+    return tuple(np.unique(np.quantile(shown, [0.1, 0.5, 0.9])).tolist()) if len(shown) else ()

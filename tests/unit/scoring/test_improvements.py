@@ -22,6 +22,7 @@ from services.scoring.models.improvements import (
     Improver,
 )
 from services.scoring.models.moves import MOVES, By, improvable, shown, steps
+from services.scoring.models.reasons import Reasoner
 from services.scoring.models.scorer import Scorer
 from tests.unit.scoring.conftest import AS_OF, Trained
 from tests.unit.scoring.firms import withholding
@@ -154,6 +155,30 @@ def test_only_what_a_firm_can_move_moves_and_never_the_withheld_or_missing(
                     if feature.unit == "ratio" and "growth" not in feature.name:
                         assert 0 <= shift.after <= max(1, shift.before)
     assert changed > 20
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_suggestion_lowers_a_score_whatever_a_model_learned(trained: Trained, seed: int) -> None:
+    """Models of outcomes that were drawn by chance, under the registry's constraints."""
+    chance = np.random.default_rng(seed)
+    labels = (chance.random(len(trained.matrix)) < 0.3).astype(np.int64)
+    scorer = model_of(trained.matrix, labels, trained.manifest.features, seed=seed)
+    reasoner, improver = Reasoner(scorer.manifest), Improver(scorer)
+    suggested = 0
+    for at in chance.integers(0, len(trained.firms), 8).tolist():
+        vector = compute(trained.firms[at], AS_OF)
+        row = dict(zip(NAMES, encode(vector), strict=True))
+        batch = scorer.score([list(row.values())])
+        for reason in reasoner.reasons(batch, 0, vector, 99):
+            for name in reason.suggested:
+                far = row[name] - BY_NAME[name].monotone * chance.exponential(10.0)
+                changes = [{name: far}, *steps(name, row)]
+                rows = [[{**row, **each}[name] for name in NAMES] for each in changes]
+                assert (scorer.score(rows).totals >= batch.totals[0]).all()
+                suggested += 1
+        for found in improver.of_firm(vector).counterfactuals:
+            assert found.score >= batch.scores[0]
+    assert suggested > 5
 
 
 def test_one_that_cannot_do_better_is_told_so() -> None:
