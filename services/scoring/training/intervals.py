@@ -31,7 +31,7 @@ THICKNESS: Final = (0.1, 0.25, 0.5, 1.0)
 """Shares of missing inputs up to which files are compared with each other."""
 
 MOST_BINS: Final = 20
-BIN_ROWS: Final = 50
+BIN_ROWS: Final = 20
 BIN_EVENTS: Final = 3
 """What a bin has, on average, at least."""
 

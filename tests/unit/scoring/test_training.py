@@ -1,7 +1,11 @@
 """Training: measured by the book, the same every time, and refused where it must not succeed."""
 
 import dataclasses
+import importlib.util
 import json
+import sys
+import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +39,7 @@ from services.scoring.training.evaluation import (
     sample_of,
     stratified,
 )
+from services.scoring.training.metrics import auc
 from services.scoring.training.sweep import check_monotone, thresholds
 from services.scoring.training.tuning import grow, margins_of, mean_of, train_calibrated, workers
 from tests.unit.scoring.conftest import KEY, SETTINGS, TRAINED_AT, Trained, made_up
@@ -186,7 +191,7 @@ class TestFolds:
         )
         numbers = [
             len(plan(sample_of(made), made, Settings(budget=budget)).tried)
-            for budget in (0, 30, 1e6)
+            for budget in (0, 60, 1e6)
         ]
         assert numbers[0] == 1
         assert 1 < numbers[1] < numbers[2]
@@ -421,3 +426,53 @@ def test_bins_have_equal_shares_and_say_what_is_missing() -> None:
     assert bins(np.zeros(4)).shares == (0.0, 1.0)
     weighted = bins(np.array([1.0, 2.0, np.nan]), np.array([1.0, 1.0, 2.0]))
     assert weighted.missing == 0.5
+
+
+def bench(checkout: Path, name: str) -> types.ModuleType:
+    """A module of tests/bench, which is no package of the tests."""
+    spec = importlib.util.spec_from_file_location(
+        f"tests.bench.{name}", checkout / "tests" / "bench" / f"{name}.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_real_firms_are_told_apart(shared_data: Path, checkout: Path) -> None:
+    """One repeat, untuned, of what `make bench-quality` measures with ten."""
+    matrix, labels = bench(checkout, "cumcm_auc").labelled(shared_data / "cumcm2020c")
+    assert labels.sum() == 27
+    made = TrainingTable(matrix, PLATFORM.features, labels)
+    settings = Settings(repeats=1, candidates=1, members=1)
+    assert auc(labels, measured_of(made, settings)[0]) > 0.85
+
+
+@pytest.mark.heavy
+def test_the_benchmark_of_quality_runs(shared_data: Path, checkout: Path) -> None:
+    assert shared_data == checkout.parent / "shared" / "data"
+    found = bench(checkout, "quality").smoke(["polish-1year", "german", "cumcm"])
+    assert found["polish-1year"] > 0.92
+    assert found["german"] > 0.74
+    assert found["cumcm"] > 0.82
+
+
+@pytest.mark.heavy
+def test_a_bank_s_usual_table_is_trained_in_two_minutes_on_two_cores(tmp_path: Path) -> None:
+    """Measured in seconds of both cores, so that what else runs does not count."""
+    chance = np.random.default_rng(0)
+    matrix = chance.normal(size=(6_000, 64))
+    odds = matrix[:, :8].sum(axis=1) + matrix[:, 0] * matrix[:, 1] - 5
+    labels = (chance.random(6_000) < 1 / (1 + np.exp(-odds))).astype(np.int64)
+    features = tuple(ModelFeature(f"f{at}", "g", "", 0, InputSource.TABLE) for at in range(64))
+    started = time.process_time()
+    train(
+        TrainingTable(matrix, features, labels),
+        Settings(),
+        tmp_path / "m",
+        trained_at=TRAINED_AT,
+        key=KEY,
+    )
+    assert time.process_time() - started < 2 * 120
