@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.scoring.features.domain import FirmSummary
-from services.scoring.features.registry import NAMES, OPTIONAL, compute, encode
+from services.scoring.features.firm import OPTIONAL
+from services.scoring.features.registry import NAMES, compute, encode
 from services.scoring.models.domain import Band, Calibration, GradeCut, Interval, Scaling, problems
 from services.scoring.models.folder import MODEL
 from services.scoring.models.intervals import missing_share
