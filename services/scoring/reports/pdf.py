@@ -2,7 +2,8 @@
 
 Invariants: the bytes follow from the view, the document and the font alone; a font that has Chinese
 is there, or nothing is made; the signed document and its signature are attached. Nothing is
-loaded from elsewhere: no packages, no files but fonts.
+loaded from elsewhere: no packages, no files but fonts. Whatever others wrote, there is a PDF: one
+with a character that no font has, such as an emoji, shows a box for it and is not PDF/A.
 """
 
 import datetime as dt
@@ -75,12 +76,14 @@ class Typesetter:
         Raises:
             FailedPreconditionError: REPORT_FONT_MISSING.
         """
-        made = self._compiler(view, document).compile(
-            input=_TEMPLATE,
-            format="pdf",
-            pdf_standards=[STANDARD],
-            timestamp=int(made_at.timestamp()),
-        )
+        compiler = self._compiler(view, document)
+        stamp = int(made_at.timestamp())
+        try:
+            made = compiler.compile(
+                _TEMPLATE, format="pdf", pdf_standards=[STANDARD], timestamp=stamp
+            )
+        except typst.TypstError:  # what others wrote has a character that no font has
+            made = compiler.compile(_TEMPLATE, format="pdf", timestamp=stamp)
         assert isinstance(made, bytes)  # noqa: S101 - one file, as a PDF always is
         return made
 

@@ -293,28 +293,21 @@ class _View:
         if not marks:
             section["paragraphs"] = [self.label("no_disputes")]
             return section
-        section["tables"] = [
-            self._table(
-                "",
-                ("dispute", "record", "month", "state", "statement"),
-                [
-                    [
-                        mark["dispute_id"],
-                        " ".join(
-                            filter(
-                                None,
-                                (whose, self._type(mark["record_type"]), mark.get("field", "")),
-                            )
-                        ),
-                        _dashed(mark["month"]),
-                        self._said("dispute_states", mark["state"], "DISPUTE_STATE_"),
-                        mark.get("statement", "") or _DASH,
-                    ]
-                    for whose, mark in marks
-                ],
-            )
+        rows = [
+            [
+                "\n".join(filter(None, (mark["dispute_id"], whose, self._record(mark)))),
+                self._said("dispute_states", mark["state"], "DISPUTE_STATE_"),
+                mark.get("statement", "") or _DASH,
+            ]
+            for whose, mark in marks
         ]
+        section["tables"] = [self._table(("dispute", "state", "statement"), rows)]
         return section
+
+    def _record(self, mark: Json) -> str:
+        """Return which record a dispute is about: its type, month and field."""
+        parts = (self._type(mark["record_type"]), _dashed(mark["month"]), mark.get("field", ""))
+        return " ".join(filter(None, parts))
 
     def _linked(self) -> Json:
         section = self._blank("linked", self.label("linked"))
@@ -322,23 +315,17 @@ class _View:
         if not linked:
             section["paragraphs"] = [self.label("no_linked")]
             return section
-        section["tables"] = [
-            self._table(
-                "",
-                ("relation", "subject", "pd", "consent", "access"),
-                [
-                    [
-                        self._said("relations", each["relation"], "SUBJECT_RELATION_"),
-                        each["subject_id"],
-                        percent(each["pd"]) if "pd" in each else _DASH,
-                        each["consent_id"],
-                        each.get("access_id") or _DASH,
-                    ]
-                    for each in linked
-                ],
-                right={2},
-            )
+        rows = [
+            [
+                self._said("relations", each["relation"], "SUBJECT_RELATION_"),
+                percent(each["pd"]) if "pd" in each else _DASH,
+                "\n".join(
+                    filter(None, (each["subject_id"], each["consent_id"], each.get("access_id")))
+                ),
+            ]
+            for each in linked
         ]
+        section["tables"] = [self._table(("relation", "pd", "linked_ids"), rows, right={1})]
         return section
 
     def _declared(self) -> Json:
@@ -346,7 +333,6 @@ class _View:
         section["note"] = self.label("declared_note")
         section["tables"] = [
             self._table(
-                "",
                 ("name", "value"),
                 [
                     [
@@ -389,7 +375,7 @@ class _View:
                     ]
                 )
         head = ("type", "coverage", "provider", "first_month", "last_month", "months", "whole")
-        section["tables"] = [self._table("", head, rows, right={5})]
+        section["tables"] = [self._table(head, rows, right={5})]
         return section
 
     def _coverage(self, each: Json) -> str:
@@ -404,7 +390,6 @@ class _View:
         reasons = decision["reasons"]
         most = max((abs(each["points"]) for each in reasons), default=1.0) or 1.0
         table = self._table(
-            "",
             ("points", "", "reason"),
             [
                 [
@@ -452,7 +437,7 @@ class _View:
             for each in reversed(groups)
         ]
         rows.append([self.label("sum"), "", str(decision["score"])])
-        return self._table("", ("group", "", "points"), rows, right={2}, total=True)
+        return self._table(("group", "", "points"), rows, right={2}, total=True)
 
     def _limits(self) -> Json:
         section = self._blank("limits", self.label("limits"))
@@ -520,7 +505,6 @@ class _View:
 
     def _table(
         self,
-        title: str,
         head: Sequence[str],
         rows: Iterable[Sequence[Any]],
         *,
@@ -530,7 +514,6 @@ class _View:
         """Return a table; a cell is a text or a picture that stands for a number beside it."""
         aligned = set(right)
         return {
-            "title": title,
             "head": [
                 {"text": self.label(name) if name else "", "right": at in aligned}
                 for at, name in enumerate(head)

@@ -233,6 +233,21 @@ def test_a_pdf_has_its_text_its_structure_and_the_signed_document(language: Lang
     assert shown["sections"][0]["title"] in reader.pages[1].extract_text()
 
 
+@pytest.mark.parametrize(
+    "words", ["😀", "ภาษาไทย", "\ue000", "a\x00\x07\x1b", "\u202eabc", "#panic() $x$ *b* `c` @d"]
+)
+def test_there_is_a_pdf_whatever_others_wrote(words: str) -> None:
+    said = decision(summary())
+    said["disputes"][0]["statement"] = words
+    shown, raw = seen(basis(decision=said, officer=words), Language.ZH)
+    content = Typesetter().render(shown, raw, AS_OF)
+    assert PdfReader(BytesIO(content)).attachments["report.json"] == [raw]
+    if words.isascii() and words.isprintable():
+        assert "#panic()" in "".join(
+            each.extract_text() for each in PdfReader(BytesIO(content)).pages
+        )
+
+
 def test_without_a_font_that_has_chinese_no_pdf_is_made(tmp_path: Path) -> None:
     with pytest.raises(FailedPreconditionError) as refused:
         Typesetter([tmp_path]).check()
