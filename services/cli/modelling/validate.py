@@ -135,8 +135,9 @@ def _measure(
 ) -> "Validation":
     import numpy as np
 
+    from services.scoring.models.domain import SCORE
     from services.scoring.training.encoding import check_needed, encode, needed
-    from services.scoring.training.validation import SCORE, Shift, validate
+    from services.scoring.training.validation import Shift, validate
 
     manifest = scorer.manifest
     features = manifest.features

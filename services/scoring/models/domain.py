@@ -21,6 +21,9 @@ GRAIN: Final = 2.0**-20
 PARENT: Final = "recalibrated_from"
 """Parameter of a manifest: the version whose trees it has, with a calibration of its own."""
 
+SCORE: Final = "(score)"
+"""Name of the score beside those of inputs, none of which is called so."""
+
 _TREE_NAME: Final = re.compile(r"[\w.-]+", re.ASCII)
 
 

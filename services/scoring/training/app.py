@@ -17,6 +17,7 @@ import numpy as np
 
 from services.scoring.models.domain import (
     FORMAT,
+    SCORE,
     Bins,
     DataStatement,
     Golden,
@@ -70,9 +71,6 @@ from services.scoring.training.tuning import Trained, margins_of
 
 GOLDEN_ROWS: Final = 8
 MAX_BINS: Final = 10
-SCORE: Final = "score"
-"""Name of the score among the bins."""
-
 REFERENCE_ROWS: Final = 20_000
 """Rows that means and bins are taken of: more change no digit that is shown."""
 

@@ -15,12 +15,12 @@ import numpy as np
 
 from services.scoring.features.registry import WITHHELD
 from services.scoring.models import expert
-from services.scoring.models.domain import Manifest
+from services.scoring.models.domain import SCORE, Manifest
 from services.scoring.models.folder import write_folder
 from services.scoring.models.scorer import Scorer
 from services.scoring.models.signing import ModelKey
 from services.scoring.training import evidence
-from services.scoring.training.app import SCORE, bins
+from services.scoring.training.app import bins
 from services.scoring.training.card import card
 from services.scoring.training.domain import Floats
 from services.scoring.training.evidence import (

@@ -16,6 +16,7 @@ import numpy as np
 from services.scoring.models import document
 from services.scoring.models.domain import (
     PARENT,
+    SCORE,
     Bins,
     DataStatement,
     Manifest,
@@ -25,7 +26,6 @@ from services.scoring.models.domain import (
 from services.scoring.models.folder import ModelFolder, read_folder, sha256, write_folder
 from services.scoring.models.signing import ModelKey
 from services.scoring.training import evidence, metrics
-from services.scoring.training.app import SCORE
 from services.scoring.training.card import card
 from services.scoring.training.domain import Floats, Ints
 from services.scoring.training.evidence import (

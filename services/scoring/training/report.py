@@ -14,7 +14,13 @@ import numpy as np
 
 from services.scoring.features.registry import BY_NAME as FEATURES
 from services.scoring.models import reasons
-from services.scoring.models.domain import InputSource, Manifest, ModelClass, ModelFeature
+from services.scoring.models.domain import (
+    SCORE,
+    InputSource,
+    Manifest,
+    ModelClass,
+    ModelFeature,
+)
 from services.scoring.models.scorer import Scorer
 from services.scoring.training import plots
 from services.scoring.training.card import floors
@@ -39,7 +45,6 @@ SLOPE: Final = (0.9, 1.1)
 """Calibration slopes that are taken for 1."""
 AXES: Final = 12
 """Inputs whose axis is drawn: those that move scores most."""
-SCORE: Final = "score"
 _COMPARED: Final = ("auc", "ks", "brier", "log_loss", "calibration_slope", "ece")
 _TILES: Final = ("auc", "ks", "brier", "calibration_slope")
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from services.scoring.models.domain import InputSource, ModelFeature, Words
+from services.scoring.models.domain import SCORE, InputSource, ModelFeature, Words
 from services.scoring.training import columns as cells
 from services.scoring.training import inspection
 from services.scoring.training.columns import NO_TEXTS, Texts
@@ -326,6 +326,8 @@ def check_columns(spec: TableSpec, names: Sequence[str]) -> None:
         said += [(f"groups.{group}", column) for column in members]
     if spec.outcome.rejected.column:
         said.append(("outcome.rejected", spec.outcome.rejected.column))
+    if SCORE in names:
+        raise SpecError(f"a column is named {SCORE!r}, which is kept for the score: rename it")
     for key, column in said:
         if column not in names:
             hint = nearest(column, names) or f"it has {', '.join(names[:12])}" + (

@@ -13,14 +13,11 @@ from typing import Final
 
 import numpy as np
 
-from services.scoring.models.domain import Bins, Manifest
+from services.scoring.models.domain import SCORE, Bins, Manifest
 from services.scoring.training.comparison import Comparison, resamples_of
 from services.scoring.training.domain import Floats, Ints, Sample, Split
 from services.scoring.training.evidence import Figure, GradeRow, ReliabilityPoint, Slice
 from services.scoring.training.table import Labelled
-
-SCORE: Final = "score"
-"""Name of the score among a manifest's bins."""
 
 FIT, WATCH, UNFIT = "FIT", "WATCH", "UNFIT"
 

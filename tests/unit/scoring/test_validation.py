@@ -6,6 +6,7 @@ import pytest
 
 from services.scoring.models.domain import (
     DEFAULT_GRADES,
+    SCORE,
     Calibration,
     Metric,
     Scaling,
@@ -45,9 +46,7 @@ def measured(log_odds: Any, told: Any, auc: float = 0.8) -> Validation:
         np.arange(ROWS), labels, None, days, None, "1", {"half": ["a", "b"] * (ROWS // 2)}, {}, ()
     )
     manifest: Any = Manifested({"auc": Metric(auc)})
-    return validate(
-        manifest, told, {"score": 0.01, "x": 0.02}, labelled, seed=1, approved_below=0.1
-    )
+    return validate(manifest, told, {SCORE: 0.01, "x": 0.02}, labelled, seed=1, approved_below=0.1)
 
 
 LOG_ODDS = CHANCE.normal(-2, 1.2, ROWS)
