@@ -1,5 +1,6 @@
 """One suite for decisions on the fake, SQLite and PostgreSQL."""
 
+import asyncio
 import dataclasses
 import json
 import math
@@ -15,7 +16,7 @@ import sqlalchemy as sa
 
 from services.kit import transactions
 from services.kit.db import Database, Transactions
-from services.kit.migrations import differences, upgrade
+from services.kit.migrations import differences, downgrade, upgrade
 from services.scoring.decisions.app import Decisions
 from services.scoring.decisions.domain import (
     Decision,
@@ -274,3 +275,23 @@ def test_the_migrated_schema_is_the_tables(tmp_path: Path, fresh_postgres_url: s
     for url in (f"sqlite:///{tmp_path}/scoring.db", fresh_postgres_url):
         upgrade(url, TREE)
         assert differences(url, TREE) == []
+
+
+async def test_a_downgrade_keeps_what_the_version_before_reads(
+    tmp_path: Path, fresh_postgres_url: str
+) -> None:
+    plain = decision(1)
+    outcome = dataclasses.replace(plain.outcome, words=7)
+    order = dataclasses.replace(plain.order, product="p", declared=(Declared("amount", 1.0),))
+    made = dataclasses.replace(plain, outcome=outcome, said=outcome.said(), order=order)
+    for url in (f"sqlite:///{tmp_path}/scoring.db", fresh_postgres_url):
+        await asyncio.to_thread(upgrade, url, TREE)
+        database = Database.open(url)
+        await add(Transactions(database, DecisionStore), made)
+        await database.close()
+        await asyncio.to_thread(downgrade, url, TREE, "a93c1e60d7b2")
+        await asyncio.to_thread(upgrade, url, TREE)
+        database = Database.open(url)
+        async with Transactions(database, DecisionStore).read() as decisions:
+            assert await decisions.get("dec_0001") == plain
+        await database.close()
