@@ -103,11 +103,16 @@ NO_TEXTS: Final = Texts(
 
 def is_text(kind: pa.DataType) -> bool:
     """Tell whether cells of a type are text."""
-    if pa.types.is_dictionary(kind):
-        return is_text(kind.value_type)
     return bool(
         pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)
     )
+
+
+def plain(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """A column without what is but a way to store it."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    return column.cast(pa.string()) if pa.types.is_string_view(column.type) else column
 
 
 def is_number(kind: pa.DataType) -> bool:
@@ -131,8 +136,6 @@ def texts(column: pa.Array | pa.ChunkedArray) -> Texts:
     """A column as text, whatever its type: a whole number is written without a point."""
     if isinstance(column, pa.Array):
         column = pa.chunked_array([column])
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
     if pa.types.is_boolean(column.type) or not is_text(column.type):
         column = column.cast(pa.string())
     coded = column.cast(pa.large_string()).combine_chunks().dictionary_encode()
@@ -196,7 +199,8 @@ def _amounts(values: pa.Array) -> Floats:
 
 
 def _floats(values: pa.Array) -> Floats:
-    found = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    # Whole numbers of more than 53 bits lose their last digits.
+    found = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     read = np.array(found, dtype=np.float64)
     read[np.isinf(read)] = np.nan
     return read

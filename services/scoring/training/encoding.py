@@ -92,13 +92,15 @@ def encode(
     moments: dict[tuple[str, bool], Floats] = {}
     columns = []
     for feature in features:
-        column = batch[feature.name]
+        column = cells.plain(batch[feature.name])
         time, day_first = _time_of(feature)
         if feature.categories:
             columns.append(_encode_category(feature, column, counted))
         elif time:
             if (time, day_first) not in moments:
-                moments[time, day_first] = cells.moments(batch[time], day_first=day_first)
+                moments[time, day_first] = cells.moments(
+                    cells.plain(batch[time]), day_first=day_first
+                )
             read = cells.moments(column, day_first=day_first)
             _count(feature.name, column, read, counted)
             columns.append(moments[time, day_first] - read)

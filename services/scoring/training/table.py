@@ -183,7 +183,7 @@ def prepare(
     check_columns(spec, file.columns)
     draft = _Draft(spec)
     wanted = [column for column in file.columns if column not in spec.exclude]
-    raw = dict(file.read(wanted))
+    raw = {name: cells.plain(column) for name, column in file.read(wanted).items()}
     draft.leave_out("rows with more or fewer cells than the header", file.skipped)
     labels, keep, accepted = _labels(raw, draft)
     profiles, day_first = _profiles(raw, keep, draft, told)
@@ -283,7 +283,7 @@ def read_labels(file: TableFile, spec: TableSpec, segments: Sequence[str] = ()) 
     check_columns(spec, file.columns)
     draft = _Draft(spec)
     wanted = [name for name in file.columns if name in _roles(spec) or name in segments]
-    raw = dict(file.read(wanted))
+    raw = {name: cells.plain(column) for name, column in file.read(wanted).items()}
     labels, keep, _ = _labels(raw, draft)
     profiles, day_first = _profiles(raw, keep, draft, lambda done: None)
     rows = np.ones(int(keep.sum()), dtype=bool)
@@ -598,7 +598,9 @@ def _profiles(
         kind = raw[name].type
         if not cells.is_readable(kind):
             empty = np.full(int(keep.sum()), np.nan)
-            found[name] = _Profile(name, UNREADABLE, empty, note=f"holds {kind}")
+            found[name] = _Profile(
+                name, UNREADABLE, empty, note=f"holds {kind}: write it as text or numbers"
+            )
             del raw[name]
         elif cells.is_text(kind) or name in spec.categorical:
             written[name] = cells.kept(cells.texts(raw.pop(name)), keep)
@@ -784,7 +786,10 @@ def _inspect(
         spec.time or "",
     )
     found = inspection.inspect(
-        [_candidate(profile) for profile in profiles], outcomes, spec.named, told
+        [_candidate(each) for each in profiles if each.kind != UNREADABLE],
+        outcomes,
+        spec.named,
+        told,
     )
     refused: set[str] = set()
     for finding in found:
@@ -798,6 +803,7 @@ def _inspect(
     for profile in profiles:
         if profile.kind == UNREADABLE:
             refused.add(profile.name)
+            draft.findings.append(Finding(profile.name, UNREADABLE, profile.note, refused=True))
     return refused
 
 

@@ -1,5 +1,7 @@
 import dataclasses
+import datetime as dt
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -352,3 +354,47 @@ def test_files_that_are_no_tables(tmp_path: Path, name: str, content: bytes, sai
     (tmp_path / name).write_bytes(content)
     with pytest.raises(TableFileError, match=said):
         open_file(tmp_path / name)
+
+
+def test_a_parquet_file_may_hold_any_type(tmp_path: Path) -> None:
+    chance = np.random.default_rng(2)
+    rows = 400
+    values = chance.normal(0, 1, rows)
+    columns = {
+        "score": pa.array(values),
+        "decimal": pa.array([Decimal("1.25"), Decimal("2.50")] * 200),
+        "true": pa.array(chance.random(rows) < 0.5),
+        "coded": pa.array(chance.choice(["a", "b"], rows)).dictionary_encode(),
+        "coded numbers": pa.array(chance.integers(0, 9, rows)).dictionary_encode(),
+        "huge": pa.array(chance.integers(2**62, 2**63, rows, dtype=np.uint64)),
+        "view": pa.array(["u", "v"] * 200, pa.string_view()),
+        "born": pa.array([dt.date(1980, 1, 1) + dt.timedelta(days=7 * at) for at in range(rows)]),
+        "applied": pa.array(
+            [dt.datetime(2020, 1, 1, tzinfo=dt.UTC) + dt.timedelta(days=at) for at in range(rows)]
+        ),
+        "infinite": pa.array(np.where(values > 2, np.inf, values)),
+        "list": pa.array([[1]] * rows),
+        "bytes": pa.array([b"x"] * rows),
+        "bad": pa.array(chance.random(rows) < 0.2),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    file = open_file(tmp_path / "t.parquet")
+    found = prepare(file, TableSpec(label="bad"))
+    units = {feature.name: feature.unit for feature in found.table.features}
+    assert units == {
+        "score": "number",
+        "decimal": "number",
+        "true": "yes or no",
+        "coded": "category",
+        "coded numbers": "number",
+        "huge": "number",
+        "view": "category",
+        "born": "days before applied",
+        "infinite": "number",
+    }
+    assert refused(found) == {"list": "unreadable", "bytes": "unreadable"}
+    features = found.table.features
+    again = np.concatenate([encode(features, b) for b in file.batches(needed(features))])
+    np.testing.assert_array_equal(again, found.table.matrix)
+    with pytest.raises(SpecError, match="kept for the score"):
+        prepared(tmp_path, small(**{"(score)": [1] * 100}), TableSpec(label="bad"))
