@@ -22,7 +22,7 @@ from services.scoring.models.domain import Manifest
 from services.scoring.models.inputs import PLATFORM
 from services.scoring.models.signing import ModelKey
 from services.scoring.reader import read_summary
-from services.scoring.training.app import train
+from services.scoring.training.app import Statement, train
 from services.scoring.training.domain import Floats, Ints, Settings, TrainingTable
 
 if TYPE_CHECKING:
@@ -202,6 +202,7 @@ def fit(
     folder: Path,
     key: ModelKey,
     progress: Callable[[int, int], None],
+    statement: Statement | None = None,
 ) -> Manifest:
     """Train and write a model folder.
 
@@ -209,4 +210,12 @@ def fit(
         TrainingError: there must not be a model of this table.
         FileExistsError: the folder exists.
     """
-    return train(table, settings, folder, trained_at=datetime.now(UTC), key=key, progress=progress)
+    return train(
+        table,
+        settings,
+        folder,
+        trained_at=datetime.now(UTC),
+        key=key,
+        statement=statement,
+        progress=progress,
+    )

@@ -120,6 +120,7 @@ async def train(session: Session, request: Request, key: Path | None) -> None:
             ),
             left_out=_left_out(seen),
             sampling="every firm that consents to training, in every cohort",
+            environment={"operator": request.officer, "file": request.file_reference},
         )
         with bar("Training", models_to_train(made, settings), unit="models") as advance:
             manifest = trained(

@@ -53,7 +53,7 @@ async def train(session: Session, request: Request, key: Path | None) -> None:
         typer.Exit: the training was refused.
     """
     from services.cli import training
-    from services.scoring.training.app import models_to_train
+    from services.scoring.training.app import Statement, models_to_train
     from services.scoring.training.domain import Settings, TrainingError
 
     out = request.out
@@ -87,9 +87,19 @@ async def train(session: Session, request: Request, key: Path | None) -> None:
         source=request.source,
         as_of=days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}" if days else "",
     )
+    left_out = {f"refused: {reason}": count for reason, count in sorted(table.refused.items())}
+    if table.insufficient:
+        left_out["too little data for a score"] = table.insufficient
+    statement = Statement(
+        left_out=left_out,
+        sampling="the firms of the bank's list that consented to training",
+        environment={"operator": request.officer, "file": request.file_reference},
+    )
     try:
         with bar("Training", models_to_train(made, settings), unit="folds") as advance:
-            manifest = training.fit(made, settings, out, signs.key, lambda done, total: advance(1))
+            manifest = training.fit(
+                made, settings, out, signs.key, lambda done, total: advance(1), statement
+            )
     except TrainingError as error:
         session.out.failed("TRAINING_REFUSED", str(error))
         raise typer.Exit(REFUSED) from None

@@ -50,6 +50,7 @@ class Request:
         repeats: of the folds.
         seed: of all randomness.
         budget: seconds that tuning may take.
+        officer: who trains.
     """
 
     file: Path
@@ -62,6 +63,7 @@ class Request:
     repeats: int | None
     seed: int
     budget: float | None
+    officer: str
 
 
 def print_spec(out: Output, request: Request) -> None:
@@ -273,6 +275,8 @@ def _fit(prepared: "Prepared", request: Request, folder: Path, signs: Signer) ->
     Raises:
         TrainingError: there must not be a model of this table.
     """
+    from importlib.metadata import version
+
     from services.scoring.training.app import Statement, models_to_train
     from services.scoring.training.app import train as fit
     from services.scoring.training.domain import BUDGET, Settings
@@ -297,7 +301,7 @@ def _fit(prepared: "Prepared", request: Request, folder: Path, signs: Signer) ->
         left_out=prepared.left_out,
         sampling=f"rows weighted by {spec.weight}" if spec.weight else "",
         spec=_toml(prepared),
-        environment=_environment(),
+        environment={"pyarrow": version("pyarrow"), "operator": request.officer or "not stated"},
     )
     with bar("Training", models_to_train(table, settings), unit="models") as advance:
         return fit(
@@ -335,15 +339,6 @@ def _outcome(spec: "TableSpec") -> "OutcomeStatement":
         indeterminates=indeterminates,
         rejects=rejects,
     )
-
-
-def _environment() -> dict[str, str]:
-    """Versions that a training's result may depend on."""
-    import platform
-    from importlib.metadata import version
-
-    packages = ("puhui", "lightgbm", "numpy", "pyarrow")
-    return {name: version(name) for name in packages} | {"python": platform.python_version()}
 
 
 def results(

@@ -173,6 +173,7 @@ async def train(
             repeats=repeats,
             seed=seed,
             budget=budget,
+            officer=officer,
         )
         if print_spec:
             table.print_spec(session.out, request)

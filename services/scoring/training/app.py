@@ -45,6 +45,7 @@ from services.scoring.training.domain import (
     Settings,
     TrainingTable,
 )
+from services.scoring.training.environment import environment
 from services.scoring.training.evaluation import (
     OutOfFold,
     Plan,
@@ -94,7 +95,7 @@ class Statement:
         left_out: rows that were not used, by reason.
         sampling: how the rows came to be, in words.
         spec: as it was used, TOML.
-        environment: versions, command, operator, by name.
+        environment: who trained, and more of what it ran on, by name.
     """
 
     outcome: OutcomeStatement = field(default_factory=OutcomeStatement)
@@ -371,7 +372,7 @@ def _evidence(
             if np.isfinite(each.loss)
         ),
         spec=statement.spec,
-        environment=statement.environment,
+        environment=environment() | dict(statement.environment),
     )
 
 

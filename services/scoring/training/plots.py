@@ -346,11 +346,12 @@ def axis(each: Axis, name: str, label: str) -> str:
     canvas = Canvas(width, height)
     canvas.text(0, 12, fitted(name, width - 24), bold=True)
     canvas.text(width, 12, {1: "↗", -1: "↘", 0: ""}[each.direction], anchor="end", fill=DEEP)
-    x = Scale(*_apart(each.points), 34, width - 6)
-    y = Scale(*_apart(each.log_odds), height - 24, 24)
-    for tick in y.ticks(3):
+    x = Scale(*around(each.points, room=0.04), 34, width - 6)
+    y = Scale(*around(each.log_odds, room=0.08), height - 24, 24)
+    ticks = y.ticks(4)
+    for tick in ticks:
         canvas.rule(34, y(tick), width - 6, y(tick))
-        canvas.text(30, y(tick) + 3.5, decimals(y.ticks(3))(tick), anchor="end", fill=FAINT, size=9)
+        canvas.text(30, y(tick) + 3.5, decimals(ticks)(tick), anchor="end", fill=FAINT, size=9)
     for tick in x.ticks(3):
         canvas.text(x(tick), height - 8, f"{tick:.4g}", anchor="middle", fill=FAINT, size=9)
     steps: list[Point] = []
@@ -358,6 +359,7 @@ def axis(each: Axis, name: str, label: str) -> str:
         if at:
             steps.append((x(point), steps[-1][1]))
         steps.append((x(point), y(value)))
+    steps.append((width - 6, steps[-1][1]))  # beyond the last value it stays
     canvas.trace(steps, width=1.8)
     return canvas.svg(label)
 
@@ -387,8 +389,3 @@ def shares(bins: Bins, names: tuple[str, str], titles: tuple[str, str], label: s
         top = frame.y(value)
         frame.canvas.box(frame.x(at) - half, top, 2 * half, frame.y(0) - top, fill=fill)
     return frame.canvas.svg(label)
-
-
-def _apart(values: Sequence[float]) -> tuple[float, float]:
-    low, high = min(values), max(values)
-    return (low, high) if high > low else (low - 0.5, low + 0.5)

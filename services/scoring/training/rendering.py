@@ -32,6 +32,7 @@ def environment() -> "Environment":
     made.filters |= {
         "number": number,
         "measure": measure,
+        "sentence": sentence,
         "signed": signed,
         "percent": percent,
         "figure": figure,
@@ -59,6 +60,11 @@ def measure(name: str, chinese: bool = False) -> str:
     """The name of a measure as a reader knows it."""
     zh, en = MEASURES.get(name, (name, name.replace("_", " ")))
     return zh if chinese else en
+
+
+def sentence(text: str) -> str:
+    """Words as a sentence of their own."""
+    return f"{text[:1].upper()}{text[1:]}".rstrip(".") + "."
 
 
 def number(value: float) -> str:

@@ -44,7 +44,7 @@ FEW_EVENTS: Final = 100
 SLOPE: Final = (0.9, 1.1)
 """Calibration slopes that are taken for 1."""
 AXES: Final = 12
-"""Inputs whose axis is drawn: those that move scores most."""
+"""Inputs whose axis is drawn: constrained ones first, then those that move scores most."""
 _COMPARED: Final = ("auc", "ks", "brier", "log_loss", "calibration_slope", "ece")
 _TILES: Final = ("auc", "ks", "brier", "calibration_slope")
 
@@ -400,13 +400,12 @@ def _of_inputs(scorer: Scorer, evidence: Evidence, say: Say) -> dict[str, str]:
             lambda value: f"{value:.1f}",
         )
     by_name = {feature.name: feature for feature in manifest.features}
-    ranked_inputs = sorted(
-        (feature for feature in manifest.features if feature.monotone),
-        key=lambda feature: -evidence.importance.get(feature.name, 0.0),
-    )[:AXES]
-    kept = {each.feature: each for each in evidence.axes if len(each.points) > 1}
-    drawn = [kept[f.name] for f in ranked_inputs if f.name in kept]
-    for each in drawn or sketch(scorer, ranked_inputs):
+    kept = sorted(
+        (each for each in evidence.axes if len(each.points) > 1 and each.feature in by_name),
+        key=lambda each: (not each.direction, -evidence.importance.get(each.feature, 0.0)),
+    )
+    constrained = [feature for feature in manifest.features if feature.monotone]
+    for each in kept[:AXES] or sketch(scorer, constrained[:AXES]):
         name = _titled(by_name[each.feature], say)
         found[f"axis:{each.feature}"] = plots.axis(
             each, name, say(f"{name}与违约对数几率", f"log-odds of default along {name}")
