@@ -26,24 +26,25 @@ class KernelHook(BuildHookInterface[Any]):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, and say that the wheel is of this platform."""
-        compile_library(Path(self.root))
+        compile_library(Path(self.root), Path(self.root) / LIBRARY)
         build_data["artifacts"].append(f"/{LIBRARY}")
         build_data["pure_python"] = False
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["tag"] = f"py3-none-{platform}"
 
 
-def compile_library(root: Path) -> None:
-    """Compile the library beside its source.
+def compile_library(root: Path, library: Path) -> None:
+    """Compile the library.
 
     Args:
         root: of the project.
+        library: to write.
     """
     options = (
         "-std=c11 -O3 -mcpu=baseline -shared -fPIC -s -nostdlib -fno-builtin -ffp-contract=off "
         "-Wall -Wextra -Werror"
     )
-    pending = root / LIBRARY.with_suffix(f".{os.getpid()}")
+    pending = library.with_suffix(f".{os.getpid()}")
     with tempfile.TemporaryDirectory() as cache:
         subprocess.run(
             [sys.executable, "-m", "ziglang", "cc", *options.split(), "-o", pending, root / SOURCE],
@@ -51,8 +52,9 @@ def compile_library(root: Path) -> None:
             env=os.environ | {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache},
         )
     # At once: a service that runs keeps the library that it opened.
-    pending.replace(root / LIBRARY)
+    pending.replace(library)
 
 
 if __name__ == "__main__":
-    compile_library(Path(__file__).parent)
+    HERE = Path(__file__).parent
+    compile_library(HERE, HERE / LIBRARY)

@@ -1,7 +1,7 @@
 """LightGBM, imported without scikit-learn.
 
 LightGBM imports scikit-learn where it is installed, for an interface that nothing here uses: near
-half of the time in which a platform starts. A service's image has no scikit-learn to begin with.
+half of its own import. Training alone needs LightGBM; what is served is read by `contributions`.
 """
 
 import sys

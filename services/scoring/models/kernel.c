@@ -16,7 +16,7 @@
 enum {
     PLAIN,         /* a missing value is beyond every threshold: to the right */
     MISSING_LEFT,  /* a missing value is below every threshold */
-    MISSING_ZERO,  /* a missing value is 0 */
+    READ_AS_ZERO,  /* a missing value is 0 */
     ZERO_RIGHT,    /* 0 and missing values are beyond every threshold */
     ZERO_LEFT,     /* 0 and missing values are below every threshold */
     CATEGORY,      /* below every threshold if a category of the set, else beyond */
@@ -70,7 +70,7 @@ static inline double as_read(double x, int32_t kind, const uint32_t *set, int64_
         return x;
     case MISSING_LEFT:
         return x != x ? below : x;
-    case MISSING_ZERO:
+    case READ_AS_ZERO:
         return x != x ? 0 : x;
     case ZERO_RIGHT:
         return x != x || x == 0 ? beyond : x;

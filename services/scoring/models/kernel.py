@@ -42,12 +42,18 @@ _ARRAYS: Final[Mapping[str, type[np.generic]]] = {
 _NUMBERS: Final = ("bias", "slope", "intercept", "factor", "offset", "grain", "base", "least")
 
 
+_Kind = type[ctypes.c_int64] | type[ctypes.c_void_p] | type[ctypes.c_double]
+
+FIELDS: Final[tuple[tuple[str, _Kind], ...]] = (
+    *((name, ctypes.c_int64) for name in (*_SIZES, "stride")),
+    *((name, ctypes.c_void_p) for name in _ARRAYS),
+    *((name, ctypes.c_double) for name in _NUMBERS),
+)
+"""Of the struct in kernel.c."""
+
+
 class _Model(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in (*_SIZES, "stride")),
-        *((name, ctypes.c_void_p) for name in _ARRAYS),
-        *((name, ctypes.c_double) for name in _NUMBERS),
-    )
+    _fields_ = FIELDS
 
 
 _Buffer = ctypes.c_char * 1
