@@ -1,8 +1,8 @@
 """The key that signs the models that `puhui` writes.
 
-Named by `--key` or PUHUI_MODEL_KEY; else that of the embedded platform in whose folder the model is
-written; else one of the user's own, made at its first use beside the profile, or beside the models
-where nothing can be written there, as in a container.
+Named by `--sign-with` or PUHUI_MODEL_KEY; else that of the embedded platform in whose folder the
+model is written; else one of the user's own, made at its first use beside the profile, or beside
+the models where nothing can be written there, as in a container.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ NAME = "model-key.pem"
 Key = Annotated[
     Path | None,
     typer.Option(
-        "--key",
+        "--sign-with",
         metavar="FILE",
         envvar=VARIABLE,
         help="Private key that signs the model, PEM, Ed25519 or P-256. Else: PUHUI_MODEL_KEY, the "
@@ -77,10 +77,11 @@ def signer(named: Path | None, folder: Path, environ: Mapping[str, str]) -> Sign
         except OSError:
             return _own(folder.absolute().parent / NAME)
     except SignatureError as error:
-        raise usage(f"{error}, or name another by --key") from None
+        raise usage(f"{error}, or name another by --sign-with") from None
     except OSError as error:
         raise usage(
-            f"no key for models can be made ({error.strerror}): name one by --key or {VARIABLE}"
+            f"no key for models can be made ({error.strerror}): name one by --sign-with, or by "
+            f"{VARIABLE}"
         ) from None
 
 

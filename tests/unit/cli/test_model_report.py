@@ -124,7 +124,7 @@ class TestKeyOfModels:
         rows = "".join(f"{at},{at % 7},{int(at % 3 == 0)}\n" for at in range(90))
         (tmp_path / "t.csv").write_text(f"a,c,b\n{rows}")
         done = run(
-            *("model", "train", "t.csv", "--label", "b", "--out", "m/a", "--key", "mine.pem"),
+            *("model", "train", "t.csv", "--label", "b", "--out", "m/a", "--sign-with", "mine.pem"),
             "--json",
         )
         assert done.code == 2
