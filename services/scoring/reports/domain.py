@@ -277,6 +277,7 @@ def _fact(spec: FactSpec, figures: Figures, content: Content) -> Json:
         "value": _code(spec, figures, content) if spec.attribute else _value(found, spec, content),
         "missing": found.missing,
         "since": None if found.since is None else yyyymm(found.since),
+        "at": None if found.at is None else yyyymm(found.at),
     }
     if spec.beside:
         moved = figures.fold(spec.record_type, spec.measure, spec.beside, spec.join)
@@ -292,7 +293,7 @@ def _figure(spec: FactSpec, figures: Figures) -> Figure:
         return found
     whole = figures.fold(spec.record_type, spec.over, spec.fold, spec.join)
     ratio = found.value / whole.value * 1_000_000 if whole.value else None
-    return Figure(ratio, found.missing, found.since)
+    return Figure(ratio, found.missing, found.since, found.at)
 
 
 def _value(found: Figure, spec: FactSpec, content: Content) -> Any:

@@ -15,7 +15,7 @@ from services.scoring.features.firm import last_whole_month, ordinal
 
 MONTHS: Final = 36
 """That plots show."""
-JOINS: Final[Mapping[str, Callable[[Sequence[int]], int]]] = {"sum": sum, "max": max}
+JOINS: Final[Mapping[str, Callable[[Sequence[int]], int]]] = {"sum": sum, "max": max, "min": min}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +26,13 @@ class Figure:
         value: in the unit of the measure; None when there is none.
         missing: why; None where there is a value, or where records are there and say nothing of it.
         since: first month that counts, as an ordinal, where the window reaches back further.
+        at: month that a latest value is of, where it is not the last one that could be.
     """
 
     value: int | float | None
     missing: Coverage | None = None
     since: int | None = None
+    at: int | None = None
 
 
 class Figures:
@@ -109,11 +111,8 @@ class Figures:
             state = self._summary.coverage_of(record_type)
             return Figure(None, None if state is Coverage.SUPPLIED else state)  # opened in part
         name, _, length = fold.partition("_")
-        if name in ("latest", "providers"):
-            ends = [list(each.values())[-1] for each in self._by_provider(record_type, measure)]
-            if name == "providers":
-                return Figure(sum(value > 0 for value in ends))
-            return Figure(JOINS[join](ends) if ends else None)
+        if name in ("latest", "stated", "providers"):
+            return self._end(record_type, measure, name, join)
         values = self.months(record_type, measure, join)
         if name in ("growth", "change"):
             return Figure(self._moved(record_type, values, yearly=name == "growth"))
@@ -123,6 +122,21 @@ class Figures:
             values = {month: value for month, value in values.items() if month >= begin}
             since = self._begun(record_type, begin)
         return Figure(JOINS[name](list(values.values())) if values else 0, since=since)
+
+    def _end(self, record_type: str, measure: str, name: str, join: str) -> Figure:
+        """Return what providers' last months say; of `stated` those that say more than zero."""
+        ends = [
+            max((month, value) for month, value in each.items() if value > 0 or name != "stated")
+            for each in self._by_provider(record_type, measure)
+            if name != "stated" or any(value > 0 for value in each.values())
+        ]
+        if name == "providers":
+            return Figure(sum(value > 0 for _, value in ends))
+        if not ends:
+            return Figure(None)
+        at = max(month for month, _ in ends)
+        old = record_type in self._flows and at < self._whole
+        return Figure(JOINS[join]([value for _, value in ends]), at=at if old else None)
 
     def _moved(self, record_type: str, values: Mapping[int, int], *, yearly: bool) -> float | None:
         """Return growth on the year before; None where there is nothing to grow from."""

@@ -171,7 +171,8 @@ class _View:
         value, note = self._value(fact)
         moved = fact.get("year_on_year")
         if moved is not None:
-            note = self.label("year_on_year", value=signed_percent(moved))
+            told = self.label("year_on_year", value=signed_percent(moved))
+            note = f"{note} {told}".strip()
         return {"title": self._words(fact["title"]), "value": value, "note": note}
 
     def _top(self, *, raising: bool) -> list[Json]:
@@ -462,7 +463,10 @@ class _View:
 
     def _value(self, fact: Json) -> tuple[str, str]:
         """Return a value and what stands beside it."""
-        note = self.label("since", month=fact["since"]) if fact["since"] else ""
+        note = ""
+        for name in ("since", "at"):
+            if fact[name]:
+                note = self.label(name, month=fact[name])
         if fact["missing"] is not None:
             return _DASH, self._said("coverage_states", fact["missing"])
         value, unit = fact["value"], fact["unit"]

@@ -89,3 +89,20 @@ def test_a_measure_that_the_consent_leaves_out_is_not_a_zero() -> None:
     opened = found.fold("vat_invoice", "output_net", "sum_12", "sum")
     assert (left_out.value, left_out.missing) == (None, Coverage.NOT_CONSENTED)
     assert opened.value == 5
+
+
+def test_what_was_stated_goes_before_zeros_and_the_worse_grade_before_the_better() -> None:
+    graded = figures(sold((202506, 202601), [4, 0]), sold((202507,), [2], "q"))
+    assert graded.fold("vat_invoice", "output_net", "stated", "min").value == 2
+    assert figures(sold((202601,), [0])).fold("vat_invoice", "output_net", "stated", "max") == (
+        figures(sold((), [])).fold("vat_invoice", "output_net", "latest", "max")
+    )
+
+
+def test_an_old_state_says_of_which_month_it_is() -> None:
+    at = figures(sold((202512,), [7])).fold("vat_invoice", "output_net", "latest", "sum").at
+    assert at is not None
+    assert yyyymm(at) == "2025-12"
+    assert (
+        figures(sold((202602,), [7])).fold("vat_invoice", "output_net", "latest", "sum").at is None
+    )
