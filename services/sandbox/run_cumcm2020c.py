@@ -106,6 +106,8 @@ async def _play(
     settings = Settings(
         outcome="default 是否违约 as labelled in CUMCM 2020 C, which does not say within what time",
         population=f"the {len(labels)} labelled firms",
+        repeats=10,
+        baselines=False,
     )
     async with members.client(bank.api_key) as client:
         table, model = await learn(

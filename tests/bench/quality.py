@@ -30,7 +30,7 @@ import numpy as np
 
 from services.scoring.models.domain import InputSource, ModelFeature
 from services.scoring.models.inputs import PLATFORM
-from services.scoring.training import baselines, comparison, evaluation, metrics, tuning
+from services.scoring.training import baselines, comparison, metrics, tuning
 from services.scoring.training.app import Evaluated, compare
 from services.scoring.training.baselines import PLAIN, SCORECARD
 from services.scoring.training.domain import (
@@ -41,7 +41,14 @@ from services.scoring.training.domain import (
     Settings,
     TrainingTable,
 )
-from services.scoring.training.evaluation import OutOfFold, cross_validate, plan, sample_of
+from services.scoring.training.evaluation import (
+    OutOfFold,
+    cross_validate,
+    fit,
+    inner_splits,
+    plan,
+    sample_of,
+)
 from services.scoring.training.evidence import Figure, PairedTest
 from tests.bench.cumcm_auc import labelled
 
@@ -251,15 +258,19 @@ def measure(data: Data, name: str, settings: Settings, *, keep: bool = True) -> 
 
 
 def _known(sample: Sample, table: TrainingTable, settings: Settings, repeat: int) -> str:
-    """What a repeat's results depend on: data, settings, the trainer's code, LightGBM."""
+    """What a repeat's results depend on: data, plan, the trainer's code, LightGBM."""
     found = hashlib.sha256()
-    for part in (sample.matrix.tobytes(), sample.labels.tobytes()):
-        found.update(part)
-    for module in (evaluation, tuning, baselines, metrics):
-        found.update(ast.dump(ast.parse(inspect.getsource(module))).encode())
+    for data in (sample.matrix.tobytes(), sample.labels.tobytes()):
+        found.update(data)
+    code: tuple[Any, ...] = (tuning, baselines, metrics, cross_validate, fit, inner_splits)
+    for each in code:
+        found.update(ast.dump(ast.parse(inspect.getsource(each))).encode())
+    planned = plan(sample, table, settings)
+    for split in planned.repeats[repeat]:
+        found.update(split.unseen.tobytes())
     stated = (
         table.features,
-        dataclasses.replace(settings, repeats=repeat),
+        (planned.kind, planned.inner, planned.tried, planned.members, settings.seed),
         importlib.metadata.version("lightgbm"),
         importlib.metadata.version("optbinning"),
     )

@@ -44,6 +44,9 @@ MIN_EVENTS: Final = 10
 
 INNER_FOLDS: Final = 4
 FOLDS: Final = 5
+MOST_REPEATS, REPEATED_ROWS = 5, 5_000
+"""Repeats of the folds: small tables need them, and large ones have no time for them."""
+
 PERIODS: Final = 3
 """Out of time without a cutoff: the last parts, each judged by a model of all before it."""
 
@@ -165,7 +168,7 @@ def plan(sample: Sample, table: TrainingTable, settings: Settings) -> Plan:
         if folds > possible:
             words.append(f"{folds} folds of {fewest} rare outcomes: made {possible}")
             folds = possible
-        times = settings.repeats or max(1, min(10, LARGE // 2 // rows))
+        times = settings.repeats or max(1, min(MOST_REPEATS, REPEATED_ROWS // rows))
         repeats = tuple(
             tuple(_folds(sample, kind, folds, settings.seed + at)) for at in range(times)
         )

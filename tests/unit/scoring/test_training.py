@@ -180,7 +180,7 @@ class TestFolds:
             found = plan(sample_of(made), made, Settings())
             return len(found.repeats), found.folds, found.inner, found.members
 
-        assert planned_for(500) == (10, 5, 4, 4)
+        assert planned_for(500) == (5, 5, 4, 4)
         assert planned_for(6_000) == (1, 5, 3, 4)
         assert planned_for(30_000) == (1, 3, 3, 1)
         assert planned_for(150_000) == (1, 1, 1, 1)
