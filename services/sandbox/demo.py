@@ -174,7 +174,7 @@ class _Show:
             providers=providers,
             record_types=RECORD_TYPES,
             data_from=first_day(city.plan.first_month),
-            data_to=year_ago,
+            data_to=self._today,  # so that what lenders say of the year is open, too
         )
         with stages.stage("consent", "Consents for training", len(firms)) as advance:
             consents = await self._members.consents(self._bank, firms, ask, advance)
