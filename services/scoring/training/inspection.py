@@ -22,8 +22,8 @@ from services.scoring.training.domain import Finding, Floats, Ints
 Bools = npt.NDArray[np.bool_]
 
 AUC_REFUSED: Final = 0.95
-"""The best single ratios of the public bankruptcy data sets reach .90; a rating that was given once
-the outcome was known (CUMCM 2020 C) .98."""
+"""The best single columns reach .73 in the Polish data, .69 in the German, about .9 in the
+Taiwanese."""
 
 AUC_SURE: Final = 0.90
 """The lower end of the AUC's interval has to be above this, too: few defaults prove little."""
@@ -35,14 +35,19 @@ MISSING_TOLD: Final = 0.70
 HINT_REFUSED: Final = 0.75
 HINT_TOLD: Final = 0.60
 
-LIFT_REFUSED: Final = 100.0
-"""Odds of the outcome where a column has a value, to those of the table. Equity below zero and the
-like, the plainest of honest signs, reach 30 in balanced samples."""
+LIFT_REFUSED: Final = 50.0
+"""Odds of the outcome where a column has a value, to those of the table. Honest columns of the
+Polish and German data reach 4; the rating that was given once the outcome was known (CUMCM 2020 C)
+174."""
 
 LIFT_OF_HINT: Final = 20.0
 LEAST_ROWS: Final = 20
 LEAST_SHARE: Final = 0.03
 """Of the events, that a value must tell."""
+
+LEAST_GOODS: Final = 0.2
+"""Of the others, that a value must tell: in the Polish data, 525 firms with a ratio of 0 include no
+bankrupt one."""
 
 LATER: Final = 0.01
 """Share of dates after the observation that is no slip of the pen."""
@@ -388,16 +393,19 @@ def _lift(
         if bad >= max(LEAST_ROWS, LEAST_SHARE * all_bads):
             return lift
         expected = good * all_bads / all_goods
-        if expected >= max(LEAST_ROWS, LEAST_SHARE * all_bads):
+        if expected >= LEAST_ROWS and good >= LEAST_GOODS * all_goods:
             return 1 / lift
         return 1.0
+
+    def worse(bad: float, good: float) -> bool:
+        return bad * all_goods > good * all_bads
 
     found: list[tuple[float, str]] = []
     if missing.any():
         present = (float(bads[:-1].sum()), float(goods[:-1].sum()))
         found.append((factor(*present), ""))
         # That those who failed lack a value is no leak: what is not there was not known too early.
-        if bads[-1] * all_goods < goods[-1] * all_bads:
+        if not worse(bads[-1], goods[-1]):
             found.append((factor(float(bads[-1]), float(goods[-1])), ""))
     rows = bads + goods
     often = np.flatnonzero(rows[:-1] >= max(LEAST_ROWS, _MODE * rows.sum()))
@@ -410,6 +418,8 @@ def _lift(
     if candidate.names:
         often = np.flatnonzero(rows[:-1] >= LEAST_ROWS)
     for at in often:
+        if not candidate.names and distinct[at] == 0 and worse(bads[at], goods[at]):
+            continue  # a zero is often but a missing value
         where = "one of its values" if candidate.names else f"{distinct[at]:g}"
         found.append((factor(float(bads[at]), float(goods[at])), where))
     return max(found, default=(1.0, ""), key=lambda each: each[0])
