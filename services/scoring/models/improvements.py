@@ -30,13 +30,13 @@ ALTERNATIVES: Final = 3
 MAX_CHANGES: Final = 4
 """More at once are no advice."""
 
-MAX_SETS: Final = 24
+MAX_SETS: Final = 12
 """Sets of moves that are worked out, of those that lower the margin most."""
 
 _CANDIDATES: Final = (99, 99, 24, 16)
 """Moves that sets of one, two, three and four are made of: those that do most alone."""
 
-MAX_COMBINATIONS: Final = 128
+MAX_COMBINATIONS: Final = 64
 """Steps of all but one move of a set that are tried; more are thinned out."""
 
 SLACK: Final = 1e-9
@@ -343,7 +343,7 @@ class _Search:
                 taken.append(step)
         for lever, (which, taken) in of_lever.items():
             moved = self.levers[lever]
-            rows[np.ix_(which, moved.places)] = moved.values[taken]
+            rows[np.array(which)[:, None], moved.places] = moved.values[taken]
         return rows
 
     def size(self, state: State) -> float:
@@ -395,12 +395,15 @@ class _Search:
     def _least_of_sets(self, sets: Sequence[frozenset[int]]) -> list[State]:
         """The smallest state of each set of levers that reaches at its furthest."""
         queries: list[tuple[int, dict[int, int], int]] = []
+        thinned = set()
         for at, chosen in enumerate(sets):
             *others, last = sorted(
                 chosen, key=lambda lever: (len(self.levers[lever].values), lever)
             )
             most = max(2, math.floor(MAX_COMBINATIONS ** (1 / max(len(others), 1))))
             grids = [_thinned(len(self.levers[lever].values), most) for lever in others]
+            if any(len(self.levers[lever].values) > most for lever in others):
+                thinned.add(at)
             queries += [
                 (at, dict(zip(others, taken, strict=True)), last)
                 for taken in itertools.product(*grids)
@@ -413,7 +416,8 @@ class _Search:
             whole = {**state, last: step}
             if at not in best or self.size(whole) < self.size(best[at]):
                 best[at] = whole
-        return [self._shrunk(best[at]) for at in sorted(best)]
+        # Of all steps the smallest is found; of some, a lever may still take one less.
+        return [self._shrunk(best[at]) if at in thinned else best[at] for at in sorted(best)]
 
     def _least(self, queries: Sequence[tuple[State, int]]) -> list[int | None]:
         """The least step of a lever that is enough beside others' steps; None when none is."""
@@ -437,7 +441,7 @@ class _Search:
         return [step if can else None for step, can in zip(high, possible, strict=True)]
 
     def _shrunk(self, state: State) -> State:
-        """No lever of it can take one step less: thinning may have left some."""
+        """The state with no lever that can take one step less."""
         shrunk = dict(state)
         for lever in sorted(state):
             others = {each: step for each, step in shrunk.items() if each != lever}
