@@ -15,9 +15,8 @@ from services.scoring.reports.pdf import Typesetter
 from services.scoring.reports.view import view
 from tests.fakes.reports import basis
 
-PPI = 96.0
-PAGES = 2
-NAMES = {Language.ZH: "report-zh", Language.EN: "report-en"}
+PPI = 144.0
+PAGES = {Language.ZH: ("report-zh-1.png", "report-zh-2.png"), Language.EN: ("report-en-1.png",)}
 
 
 def draw() -> dict[str, bytes]:
@@ -25,13 +24,11 @@ def draw() -> dict[str, bytes]:
     stated, key, typesetter = document(basis(), CONTENT), ModelKey.new(), Typesetter()
     raw = canonical(stated)
     proof = Proof(hashlib.sha256(raw).hexdigest(), key.sign(raw), key.key_id)
-    return {
-        f"{name}-{number}.png": picture
-        for language, name in NAMES.items()
-        for number, picture in enumerate(
-            typesetter.pictures(view(stated, language, proof), raw, PPI)[:PAGES], 1
-        )
-    }
+    drawn: dict[str, bytes] = {}
+    for language, names in PAGES.items():
+        pages = typesetter.pictures(view(stated, language, proof), raw, PPI)
+        drawn |= dict(zip(names, pages, strict=False))  # the first ones
+    return drawn
 
 
 if __name__ == "__main__":
