@@ -31,10 +31,19 @@ class Bounds:
     """
 
     def __init__(self, interval: Interval) -> None:
-        self._bands = interval.bands
-        self._edges = [band.missing_to for band in interval.bands]
         # A hair of slack: the widest of the usual files are not referred for the last bit.
         self._wide = interval.refer_above + 1e-9
+        self._edges = [band.missing_to for band in interval.bands]
+        self._bands = [
+            (
+                band.margins,
+                [
+                    (low, high, width(low, high) > self._wide)
+                    for low, high in zip(band.low, band.high, strict=True)
+                ],
+            )
+            for band in interval.bands
+        ]
 
     def of(self, margin: float, pd: float, missing: float) -> tuple[float, float, bool]:
         """Interval of a row.
@@ -47,7 +56,11 @@ class Bounds:
         Returns:
             The lower end, the upper end, and whether a person must decide.
         """
-        low, high = within(self._bands[bisect_left(self._edges, missing)], margin, pd)
+        margins, steps = self._bands[bisect_left(self._edges, missing)]
+        step = steps[max(bisect_right(margins, margin) - 1, 0)]
+        if step[0] <= pd <= step[1]:
+            return step
+        low, high = min(step[0], pd), max(step[1], pd)
         return low, high, width(low, high) > self._wide
 
 
