@@ -157,7 +157,7 @@ def vintages(observations: Iterable[Observation]) -> tuple[Vintage, ...]:
         found.append(
             Vintage(
                 cohort,
-                Counter(it.outcome for it in enough if it.outcome is not None),
+                dict(Counter(it.outcome for it in enough if it.outcome is not None)),
                 refused=len(members) - len(known),
                 insufficient=len(known) - len(enough),
             )
