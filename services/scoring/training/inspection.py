@@ -55,6 +55,12 @@ LATER: Final = 0.01
 ALIKE: Final = 0.995
 """Correlation of ranks with time from which a column is a calendar."""
 
+MOVED: Final = 0.25
+"""PSI from which a population counts as another (Siddiqi 2006)."""
+
+_MOVED_ROWS: Final = 200
+_MOVED_VALUES: Final = 50
+_FLOOR: Final = 1e-4
 _ONLY: Final = 0.8
 _FOLDS: Final = 5
 _SHRINK: Final = 10.0
@@ -230,13 +236,20 @@ def _column(candidate: Candidate, outcomes: Outcomes) -> Iterator[Finding]:
             )
             yield finding("date", detail, refused=True)
         return
-    if candidate.names or candidate.days is not None:
-        return
-    if len(distinct) > 2 and _calendar(values, outcomes.times):
+    number = not candidate.names and candidate.days is None
+    if number and len(distinct) > 2 and _calendar(values, outcomes.times):
         detail = (
             f"goes with {outcomes.time!r}: a model cannot learn from the calendar what comes later"
         )
         yield finding("calendar", detail, refused=True)
+        return
+    moved = _moved(candidate, outcomes.times, distinct)
+    if moved >= MOVED:
+        detail = (
+            f"has moved: PSI {moved:.2f} of the latest third against the rows before it; figures "
+            "out of time show what that costs"
+        )
+        yield finding("moved", detail, refused=False)
 
 
 def _leak(
@@ -436,14 +449,35 @@ def _id_like(candidate: Candidate, there: Floats, distinct: int) -> str:
                 f"has {distinct:,} texts in {rows:,} rows: it names rows, it does not tell of them"
             )
         return ""
-    if distinct < _DISTINCT_ID * rows or not _whole(there):
+    hint = bool(_ID.search(_CAMEL.sub("_", candidate.name)))
+    if distinct < (_DISTINCT_TEXT if hint else _DISTINCT_ID) * rows or not _whole(there):
         return ""
+    if hint and distinct < rows:
+        return f"has {distinct:,} numbers in {rows:,} rows, and by its name they are but numbers"
     steps = np.diff(there)
     in_order = bool((steps > 0).all() or (steps < 0).all())
     dense = float(there.max() - there.min()) < 1.5 * rows
-    if in_order or dense or _ID.search(_CAMEL.sub("_", candidate.name)):
+    if in_order or dense or hint:
         return "has another whole number in every row: it numbers rows, it does not tell of them"
     return ""
+
+
+def _moved(candidate: Candidate, times: Floats, distinct: Floats) -> float:
+    """Population stability index of the latest third of the rows against the others."""
+    late = times > np.quantile(times, 2 / 3)
+    if min(late.sum(), (~late).sum()) < _MOVED_ROWS:
+        return 0.0
+    there = candidate.values[~np.isnan(candidate.values)]
+    edges = distinct if candidate.names else np.unique(np.quantile(there, np.arange(1, 10) / 10))
+    places = np.searchsorted(edges, candidate.values, "right")  # a missing value is behind all
+    places[np.isnan(candidate.values)] = len(edges) + 1
+    if len(edges) > _MOVED_VALUES:
+        return 0.0
+    shares = [
+        np.bincount(places[rows], minlength=len(edges) + 2) / rows.sum() for rows in (late, ~late)
+    ]
+    now, before = (np.maximum(each, _FLOOR) for each in shares)
+    return float(((now - before) * np.log(now / before)).sum())
 
 
 def _whole(values: Floats) -> bool:

@@ -111,6 +111,20 @@ def test_a_calendar_is_refused_where_time_is_known() -> None:
     assert found(year, "fiscal year") == []
 
 
+def test_a_column_that_moved_with_time_is_told() -> None:
+    late = np.quantile(TIMES, 0.7) < TIMES
+    assert only(found(NOISE + 1.5 * late, times=True)) == ("moved", False)
+    kinds = np.where(late, 2.0, np.floor(np.abs(NOISE)) % 3)
+    assert only(found(kinds, names=True, times=True)) == ("moved", False)
+    assert found(np.where(np.abs(NOISE) > 1, np.nan, NOISE), times=True) == []
+
+
+def test_numbers_of_customers_are_no_inputs() -> None:
+    values = CHANCE.integers(0, 3 * ROWS, ROWS).astype(np.float64)
+    assert only(found(values, "CustId")) == ("id_like", True)
+    assert found(values, "assets") == []
+
+
 def test_names_of_firms_are_for_groups() -> None:
     firms = CHANCE.integers(0, 400, ROWS).astype(np.float64)
     assert only(found(firms, "company_name", names=True)) == ("firm", True)
