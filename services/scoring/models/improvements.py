@@ -33,7 +33,7 @@ MAX_CHANGES: Final = 4
 MAX_SETS: Final = 12
 """Sets of moves that are worked out, of those that lower the margin most."""
 
-_CANDIDATES: Final = (99, 99, 24, 16)
+_CANDIDATES: Final = (99, 99, 20, 13)
 """Moves that sets of one, two, three and four are made of: those that do most alone."""
 
 MAX_COMBINATIONS: Final = 64
