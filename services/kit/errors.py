@@ -28,8 +28,8 @@ class Violation:
     """One state that does not allow it, of several.
 
     Args:
-        type: what kind of state, e.g. "NOT_CONSENTED".
-        subject: what is in it, e.g. a record type.
+        type: what kind of state.
+        subject: what is in it.
         description: what would suffice.
     """
 
