@@ -35,11 +35,16 @@ from services.scoring.models.signing import ModelKey
 from services.scoring.training import evidence
 from services.scoring.training.baselines import WORDS, baselines
 from services.scoring.training.card import card
-from services.scoring.training.comparison import Comparison, Measured, resamples_of, row_pds
+from services.scoring.training.comparison import (
+    Comparison,
+    Measured,
+    periods_of,
+    resamples_of,
+    row_pds,
+)
 from services.scoring.training.domain import (
     OUT_OF_TIME,
     Floats,
-    Ints,
     Progress,
     Sample,
     Settings,
@@ -81,9 +86,6 @@ APPROVED: Final = 0.8
 AXES: Final = 12
 AXIS_POINTS: Final = 15
 AXIS_ROWS: Final = 100
-
-SHORT_SPAN: Final = 3 * 366
-"""Days that are shown by quarter; a longer span by year."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,7 +344,7 @@ def _evidence(
         segments={name: slices(values) for name, values in table.segments.items()},
         periods=()
         if sample.times is None
-        else tuple(sorted(slices(_periods(sample.times)), key=lambda each: each.value)),
+        else tuple(sorted(slices(periods_of(sample.times)), key=lambda each: each.value)),
         coverage=slices(table.coverage) if len(table.coverage) else (),
         baselines=tuple(
             Baseline(name, other.figures, words=WORDS[name])
@@ -483,19 +485,6 @@ def _axes(
             )
         )
     return tuple(found)
-
-
-def _periods(times: Ints) -> list[str]:
-    """The year of each row, or its quarter where all rows lie within three years."""
-    days = times.astype("datetime64[D]")
-    years = days.astype("datetime64[Y]").astype(np.int64) + 1970
-    if int(times.max() - times.min()) > SHORT_SPAN:
-        return [str(year) for year in years.tolist()]
-    months = days.astype("datetime64[M]").astype(np.int64) % 12
-    return [
-        f"{year}Q{month // 3 + 1}"
-        for year, month in zip(years.tolist(), months.tolist(), strict=True)
-    ]
 
 
 def _shown(sample: Sample, seed: int) -> Sample:

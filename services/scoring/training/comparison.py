@@ -55,6 +55,9 @@ NEWTON_STEPS: Final = 4
 
 SCORE_BINS, GAIN_STEPS, ROC_STEPS, MOST_CURVES = 20, 20, 50, 200
 
+SHORT_SPAN: Final = 3 * 366
+"""Days that are shown by quarter; a longer span by year."""
+
 Bools = npt.NDArray[np.bool_]
 
 
@@ -479,6 +482,19 @@ class Comparison:
         return Figure(
             share, max(0.0, min(share, middle - width)), min(1.0, max(share, middle + width))
         )
+
+
+def periods_of(times: Ints) -> list[str]:
+    """The year of each row, or its quarter where all rows lie within three years."""
+    days = times.astype("datetime64[D]")
+    years = days.astype("datetime64[Y]").astype(np.int64) + 1970
+    if int(times.max() - times.min()) > SHORT_SPAN:
+        return [str(year) for year in years.tolist()]
+    months = days.astype("datetime64[M]").astype(np.int64) % 12
+    return [
+        f"{year}Q{month // 3 + 1}"
+        for year, month in zip(years.tolist(), months.tolist(), strict=True)
+    ]
 
 
 def row_pds(log_odds: Floats) -> Floats:

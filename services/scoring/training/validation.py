@@ -14,8 +14,8 @@ from typing import Final
 import numpy as np
 
 from services.scoring.models.domain import SCORE, Bins, Manifest
-from services.scoring.training.comparison import Comparison, resamples_of
-from services.scoring.training.domain import Floats, Ints, Sample, Split
+from services.scoring.training.comparison import Comparison, periods_of, resamples_of
+from services.scoring.training.domain import Floats, Sample, Split
 from services.scoring.training.evidence import Figure, GradeRow, ReliabilityPoint, Slice
 from services.scoring.training.table import Labelled
 
@@ -31,7 +31,6 @@ _SLOPES: Final = ((0.8, 1.25), (0.5, 2.0))
 _LOST: Final = (0.03, 0.10)
 _RATIOS: Final = ((0.8, 1.25), (0.5, 2.0))
 _FEWEST_EVENTS: Final = 30
-_YEARS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,18 +172,6 @@ class Shift:
         found = np.maximum(self._counts / self._counts.sum(), _FLOOR)
         expected = np.maximum(self._expected, _FLOOR)
         return float(((found - expected) * np.log(found / expected)).sum())
-
-
-def periods_of(times: Ints) -> list[str]:
-    """The year of each row; its month where there are few years."""
-    days = times.astype("datetime64[D]")
-    years = days.astype("datetime64[Y]")
-    found: list[str] = (
-        (years if len(np.unique(years)) >= _YEARS else days.astype("datetime64[M]"))
-        .astype(str)
-        .tolist()
-    )
-    return found
 
 
 def verdict_of(

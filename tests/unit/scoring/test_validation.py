@@ -12,6 +12,7 @@ from services.scoring.models.domain import (
     Scaling,
 )
 from services.scoring.training.app import bins
+from services.scoring.training.comparison import periods_of
 from services.scoring.training.evidence import Figure
 from services.scoring.training.table import Labelled
 from services.scoring.training.validation import (
@@ -20,7 +21,6 @@ from services.scoring.training.validation import (
     WATCH,
     Shift,
     Validation,
-    periods_of,
     validate,
     verdict_of,
 )
@@ -130,6 +130,6 @@ def test_psi_is_zero_on_the_same_rows_and_grows_with_the_shift() -> None:
     assert psi(np.r_[values, values + 9], np.r_[np.ones(ROWS), np.zeros(ROWS)]) < 1e-12
 
 
-def test_periods_are_years_or_months_where_there_are_few() -> None:
-    assert periods_of(np.array([0, 400, 800])) == ["1970", "1971", "1972"]
-    assert periods_of(np.array([0, 40])) == ["1970-01", "1970-02"]
+def test_periods_are_years_or_quarters_where_there_are_few() -> None:
+    assert periods_of(np.array([0, 400, 1200])) == ["1970", "1971", "1973"]
+    assert periods_of(np.array([0, 40, 100])) == ["1970Q1", "1970Q1", "1970Q2"]
