@@ -31,7 +31,7 @@ async def train(
     table_file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[TABLE]",
+            metavar="TABLE",
             exists=True,
             dir_okay=False,
             help="The bank's own table: CSV (also .csv.gz) or Parquet.",
@@ -80,7 +80,7 @@ async def train(
             "--budget",
             metavar="SECONDS",
             min=1,
-            help="Most that tuning may take; by default it is bounded by the table's size.",
+            help="Of tuning that are planned for, on two cores; 60 by default.",
             rich_help_panel=_TABLE,
         ),
     ] = None,
