@@ -26,7 +26,7 @@ from services.scoring.training.validation import (
 )
 
 CHANCE = np.random.default_rng(5)
-ROWS = 4000
+ROWS = 1600
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ def test_a_model_that_says_the_truth_is_fit() -> None:
     found = measured(LOG_ODDS, LOG_ODDS, 0.78)
     assert (found.n, found.rows) == (ROWS, ROWS)
     assert found.observed == pytest.approx(found.mean_pd, rel=0.1)
-    assert found.figures["calibration_slope"].value == pytest.approx(1, abs=0.15)
+    assert found.figures["calibration_slope"].value == pytest.approx(1, abs=0.2)
     assert found.figures["gini"].value == pytest.approx(2 * found.figures["auc"].value - 1)
     assert sum(each.rows for each in found.grades) == ROWS
     assert [each.rows for each in found.segments["half"]] == [ROWS // 2] * 2
@@ -116,7 +116,7 @@ def test_the_verdict_follows_from_the_figures(
 
 def test_psi_is_zero_on_the_same_rows_and_grows_with_the_shift() -> None:
     values = CHANCE.normal(0, 1, ROWS)
-    values[:400] = np.nan
+    values[:160] = np.nan
 
     def psi(found: Any, weights: Any = None) -> float:
         shift = Shift(bins(values))
