@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from services.scoring.models.domain import SCORE, Bins, Manifest
-from services.scoring.training.comparison import Comparison, periods_of, resamples_of
+from services.scoring.training.comparison import CERTAIN, Comparison, periods_of, resamples_of
 from services.scoring.training.domain import Floats, Sample, Split
 from services.scoring.training.evidence import Figure, GradeRow, ReliabilityPoint, Slice
 from services.scoring.training.table import Labelled
@@ -212,8 +212,10 @@ def verdict_of(
         spread = "too far apart" if slope.value < 1 else "too close together"
         _judge(slope, _SLOPES, f"its PDs are {spread}: {words}", grave, slight)
     level = "low" if ratio > 1 else "high"
+    # As many events as came could have been as many fewer or more by chance alone.
+    chance = CERTAIN / math.sqrt(max(events, 1))
     _judge(
-        Figure(ratio),
+        Figure(ratio, ratio * max(0.0, 1 - chance), ratio * (1 + chance)),
         _RATIOS,
         f"its PDs are too {level}: {ratio:.2f} of what it said was observed; recalibrate",
         grave,
