@@ -158,10 +158,9 @@ class ServedModel:
         batch = self._scorer.score(rows)
         stated = self.manifest.interval
         within: list[tuple[Interval | None, bool]] = [(None, False)] * len(rows)
-        if stated is not None and batch.ends is not None:
-            within = [
-                (Interval(low, high, stated.method), refer) for low, high, refer in batch.ends
-            ]
+        ends = batch.ends
+        if stated is not None and ends is not None:
+            within = [(Interval(low, high, stated.method), refer) for low, high, refer in ends]
         groups = self.manifest.groups
         return [
             Outcome(

@@ -6,8 +6,8 @@ compared with files that lack as much: where training knew none that thin, the i
 """
 
 import math
-from bisect import bisect_left, bisect_right
-from typing import Final
+from bisect import bisect_right
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -23,45 +23,21 @@ FLOOR: Final = 0.0005
 """PD below which no two are told apart: the floor of Basel III (CRE 32.4)."""
 
 
-class Bounds:
-    """Intervals by a model's bands, row by row.
-
-    Args:
-        interval: of the model.
-    """
-
-    def __init__(self, interval: Interval) -> None:
-        # A hair of slack: the widest of the usual files are not referred for the last bit.
-        self._wide = interval.refer_above + 1e-9
-        self._edges = [band.missing_to for band in interval.bands]
-        self._bands = [
-            (
-                band.margins,
-                [
-                    (low, high, width(low, high) > self._wide)
-                    for low, high in zip(band.low, band.high, strict=True)
-                ],
-            )
-            for band in interval.bands
-        ]
-
-    def of(self, margin: float, pd: float, missing: float) -> tuple[float, float, bool]:
-        """Interval of a row.
-
-        Args:
-            margin: raw.
-            pd: calibrated.
-            missing: share of the inputs that it lacks.
-
-        Returns:
-            The lower end, the upper end, and whether a person must decide.
-        """
-        margins, steps = self._bands[bisect_left(self._edges, missing)]
-        step = steps[max(bisect_right(margins, margin) - 1, 0)]
-        if step[0] <= pd <= step[1]:
-            return step
-        low, high = min(step[0], pd), max(step[1], pd)
-        return low, high, width(low, high) > self._wide
+def laid_out(interval: Interval | None) -> dict[str, Any]:
+    """What kernel.c takes of intervals: its sizes, arrays and numbers, by name."""
+    bands = () if interval is None else interval.bands
+    # A hair of slack: the widest of the usual files are not referred for the last bit.
+    wide = 0.0 if interval is None else interval.refer_above + 1e-9
+    return {
+        "bands": len(bands),
+        "edges": [band.missing_to for band in bands],
+        "step_from": np.cumsum([0, *(len(band.margins) for band in bands)]),
+        "margins": [margin for band in bands for margin in band.margins],
+        "lows": [low for band in bands for low in band.low],
+        "highs": [high for band in bands for high in band.high],
+        "wide": math.exp(wide),
+        "floor": FLOOR,
+    }
 
 
 def missing_share(matrix: Floats) -> Floats:

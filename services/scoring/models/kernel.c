@@ -3,13 +3,14 @@
  * Invariants: for each row every sum is taken in the same order, whatever rows are beside it and
  * however many; nothing is fused or reassociated (-ffp-contract=off, no fast-math). So a row has the
  * same result to the last bit, alone or among a million, on any machine. No memory but what the
- * caller gives is written, nothing is called, no state is kept: any thread may call at any time.
+ * caller gives is written, nothing is called but exp, no state is kept: any thread may call any time.
  */
 #include <stdint.h>
 
 #define CHUNK 64   /* rows whose patterns are found together; kernel.py names it, too */
 #define REASONS 6  /* at most; kernel.py names it, too */
 
+#define FIGURES 9  /* of a row: margin to refer; kernel.py names them */
 #define WITHHELD 1e18 /* from here on an input was withheld; intervals.py names it, too */
 
 /* What a node compares: the value as LightGBM reads it there. */
@@ -23,7 +24,7 @@ enum {
 };
 
 typedef struct {
-    int64_t features, columns, blocks, groups, stride;
+    int64_t features, columns, blocks, groups, grades, bands, stride;
     const double *fills;           /* features: what a missing value is read as, or NaN */
     const int32_t *column_feature; /* columns */
     const int32_t *column_kind;    /* columns */
@@ -38,12 +39,21 @@ typedef struct {
     const double *table;           /* of each block: patterns x entries */
     const int32_t *group_of;       /* features */
     const double *means;           /* groups: mean points in the reference population */
+    const double *cuts;            /* grades: PD from which each begins, ascending from 0 */
+    const double *edges;           /* bands: share of missing inputs up to which each holds */
+    const int32_t *step_from;      /* bands + 1, places in margins, lows and highs */
+    const double *margins;         /* of steps: from which each holds */
+    const double *lows;            /* of steps: lower ends of intervals */
+    const double *highs;           /* of steps: upper ends */
     double bias;                   /* what the trees say on average */
     double slope, intercept;       /* log-odds from margin */
     double factor, offset;         /* points from log-odds */
     double grain;                  /* points are multiples of it */
     double base;                   /* points of the bias */
     double least;                  /* points of a reason */
+    double wide;                   /* ratio of the odds of an interval's ends: above, a person decides */
+    double floor;                  /* PD below which no two are told apart */
+    double (*exp)(double);         /* the one that Python has */
 } model;
 
 /* Round half to even, as rint does. */
@@ -138,14 +148,52 @@ static void explain_chunk(const model *m, const double *columns, int64_t n, doub
     }
 }
 
-/* From a row's contributions all that follows them: points of features, margin, total, score, points
- * share of inputs that are missing or withheld, points and strengths of groups, reasons: twice the group, and one more where it raises the score; then -1.
+static inline double within(double x, double low, double high)
+{
+    return x < low ? low : x > high ? high : x;
+}
+
+/* From a row's margin and its share of missing inputs: PD, grade, the PD's interval. */
+static void decide(const model *m, double *margin)
+{
+    int64_t *whole = (int64_t *)margin;
+    const double log_odds = m->slope * margin[0] + m->intercept;
+    const double odds = m->exp(log_odds >= 0 ? -log_odds : log_odds);
+    const double pd = log_odds >= 0 ? 1 / (1 + odds) : odds / (1 + odds);
+    margin[4] = pd;
+    int64_t grade = 0;
+    while (grade + 1 < m->grades && pd >= m->cuts[grade + 1])
+        grade++;
+    whole[5] = grade;
+
+    margin[6] = margin[7] = __builtin_nan("");
+    whole[8] = 0;
+    if (!m->bands)
+        return;
+    int64_t band = 0;
+    while (band + 1 < m->bands && margin[3] > m->edges[band])
+        band++;
+    int32_t step = m->step_from[band];
+    while (step + 1 < m->step_from[band + 1] && margin[0] >= m->margins[step + 1])
+        step++;
+    const double low = pd < m->lows[step] ? pd : m->lows[step];
+    const double high = pd > m->highs[step] ? pd : m->highs[step];
+    margin[6] = low;
+    margin[7] = high;
+    const double from = within(low, m->floor, 1 - m->floor);
+    const double to = within(high, m->floor, 1 - m->floor);
+    whole[8] = to * (1 - from) > m->wide * (from * (1 - to));
+}
+
+/* From a row's contributions all that follows them: points of features; margin, points, score, share
+ * of inputs that are missing or withheld, PD, grade, interval; points of groups and their strengths;
+ * reasons: twice the group, and one more where it raises the score, then -1.
  */
 static void finish(const model *m, const double *row, double *out)
 {
     double *points = out + m->features + 1, *margin = points + m->features;
-    double *groups = margin + 4, *strengths = groups + m->groups;
-    int64_t *score = (int64_t *)(margin + 2), *reasons = (int64_t *)(strengths + m->groups);
+    double *groups = margin + FIGURES, *strengths = groups + m->groups;
+    int64_t *whole = (int64_t *)margin, *reasons = (int64_t *)(strengths + m->groups);
     const double per_margin = -m->factor * m->slope;
 
     double sum = 0;
@@ -156,13 +204,14 @@ static void finish(const model *m, const double *row, double *out)
     const double exact = m->offset - m->factor * (m->slope * margin[0] + m->intercept);
     const double total = nearest(exact / m->grain) * m->grain;
     margin[1] = total;
-    score[0] = (int64_t)(total + 0.5);
-    score[0] -= (double)score[0] > total + 0.5;
+    whole[2] = (int64_t)(total + 0.5);
+    whole[2] -= (double)whole[2] > total + 0.5;
 
     int64_t there = 0;
     for (int64_t f = 0; f < m->features; f++)
         there += magnitude(row[f]) < WITHHELD;
     margin[3] = (double)(m->features - there) / (double)m->features;
+    decide(m, margin);
 
     for (int64_t g = 0; g < m->groups; g++)
         groups[g] = 0;

@@ -22,7 +22,10 @@ CHUNK: Final = 64
 REASONS: Final = 6
 """Most reasons of a row."""
 
-_SIZES: Final = ("features", "columns", "blocks", "groups")
+FIGURES: Final = ("margin", "total", "score", "missing", "pd", "grade", "low", "high", "refer")
+"""What stands between the points of features and of groups; score, grade and refer are whole."""
+
+_SIZES: Final = ("features", "columns", "blocks", "groups", "grades", "bands")
 _ARRAYS: Final[Mapping[str, type[np.generic]]] = {
     "fills": np.float64,
     "column_feature": np.int32,
@@ -38,8 +41,25 @@ _ARRAYS: Final[Mapping[str, type[np.generic]]] = {
     "table": np.float64,
     "group_of": np.int32,
     "means": np.float64,
+    "cuts": np.float64,
+    "edges": np.float64,
+    "step_from": np.int32,
+    "margins": np.float64,
+    "lows": np.float64,
+    "highs": np.float64,
 }
-_NUMBERS: Final = ("bias", "slope", "intercept", "factor", "offset", "grain", "base", "least")
+_NUMBERS: Final = (
+    "bias",
+    "slope",
+    "intercept",
+    "factor",
+    "offset",
+    "grain",
+    "base",
+    "least",
+    "wide",
+    "floor",
+)
 
 
 _Kind = type[ctypes.c_int64] | type[ctypes.c_void_p] | type[ctypes.c_double]
@@ -48,6 +68,7 @@ FIELDS: Final[tuple[tuple[str, _Kind], ...]] = (
     *((name, ctypes.c_int64) for name in (*_SIZES, "stride")),
     *((name, ctypes.c_void_p) for name in _ARRAYS),
     *((name, ctypes.c_double) for name in _NUMBERS),
+    ("exp", ctypes.c_void_p),
 )
 """Of the struct in kernel.c."""
 
@@ -88,12 +109,14 @@ class Kernel:
             name: np.ascontiguousarray(parts[name], dtype=kind) for name, kind in _ARRAYS.items()
         }
         self._columns = int(parts["columns"])
-        self._stride = 2 * parts["features"] + 5 + 2 * parts["groups"] + REASONS
+        self._stride = 1 + 2 * parts["features"] + len(FIGURES) + 2 * parts["groups"] + REASONS
         self._model = _Model(
             *(parts[name] for name in _SIZES),
             self._stride,
             *(array.ctypes.data for array in self._arrays.values()),
             *(parts[name] for name in _NUMBERS),
+            # What math.exp calls: PDs are the same as those of `Calibration`, to the last bit.
+            ctypes.cast(ctypes.CDLL(None).exp, ctypes.c_void_p).value,
         )
         self._at = ctypes.addressof(self._model)
 

@@ -7,7 +7,6 @@ any thread: nothing is shared but what is never written.
 """
 
 import math
-from bisect import bisect_right
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -17,8 +16,8 @@ import numpy.typing as npt
 from services.scoring.models import contributions
 from services.scoring.models.domain import GRAIN, Golden, Manifest, ModelFolderError, tree_names
 from services.scoring.models.folder import read_folder
-from services.scoring.models.intervals import Bounds
-from services.scoring.models.kernel import REASONS, Kernel
+from services.scoring.models.intervals import laid_out
+from services.scoring.models.kernel import FIGURES, REASONS, Kernel
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -31,51 +30,32 @@ MIN_POINTS: Final = 0.5
 """A group that moves the score by less is no reason."""
 
 
+_AT: Final = {name: at for at, name in enumerate(FIGURES)}
+_MARGIN, _TOTAL, _SCORE = _AT["margin"], _AT["total"], _AT["score"]
+_MISSING, _PD, _GRADE = _AT["missing"], _AT["pd"], _AT["grade"]
+_LOW, _HIGH, _REFER = _AT["low"], _AT["high"], _AT["refer"]
+
+
 class ScoreBatch(NamedTuple):
     """Results, by row.
 
     Args:
-        pds: probabilities of default.
         grades: by the model's cuts.
         base_points: what no feature moves.
-        ends: lower and upper end of each PD's interval, and whether it is so wide that a person
-            must decide; None: the model has no intervals.
+        bounded: the model has intervals.
         values: rows x what kernel.c writes of each; the properties say what.
         whole: the same, as the whole numbers that some of it is.
         features: how many.
         groups: how many.
     """
 
-    pds: Floats
     grades: tuple[str, ...]
     base_points: float
-    ends: tuple[tuple[float, float, bool], ...] | None
+    bounded: bool
     values: Floats
     whole: Ints
     features: int
     groups: int
-
-    @property
-    def lows(self) -> Floats:
-        """Lower ends of the PDs' intervals; NaN: the model has none."""
-        return self._end(0)
-
-    @property
-    def highs(self) -> Floats:
-        """Upper ends of the PDs' intervals; NaN: the model has none."""
-        return self._end(1)
-
-    @property
-    def refer(self) -> Bools:
-        """Whose interval is so wide that a person must decide."""
-        if self.ends is None:
-            return np.zeros(len(self.pds), dtype=np.bool_)
-        return np.array([wide for _, _, wide in self.ends], dtype=np.bool_)
-
-    def _end(self, at: int) -> Floats:
-        if self.ends is None:
-            return np.full(len(self.pds), math.nan)
-        return np.array([each[at] for each in self.ends], dtype=np.float64)
 
     @property
     def contributions(self) -> Floats:
@@ -90,33 +70,62 @@ class ScoreBatch(NamedTuple):
     @property
     def margins(self) -> Floats:
         """Raw, as the trees sum up."""
-        return self.values[:, 2 * self.features + 1]
+        return self.values[:, 2 * self.features + 1 + _MARGIN]
 
     @property
     def totals(self) -> Floats:
         """Points before rounding; more is better."""
-        return self.values[:, 2 * self.features + 2]
+        return self.values[:, 2 * self.features + 1 + _TOTAL]
 
     @property
     def scores(self) -> Ints:
         """Points, rounded half up."""
-        return self.whole[:, 2 * self.features + 3]
+        return self.whole[:, 2 * self.features + 1 + _SCORE]
 
     @property
     def missing(self) -> Floats:
         """Share of the inputs that are missing or were withheld."""
-        return self.values[:, 2 * self.features + 4]
+        return self.values[:, 2 * self.features + 1 + _MISSING]
+
+    @property
+    def pds(self) -> Floats:
+        """Probabilities of default."""
+        return self.values[:, 2 * self.features + 1 + _PD]
+
+    @property
+    def lows(self) -> Floats:
+        """Lower ends of the PDs' intervals; NaN: the model has none."""
+        return self.values[:, 2 * self.features + 1 + _LOW]
+
+    @property
+    def highs(self) -> Floats:
+        """Upper ends of the PDs' intervals; NaN: the model has none."""
+        return self.values[:, 2 * self.features + 1 + _HIGH]
+
+    @property
+    def refer(self) -> Bools:
+        """Whose interval is so wide that a person must decide."""
+        wide: Bools = self.whole[:, 2 * self.features + 1 + _REFER] != 0
+        return wide
+
+    @property
+    def ends(self) -> list[tuple[float, float, bool]] | None:
+        """Lower and upper end of each interval, and `refer`; None: the model has no intervals."""
+        if not self.bounded:
+            return None
+        ends = self.lows.tolist(), self.highs.tolist(), self.refer.tolist()
+        return list(zip(*ends, strict=True))
 
     @property
     def group_points(self) -> Floats:
         """Rows x groups, in the order of the manifest's groups."""
-        start = 2 * self.features + 5
+        start = 2 * self.features + 1 + len(FIGURES)
         return self.values[:, start : start + self.groups]
 
     @property
     def strengths(self) -> Floats:
         """Rows x groups: their points less their mean points in the reference population."""
-        start = 2 * self.features + 5 + self.groups
+        start = 2 * self.features + 1 + len(FIGURES) + self.groups
         return self.values[:, start : start + self.groups]
 
     @property
@@ -147,19 +156,19 @@ class Scorer:
             )
         groups = {group: at for at, group in enumerate(manifest.groups)}
         self._features, self._groups = len(manifest.features), len(groups)
-        self._pd = manifest.calibration.pd
-        self._bounds = None if manifest.interval is None else Bounds(manifest.interval)
         group_of = [groups[feature.group] for feature in manifest.features]
         means = [manifest.reference.points[feature.name] for feature in manifest.features]
         calibration, scaling = manifest.calibration, manifest.scaling
         bias_points = scaling.points(calibration.log_odds(self._trees.bias))
         self._base = round(bias_points / GRAIN) * GRAIN
         self.codes = tuple(f"{group.upper()}_{way}" for group in groups for way in ("DOWN", "UP"))
-        self._cuts = [cut.pd_from for cut in manifest.grades]
         self._grades = [cut.grade for cut in manifest.grades]
         self._kernel = Kernel(
             contributions.tables(self._trees)
+            | laid_out(manifest.interval)
             | {
+                "grades": len(manifest.grades),
+                "cuts": [cut.pd_from for cut in manifest.grades],
                 "groups": len(groups),
                 "fills": [manifest.fills.get(f.name, math.nan) for f in manifest.features],
                 "group_of": group_of,
@@ -211,21 +220,14 @@ class Scorer:
             Results in the order of the rows.
         """
         values = self._kernel.score(self._inputs(matrix))
-        # One by one: vectorised exp differs in the last bit between places in an array.
-        margins = values[:, 2 * self._features + 1].tolist()
-        pds = [self._pd(margin) for margin in margins]
-        cuts, grades = self._cuts, self._grades
-        ends = None
-        if self._bounds is not None:
-            missing = values[:, 2 * self._features + 4].tolist()
-            ends = tuple(map(self._bounds.of, margins, pds, missing))
+        whole = values.view(np.int64)
+        names = self._grades
         return ScoreBatch(
-            np.array(pds),
-            tuple([grades[bisect_right(cuts, pd) - 1] for pd in pds]),
+            tuple([names[at] for at in whole[:, 2 * self._features + 1 + _GRADE].tolist()]),
             self._base,
-            ends,
+            self.manifest.interval is not None,
             values,
-            values.view(np.int64),
+            whole,
             self._features,
             self._groups,
         )
@@ -237,7 +239,7 @@ class Scorer:
 
     def margins(self, matrix: npt.ArrayLike) -> Floats:
         """Raw margins alone: what a search over many rows needs."""
-        return self._kernel.score(self._inputs(matrix))[:, 2 * self._features + 1]
+        return self._kernel.score(self._inputs(matrix))[:, 2 * self._features + 1 + _MARGIN]
 
     def splits(self) -> dict[int, Floats]:
         """Where the trees split numeric features: ascending thresholds, by place of the feature."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from services.scoring.models import contributions
 from services.scoring.models.contributions import Floats, parse, tables
 from services.scoring.models.domain import GRAIN, ModelFolderError
+from services.scoring.models.intervals import laid_out
 from services.scoring.models.kernel import CHUNK, Kernel
 
 EXACT = 1e-9
@@ -41,6 +42,7 @@ def explained(text: str, rows: Floats) -> Floats:
     width = parts["features"]
     kernel = Kernel(
         parts
+        | laid_out(None)
         | {
             "groups": 1,
             "fills": [math.nan] * width,
@@ -53,6 +55,8 @@ def explained(text: str, rows: Floats) -> Floats:
             "grain": GRAIN,
             "base": 0.0,
             "least": 0.5,
+            "grades": 1,
+            "cuts": [0.0],
         }
     )
     return kernel.score(np.array(rows, dtype=np.float64))[:, : width + 1]

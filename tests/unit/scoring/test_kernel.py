@@ -25,8 +25,9 @@ def test_the_library_is_that_of_its_source(checkout: Path, tmp_path: Path) -> No
 def test_both_name_the_same_parts_in_the_same_order() -> None:
     body = re.search(r"typedef struct \{(.*?)\} model;", SOURCE.read_text(), re.DOTALL)
     assert body is not None
-    said = re.findall(r"[\w*]+(?=[,;])", re.sub(r"/\*.*?\*/", "", body[1], flags=re.DOTALL))
-    assert [name.lstrip("*") for name in said] == [name for name, _ in kernel.FIELDS]
+    stated = re.sub(r"/\*.*?\*/|\(double\)", "", body[1], flags=re.DOTALL)
+    said = re.findall(r"[\w*)]+(?=[,;])", stated)
+    assert [name.strip("*)") for name in said] == [name for name, _ in kernel.FIELDS]
 
 
 def test_both_have_the_same_numbers() -> None:
@@ -34,6 +35,7 @@ def test_both_have_the_same_numbers() -> None:
     assert {name: float(value) for name, value in stated.items()} == {
         "CHUNK": kernel.CHUNK,
         "REASONS": kernel.REASONS,
+        "FIGURES": len(kernel.FIGURES),
         "WITHHELD": intervals.WITHHELD,
     }
     kinds = re.findall(r"^    ([A-Z_]+),", SOURCE.read_text(), re.MULTILINE)

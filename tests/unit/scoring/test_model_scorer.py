@@ -50,6 +50,16 @@ def test_base_and_groups_add_up_to_the_score_exactly_in_any_order(trained: Train
         assert batch.scores[row] == math.floor(batch.totals[row] + 0.5)
 
 
+def test_pds_and_grades_are_those_of_the_manifest_to_the_last_bit(trained: Trained) -> None:
+    rows = np.concatenate(
+        [trained.matrix, np.random.default_rng(5).normal(size=(20_000, len(NAMES)))]
+    )
+    batch = trained.scorer.score(rows)
+    pds = [trained.manifest.calibration.pd(margin) for margin in batch.margins.tolist()]
+    assert batch.pds.tolist() == pds
+    assert batch.grades == tuple(trained.manifest.grade(pd) for pd in pds)
+
+
 def test_points_are_affine_in_log_odds_and_grades_follow_pd(trained: Trained) -> None:
     batch, scaling = trained.scorer.score(trained.matrix), trained.manifest.scaling
     for pd, total, grade in zip(batch.pds, batch.totals, batch.grades, strict=True):
@@ -81,7 +91,6 @@ def test_a_table_is_scored_in_parts_to_the_last_bit(trained: Trained) -> None:
         starts = range(0, len(trained.matrix), at_once)
         parts = [trained.scorer.score(trained.matrix[at : at + at_once]) for at in starts]
         assert np.concatenate([part.values for part in parts]).tobytes() == batch.values.tobytes()
-        assert np.concatenate([part.pds for part in parts]).tobytes() == batch.pds.tobytes()
         assert sum((part.grades for part in parts), ()) == batch.grades
 
 
@@ -167,7 +176,8 @@ def test_intervals_hold_their_pd_and_refer_thin_files(trained: Trained) -> None:
         at = max(at for at, margin in enumerate(band.margins) if margin <= batch.margins[row])
         assert batch.lows[row] == min(band.low[at], batch.pds[row])
         assert batch.highs[row] == max(band.high[at], batch.pds[row])
-        assert scorer.score(rows[row : row + 1]).ends == (batch.ends or ())[row : row + 1]
+        ends = (batch.lows[row], batch.highs[row], batch.refer[row])
+        assert scorer.score(rows[row : row + 1]).ends == [ends]
 
 
 def test_a_model_without_intervals_has_none(trained: Trained) -> None:
