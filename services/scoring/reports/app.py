@@ -1,8 +1,8 @@
 """Making a report: one score, what its access released, a document, a signature, a page.
 
 Invariants: a report costs one access, which the score and the document share; whatever would stop
-the page from being made is asked before anything is read; pages are made in threads, no more at
-once than is allowed; a replay of the order gives the same document, as long as its model is there
+the page from being made is asked before anything is read; pages are made in threads of their own, no
+more at once than is allowed, also where callers go away meanwhile; a replay of the order gives the same document, as long as its model is there
 and nothing of it came to be disputed.
 """
 
@@ -10,6 +10,7 @@ import asyncio
 import datetime as dt
 import hashlib
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -159,7 +160,8 @@ class MakeReport:
         self._canonical = canonical
         self._signer = signer
         self._pages = pages
-        self._turns = asyncio.Semaphore(at_once)
+        # A page that has begun is made to its end, and no caller's going away makes room for another.
+        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="reports")
 
     async def __call__(
         self, call: OrderCall, format_: Format, language: Language
@@ -177,10 +179,9 @@ class MakeReport:
         scale = await self._scales.of(decision.model_version)
         providers = {series.provider_id for series in released.summary.series}
         names = await self._names.of({decision.caller_id, *providers})
-        async with self._turns:
-            return await asyncio.to_thread(
-                self._made, decision, released, scale, names, format_, language
-            )
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, self._made, decision, released, scale, names, format_, language
+        )
 
     def _made(
         self,

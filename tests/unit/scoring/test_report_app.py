@@ -166,5 +166,16 @@ async def test_no_more_pages_are_written_at_a_time_than_may_be() -> None:
     assert pages.most == 2
 
 
+async def test_who_goes_away_makes_no_room_for_more_pages_at_a_time() -> None:
+    pages = Pages()
+    make = maker(Scored(), pages, at_once=1)
+    calls = [asyncio.create_task(make(call(), Format.HTML, Language.EN)) for _ in range(5)]
+    for each in calls[:-1]:
+        await asyncio.sleep(0.005)
+        each.cancel()
+    assert isinstance(await calls[-1], Report)
+    assert pages.most == 1
+
+
 async def test_a_model_whose_folder_is_gone_has_no_scale() -> None:
     assert await ModelScales(FakeModels({}, None)).of("v0") is None  # type: ignore[arg-type]  # it knows no model
