@@ -1,9 +1,9 @@
 """Making a report: one score, what its access released, a document, a signature, a page.
 
 Invariants: a report costs one access, which the score and the document share; whatever would stop
-the page from being made is asked before anything is read; pages are made in threads of their own, no
-more at once than is allowed, also where callers go away meanwhile; a replay of the order gives the same document, as long as its model is there
-and nothing of it came to be disputed.
+the page from being made is asked before anything is read; pages are made in threads of their own,
+no more at once than is allowed, also where callers go away meanwhile; a replay of the order gives
+the same document, as long as its model is there and nothing of it came to be disputed.
 """
 
 import asyncio
@@ -160,7 +160,7 @@ class MakeReport:
         self._canonical = canonical
         self._signer = signer
         self._pages = pages
-        # A page that has begun is made to its end, and no caller's going away makes room for another.
+        # A page that has begun is made to its end: who goes away makes no room for another.
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="reports")
 
     async def __call__(
