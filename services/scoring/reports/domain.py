@@ -224,7 +224,7 @@ def document(basis: Basis, content: Content) -> Json:
         "simulated_data": basis.summary.simulated,
         "withheld_data": basis.summary.withheld,
         "decision": basis.decision,
-        "scale": _scale(basis.scale),
+        "scale": _scale(basis.scale, claims_pd="pd" in basis.decision),
         "figures": [
             {"name": name, **_fact(spec, figures, content)}
             for name, spec in content.figures.items()
@@ -241,16 +241,21 @@ def document(basis: Basis, content: Content) -> Json:
     }
 
 
-def _scale(scale: Scale | None) -> Json | None:
+def _scale(scale: Scale | None, *, claims_pd: bool) -> Json | None:
+    """Return a scale; of a model that claims no PD the points of its grades alone."""
     if scale is None:
         return None
     return {
         "outcome": scale.outcome,
-        "base": scale.base,
-        "odds": scale.odds,
-        "pdo": scale.pdo,
+        "base": scale.base if claims_pd else None,
+        "odds": scale.odds if claims_pd else None,
+        "pdo": scale.pdo if claims_pd else None,
         "grades": [
-            {"grade": band.grade, "pd_from": band.pd_from, "score_from": band.score_from}
+            {
+                "grade": band.grade,
+                "pd_from": band.pd_from if claims_pd else None,
+                "score_from": band.score_from,
+            }
             for band in scale.grades
         ],
     }

@@ -171,6 +171,11 @@ def test_an_expert_scorecard_claims_no_probability(language: Language) -> None:
     said = decision(summary())
     del said["pd"]
     said["model"]["model_class"] = "MODEL_CLASS_EXPERT"
+    stated, _ = made(basis(decision=said))
+    jsonschema.Draft202012Validator(SCHEMA).validate(stated)
+    scale = stated["scale"]
+    assert {scale[name] for name in ("base", "odds", "pdo")} == {None}
+    assert {band["pd_from"] for band in scale["grades"]} == {None}
     shown, _ = seen(basis(decision=said), language)
     assert len(shown["verdict"]["rows"]) == 1
     assert shown["verdict"]["note"]
