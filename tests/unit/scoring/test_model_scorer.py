@@ -22,6 +22,7 @@ from services.scoring.models.folder import MODEL
 from services.scoring.models.intervals import missing_share
 from services.scoring.models.kernel import REASONS
 from services.scoring.models.scorer import MIN_POINTS, Scorer
+from tests.unit.scoring.bounds import Bounds
 from tests.unit.scoring.conftest import AS_OF, Trained
 from tests.unit.scoring.firms import (
     leaving_out,
@@ -171,13 +172,11 @@ def test_intervals_hold_their_pd_and_refer_thin_files(trained: Trained) -> None:
     thick = batch.missing <= 0.25
     assert thick.any()
     assert not batch.refer[thick].all()
-    for row in range(len(rows)):
-        band = INTERVAL.bands[0 if thick[row] else 1]
-        at = max(at for at, margin in enumerate(band.margins) if margin <= batch.margins[row])
-        assert batch.lows[row] == min(band.low[at], batch.pds[row])
-        assert batch.highs[row] == max(band.high[at], batch.pds[row])
-        ends = (batch.lows[row], batch.highs[row], batch.refer[row])
-        assert scorer.score(rows[row : row + 1]).ends == [ends]
+    bounds, asked = Bounds(INTERVAL), (batch.margins, batch.pds, batch.missing)
+    expected = list(map(bounds.of, *(each.tolist() for each in asked)))
+    assert batch.ends == expected
+    for row in range(0, len(rows), 7):
+        assert scorer.score(rows[row : row + 1]).ends == [expected[row]]
 
 
 def test_a_model_without_intervals_has_none(trained: Trained) -> None:

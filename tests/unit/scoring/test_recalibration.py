@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.scoring.models.domain import PARENT, Calibration, ModelClass
-from services.scoring.models.intervals import Bounds
 from services.scoring.models.scorer import Floats, Scorer
 from services.scoring.models.served import folder_of
 from services.scoring.training import evidence
 from services.scoring.training.domain import Ints, TrainingError
 from services.scoring.training.recalibrated import Outcomes, write
 from services.scoring.training.recalibration import interval_of, recalibrate
+from tests.unit.scoring.bounds import Bounds
 from tests.unit.scoring.conftest import KEY, TRAINED_AT, Trained
 
 

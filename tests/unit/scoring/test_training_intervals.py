@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.scoring.models.domain import Calibration, Interval
-from services.scoring.models.intervals import Bounds
 from services.scoring.training.domain import Floats, Ints
 from services.scoring.training.intervals import THICKNESS, fit_interval
+from tests.unit.scoring.bounds import Bounds
 
 AFFINE = Calibration(1.0, 0.0)
 
