@@ -336,13 +336,15 @@ def _coded(code: str, codes: Mapping[str, Words]) -> Json:
 
 
 def _plot(spec: PlotSpec, figures: Figures) -> Json:
-    there = [
-        (line, figures.months(line.record_type, line.measure, line.join)) for line in spec.lines
-    ]
-    there = [(line, values) for line, values in there if values]
-    end = max((figures.last(line.record_type) for line in spec.lines), default=0)
-    first = min((min(values) for _, values in there), default=end)
-    months = range(max(first, end - MONTHS + 1), end + 1)
+    """Return a plot of the last months, of the lines that have something in them."""
+    end = max(figures.last(line.record_type) for line in spec.lines)
+    there = []
+    for line in spec.lines:
+        values = figures.months(line.record_type, line.measure, line.join)
+        shown = {month: value for month, value in values.items() if month > end - MONTHS}
+        if shown:
+            there.append((line, shown))
+    months = range(min((min(values) for _, values in there), default=end), end + 1)
     return {
         "name": spec.key,
         "title": _words(spec.title),

@@ -19,7 +19,7 @@ from rfc8785 import dumps as canonical
 
 from puhui_client.report_files import carried
 from services.kit.errors import FailedPreconditionError
-from services.scoring.features.domain import Coverage, FirmSummary
+from services.scoring.features.domain import Coverage, FirmSummary, SubjectSeries
 from services.scoring.reports import html
 from services.scoring.reports.content import CONTENT
 from services.scoring.reports.domain import Basis, Json, Language, Proof, document
@@ -206,6 +206,19 @@ def test_a_bare_report_says_what_is_missing() -> None:
     said = decision(none) | {"reasons": [], "points": [], "disputes": [], "linked": []}
     text = page(basis(summary=none, decision=said, scale=None))
     assert "Not included: VAT invoices (not supplied)" in text
+
+
+@BOTH
+def test_what_ended_before_the_plots_begin_is_left_out_of_them(language: Language) -> None:
+    ended = SubjectSeries("social_insurance", "p", (201901, 201902), {"headcount": (3, 4)})
+    runs = SubjectSeries("housing_fund", "p", (202601, 202602), {"headcount": (2, 2)})
+    for series, lines in (((ended,), []), ((ended, runs), ["housing_fund"])):
+        found = FirmSummary(series, {each.record_type: Coverage.SUPPLIED for each in series})
+        of = basis(summary=found, decision=decision(summary()))
+        trends = next(each for each in made(of)[0]["sections"] if each["name"] == "trends")
+        headcount = next(each for each in trends["plots"] if each["name"] == "headcount")
+        assert [line["record_type"] for line in headcount["lines"]] == lines
+        assert page(of, language)
 
 
 def test_bands_touch_and_go_from_the_worst_grade_to_the_best() -> None:
