@@ -66,13 +66,14 @@ def verify(content: bytes, content_jws: str, keys: Mapping[str, PublicKey]) -> F
     Raises:
         SigningError: it is not as it was signed, or not by one of the keys.
     """
+    # A file is looked into only once it is known to be ours, where that can be known.
+    key_id = _check(content, content_jws, keys) if content_jws else ""
     document, document_jws = carried(content)
-    if content_jws:
-        key_id = _check(content, content_jws, keys)
-    elif document_jws:
+    if not key_id:
+        if not document_jws:
+            problem = "its signature is not there: name the file that was written beside it"
+            raise SigningError(problem)
         key_id = _check(document, document_jws, keys)
-    else:
-        raise SigningError("its signature is not there: name the file that was written beside it")
     stated = json.loads(document)
     _check_receipt(stated)
     return Filed(stated, key_id, whole=bool(content_jws))
@@ -110,7 +111,8 @@ def _of_pdf(content: bytes) -> tuple[bytes, str]:
     try:
         found = PdfReader(BytesIO(content)).attachments
         return found[ATTACHED][0], found[f"{ATTACHED}.jws"][0].decode()
-    except (PyPdfError, KeyError, IndexError, UnicodeDecodeError):
+    # pypdf trips over broken files in these ways, too.
+    except (PyPdfError, LookupError, ValueError, TypeError, AttributeError, RecursionError):
         raise SigningError("this PDF does not carry a credit report") from None
 
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 
 import pytest
 from rfc8785 import dumps as canonical
@@ -58,6 +59,17 @@ def test_a_pdf_carries_the_same(pdf: bytes) -> None:
     assert verify(pdf, KEY.sign(pdf), KEYS).whole
     with pytest.raises(SigningError):
         verify(pdf + b" ", KEY.sign(pdf), KEYS)
+
+
+def test_a_broken_pdf_is_no_report(pdf: bytes) -> None:
+    broken = re.sub(
+        rb"/EF<<.*?>>", lambda held: b"/EF<</F 7/UF 7".ljust(len(held[0]) - 2) + b">>", pdf
+    )
+    with pytest.raises(SigningError, match="does not carry"):
+        verify(broken, "", KEYS)
+    # Nor is it looked into when its signature says that it is not ours.
+    with pytest.raises(SigningError, match="signature"):
+        verify(broken, KEY.sign(pdf), KEYS)
 
 
 def test_json_alone_proves_nothing() -> None:
