@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from services.kit.errors import (
@@ -106,7 +107,10 @@ class Order:
             *((each.relation, each.subject_id, each.consent_id) for each in self.linked),
         ]
         if self.product:
-            declared = {each.name: each.value for each in self.declared}
+            # Sorted: some callers hold them in maps that have no order.
+            declared = {
+                each.name: each.value for each in sorted(self.declared, key=attrgetter("name"))
+            }
             said.append({"product": self.product, "declared": declared})
         return hashlib.sha256(json.dumps(said).encode()).digest()
 

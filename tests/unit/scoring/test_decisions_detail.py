@@ -147,6 +147,12 @@ class TestProduct:
         assert result.fields
         assert world.summaries.fetched == [[]]
 
+    def test_what_is_declared_has_no_order(self) -> None:
+        said = (Declared("amount", 1.0), Declared("security", "none"))
+        one = Order("r1", "sub_good", "con_1", "credit_application", product="d", declared=said)
+        other = dataclasses.replace(one, declared=said[::-1])
+        assert one.fingerprint() == other.fingerprint()
+
     async def test_another_declared_value_is_another_order(self, world: World) -> None:
         first = await world.decide(product="d", declared=AMOUNT)
         assert await world.order(product="d", declared=AMOUNT) == first
