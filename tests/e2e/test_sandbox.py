@@ -32,7 +32,7 @@ def puhui(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_demo_goes_through_the_main_job_and_ends_cleanly() -> None:
-    shown = puhui("demo", "--firms", "100", "--seed", "6", "--json")
+    shown = puhui("demo", "--firms", "200", "--seed", "6", "--json")
     assert shown.returncode == 0, shown.stderr
     out = shown.stderr  # for people; stdout is one document
     assert "0 duplicate, 0 rejected" in out
@@ -48,7 +48,7 @@ def test_the_demo_goes_through_the_main_job_and_ends_cleanly() -> None:
     assert "Simulated Tax Bureau" in out  # progress
     document = json.loads(shown.stdout)
     assert document["records"]["accepted"] == document["records"]["sent"] > 0
-    assert document["scored"] + sum(document["refused"].values()) == document["firms"] == 100
+    assert document["scored"] + sum(document["refused"].values()) == document["firms"] == 200
     for case in document["scores"].values():
         assert case["decision"]["model"]["model_class"] == "MODEL_CLASS_SIMULATED"
         assert "MODEL_SIMULATED" in [notice["code"] for notice in case["decision"]["notices"]]

@@ -30,6 +30,7 @@ from services.scoring.training.domain import (
 )
 from services.scoring.training.tuning import (
     FREE_ROWS,
+    ROWS_PER_TREE,
     Trained,
     candidates,
     train_calibrated,
@@ -175,7 +176,8 @@ def plan(sample: Sample, table: TrainingTable, settings: Settings) -> Plan:
     wanted = INNER_FOLDS if rows < FREE_ROWS else INNER_FOLDS - 1
     inner = 1 if rows > HUGE else max(2, min(wanted, fewest * 4 // 5 // 2))
     members = settings.members or (MEMBERS if rows <= LARGE else 1)
-    tried = settings.tried or candidates(rows)
+    kept = (1 - 1 / max(2, len(repeats[0]))) * (1 - 1 / max(2, inner))
+    tried = settings.tried or candidates(rows, int(rows * kept * ROWS_PER_TREE))
     models = sum(len(splits) for splits in repeats) + 1
     seen = min(rows, TUNED_ROWS)
     each = models * inner * seen * width * PLANNED_TREES * SECONDS_PER_CELL / PLANNED_CORES

@@ -37,6 +37,9 @@ PATIENCE: Final = 6
 FREE_ROWS: Final = 5_000
 """Rows from which a leaf may be small: there, strong leaves cost accuracy."""
 
+ROWS_PER_TREE: Final = 0.7
+"""Share of the rows that a tree of the likeliest candidate sees."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -89,17 +92,21 @@ class Trained:
         return self.calibration.a * margins_of(self.booster, matrix) + self.calibration.b
 
 
-def candidates(rows: int) -> tuple[Parameters, ...]:
-    """What is tried, first what is likely best, for a sample of so many rows.
+def candidates(rows: int, seen: int) -> tuple[Parameters, ...]:
+    """What is tried, first what is likely best.
 
     A fixed list: searching at random found nothing better on tables of one to ten thousand rows.
+
+    Args:
+        rows: of the sample.
+        seen: of them, by a tree of an inner fold: with larger leaves it would split nothing.
     """
-    large = max(5, min(rows // 10, 50))
+    large = max(5, min(rows // 10, 50, seen // 4))
     small = max(5, min(rows // 500, 20))
-    strong = Parameters(400, 3, 0.1, 0.7, 0.4, 1.0, large)
+    strong = Parameters(400, 3, 0.1, ROWS_PER_TREE, 0.4, 1.0, large)
     free = Parameters(600, 4, 0.1, None, 0.7, 0.0, max(10, small))
     careful = Parameters(800, 4, 0.05, 0.9, 0.7, 0.0, 20)
-    stumpy = Parameters(600, 2, 0.1, 0.7, 0.4, 1.0, large)
+    stumpy = Parameters(600, 2, 0.1, ROWS_PER_TREE, 0.4, 1.0, large)
     slow = Parameters(800, 3, 0.03, 0.5, 0.2, 10.0, large)
     middle = Parameters(600, 4, 0.05, 0.8, 0.3, 1.0, small)
     if rows < FREE_ROWS:

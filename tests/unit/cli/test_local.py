@@ -93,4 +93,4 @@ def test_a_report_that_cannot_be_written_is_known_first(
 def test_a_demo_that_is_too_small_is_wrong_use(run: Run) -> None:
     done = run("demo", "--firms", "50", "--json")
     assert done.code == 2
-    assert "100" in done.document["error"]["message"]
+    assert "200" in done.document["error"]["message"]

@@ -173,6 +173,16 @@ class TestFolds:
         stated = json.loads((tmp_path / "m" / TRAINING).read_text("utf-8"))
         assert "5 folds of 12 rare outcomes: made 3" in stated["protocol"]["tuning"]
 
+    def test_a_leaf_fits_into_what_a_tree_sees(self, tmp_path: Path) -> None:
+        made = table(100)
+        order = np.argsort(made.matrix[:, 1] - made.matrix[:, 0], kind="stable")
+        few = dataclasses.replace(made, labels=np.isin(np.arange(100), order[:11]).astype(np.int64))
+        settings = dataclasses.replace(FAST, tried=(), candidates=1)
+        (tried,) = plan(sample_of(few), few, settings).tried
+        assert tried.min_leaf == 100 // 2 * 3 // 4 * 0.7 // 4
+        manifest = train(few, settings, tmp_path / "m", trained_at=TRAINED_AT, key=KEY)
+        assert manifest.metrics["auc"].value > 0.5
+
     def test_large_tables_get_less(self) -> None:
         def planned_for(rows: int) -> tuple[int, int, int, int]:
             labels = (np.arange(rows) % 20 == 0).astype(np.int64)
