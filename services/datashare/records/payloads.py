@@ -101,7 +101,7 @@ def _registration(kind: Kind) -> Reader:
             values.append((capital, kind.amount(payload, "capital")))
         attributes = tuple(
             (name, value)
-            for name in ("firm_kind", "industry", "district", "status")
+            for name in ("firm_kind", "industry", "district", "status", "name")
             if (value := getattr(payload, name))
         )
         return Fact(month, order, tuple(values), attributes)

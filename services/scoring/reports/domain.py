@@ -321,7 +321,7 @@ def _code(spec: FactSpec, figures: Figures, content: Content) -> Json | None:
     code = figures.attribute(spec.record_type, spec.attribute)
     if not code:
         return None
-    codes = content.codes[spec.attribute]
+    codes = content.codes.get(spec.attribute, {})
     known = codes.get(code[: _NAMED_BY.get(spec.attribute, len(code))])
     return {"code": code, **(_words(known) if known else {"zh": code, "en": code})}
 

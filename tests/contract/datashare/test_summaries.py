@@ -160,6 +160,7 @@ async def test_attributes_are_the_latest(datashare: Datashare) -> None:
         ("firm_kind", "limited"),
         ("industry", "I65"),
         ("status", "active"),
+        ("name", "A"),
     ]
     # Open by law: where a period begins does not limit it.
     assert list(series.months) == [201503, 202001]
@@ -171,6 +172,7 @@ async def test_attributes_are_the_latest(datashare: Datashare) -> None:
         ("firm_kind", "limited"),
         ("industry", "C39"),
         ("status", "active"),
+        ("name", "A"),
     ]
     query = SummaryQuery(
         await datashare.subject_id(), ("registration",), None, 201801, 202412, EVER, TODAY
