@@ -14,7 +14,12 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
 from services.kit.clock import Clock
-from services.kit.errors import AlreadyExistsError, DeadlineExceededError, UnavailableError
+from services.kit.errors import (
+    AlreadyExistsError,
+    DeadlineExceededError,
+    UnavailableError,
+    invalid_field,
+)
 from services.kit.ids import Ids
 from services.kit.transactions import Snapshots, Transactions
 from services.scoring.registry import domain
@@ -281,6 +286,8 @@ class ChangeRegistry:
         reason: str,
         decide: Callable[[Registry, Doing], Sequence[Event]],
     ) -> Event:
+        if not domain.letters(by.officer):
+            raise invalid_field("FIELD_INVALID", "officer", "names nobody: say who asks")
         async with self._transactions.begin() as events:
             await events.lock()
             standing = await events.by_request(key)

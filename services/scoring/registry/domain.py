@@ -11,6 +11,7 @@ Invariants:
   it is validated.
 """
 
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -118,9 +119,14 @@ class Person:
 
     def is_also(self, other: "Person") -> bool:
         """Tell whether this may be the same person as another."""
-        named = self.officer.split(), other.officer.split()
-        same_name = [part.casefold() for part in named[0]] == [part.casefold() for part in named[1]]
+        same_name = letters(self.officer) == letters(other.officer)
         return self.participant_id == other.participant_id or same_name
+
+
+def letters(name: str) -> str:
+    """Return what of a name tells people apart: no width, case, blanks, marks or what is unseen."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return "".join(sign for sign in folded if unicodedata.category(sign)[0] in "LN")
 
 
 @dataclass(frozen=True, slots=True)
@@ -438,6 +444,8 @@ def propose(
             else "belongs to the proposal of VALIDATED alone: leave it out"
         )
         raise invalid_field("FIELD_INVALID", "validation", problem)
+    if validation and not letters(validation.validator):
+        raise invalid_field("FIELD_INVALID", "validation.validator", "names nobody")
     if validation and doing.by.is_also(Person("", validation.validator)):
         raise PermissionDeniedError(
             "SECOND_PERSON_REQUIRED", "who validated a model does not propose it: let another"

@@ -167,7 +167,15 @@ async def test_another_champion_takes_the_place_and_one_command_brings_the_first
 
 
 @pytest.mark.parametrize(
-    "second", [LI, Person("par_1", "Zhao"), Person("par_9", " li  李 ")], ids=repr
+    "second",
+    [
+        LI,
+        Person("par_1", "Zhao"),
+        Person("par_9", " li  李 "),
+        Person("par_9", "ＬＩ　李"),
+        Person("par_9", "L\u200bi李."),
+    ],
+    ids=repr,
 )
 async def test_who_proposes_does_not_approve(office: Office, second: Person) -> None:
     await office.register("a")
@@ -182,6 +190,16 @@ async def test_who_validated_a_model_does_not_propose_it(office: Office) -> None
     await office.register("a")
     with refused("SECOND_PERSON_REQUIRED"):
         await office.propose("a", State.VALIDATED, Person("par_3", "sun 孙"))
+
+
+@pytest.mark.parametrize("nobody", [" ", "\u200b", "..."], ids=repr)
+async def test_whoever_does_or_validated_something_has_a_name(office: Office, nobody: str) -> None:
+    await office.register("a")
+    with refused("FIELD_INVALID"):
+        await office.propose("a", State.VALIDATED, Person("par_3", nobody))
+    statement = Validation(nobody, "MRV-1")
+    with refused("FIELD_INVALID"):
+        await office.change.propose(office.key(LI), LI, "why", "a", State.VALIDATED, statement)
 
 
 async def test_to_be_validated_needs_a_statement_and_nothing_else_does(office: Office) -> None:
