@@ -315,6 +315,7 @@ class Stores:
         self.layouts = layouts_of(catalogue)
         self.readers = readers(catalogue)
         self.hidings = hidings(catalogue)
+        self.enquiry_days = catalogue.types[ENQUIRY].retention.days
         self.kept = frozenset(
             name for name, policy in catalogue.types.items() if policy.kept_to_provider
         )
@@ -341,7 +342,7 @@ class Work:
         self.subjects = SubjectStore(conn, stores.ids, self.seals)
         self.consents = ConsentStore(conn)
         self.accesses = AccessStore(conn)
-        self.enquiries = EnquiryStore(conn, stores.layouts[ENQUIRY])
+        self.enquiries = EnquiryStore(conn, stores.layouts[ENQUIRY], stores.enquiry_days)
         self.quotas = QuotaStore(conn)
         self.names = NameStore(conn, self.seals)
         self.reviews = ReviewStore(conn, self.seals, stores.readers)

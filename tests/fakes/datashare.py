@@ -411,10 +411,12 @@ class FakeEnquiries:
             and row.content_level > ContentLevel.PROFILE
             and row.accessed_at < query.as_of
         ]
-        months = by_month(asked, query.first_month, query.last_month)
+        catalogue = load()
+        since = query.today - catalogue.types[ENQUIRY].retention.days + 1
+        months = by_month(asked, query.first_month, query.last_month, since)
         if not months:
             return None
-        layout = layouts_of(load())[ENQUIRY]
+        layout = layouts_of(catalogue)[ENQUIRY]
         table = Table(
             {month: [it.enquiries, it.enquiries, it.applications] for month, it in months.items()}
         )

@@ -3,7 +3,7 @@
 Invariants: an application counts once per bank and product in 30 days, however often the bank looks
 meanwhile; what a firm reads about itself, a portfolio's review and a training never count. They are
 counted from the accesses themselves, so that none can be missing or be there twice; one at the time
-of reading itself is not among them.
+of reading itself is not among them, nor is one that was kept as long as its type may be.
 """
 
 from collections.abc import Iterable, Mapping
@@ -48,13 +48,16 @@ class Asked:
     applications: int = 0
 
 
-def by_month(enquiries: Iterable[Enquiry], first: int, last: int) -> Mapping[int, Asked]:
+def by_month(
+    enquiries: Iterable[Enquiry], first: int, last: int, since: int
+) -> Mapping[int, Asked]:
     """Count them by month, ascending; months are those of China.
 
     Args:
-        enquiries: all of one subject, also those before the first month.
+        enquiries: of one subject, also those `ONCE_IN` before what is counted.
         first: yyyymm.
         last: yyyymm, included.
+        since: first day that is told, days since 1970-01-01.
     """
     counted: dict[tuple[str, str], datetime] = {}
     months: dict[int, Asked] = {}
@@ -63,8 +66,9 @@ def by_month(enquiries: Iterable[Enquiry], first: int, last: int) -> Mapping[int
         counts = before is None or each.at - before >= ONCE_IN
         if counts:
             counted[each.recipient_id, each.product] = each.at
-        month = month_of_day(china_day(each.at))
-        if first <= month <= last:
+        day = china_day(each.at)
+        month = month_of_day(day)
+        if day >= since and first <= month <= last:
             asked = months.setdefault(month, Asked())
             asked.enquiries += 1
             asked.applications += counts

@@ -5,6 +5,7 @@ so that the newest come last in every index.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, time
 from typing import Any
 
 import orjson
@@ -19,9 +20,17 @@ from services.datashare.access.domain import (
     Recorded,
     Sealed,
 )
-from services.datashare.access.enquiries import ENQUIRY, PLATFORM, PURPOSE, Enquiry, by_month
+from services.datashare.access.enquiries import (
+    ENQUIRY,
+    ONCE_IN,
+    PLATFORM,
+    PURPOSE,
+    Enquiry,
+    by_month,
+)
 from services.datashare.bulk import Relation, copy_rows, once, relation, stored_time
 from services.datashare.catalogue.domain import ContentLevel
+from services.datashare.china import CHINA, date_of_day
 from services.datashare.log.domain import Leaf
 from services.datashare.log.store import leaf
 from services.datashare.participants.store import participant
@@ -154,19 +163,23 @@ class EnquiryStore:
     Args:
         conn: the transaction.
         layout: of the type.
+        days: for which one may be told.
     """
 
-    def __init__(self, conn: AsyncConnection, layout: Layout) -> None:
+    def __init__(self, conn: AsyncConnection, layout: Layout, days: int) -> None:
         self._conn = conn
         self._layout = layout
+        self._days = days
 
     async def read(self, queries: Sequence[SummaryQuery]) -> Sequence[StoredSeries | None]:
         """Return the series that each query finds; None where nobody asked in its months."""
+        since = min(self._since(query) for query in queries)
         rows = await self._conn.execute(
             sa.select(
                 access.c.subject_id, access.c.recipient_id, access.c.product, access.c.accessed_at
             ).where(
                 access.c.subject_id.in_(sorted({query.subject_id for query in queries})),
+                access.c.accessed_at >= _midnight(since) - ONCE_IN,
                 access.c.purpose == PURPOSE,
                 # A check of what is there is no enquiry.
                 access.c.content_level > ContentLevel.PROFILE,
@@ -181,7 +194,7 @@ class EnquiryStore:
     def _series(self, query: SummaryQuery, asked: Iterable[Enquiry]) -> StoredSeries | None:
         # One that is replayed must not find itself.
         before = (each for each in asked if each.at < query.as_of)
-        months = by_month(before, query.first_month, query.last_month)
+        months = by_month(before, query.first_month, query.last_month, self._since(query))
         if not months:
             return None
         table = Table(
@@ -190,6 +203,14 @@ class EnquiryStore:
         key = SeriesKey(query.subject_id, ENQUIRY, PLATFORM)
         content = encode(key, self._layout, table, {})
         return StoredSeries(ENQUIRY, PLATFORM, content, first_month=min(months))
+
+    def _since(self, query: SummaryQuery) -> int:
+        """Return the first day of which enquiries may be told."""
+        return query.today - self._days + 1
+
+
+def _midnight(day: int) -> datetime:
+    return datetime.combine(date_of_day(day), time.min, CHINA)
 
 
 @once

@@ -10,6 +10,7 @@ from puhui.datashare.v1.summaries_pb2 import Series
 from services.datashare.access.domain import Access, Channel, Earlier, Outcome
 from services.datashare.catalogue.domain import ContentLevel
 from services.datashare.changes.domain import Change, ChangeKind
+from services.datashare.china import china_day
 from services.datashare.consent.document import request
 from services.datashare.consent.domain import (
     Action,
@@ -128,6 +129,23 @@ class TestEnquiries:
         series = Series.FromString(found.content)
         columns = {column.name: sum(column.values) for column in series.columns}
         assert columns == {"enquiries": 5, "credit_applications": 4}
+
+    async def test_one_is_told_for_as_long_as_its_type_is_kept(self, stored: Stored) -> None:
+        today = china_day(NOW)
+        ages = (730, 729, 705, 10)  # the third is within 30 days of one that is told no more
+        made = [
+            access(number, accessed_at=NOW - timedelta(days=days), product="loan")
+            for number, days in enumerate(ages, 1)
+        ]
+        query = SummaryQuery("sub_1", ("enquiry",), None, 200001, 209912, NOW, today=today)
+        async with stored.begin() as work:
+            await work.accesses.append(made)
+        async with stored.read() as work:
+            [found] = await work.enquiries.read([query])
+        assert found is not None
+        series = Series.FromString(found.content)
+        columns = {column.name: sum(column.values) for column in series.columns}
+        assert columns == {"enquiries": 3, "credit_applications": 1}
 
 
 class TestTransactions:
