@@ -93,9 +93,7 @@ class Trained:
 
 
 def candidates(rows: int, seen: int) -> tuple[Parameters, ...]:
-    """What is tried, first what is likely best.
-
-    A fixed list: searching at random found nothing better on tables of one to ten thousand rows.
+    """What is tried, first what is likely best: a fixed list, the same for every table of a size.
 
     Args:
         rows: of the sample.
@@ -104,7 +102,7 @@ def candidates(rows: int, seen: int) -> tuple[Parameters, ...]:
     large = max(5, min(rows // 10, 50, seen // 4))
     small = max(5, min(rows // 500, 20))
     strong = Parameters(400, 3, 0.1, ROWS_PER_TREE, 0.4, 1.0, large)
-    free = Parameters(600, 4, 0.1, None, 0.7, 0.0, max(10, small))
+    free = Parameters(400, 4, 0.15, None, 0.7, 0.0, max(10, small))
     careful = Parameters(800, 4, 0.05, 0.9, 0.7, 0.0, 20)
     stumpy = Parameters(600, 2, 0.1, ROWS_PER_TREE, 0.4, 1.0, large)
     slow = Parameters(800, 3, 0.03, 0.5, 0.2, 10.0, large)

@@ -191,7 +191,7 @@ class TestFolds:
             return len(found.repeats), found.folds, found.inner, found.members
 
         assert planned_for(500) == (5, 5, 4, 4)
-        assert planned_for(6_000) == (1, 5, 3, 4)
+        assert planned_for(6_000) == (1, 5, 6, 4)
         assert planned_for(30_000) == (1, 3, 3, 1)
         assert planned_for(150_000) == (1, 1, 1, 1)
 
