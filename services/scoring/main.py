@@ -39,7 +39,8 @@ from services.scoring.decisions.datashare import DatashareSummaries
 from services.scoring.decisions.model import ServedModel
 from services.scoring.decisions.servicer import DecisionServicer, ScoringServicer
 from services.scoring.decisions.store import DecisionStore
-from services.scoring.models.served import ServedModels, folder_of
+from services.scoring.models.folder import read_folder
+from services.scoring.models.served import ServedModels, found
 from services.scoring.models.servicer import ModelServicer
 from services.scoring.models.signing import trusted_keys
 from services.scoring.products.app import ScoreProducts
@@ -184,8 +185,7 @@ def build(config: ScoringConfig, clock: Clock, ids: Ids) -> Service:
     tell = TellRegistry(registry, clock)
     models = ServedModels(
         config.models_dir,
-        lambda folder: ServedModel.load(folder, trusted),
-        folder_of,
+        lambda path: found(read_folder(path, trusted), ServedModel.of),
         tell,
         metrics.stopped,
         production=config.tenant == PRODUCTION,

@@ -23,6 +23,7 @@ from services.scoring.models.domain import (
     ModelFeature,
     Words,
 )
+from services.scoring.models.folder import ModelFolder, read_folder
 from services.scoring.models.improvements import Improvements, Improver
 from services.scoring.models.reasons import Reasoner, features_of
 from services.scoring.models.scorer import Scorer
@@ -80,7 +81,17 @@ class ServedModel:
             ModelFolderError: it must not be served.
             ValueError: its features are not those that this release computes.
         """
-        return cls(Scorer.load(folder, trusted))
+        return cls.of(read_folder(folder, trusted))
+
+    @classmethod
+    def of(cls, stored: ModelFolder) -> "ServedModel":
+        """Load what was read of a folder.
+
+        Raises:
+            ModelFolderError: it must not be served.
+            ValueError: its features are not those that this release computes.
+        """
+        return cls(Scorer.of(stored))
 
     @property
     def manifest(self) -> Manifest:

@@ -34,6 +34,7 @@ class ModelFolder:
         card: Markdown.
         training: what was measured; see `training.evidence`.
         key_id: thumbprint of the key that signed it.
+        sha256: of the bytes of manifest.json, which has the hashes of the other files.
     """
 
     manifest: Manifest
@@ -41,6 +42,7 @@ class ModelFolder:
     card: str
     training: str
     key_id: str
+    sha256: str
 
 
 def sha256(text: str) -> str:
@@ -114,7 +116,7 @@ def read_folder(path: Path, trusted: frozenset[str] | None = None) -> ModelFolde
             raise ModelFolderError(
                 f"{path / name} is not what its manifest was written for: restore the folder"
             )
-    return ModelFolder(manifest, texts[MODEL], texts[CARD], texts[TRAINING], key_id)
+    return ModelFolder(manifest, texts[MODEL], texts[CARD], texts[TRAINING], key_id, sha256(stated))
 
 
 def _manifest(path: Path, stated: str) -> Manifest:

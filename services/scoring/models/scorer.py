@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from services.scoring.models import contributions
 from services.scoring.models.domain import GRAIN, Golden, Manifest, ModelFolderError, tree_names
-from services.scoring.models.folder import read_folder
+from services.scoring.models.folder import ModelFolder, read_folder
 from services.scoring.models.intervals import laid_out
 from services.scoring.models.kernel import FIGURES, REASONS, Kernel
 
@@ -194,7 +194,15 @@ class Scorer:
         Raises:
             ModelFolderError: it must not be served.
         """
-        stored = read_folder(folder, trusted)
+        return cls.of(read_folder(folder, trusted))
+
+    @classmethod
+    def of(cls, stored: ModelFolder) -> Self:
+        """Return what a folder holds, after replaying its golden rows.
+
+        Raises:
+            ModelFolderError: it must not be served.
+        """
         scorer = cls(stored.manifest, stored.model, stored.card)
         scorer.replay()
         return scorer

@@ -14,8 +14,8 @@ Invariants:
 
 import asyncio
 import contextlib
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, Self, TypeVar
 
@@ -23,7 +23,7 @@ import structlog
 
 from services.kit.errors import FailedPreconditionError, NotFoundError, UnavailableError
 from services.scoring.models.domain import PARENT, ModelClass, ModelFolderError
-from services.scoring.models.folder import MANIFEST, read_folder
+from services.scoring.models.folder import MANIFEST, ModelFolder
 from services.scoring.registry.app import Placed
 from services.scoring.registry.domain import (
     ANSWERING,
@@ -69,15 +69,24 @@ class Source(Protocol):
         ...
 
 
-def folder_of(path: Path) -> Folder:
-    """Return what of a model folder is held fast.
+@dataclass(frozen=True, slots=True)
+class Found(Generic[Model]):
+    """A folder as it was read, once: what is held fast is of the very bytes that are loaded.
 
-    Raises:
-        ModelFolderError: it is damaged.
+    Args:
+        folder: what of it is held fast.
+        load: loads the model and verifies it.
     """
-    stored = read_folder(path)
+
+    folder: Folder
+    load: Callable[[], Model]
+
+
+def found(stored: ModelFolder, load: Callable[[ModelFolder], Model]) -> Found[Model]:
+    """Return what was read of a folder, to be loaded."""
     parent = str(stored.manifest.parameters.get(PARENT, ""))
-    return Folder(_digest(path), stored.key_id, stored.manifest.model_class, parent)
+    folder = Folder(stored.sha256, stored.key_id, stored.manifest.model_class, parent)
+    return Found(folder, lambda: load(stored))
 
 
 class ServedModels(Generic[Model]):
@@ -85,8 +94,7 @@ class ServedModels(Generic[Model]):
 
     Args:
         models_dir: where the folders are; may be empty at first.
-        load: loads and verifies one folder.
-        facts: returns what of a folder is held fast.
+        read: reads one folder, and verifies its signature and its hashes.
         source: the registry.
         stops: is told how many stops stand.
         production: models serve that were validated and are not simulated, and no others.
@@ -95,16 +103,14 @@ class ServedModels(Generic[Model]):
     def __init__(
         self,
         models_dir: Path,
-        load: Callable[[Path], Model],
-        facts: Callable[[Path], Folder],
+        read: Callable[[Path], Found[Model]],
         source: Source,
         stops: Callable[[int], None],
         *,
         production: bool,
     ) -> None:
         self._dir = models_dir
-        self._load = load
-        self._facts = facts
+        self._read = read
         self._source = source
         self._stops = stops
         self._production = production
@@ -227,21 +233,18 @@ class ServedModels(Generic[Model]):
             )
         known = self._registry.models.get(version) if self._registry else None
         try:
-            folder = await asyncio.to_thread(self._inspect, version, known)
+            return await asyncio.to_thread(self._inspect, version, known)
         except (OSError, ValueError) as error:
             why = str(error).replace(f"{self._dir}/", "")
             raise FailedPreconditionError("MODEL_FOLDER_REFUSED", why) from error
-        return folder
 
     def _inspect(self, version: str, known: Entry | None) -> Folder:
-        path = self._dir / version
-        if known is not None:
-            _check_same(path, known)
+        read = self._same(version, known)
         if version not in self._loaded:
-            model = self._load(path)
+            model = read.load()
             if known is not None:
                 self._loaded[version] = model
-        folder = self._facts(path)
+        folder = read.folder
         if self._production and folder.model_class is ModelClass.SIMULATED:
             raise ModelFolderError(
                 "the model was trained on simulated data: in production such a model never serves"
@@ -299,9 +302,17 @@ class ServedModels(Generic[Model]):
         )
 
     def _load_same(self, entry: Entry) -> Model:
-        path = self._dir / entry.version
-        _check_same(path, entry)
-        return self._load(path)
+        return self._same(entry.version, entry).load()
+
+    def _same(self, version: str, known: Entry | None) -> Found[Model]:
+        """Read a folder, which has to be what was registered where it was."""
+        path = self._dir / version
+        found = self._read(path)
+        if known is not None and found.folder.manifest_sha256 != known.folder.manifest_sha256:
+            raise ModelFolderError(
+                f"{path} was changed since it was registered: restore the folder"
+            )
+        return found
 
     async def refresh(self) -> None:
         """Read what was done to the registry since.
@@ -380,15 +391,6 @@ _SILENT = {
     State.DRAFT: "this version is a draft, which answers nobody: name another",
     State.RETIRED: "this version is retired and only gives again what it said: name another",
 }
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest()
-
-
-def _check_same(path: Path, entry: Entry) -> None:
-    if _digest(path) != entry.folder.manifest_sha256:
-        raise ModelFolderError(f"{path} was changed since it was registered: restore the folder")
 
 
 def _stamps(folder: Path) -> Stamps:

@@ -19,7 +19,7 @@ from services.kit.ids import SequentialIds
 from services.kit.migrations import upgrade
 from services.scoring.models.domain import ModelClass
 from services.scoring.models.folder import MANIFEST
-from services.scoring.models.served import ServedModels
+from services.scoring.models.served import Found, ServedModels
 from services.scoring.registry.app import ChangeRegistry, Key, TellRegistry
 from services.scoring.registry.domain import EVERYTHING, Folder, State, Stop, Validation
 from services.scoring.registry.store import EventStore
@@ -57,8 +57,7 @@ class Replica:
         work, clock = Transactions(self._database, EventStore), FixedClock(NOW)
         self.models: ServedModels[Named] = ServedModels(
             models_dir,
-            lambda folder: Named(folder.name),
-            facts,
+            lambda folder: Found(facts(folder), lambda: Named(folder.name)),
             TellRegistry(work, clock),
             lambda stops: None,
             production=True,

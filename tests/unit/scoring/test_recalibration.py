@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.scoring.decisions.model import ServedModel
 from services.scoring.models.domain import PARENT, Calibration, ModelClass
+from services.scoring.models.folder import read_folder
 from services.scoring.models.scorer import Floats, Scorer
-from services.scoring.models.served import folder_of
+from services.scoring.models.served import found
 from services.scoring.training import evidence
 from services.scoring.training.domain import Ints, TrainingError
 from services.scoring.training.recalibrated import Outcomes, write
@@ -170,8 +172,8 @@ def test_the_folder_has_the_same_trees_names_its_parent_and_loads(trained: Train
     assert (folder / "model.txt").read_bytes() == (trained.folder / "model.txt").read_bytes()
     scorer = Scorer.load(folder)
     assert scorer.manifest.parameters[PARENT] == trained.folder.name
-    assert folder_of(folder).parent == trained.folder.name
-    assert folder_of(trained.folder).parent == ""
+    assert found(read_folder(folder), ServedModel.of).folder.parent == trained.folder.name
+    assert found(read_folder(trained.folder), ServedModel.of).folder.parent == ""
     assert scorer.manifest.data.events == int(trained.labels[:250].sum())
     assert scorer.manifest.calibration == made.posterior.calibration(trained.manifest.calibration)
     text = (folder / "training.json").read_text("utf-8")

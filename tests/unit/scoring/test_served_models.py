@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -16,8 +17,8 @@ from puhui.scoring.v1 import models_pb2, registry_pb2
 from services.kit.errors import PuhuiError, UnavailableError
 from services.scoring.decisions.model import ServedModel
 from services.scoring.models.domain import ModelClass, ModelFolderError
-from services.scoring.models.folder import MANIFEST, MODEL
-from services.scoring.models.served import ServedModels, folder_of
+from services.scoring.models.folder import MANIFEST, MODEL, read_folder
+from services.scoring.models.served import Found, ServedModels, found
 from services.scoring.models.servicer import ModelServicer
 from services.scoring.registry.app import Placed
 from services.scoring.registry.domain import (
@@ -52,16 +53,19 @@ class Loader:
         self.loads: list[str] = []
         self.wait = asyncio.Event()
 
-    def __call__(self, folder: Path) -> Named:
-        self.loads.append(folder.name)
+    def __call__(self, folder: Path) -> Found[Named]:
         said = (folder / MANIFEST).read_text()
+        return Found(facts(folder), lambda: self.load(folder.name, said))
+
+    def load(self, version: str, said: str) -> Named:
+        self.loads.append(version)
         if said == "broken":
             raise ModelFolderError("it is broken")
         if said == "other":
             raise ValueError("it has other inputs")
         if said == "away":
             raise FileNotFoundError("its trees are away")
-        return Named(folder.name)
+        return Named(version)
 
 
 def facts(folder: Path) -> Folder:
@@ -130,12 +134,12 @@ def history(tmp_path: Path) -> History:
 
 @pytest.fixture
 def models(tmp_path: Path, load: Loader, history: History) -> ServedModels[Named]:
-    return ServedModels(tmp_path, load, facts, history, lambda stops: None, production=False)
+    return ServedModels(tmp_path, load, history, lambda stops: None, production=False)
 
 
 @pytest.fixture
 def strict(tmp_path: Path, load: Loader, history: History) -> ServedModels[Named]:
-    return ServedModels(tmp_path, load, facts, history, lambda stops: None, production=True)
+    return ServedModels(tmp_path, load, history, lambda stops: None, production=True)
 
 
 async def refusal(models: ServedModels[Named], version: str | None) -> PuhuiError:
@@ -249,7 +253,7 @@ async def test_the_champion_of_before_answers_until_the_next_one_is_ready(
         await models.get("new")
     history.events[:] = [e for e in history.events if e.version == "old"][:3]
     again: ServedModels[Named] = ServedModels(
-        tmp_path, Loader(), facts, history, lambda stops: None, production=False
+        tmp_path, Loader(), history, lambda stops: None, production=False
     )
     await again.prepare()
     assert await served(again) == "old"
@@ -306,12 +310,12 @@ async def test_a_stop_is_obeyed_while_a_champion_is_being_loaded(
     loading, go = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def slowly(folder: Path) -> Named:
+    def slowly(folder: Path) -> Found[Named]:
         loop.call_soon_threadsafe(loading.set)
         asyncio.run_coroutine_threadsafe(go.wait(), loop).result(10)
-        return Named(folder.name)
+        return Found(facts(folder), lambda: Named(folder.name))
 
-    models = ServedModels(tmp_path, slowly, facts, history, lambda stops: None, production=False)
+    models = ServedModels(tmp_path, slowly, history, lambda stops: None, production=False)
     await models.refresh()
     tasks = [asyncio.create_task(work(every=0.01)) for work in (models.watch, models.keep_ready)]
     await asyncio.wait_for(loading.wait(), 5)
@@ -381,6 +385,21 @@ async def test_a_model_is_loaded_once_however_many_ask(
     assert load.loads == ["m"]
 
 
+def read(path: Path) -> Found[ServedModel]:
+    return found(read_folder(path), ServedModel.of)
+
+
+async def test_a_folder_that_is_swapped_while_it_is_read_loads_as_what_was_registered(
+    trained: Trained, tmp_path: Path
+) -> None:
+    folder = tmp_path / trained.folder.name
+    shutil.copytree(trained.folder, folder)
+    seen = read(folder)
+    shutil.rmtree(folder)
+    assert seen.folder.manifest_sha256 == read(trained.folder).folder.manifest_sha256
+    assert seen.load().version == trained.folder.name
+
+
 async def test_a_list_of_models_has_their_states_and_leaves_out_what_cannot_be_served(
     trained: Trained, history: History, tmp_path: Path
 ) -> None:
@@ -390,13 +409,11 @@ async def test_a_list_of_models_has_their_states_and_leaves_out_what_cannot_be_s
         for path in trained.folder.iterdir():
             (tmp_path / name / path.name).write_bytes(path.read_bytes())
     history.add(Act.REGISTER, "a-broken", State.DRAFT, folder=facts(tmp_path / "a-broken"))
-    history.add(Act.REGISTER, good, State.DRAFT, folder=folder_of(tmp_path / good))
+    history.add(Act.REGISTER, good, State.DRAFT, folder=read(tmp_path / good).folder)
     history.promote(good, State.VALIDATED)
     history.add(Act.STOP, good)
     (tmp_path / "a-broken" / MODEL).write_text("")
-    served_models = ServedModels(
-        tmp_path, ServedModel.load, folder_of, history, lambda stops: None, production=False
-    )
+    served_models = ServedModels(tmp_path, read, history, lambda stops: None, production=False)
     await served_models.refresh()
     servicer = ModelServicer(served_models)
     listed = await servicer.ListModels(models_pb2.ListModelsRequest(), SimpleNamespace())
