@@ -24,6 +24,10 @@ _PRODUCT: Final = frozenset(
     {"zh", "en", "description_zh", "description_en", "purpose"}
     | {"required", "optional", "model", "declared"}
 )
+_LARGEST: Final = 1e15
+"""Beyond it floats are not exact to a unit."""
+_MOST: Final = 64
+"""Inputs of one order, and letters of a category, as its message says."""
 _DECLARED: Final = frozenset({"zh", "en", "unit", "required", "range", "categories"})
 
 
@@ -137,6 +141,8 @@ def _product_problems(code: str, table: object) -> Iterator[str]:
     if not isinstance(declared, dict):
         yield "declared is not a table: write [code.declared.name] and its keys below"
         return
+    if len(declared) > _MOST:
+        yield f"declared has {len(declared)} inputs: an order takes {_MOST}"
     for name, stated in declared.items():
         for problem in _input_problems(name, stated):
             yield f"declared.{name} {problem}"
@@ -160,6 +166,8 @@ def _input_problems(name: str, stated: object) -> Iterator[str]:
     categories = stated.get("categories", ["-"])
     if not _all(categories, _is_text) or len(set(categories)) != len(categories):
         yield "categories is not a list of different texts"
+    elif any(len(each) > _MOST for each in categories):
+        yield f"categories has one of more than {_MOST} letters: shorten it"
 
 
 def _unknown(table: Mapping[str, Any], known: frozenset[str]) -> Iterator[str]:
@@ -182,7 +190,8 @@ def _is_text(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return (_is(int, value) or _is(float, value)) and math.isfinite(value)  # type: ignore[arg-type]  # a number, as was seen
+    # An integer of TOML may be beyond every float: it is compared, not converted.
+    return isinstance(value, int | float) and not _is(bool, value) and abs(value) <= _LARGEST
 
 
 def _is(kind: type, value: object) -> bool:

@@ -115,6 +115,8 @@ class TestFile:
             ("range = [1, 10]", "", "has to have one of range"),
             ("range = [1, 10]", "range = [10, 1]", "range is not two numbers"),
             ("range = [1, 10]", "range = [1, inf]", "range is not two numbers"),
+            ("range = [1, 10]", f"range = [1, {10**400}]", "range is not two numbers"),
+            ("range = [1, 10]", f'categories = ["{"a" * 65}"]', "more than 64 letters"),
             ("range = [1, 10]", 'categories = ["a", "a"]', "is not a list of different texts"),
             ("range = [1, 10]", 'range = [1, 10]\ncategories = ["a"]', "has to have one of range"),
             ("range = [1, 10]", "range = [1, 10]\nrequired = 1", "required is not true or false"),
@@ -132,6 +134,14 @@ class TestFile:
         with pytest.raises(ProductError) as error:
             load(own(tmp_path, text.replace(said, instead, 1)))
         assert problem in str(error.value)
+
+    def test_no_more_is_declared_than_an_order_takes(self, tmp_path: Path) -> None:
+        inputs = (
+            f'[mine.declared.x{at}]\nzh = "甲"\nen = "x"\nunit = "CNY"\nrange = [0, 1]\n'
+            for at in range(64)
+        )
+        with pytest.raises(ProductError, match="declared has 65 inputs"):
+            load(own(tmp_path, "\n".join([GOOD_FILE, *inputs])))
 
     def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(ProductError, match="cannot be read"):
