@@ -383,4 +383,21 @@ def problems(manifest: Manifest) -> list[str]:
         found.append("its reference population does not cover its features")
     if any(len(row.inputs) != len(names) for row in manifest.golden) or not manifest.golden:
         found.append("its golden rows do not fit its features")
+    if manifest.interval is not None and not _sound(manifest.interval):
+        found.append("the bands of its interval do not ascend, or their steps have not all ends")
     return found
+
+
+def _sound(interval: Interval) -> bool:
+    """Whether every row has a band, and in it a step with two ends."""
+    edges = [band.missing_to for band in interval.bands]
+    return (
+        bool(edges)
+        and edges == sorted(set(edges))
+        and edges[-1] == 1
+        and all(
+            0 < len(band.margins) == len(band.low) == len(band.high)
+            and list(band.margins) == sorted(set(band.margins))
+            for band in interval.bands
+        )
+    )

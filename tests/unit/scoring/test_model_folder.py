@@ -176,6 +176,18 @@ def interval_without_bands(stated: dict[str, Any]) -> None:
     stated["interval"] = {"method": "a guess"}
 
 
+def interval_without_steps(stated: dict[str, Any]) -> None:
+    stated["interval"]["bands"][-1] |= {"margins": [], "low": [], "high": []}
+
+
+def interval_without_ends(stated: dict[str, Any]) -> None:
+    stated["interval"]["bands"][0]["high"].pop()
+
+
+def interval_of_no_file(stated: dict[str, Any]) -> None:
+    stated["interval"]["bands"].clear()
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
@@ -189,6 +201,9 @@ def interval_without_bands(stated: dict[str, Any]) -> None:
         (monotone_as_truth, "is not int"),
         (no_grades, "grade cuts"),
         (interval_without_bands, "fields of Interval differ"),
+        (interval_without_steps, "bands of its interval"),
+        (interval_without_ends, "bands of its interval"),
+        (interval_of_no_file, "bands of its interval"),
     ],
 )
 def test_a_signed_manifest_that_does_not_fit_is_refused(
