@@ -72,7 +72,7 @@ from services.scoring.training.evidence import (
 )
 from services.scoring.training.golden import golden_rows
 from services.scoring.training.intervals import fit_interval
-from services.scoring.training.sweep import BEYOND, MAX_ROWS, Swept, check_monotone
+from services.scoring.training.sweep import BEYOND, Swept, check_monotone
 from services.scoring.training.tuning import Trained, margins_of
 
 GOLDEN_ROWS: Final = 8
@@ -362,7 +362,7 @@ def _evidence(
         importance=importance,
         group_importance=by_group,
         axes=_axes(table.features, model, swept, shown, importance),
-        sweep_rows=min(MAX_ROWS, len(sample.labels)) if swept else 0,
+        sweep_rows=swept[0].rows if swept else 0,
         trials=tuple(
             Trial(
                 number,
@@ -401,6 +401,7 @@ def _protocol(
         tuning=tuning,
         calibration=(
             "Platt, by maximum likelihood on margins of rows that the inner models had not seen"
+            + (", intercept by folds across time" if planned.kind == OUT_OF_TIME else "")
         ),
         intervals=comparison.words,
         resamples=comparison.resamples,

@@ -34,10 +34,12 @@ class Swept:
 
     Args:
         feature: place of the input.
+        rows: that were moved along it.
         moves: steps from a cell to the next, over all rows.
     """
 
     feature: int
+    rows: int
     moves: int
 
 
@@ -83,7 +85,7 @@ def check_monotone(
         worst = float((features[at].monotone * steps).min(initial=0.0))
         if worst < -SLACK:
             raise TrainingError(_refusal(features[at], f"by {worst:.3g}"))
-        swept.append(Swept(at, steps.size))
+        swept.append(Swept(at, number, steps.size))
     return tuple(swept)
 
 

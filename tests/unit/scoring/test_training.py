@@ -17,7 +17,7 @@ from services.scoring.models.domain import InputSource, ModelClass, ModelFeature
 from services.scoring.models.folder import CARD, MANIFEST, MODEL, TRAINING
 from services.scoring.models.inputs import PLATFORM
 from services.scoring.models.scorer import Scorer
-from services.scoring.training import evidence
+from services.scoring.training import evidence, sweep
 from services.scoring.training.app import bins, models_to_train, train
 from services.scoring.training.baselines import PLAIN, SCORECARD
 from services.scoring.training.domain import (
@@ -394,6 +394,17 @@ class TestSweep:
         swept = check_monotone(booster, trained.matrix, PLATFORM.features, seed=1)
         assert len(swept) > 10
         assert all(each.moves > 0 for each in swept)
+
+    def test_the_rows_that_are_stated_are_those_that_were_moved(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setattr(sweep, "MAX_MOVES", 1_500)
+        train(table(), FAST, tmp_path / "m", trained_at=TRAINED_AT, key=KEY)
+        stated = json.loads((tmp_path / "m" / TRAINING).read_text("utf-8"))
+        moves = sum(axis["moves"] for axis in stated["axes"])
+        assert 0 < moves <= 1_500
+        assert stated["sweep_rows"] < 100
+        assert moves % stated["sweep_rows"] == 0
 
     @pytest.mark.parametrize("weighted", [False, True])
     def test_it_catches_a_feature_that_moves_the_wrong_way(self, weighted: bool) -> None:
