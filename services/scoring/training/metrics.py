@@ -8,6 +8,7 @@ import math
 from typing import Final
 
 import numpy as np
+from scipy.special import expit
 
 from services.scoring.models.domain import Calibration
 from services.scoring.training.domain import Floats, Ints, TrainingError
@@ -109,9 +110,12 @@ def logistic(x: Floats, targets: Floats, weights: Floats | None = None) -> tuple
 
     Raises:
         SeparatedError: a threshold separates the outcomes.
-        TrainingError: all margins are the same.
+        TrainingError: all margins, or all outcomes, are the same.
     """
     stated = np.ones_like(x) if weights is None else weights
+    share = float(np.average(targets, weights=stated))
+    if not 0 < share < 1:
+        raise TrainingError("all outcomes are the same: there is nothing to tell apart")
     mean = float(np.average(x, weights=stated))
     spread = math.sqrt(float(np.average((x - mean) ** 2, weights=stated)))
     if spread == 0:
@@ -119,7 +123,6 @@ def logistic(x: Floats, targets: Floats, weights: Floats | None = None) -> tuple
             "all margins are the same: there is nothing to learn from these features"
         )
     design = np.stack([(x - mean) / spread, np.ones_like(x)], axis=1)
-    share = float(np.average(targets, weights=stated))
     beta = np.array([0.0, math.log(share / (1 - share))])
     for _ in range(100):
         if abs(beta[0]) > MAX_SLOPE:
@@ -147,13 +150,14 @@ def platt(margins: Floats, labels: Ints, weights: Floats | None = None) -> Calib
         weights: of the rows.
 
     Raises:
-        TrainingError: margins do not rank defaults higher.
+        TrainingError: margins do not rank defaults higher, or there is one outcome alone.
     """
-    bad = int(labels.sum())
     try:
         a, b = logistic(margins, labels.astype(np.float64), weights)
     except SeparatedError:
-        smoothed = np.where(labels == 1, (bad + 1) / (bad + 2), 1 / (len(labels) - bad + 2))
+        stated = _weights(labels, weights)
+        bad, all_ = float(stated @ labels), float(stated.sum())
+        smoothed = np.where(labels == 1, (bad + 1) / (bad + 2), 1 / (all_ - bad + 2))
         a, b = logistic(margins, smoothed, weights)
     if a <= 0:
         raise TrainingError(
@@ -161,6 +165,29 @@ def platt(margins: Floats, labels: Ints, weights: Floats | None = None) -> Calib
             "from these features"
         )
     return Calibration(a, b)
+
+
+def levelled(
+    calibration: Calibration, margins: Floats, labels: Ints, weights: Floats
+) -> Calibration:
+    """A calibrator of the same slope, whose mean PD of these rows is their share of outcomes.
+
+    Args:
+        calibration: whose slope it has.
+        margins: of rows that their model did not see.
+        labels: of the rows; both occur.
+        weights: of the rows.
+    """
+    share = np.average(labels, weights=weights)
+    b = float(calibration.b)
+    for _ in range(100):
+        said = expit(calibration.a * margins + b)
+        gap = share - np.average(said, weights=weights)
+        step = float(gap / max(np.average(said * (1 - said), weights=weights), 1e-12))
+        b += min(max(step, -1.0), 1.0)
+        if abs(step) < 1e-10:
+            break
+    return Calibration(calibration.a, b)
 
 
 def _weights(labels: Ints, weights: Floats | None) -> Floats:

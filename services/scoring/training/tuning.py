@@ -237,8 +237,13 @@ def train_calibrated(
     threads: int = 1,
     mapper: Mapper = map,
     look_at: Ints | None = None,
+    level: Sequence[Split] = (),
 ) -> Trained:
     """Tune, calibrate and train on a sample.
+
+    Folds in time tell how well a model ranks later rows, so they give the slope. How much riskier
+    later rows were than those before them is no part of this model's error, for it has seen both:
+    the intercept is that of `level`.
 
     Args:
         sample: the rows; nothing else is looked at.
@@ -250,6 +255,7 @@ def train_calibrated(
         threads: of each booster.
         mapper: for what can be done at the same time.
         look_at: rows that tuning goes by where the sample is large; None: all.
+        level: folds across time that the level of PDs is set by; none: `splits` sets it.
 
     Raises:
         TrainingError: margins of rows that were not seen do not rank defaults higher.
@@ -257,21 +263,32 @@ def train_calibrated(
     tuned = _tune(sample, features, splits, tried, seed, threads, mapper, look_at)
     best = min(tuned, key=lambda each: each.loss)
     chosen = best.parameters
+
+    def unseen(folds: Sequence[Split], sums: list[Floats], first: int) -> tuple[Ints, Floats]:
+        """Rows that are held out, and what all members say of them, of whom some have spoken."""
+        tasks = [(at, member) for at in range(len(folds)) for member in range(first, members)]
+
+        def held(task: tuple[int, int]) -> Floats:
+            split, member = folds[task[0]], task[1]
+            seen = sample.rows(split.seen)
+            booster = grow(seen, features, chosen, seed + member, threads=threads)
+            return margins_of(booster, sample.matrix[split.unseen])
+
+        for (at, _), found in zip(tasks, mapper(held, tasks), strict=True):
+            sums[at] = sums[at] + found
+        places = np.concatenate([split.unseen for split in folds])
+        return places, np.concatenate(sums) / members
+
     # What the first member says of rows that are held out is known from tuning on all rows.
-    known = look_at is None
-    tasks = [(at, member) for at in range(len(splits)) for member in range(known, members)]
-
-    def held(task: tuple[int, int]) -> Floats:
-        split, member = splits[task[0]], task[1]
-        booster = grow(sample.rows(split.seen), features, chosen, seed + member, threads=threads)
-        return margins_of(booster, sample.matrix[split.unseen])
-
-    sums = list(best.margins) if known else [np.zeros(len(split.unseen)) for split in splits]
-    for (at, _), found in zip(tasks, mapper(held, tasks), strict=True):
-        sums[at] = sums[at] + found
-    held_out = np.concatenate([split.unseen for split in splits])
-    margins = np.concatenate(sums) / members
+    if look_at is None:
+        held_out, margins = unseen(splits, list(best.margins), 1)
+    else:
+        held_out, margins = unseen(splits, [np.zeros(len(split.unseen)) for split in splits], 0)
     calibration = metrics.platt(margins, sample.labels[held_out], sample.weights[held_out])
+    if level:
+        held_out, margins = unseen(level, [np.zeros(len(split.unseen)) for split in level], 0)
+        labels, weights = sample.labels[held_out], sample.weights[held_out]
+        calibration = metrics.levelled(calibration, margins, labels, weights)
     booster = grow(sample, features, chosen, seed, members=members, threads=threads, mapper=mapper)
     return Trained(booster, chosen, calibration, held_out, margins, tuple(tuned))
 

@@ -356,6 +356,21 @@ class TestMembers:
         assert same.model_to_string() == one.booster.model_to_string()
 
 
+def test_pds_out_of_time_have_the_level_of_all_the_rows_that_the_model_has_seen() -> None:
+    made = table(3000)
+    chance = np.random.default_rng(7)
+    crisis = np.linspace(0, 1, 3000) > 0.6  # nothing but time tells
+    labels = np.where(crisis & (chance.random(3000) < 0.3), 1, made.labels)
+    made = dataclasses.replace(made, labels=labels, times=np.arange(3000))
+    sample = sample_of(made)
+    settings = dataclasses.replace(FAST, kind=OUT_OF_TIME)
+    model = fit(sample, made.features, plan(sample, made, settings), settings)
+    said = 1 / (1 + np.exp(-model.log_odds(sample.matrix)))
+    assert said.mean() == pytest.approx(labels.mean(), rel=0.03)
+    # What the interval rests on is of all times, too.
+    assert sorted(model.held_out.tolist()) == list(range(3000))
+
+
 def test_a_table_without_signal_gives_no_model(tmp_path: Path) -> None:
     made = table()
     turned = dataclasses.replace(made, matrix=-made.matrix)
