@@ -9,15 +9,17 @@ Invariants:
 - Whoever was given a model keeps it: another champion touches no call that has begun.
 - While a new champion does not load here, the one that it displaced goes on answering, by its own
   name; a version that was retired never does.
-- Nothing is answered while the registry has not been read, and nothing of what it has stopped.
+- Nothing is answered while the registry has not been read, nothing of what it has stopped, and
+  nothing by what was read more than `STALE_S` ago: somebody may have stopped it since.
 """
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Final, Generic, Protocol, Self, TypeVar
 
 import structlog
 
@@ -33,6 +35,9 @@ from services.scoring.registry.domain import (
     State,
     Stop,
 )
+
+STALE_S: Final = 1.0
+"""Seconds after which an order has the registry read, and waits for it."""
 
 _log = structlog.get_logger()
 
@@ -116,6 +121,7 @@ class ServedModels(Generic[Model]):
         self._production = production
         self._registry: Registry | None = None
         self._position = 0
+        self._read_at = 0.0
         self._reading = asyncio.Lock()
         self._loaded: dict[str, Model] = {}
         self._said: dict[str, Model] = {}
@@ -153,10 +159,16 @@ class ServedModels(Generic[Model]):
             version: that the order names; None is the champion.
 
         Raises:
-            UnavailableError: the registry could not be read yet.
+            UnavailableError: the registry cannot be read.
         """
-        registry = self.registry
-        return registry.stop_of(version or registry.champion)
+        found = self._stop_of(version)
+        if found is None and time.monotonic() - self._read_at > STALE_S:
+            await self.refresh()
+            found = self._stop_of(version)
+        return found
+
+    def _stop_of(self, version: str | None) -> Stop | None:
+        return self.registry.stop_of(version or self.registry.champion)
 
     async def get(self, version: str | None) -> Model | Stop:
         """Return the model that answers an order, or the stop that makes its answer a referral.
@@ -321,12 +333,14 @@ class ServedModels(Generic[Model]):
             UnavailableError: it cannot be read.
         """
         async with self._reading:
+            began = time.monotonic()
             found = await self._source.after(self._position)
             before = self._registry
             if found or before is None:
                 self._registry = (before or Registry()).after(each.event for each in found)
             if found:
                 self._position = found[-1].position
+            self._read_at = began
         self._stops(len(self.registry.stops))
         champion = self.registry.champion
         if champion != (before.champion if before else ""):

@@ -16,6 +16,7 @@ import pytest
 from puhui.scoring.v1 import models_pb2, registry_pb2
 from services.kit.errors import PuhuiError, UnavailableError
 from services.scoring.decisions.model import ServedModel
+from services.scoring.models import served as served_module
 from services.scoring.models.domain import ModelClass, ModelFolderError
 from services.scoring.models.folder import MANIFEST, MODEL, read_folder
 from services.scoring.models.served import Found, ServedModels, found
@@ -176,6 +177,24 @@ async def test_what_was_read_stays_while_the_registry_is_away(
     history.away = True
     await models.prepare()
     assert await served(models) == "a"
+
+
+async def test_what_was_read_too_long_ago_answers_nobody(
+    models: ServedModels[Named], history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history.validated("a")
+    history.champion("a")
+    await models.prepare()
+    monkeypatch.setattr(served_module, "STALE_S", -1.0)
+    history.away = True
+    with pytest.raises(UnavailableError):
+        await models.get(None)
+    history.away = False
+    assert await served(models) == "a"
+    history.add(Act.STOP, EVERYTHING)
+    assert isinstance(await models.get(None), Stop)
+    history.away = True
+    assert isinstance(await models.get(None), Stop)
 
 
 @pytest.mark.parametrize("said", ["broken", "other", "away"])
