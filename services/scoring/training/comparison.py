@@ -17,6 +17,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit, stdtr, stdtrit
 
 from services.scoring.models.domain import GradeCut, Scaling
 from services.scoring.training import metrics
@@ -45,6 +46,9 @@ FIGURES: Final = (
 )
 CERTAIN: Final = 1.96
 """Standard deviations on both sides of 95 %."""
+
+CERTAINLY: Final = 1e-15
+"""PD from which, and whose complement from which, floats tell no points."""
 
 MOST_RESAMPLES, FEWEST_RESAMPLES, RESAMPLED_ROWS = 1000, 100, 4_000_000
 CELLS: Final = 2_000_000
@@ -210,8 +214,6 @@ class Comparison:
         return tuple(tests)
 
     def _resampled_t(self, name: str, metric: str, differences: Floats) -> PairedTest:
-        from scipy.special import stdtr, stdtrit  # noqa: PLC0415 - a fifth of a second, and only here
-
         known = differences[~np.isnan(differences)]
         number = len(known)
         ratio = float(
@@ -507,12 +509,13 @@ def row_pds(log_odds: Floats) -> Floats:
 
 
 def _pd(log_odds: Floats) -> Floats:
-    found: Floats = 1 / (1 + np.exp(-log_odds))
+    found: Floats = expit(log_odds)
     return found
 
 
 def _points(pds: Floats, scaling: Scaling) -> Floats:
-    found: Floats = scaling.offset - scaling.factor * np.log(pds / (1 - pds))
+    kept = np.clip(pds, CERTAINLY, 1 - CERTAINLY)
+    found: Floats = scaling.offset - scaling.factor * np.log(kept / (1 - kept))
     return found
 
 

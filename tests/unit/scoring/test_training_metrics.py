@@ -9,6 +9,7 @@ from services.scoring.training import metrics
 from services.scoring.training.comparison import Comparison, _delong, row_pds
 from services.scoring.training.domain import STRATIFIED, Floats, Ints, Sample, Split, TrainingError
 from services.scoring.training.evaluation import stratified
+from services.scoring.training.tuning import calibrated_loss
 
 ROWS = 240
 
@@ -91,6 +92,18 @@ def test_outcomes_that_a_threshold_separates_still_get_a_finite_calibrator() -> 
         metrics.logistic(margins, labels.astype(np.float64))
     calibration = metrics.platt(margins, labels)
     assert 0.5 < calibration.pd(1.0) < 1
+    counts = np.tile([1, 3], 20)
+    twice = metrics.platt(np.repeat(margins, counts), np.repeat(labels, counts))
+    weighted = metrics.platt(margins, labels, counts.astype(np.float64))
+    assert (weighted.a, weighted.b) == pytest.approx((twice.a, twice.b))
+
+
+def test_one_outcome_alone_calibrates_nothing() -> None:
+    """Some ten events among 300,000 rows may be outside of those that tuning looks at."""
+    margins, labels = np.linspace(-1, 1, 40), np.zeros(40, dtype=np.int64)
+    with pytest.raises(TrainingError, match="outcomes are the same"):
+        metrics.platt(margins, labels)
+    assert calibrated_loss(margins, labels, np.ones(40)) == np.inf
 
 
 def test_margins_that_rank_the_wrong_way_are_refused() -> None:
@@ -276,3 +289,16 @@ class TestComparison:
         gains = comparison.gains(pds, Scaling())
         assert (gains[-1].share, gains[-1].caught) == (1.0, 1.0)
         assert [each.pd for each in gains] == sorted((each.pd for each in gains), reverse=True)
+
+    def test_log_odds_that_are_certain_in_floats_have_points(self) -> None:
+        from services.scoring.models.domain import Scaling
+
+        comparison, sample, _ = compared(100)
+        said = said_of(sample, 1.5)
+        said[:, :3] = [[-800.0, 40.0, 800.0]] * 2
+        pds = row_pds(said)
+        bins = comparison.scores(pds, Scaling())
+        assert sum(each.goods for each in bins) == pytest.approx(1)
+        assert np.isfinite([each.score_to for each in comparison.gains(pds, Scaling())]).all()
+        [all_] = comparison.slices(["a"] * ROWS, said, pds, Scaling(), 0.3)
+        assert np.isfinite(all_.score)
