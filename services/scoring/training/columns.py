@@ -18,8 +18,10 @@ from services.scoring.training.domain import Floats, Ints
 
 MISSING: Final = (
     "", "na", "n/a", "#n/a", "nan", "null", "nil", "\\n", "?", "-", "--", "—", ".", "无", "缺失",
+    "inf", "+inf", "-inf", "infinity", "-infinity", "∞", "-∞",
+    "#div/0!", "#value!", "#num!", "#ref!", "#name?", "#null!",
 )  # fmt: skip
-"""Cells that mark a missing value, in lower case."""
+"""Cells that mark a missing value, in lower case; what was divided by 0 has none."""
 
 TRUE: Final = ("1", "yes", "true", "y", "t", "是", "1.0")
 FALSE: Final = ("0", "no", "false", "n", "f", "否", "0.0")

@@ -10,6 +10,7 @@ import csv
 import gzip
 import hashlib
 import io
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ DELIMITERS: Final = (",", ";", "\t", "|")
 BATCH_ROWS: Final = 20_000
 
 _BLOCK: Final = 1 << 22
+_SEPARATOR: Final = re.compile(r'"?sep=([,;|\t])"?\s*$', re.IGNORECASE)
 _BOMS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16"),
@@ -140,10 +142,12 @@ class _Csv:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._encoding, self.rows = _encoding(path)
-        header = _header(path, self._encoding)
+        header, self._delimiter = _header(path, self._encoding)
         if not header.strip():
             raise TableFileError(f"{path} is empty: its first line names the columns")
-        self._delimiter = max(DELIMITERS, key=lambda each: _cells(header, each))
+        self._before = 1 if self._delimiter else 0
+        if not self._delimiter:
+            self._delimiter = max(DELIMITERS, key=lambda each: _cells(header, each))
         self.skipped = 0
         # The schema alone: what types a block seems to have is not used.
         with _arrow(path, lambda: self._open({}, None, self._skip)) as reader:
@@ -156,7 +160,9 @@ class _Csv:
         self, types: Mapping[str, pa.DataType], columns: list[str] | None, bad: Any
     ) -> dict[str, Any]:
         return {
-            "read_options": pacsv.ReadOptions(encoding=self._encoding, block_size=_BLOCK),
+            "read_options": pacsv.ReadOptions(
+                encoding=self._encoding, block_size=_BLOCK, skip_rows=self._before
+            ),
             "parse_options": pacsv.ParseOptions(
                 delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=bad
             ),
@@ -245,10 +251,12 @@ def _encoding(path: Path) -> tuple[str, int]:
     raise TableFileError(f"{path} is not what its first bytes say: save it as UTF-8")
 
 
-def _header(path: Path, encoding: str) -> str:
+def _header(path: Path, encoding: str) -> tuple[str, str]:
+    """The line that names the columns, and the separator where Excel states it above; else ''."""
     with _bytes(path) as file, io.TextIOWrapper(file, encoding=encoding, newline="") as text:
-        line: str = text.readline(1 << 20)
-        return line.removeprefix("\ufeff")
+        line: str = text.readline(1 << 20).removeprefix("\ufeff")
+        stated = _SEPARATOR.match(line)
+        return (text.readline(1 << 20), stated[1]) if stated else (line, "")
 
 
 def _cells(header: str, delimiter: str) -> int:

@@ -536,6 +536,8 @@ def _weights(profiles: Mapping[str, _Profile], draft: _Draft, rows: Bools) -> Fl
     draft.leave_out(f"without a weight in {name}", int((lost & rows).sum()))
     draft.leave_out("of weight 0", int(((profile.values == 0) & rows).sum()))
     rows &= ~lost & (profile.values > 0)
+    if not rows.any():
+        raise SpecError(f"`weight` {name!r} is missing or 0 in every row: name another column")
     return profile.values
 
 
@@ -863,7 +865,11 @@ def _features(
         why = "; ".join(
             f"{finding.column}: {finding.problem}" for finding in draft.findings if finding.refused
         )
-        raise SpecError(f"no column is left to learn from ({why}): name those that you want kept")
+        raise SpecError(
+            f"no column is left to learn from ({why}): name those that you want kept"
+            if why
+            else "no column is left to learn from: the table has none but those of the spec's roles"
+        )
     return tuple(features), np.column_stack(columns)
 
 

@@ -231,7 +231,8 @@ def test_the_outcome_is_inferred_safely(tmp_path: Path, values: list[str], posit
         ({"y": [0, 1] * 40, "t": ["s"] * 80}, TableSpec(label="y", time="t"), "is no date"),
         ({"y": [0, 1] * 40, "w": [-1] * 80}, TableSpec(label="y", weight="w"), "below 0"),
         ({"y": [0, 1] * 40, "w": ["a"] * 80}, TableSpec(label="y", weight="w"), "of numbers"),
-        ({"y": [0, 0, 0, 1] * 20}, TableSpec(label="y"), "no column is left"),
+        ({"y": [0, 1] * 40, "w": [0] * 80}, TableSpec(label="y", weight="w"), "0 in every row"),
+        ({"y": [0, 0, 0, 1] * 20}, TableSpec(label="y"), "no column is left to learn from: "),
         (
             {"y": [0, 0, 0, 1] * 20, "k": ["u", "v"] * 40},
             TableSpec(label="y", monotone={"k": 1}),
@@ -338,6 +339,23 @@ def test_a_row_of_another_width_is_left_out_of_training_and_refused_for_scores(
     assert file.skipped == 1
     with pytest.raises(TableFileError, match="Expected 2 columns, got 1"):
         list(file.batches(["a"]))
+
+
+@pytest.mark.parametrize("start", ["sep=;", '"sep=;"', "\ufeffSEP=;"])
+def test_excel_may_state_the_separator_above_the_header(tmp_path: Path, start: str) -> None:
+    (tmp_path / "a.csv").write_text(f"{start}\na, b;c\n1,5;2\n3;4\n", encoding="utf-8")
+    file = open_file(tmp_path / "a.csv")
+    assert file.columns == ("a, b", "c")
+    assert file.read(["c"])["c"].to_pylist() == ["2", "4"]
+    assert [each["a, b"].to_pylist() for each in file.batches(["a, b"])] == [["1,5", "3"]]
+
+
+def test_ratios_that_were_divided_by_zero_are_missing_numbers(tmp_path: Path) -> None:
+    ratio = ["inf", "-inf", "#DIV/0!", "Infinity"] * 5 + [f"{at}.5" for at in range(80)]
+    found = prepared(tmp_path, small(ratio=ratio), TableSpec(label="bad"))
+    place = [each.name for each in found.table.features].index("ratio")
+    assert found.table.features[place].unit == "number"
+    assert int(np.isnan(found.table.matrix[:, place]).sum()) == 20
 
 
 @pytest.mark.parametrize(
