@@ -302,7 +302,7 @@ class ServedModels(Generic[Model]):
         if self._refused.get(name) != stamps:
             try:
                 self._loaded[name] = await asyncio.to_thread(self._load_same, entry)
-            except (OSError, ValueError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it was, other versions serve
                 self._refused[name] = stamps
                 _log.error("model refused", version=name, problem=str(error))
             else:

@@ -64,6 +64,8 @@ class Loader:
             raise ModelFolderError("it is broken")
         if said == "other":
             raise ValueError("it has other inputs")
+        if said == "unforeseen":
+            raise KeyError("a fault of ours")
         if said == "away":
             raise FileNotFoundError("its trees are away")
         return Named(version)
@@ -197,7 +199,7 @@ async def test_what_was_read_too_long_ago_answers_nobody(
     assert isinstance(await models.get(None), Stop)
 
 
-@pytest.mark.parametrize("said", ["broken", "other", "away"])
+@pytest.mark.parametrize("said", ["broken", "other", "away", "unforeseen"])
 async def test_a_folder_that_does_not_load_is_no_model(
     models: ServedModels[Named], history: History, load: Loader, said: str
 ) -> None:
