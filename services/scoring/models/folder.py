@@ -9,12 +9,13 @@ not contradict itself. A folder appears whole or not at all, and never changes.
 
 import dataclasses
 import hashlib
+import re
 import shutil
 from pathlib import Path
 from typing import Final
 
 from services.scoring.models import document
-from services.scoring.models.domain import Manifest, ModelFolderError, problems
+from services.scoring.models.domain import FORMAT, Manifest, ModelFolderError, problems
 from services.scoring.models.signing import ModelKey, SignatureError, verify
 
 MODEL: Final = "model.txt"
@@ -98,6 +99,12 @@ def read_folder(path: Path, trusted: frozenset[str] | None = None) -> ModelFolde
             signed by a key that is not trusted.
     """
     stated = _text(path / MANIFEST)
+    written = re.search(r'"format":\s*(\d+)', stated)
+    if written and int(written[1]) < FORMAT:
+        raise ModelFolderError(
+            f"{path} is of format {written[1]}, of an earlier release; this one reads {FORMAT}: "
+            "train the model again under another name"
+        )
     try:
         key_id = verify(_text(path / SIGNATURE), stated.encode())
     except SignatureError as error:

@@ -214,6 +214,13 @@ def test_a_signed_manifest_that_does_not_fit_is_refused(
         Scorer.load(folder)
 
 
+def test_a_folder_of_an_earlier_release_says_what_to_do(folder: Path) -> None:
+    (folder / SIGNATURE).unlink()
+    (folder / MANIFEST).write_text('{\n "format": 1,\n "version": "old"\n}\n')
+    with pytest.raises(ModelFolderError, match=r"of format 1.*train the model again"):
+        read_folder(folder)
+
+
 @pytest.mark.parametrize(
     "text", ["{", '{"format": 2, "format": 2}', '{"format": NaN}', "[]", "null", ""]
 )
