@@ -34,6 +34,9 @@ async def test_a_first_score_has_reasons_points_and_advice_but_no_pd(judging_tow
         assert not made.HasField("pd")
         assert not made.HasField("interval")
         assert "MODEL_EXPERT" in [notice.code for notice in made.notices]
+        model = await bank.get_model(made.model.version)
+        assert model.grades
+        assert not any(cut.HasField("pd_from") for cut in model.grades)
         assert made.base == 600
         assert made.base + sum(group.points for group in made.points) == made.score
         assert made.reasons

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from puhui.scoring.v1 import models_pb2, models_pb2_grpc, registry_pb2, scoring_pb2
 from services.kit.errors import NotFoundError
 from services.kit.pages import decode_page_token, encode_page_token, page_size
-from services.scoring.models.domain import Manifest
+from services.scoring.models.domain import Manifest, ModelClass
 from services.scoring.registry.domain import Registry
 
 
@@ -106,7 +106,11 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
                 for feature in manifest.features
             ],
             grades=[
-                models_pb2.GradeCut(grade=cut.grade, pd_from=cut.pd_from) for cut in manifest.grades
+                models_pb2.GradeCut(
+                    grade=cut.grade,
+                    pd_from=None if described.model_class == ModelClass.EXPERT else cut.pd_from,
+                )
+                for cut in manifest.grades
             ],
             metrics=[
                 models_pb2.Metric(name=name, value=metric.value, deviation=metric.deviation)

@@ -30,7 +30,7 @@ from puhui.scoring.v1 import registry_pb2 as puhui_dot_scoring_dot_v1_dot_regist
 from puhui.scoring.v1 import scoring_pb2 as puhui_dot_scoring_dot_v1_dot_scoring__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpuhui/scoring/v1/models.proto\x12\x10puhui.scoring.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpuhui/common/v1/access.proto\x1a\x1fpuhui/scoring/v1/registry.proto\x1a\x1epuhui/scoring/v1/scoring.proto\"\xda\x02\n\x05Model\x12\'\n\x03ref\x18\x01 \x01(\x0b\x32\x1a.puhui.scoring.v1.ModelRef\x12\x12\n\nin_service\x18\x02 \x01(\x08\x12.\n\ntrained_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07outcome\x18\x04 \x01(\t\x12\x30\n\x08\x66\x65\x61tures\x18\x05 \x03(\x0b\x32\x1e.puhui.scoring.v1.ModelFeature\x12*\n\x06grades\x18\x06 \x03(\x0b\x32\x1a.puhui.scoring.v1.GradeCut\x12)\n\x07metrics\x18\x07 \x03(\x0b\x32\x18.puhui.scoring.v1.Metric\x12\x0c\n\x04\x63\x61rd\x18\x08 \x01(\t\x12+\n\x05state\x18\t \x01(\x0e\x32\x1c.puhui.scoring.v1.ModelState\x12\x0f\n\x07stopped\x18\n \x01(\x08\"K\n\x0cModelFeature\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\x10\n\x08monotone\x18\x04 \x01(\x05\"*\n\x08GradeCut\x12\r\n\x05grade\x18\x01 \x01(\t\x12\x0f\n\x07pd_from\x18\x02 \x01(\x01\"K\n\x06Metric\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x16\n\tdeviation\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x0c\n\n_deviation\"\xbb\x01\n\x0b\x44riftReport\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12(\n\x04\x66rom\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x02to\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tscore_psi\x18\x04 \x01(\x01\x12\x30\n\x08\x66\x65\x61tures\x18\x05 \x03(\x0b\x32\x1e.puhui.scoring.v1.FeatureDrift\")\n\x0c\x46\x65\x61tureDrift\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03psi\x18\x02 \x01(\x01\"P\n\x11ListModelsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"V\n\x12ListModelsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.puhui.scoring.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"-\n\x0fGetModelRequest\x12\x1a\n\x07version\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\":\n\x10GetModelResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.puhui.scoring.v1.Model2\xfe\x01\n\x0cModelService\x12t\n\nListModels\x12#.puhui.scoring.v1.ListModelsRequest\x1a$.puhui.scoring.v1.ListModelsResponse\"\x1b\xca\xf3\x18\x05\n\x03\x03\x04\x05\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/models\x12x\n\x08GetModel\x12!.puhui.scoring.v1.GetModelRequest\x1a\".puhui.scoring.v1.GetModelResponse\"%\xca\xf3\x18\x05\n\x03\x03\x04\x05\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/models/{version}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpuhui/scoring/v1/models.proto\x12\x10puhui.scoring.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpuhui/common/v1/access.proto\x1a\x1fpuhui/scoring/v1/registry.proto\x1a\x1epuhui/scoring/v1/scoring.proto\"\xda\x02\n\x05Model\x12\'\n\x03ref\x18\x01 \x01(\x0b\x32\x1a.puhui.scoring.v1.ModelRef\x12\x12\n\nin_service\x18\x02 \x01(\x08\x12.\n\ntrained_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07outcome\x18\x04 \x01(\t\x12\x30\n\x08\x66\x65\x61tures\x18\x05 \x03(\x0b\x32\x1e.puhui.scoring.v1.ModelFeature\x12*\n\x06grades\x18\x06 \x03(\x0b\x32\x1a.puhui.scoring.v1.GradeCut\x12)\n\x07metrics\x18\x07 \x03(\x0b\x32\x18.puhui.scoring.v1.Metric\x12\x0c\n\x04\x63\x61rd\x18\x08 \x01(\t\x12+\n\x05state\x18\t \x01(\x0e\x32\x1c.puhui.scoring.v1.ModelState\x12\x0f\n\x07stopped\x18\n \x01(\x08\"K\n\x0cModelFeature\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\x10\n\x08monotone\x18\x04 \x01(\x05\";\n\x08GradeCut\x12\r\n\x05grade\x18\x01 \x01(\t\x12\x14\n\x07pd_from\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\n\n\x08_pd_from\"K\n\x06Metric\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x16\n\tdeviation\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x0c\n\n_deviation\"\xbb\x01\n\x0b\x44riftReport\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12(\n\x04\x66rom\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x02to\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tscore_psi\x18\x04 \x01(\x01\x12\x30\n\x08\x66\x65\x61tures\x18\x05 \x03(\x0b\x32\x1e.puhui.scoring.v1.FeatureDrift\")\n\x0c\x46\x65\x61tureDrift\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03psi\x18\x02 \x01(\x01\"P\n\x11ListModelsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"V\n\x12ListModelsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.puhui.scoring.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"-\n\x0fGetModelRequest\x12\x1a\n\x07version\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\":\n\x10GetModelResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.puhui.scoring.v1.Model2\xfe\x01\n\x0cModelService\x12t\n\nListModels\x12#.puhui.scoring.v1.ListModelsRequest\x1a$.puhui.scoring.v1.ListModelsResponse\"\x1b\xca\xf3\x18\x05\n\x03\x03\x04\x05\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/models\x12x\n\x08GetModel\x12!.puhui.scoring.v1.GetModelRequest\x1a\".puhui.scoring.v1.GetModelResponse\"%\xca\xf3\x18\x05\n\x03\x03\x04\x05\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/models/{version}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,21 +52,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELFEATURE']._serialized_start=587
   _globals['_MODELFEATURE']._serialized_end=662
   _globals['_GRADECUT']._serialized_start=664
-  _globals['_GRADECUT']._serialized_end=706
-  _globals['_METRIC']._serialized_start=708
-  _globals['_METRIC']._serialized_end=783
-  _globals['_DRIFTREPORT']._serialized_start=786
-  _globals['_DRIFTREPORT']._serialized_end=973
-  _globals['_FEATUREDRIFT']._serialized_start=975
-  _globals['_FEATUREDRIFT']._serialized_end=1016
-  _globals['_LISTMODELSREQUEST']._serialized_start=1018
-  _globals['_LISTMODELSREQUEST']._serialized_end=1098
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1100
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1186
-  _globals['_GETMODELREQUEST']._serialized_start=1188
-  _globals['_GETMODELREQUEST']._serialized_end=1233
-  _globals['_GETMODELRESPONSE']._serialized_start=1235
-  _globals['_GETMODELRESPONSE']._serialized_end=1293
-  _globals['_MODELSERVICE']._serialized_start=1296
-  _globals['_MODELSERVICE']._serialized_end=1550
+  _globals['_GRADECUT']._serialized_end=723
+  _globals['_METRIC']._serialized_start=725
+  _globals['_METRIC']._serialized_end=800
+  _globals['_DRIFTREPORT']._serialized_start=803
+  _globals['_DRIFTREPORT']._serialized_end=990
+  _globals['_FEATUREDRIFT']._serialized_start=992
+  _globals['_FEATUREDRIFT']._serialized_end=1033
+  _globals['_LISTMODELSREQUEST']._serialized_start=1035
+  _globals['_LISTMODELSREQUEST']._serialized_end=1115
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1117
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1203
+  _globals['_GETMODELREQUEST']._serialized_start=1205
+  _globals['_GETMODELREQUEST']._serialized_end=1250
+  _globals['_GETMODELRESPONSE']._serialized_start=1252
+  _globals['_GETMODELRESPONSE']._serialized_end=1310
+  _globals['_MODELSERVICE']._serialized_start=1313
+  _globals['_MODELSERVICE']._serialized_end=1567
 # @@protoc_insertion_point(module_scope)

@@ -115,18 +115,20 @@ class GradeCut(_message.Message):
     PD_FROM_FIELD_NUMBER: _builtins.int
     grade: _builtins.str
     pd_from: _builtins.float
-    """PD from this, up to the next grade's."""
+    """PD from this, up to the next grade's. Unset for a model of the class EXPERT, which claims none."""
     def __init__(
         self,
         *,
         grade: _builtins.str = ...,
-        pd_from: _builtins.float = ...,
+        pd_from: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_pd_from", b"_pd_from", "pd_from", b"pd_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grade", b"grade", "pd_from", b"pd_from"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pd_from", b"_pd_from", "grade", b"grade", "pd_from", b"pd_from"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__pd_from: _TypeAlias = _typing.Literal["pd_from"]  # noqa: Y015
+    _WhichOneofArgType__pd_from: _TypeAlias = _typing.Literal["_pd_from", b"_pd_from"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pd_from) -> _WhichOneofReturnType__pd_from | None: ...
 
 Global___GradeCut: _TypeAlias = GradeCut  # noqa: Y015
 
