@@ -299,7 +299,7 @@ def draft(version: str, card: Sequence[Points], made_at: str) -> Manifest:
         format=FORMAT,
         version=version,
         model_class=ModelClass.EXPERT,
-        outcome="default on a loan: judged, not learned from outcomes; no PD is claimed",
+        outcome="default on a loan",
         files={},
         feature_version=PLATFORM.feature_version,
         reason_version=PLATFORM.reason_version,

@@ -184,7 +184,7 @@ def _manifest(
         parameters={**parent.parameters, PARENT: parent.version},
         metrics={
             "auc": Metric(posterior.auc),
-            "ks": Metric(metrics.ks(outcomes.labels, outcomes.margins)),
+            "ks": Metric(metrics.ks(outcomes.labels, outcomes.margins, outcomes.weights)),
         },
         bins=_bins(parent, posterior),
         interval=interval_of(posterior, outcomes.margins, outcomes.missing, parent.calibration),
@@ -236,7 +236,7 @@ def _evidence(stored: ModelFolder, outcomes: Outcomes, posterior: Posterior) -> 
         protocol=Protocol(RECALIBRATION, 0, 0, calibration=words),
         metrics={
             "auc": Figure(posterior.auc),
-            "ks": Figure(metrics.ks(outcomes.labels, outcomes.margins)),
+            "ks": Figure(metrics.ks(outcomes.labels, outcomes.margins, outcomes.weights)),
         },
         spec=parent.spec,
         environment={

@@ -132,7 +132,7 @@ def recalibrate(old: Floats, labels: Ints, weights: Floats | None = None) -> Pos
             f"intercept and {2 * PER_NUMBER} for the slope, too: wait for more outcomes; until "
             "then the model ranks, and states no PD that is your portfolio's"
         )
-    auc = metrics.auc(labels, old)
+    auc = metrics.auc(labels, old, stated)
     if auc <= 0.5:
         raise TrainingError(
             f"the model does not rank your outcomes (AUC {auc:.3f}): no calibration can mend that; "

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.scoring.decisions.model import ServedModel
+from services.scoring.models import expert as expert_card
 from services.scoring.models.domain import PARENT, Calibration, ModelClass
 from services.scoring.models.folder import read_folder
 from services.scoring.models.scorer import Floats, Scorer
 from services.scoring.models.served import found
-from services.scoring.training import evidence
+from services.scoring.training import evidence, expert, metrics
 from services.scoring.training.domain import Ints, TrainingError
 from services.scoring.training.recalibrated import Outcomes, write
 from services.scoring.training.recalibration import interval_of, recalibrate
@@ -109,6 +111,9 @@ def test_weights_count_by_what_they_are_worth() -> None:
     # Bad rows were sampled ten times as often as good ones: weights take that back.
     weighted = recalibrate(old, labels, np.where(labels == 1, 0.1, 1.0))
     assert weighted.intercept.mean < whole.intercept.mean - 1.5
+    uneven = np.linspace(0.5, 2.0, 400)
+    assert recalibrate(old, labels, uneven).auc == metrics.auc(labels, old, uneven)
+    assert metrics.auc(labels, old, uneven) != whole.auc
     lone = np.where(labels == 1, 0.001, 1.0)
     lone[np.flatnonzero(labels)[0]] = 1.0
     with pytest.raises(TrainingError, match="effective, as rows carry weights"):
@@ -183,6 +188,31 @@ def test_the_folder_has_the_same_trees_names_its_parent_and_loads(trained: Train
     assert trained.folder.name in (folder / "card.md").read_text("utf-8")
     assert [line.before for line in made.lines] == sorted(line.before for line in made.lines)
     assert sum(line.events for line in made.lines) == made.posterior.events
+
+
+def test_figures_are_weighted_as_the_rows_are(trained: Trained) -> None:
+    weights = np.linspace(0.5, 2.0, 250)
+    rows = dataclasses.replace(stated(trained), weights=weights)
+    folder = trained.folder.with_name("recalibrated-weighted")
+    made = write(trained.folder, folder, rows, at=TRAINED_AT, key=KEY)
+    for measure in (metrics.auc, metrics.ks):
+        expected = measure(rows.labels, rows.margins, weights)
+        assert made.manifest.metrics[measure.__name__].value == pytest.approx(expected)
+
+
+def test_what_an_expert_scorecard_denies_its_recalibration_does_not(
+    trained: Trained, tmp_path: Path
+) -> None:
+    parent = tmp_path / "expert-1"
+    expert.write(parent, expert_card.SOURCES, made_at=TRAINED_AT, key=KEY)
+    margins = np.linspace(-6, 0, 200)
+    labels = (np.random.default_rng(3).random(200) < 1 / (1 + np.exp(-margins))).astype(np.int64)
+    rows = dataclasses.replace(
+        stated(trained), margins=margins, labels=labels, missing=np.zeros(200), outcome=""
+    )
+    made = write(parent, tmp_path / "bank-1", rows, at=TRAINED_AT, key=KEY)
+    assert made.manifest.outcome == "default on a loan"
+    assert "no PD is claimed" not in (tmp_path / "bank-1" / "card.md").read_text("utf-8")
 
 
 def test_ranks_stay_and_reasons_keep_their_order(trained: Trained) -> None:
