@@ -162,6 +162,9 @@ def plan(sample: Sample, table: TrainingTable, settings: Settings) -> Plan:
     kind = settings.kind or _kind(sample, table, settings)
     fewest = int(min(sample.labels.sum(), rows - sample.labels.sum()))
     words: list[str] = []
+    if kind == STRATIFIED and table.groups is not None:
+        kind = GROUPED
+        words.append("firms were kept in one fold, which strata by row would not have done")
     if kind == OUT_OF_TIME:
         repeats: tuple[tuple[Split, ...], ...] = (_out_of_time(sample, settings),)
     else:

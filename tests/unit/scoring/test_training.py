@@ -128,6 +128,8 @@ class TestFolds:
             seen = sample.rows(split.seen)
             for inner in inner_splits(seen, planned.kind, planned.inner, 1):
                 assert not set(seen.groups[inner.seen]) & set(seen.groups[inner.unseen])
+        asked = plan(sample, made, dataclasses.replace(FAST, kind=STRATIFIED))
+        assert (asked.kind, asked.words[0][:10]) == (GROUPED, "firms were")
         held = np.sort(np.concatenate([split.unseen for split in planned.repeats[0]]))
         assert held.tolist() == list(range(200))
         shares = [made.labels[split.unseen].mean() for split in planned.repeats[0]]
