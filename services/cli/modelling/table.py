@@ -376,13 +376,14 @@ def results(
         parts.append(
             output.table(
                 "This model less the others, on the same rows",
-                ["against", "measure", "difference", "p>"],
+                ["against", "measure", "difference", "p>", "by"],
                 [
                     [
                         each.against,
                         FIGURES.get(each.metric, each.metric),
                         f"{each.difference:+.3f} [{each.low:+.3f}, {each.high:+.3f}]",
                         "" if each.p is None else f"{each.p:.3f}",
+                        each.method.partition(" (")[0],
                     ]
                     for each in measured.paired
                 ],

@@ -21,6 +21,8 @@ from services.scoring.training.domain import Finding, Floats, Ints
 
 Bools = npt.NDArray[np.bool_]
 
+REMEDY: Final = ": left out; name it in [groups] if it was known when the score was asked for"
+
 AUC_REFUSED: Final = 0.95
 """The best single columns reach .73 in the Polish data, .69 in the German, about .9 in the
 Taiwanese."""
@@ -257,10 +259,9 @@ def _leak(
 ) -> Finding | None:
     """The strongest sign that a column was not known when the score was asked for."""
     name = candidate.name
-    remedy = "left out; name it in [groups] if it was known when the score was asked for"
 
     def refuse(problem: str, detail: str) -> Finding:
-        return Finding(name, problem, f"{detail}: {remedy}", refused=True)
+        return Finding(name, problem, detail + REMEDY, refused=True)
 
     absent = weighted_auc(outcomes.labels, missing.astype(np.float64), outcomes.weights)
     telling = max(absent, 1 - absent)

@@ -796,7 +796,8 @@ def _inspect(
     refused: set[str] = set()
     for finding in found:
         if finding.refused and finding.column in spec.named:
-            detail = f"kept, as the spec names it, though it {finding.detail}"
+            detail = finding.detail.removesuffix(inspection.REMEDY)
+            detail = f"kept, as the spec names it, though it {detail}"
             draft.findings.append(dataclasses.replace(finding, detail=detail, refused=False))
         else:
             draft.findings.append(finding)

@@ -185,6 +185,7 @@ def test_what_leaks_is_kept_where_the_spec_names_it(tmp_path: Path) -> None:
     kept = [f for f in named.table.findings if f.column == "leak"]
     assert kept[0].problem == "leak_label"
     assert kept[0].detail.startswith("kept, as the spec names it")
+    assert "left out" not in kept[0].detail
 
 
 def test_codes_are_categories_where_the_spec_says_or_they_begin_with_zero(tmp_path: Path) -> None:
