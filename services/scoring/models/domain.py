@@ -187,6 +187,10 @@ class Words:
     en: str
 
 
+LONGEST_GRADE: Final = 16
+"""Characters of a grade's name, as what challengers say is stored."""
+
+
 @dataclass(frozen=True, slots=True)
 class GradeCut:
     """Where a grade begins; it goes up to the next cut.
@@ -376,6 +380,8 @@ def problems(manifest: Manifest) -> list[str]:
     cuts = [cut.pd_from for cut in manifest.grades]
     if not cuts or cuts[0] != 0 or cuts != sorted(set(cuts)):
         found.append("its grade cuts do not ascend from 0")
+    if any(not 0 < len(cut.grade) <= LONGEST_GRADE for cut in manifest.grades):
+        found.append(f"a grade's name has none or more than {LONGEST_GRADE} characters")
     names = [feature.name for feature in manifest.features]
     if len(set(names)) != len(names):
         found.append("a feature occurs twice")

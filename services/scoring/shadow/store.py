@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.kit.db import insert_into
+from services.scoring.models.domain import LONGEST_GRADE
 from services.scoring.schema import metadata
 from services.scoring.shadow.domain import Counts, Difference, Loss, Move, Pair
 
@@ -22,8 +23,8 @@ shadow_difference = sa.Table(
     sa.Column("pd_challenger", sa.Double),
     sa.Column("score_answered", sa.Integer, nullable=False),
     sa.Column("score_challenger", sa.Integer, nullable=False),
-    sa.Column("grade_answered", sa.String(16), nullable=False),
-    sa.Column("grade_challenger", sa.String(16), nullable=False),
+    sa.Column("grade_answered", sa.String(LONGEST_GRADE), nullable=False),
+    sa.Column("grade_challenger", sa.String(LONGEST_GRADE), nullable=False),
     sa.Index(None, "challenger", "answered_by", "day"),
     sa.Index("ix_shadow_difference_day", "day"),
 )

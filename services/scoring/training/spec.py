@@ -14,7 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from services.scoring.models.domain import DEFAULT_GRADES, GradeCut, Scaling, Words
+from services.scoring.models.domain import (
+    DEFAULT_GRADES,
+    LONGEST_GRADE,
+    GradeCut,
+    Scaling,
+    Words,
+)
 from services.scoring.training.domain import GROUPED, OUT_OF_TIME, STRATIFIED, TrainingError
 
 KINDS: Final = (STRATIFIED, GROUPED, OUT_OF_TIME)
@@ -472,6 +478,8 @@ def _grades(key: str, value: Any) -> tuple[GradeCut, ...]:
         raise _bad(key, "do not ascend from 0 to below 1", remedy)
     if len({cut.grade for cut in cuts}) != len(cuts) or len(cuts) > _MOST_GRADES:
         raise _bad(key, f"are not up to {_MOST_GRADES} different names", remedy)
+    if any(not 0 < len(cut.grade) <= LONGEST_GRADE for cut in cuts):
+        raise _bad(key, f"have a name of none or more than {LONGEST_GRADE} characters", remedy)
     return cuts
 
 

@@ -188,6 +188,10 @@ def interval_of_no_file(stated: dict[str, Any]) -> None:
     stated["interval"]["bands"].clear()
 
 
+def long_grade(stated: dict[str, Any]) -> None:
+    stated["grades"][0]["grade"] = "A" * 17
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
@@ -200,6 +204,7 @@ def interval_of_no_file(stated: dict[str, Any]) -> None:
         (monotone_in_words, "is not int"),
         (monotone_as_truth, "is not int"),
         (no_grades, "grade cuts"),
+        (long_grade, "more than 16 characters"),
         (interval_without_bands, "fields of Interval differ"),
         (interval_without_steps, "bands of its interval"),
         (interval_without_ends, "bands of its interval"),

@@ -96,6 +96,10 @@ def test_a_spec_is_written_as_what_gives_it() -> None:
         ('label = "x"\n[evaluation]\ncutoff = "2015"', "`evaluation.cutoff` needs `time`"),
         ('label = "x"\n[score]\npdo = 0', "write a number above 0"),
         ('label = "x"\n[score]\ngrades = { A = 0.1 }', "do not ascend from 0"),
+        (
+            f'label = "x"\n[score]\ngrades = {{ A = 0, {"B" * 17} = 0.1 }}',
+            "more than 16 characters",
+        ),
         ('label = "x"\n[score]\ngrades = "A"', "write grades = {"),
         ('label = "x"\n[score]\nbase = nan', "`score.base` is nan"),
         (
