@@ -58,6 +58,12 @@ KEPT: Final = CHECKOUT / "build" / "bench-quality"
 PAGE: Final = CHECKOUT / "docs" / "benchmarks.md"
 
 SETTINGS: Final = Settings(kind=STRATIFIED, folds=5)
+CODE: Final = "".join(
+    ast.dump(ast.parse(inspect.getsource(each)))
+    for each in (tuning, baselines, metrics, cross_validate, fit, inner_splits)
+).encode()
+"""What results depend on, as it was when this process began."""
+
 OURS: Final = "this trainer"
 SHOWN: Final = {
     "auc": "AUC",
@@ -259,12 +265,9 @@ def measure(data: Data, name: str, settings: Settings, *, keep: bool = True) -> 
 
 def _known(sample: Sample, table: TrainingTable, settings: Settings, repeat: int) -> str:
     """What a repeat's results depend on: data, plan, the trainer's code, LightGBM."""
-    found = hashlib.sha256()
+    found = hashlib.sha256(CODE)
     for data in (sample.matrix.tobytes(), sample.labels.tobytes()):
         found.update(data)
-    code: tuple[Any, ...] = (tuning, baselines, metrics, cross_validate, fit, inner_splits)
-    for each in code:
-        found.update(ast.dump(ast.parse(inspect.getsource(each))).encode())
     planned = plan(sample, table, settings)
     for split in planned.repeats[repeat]:
         found.update(split.unseen.tobytes())

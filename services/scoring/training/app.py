@@ -9,6 +9,7 @@ import datetime as dt
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -81,7 +82,7 @@ REFERENCE_ROWS: Final = 20_000
 """Rows that means and bins are taken of: more change no digit that is shown."""
 
 APPROVED: Final = 0.8
-"""Share of the rows that counts as approved, where no bank said its own."""
+"""Share of the weighted rows that counts as approved, where no bank said its own."""
 
 AXES: Final = 12
 AXIS_POINTS: Final = 15
@@ -163,8 +164,7 @@ def train(
     sample = sample_of(table)
     planned = plan(sample, table, settings)
     comparison = compare(sample, table, planned, settings)
-    evaluated = evaluate(sample, table, planned, settings, comparison, progress)
-    model = fit(sample, features, planned, settings, alone=True)
+    evaluated, model = _measured_and_trained(sample, table, planned, settings, comparison, progress)
     swept = check_monotone(model.booster, sample.matrix, features, settings.seed)
     shown = _shown(sample, settings.seed)
     draft = Manifest(
@@ -294,6 +294,24 @@ def evaluate(
     )
 
 
+def _measured_and_trained(
+    sample: Sample,
+    table: TrainingTable,
+    planned: Plan,
+    settings: Settings,
+    comparison: Comparison,
+    progress: Progress | None,
+) -> tuple[Evaluated, Trained]:
+    if sum(len(splits) for splits in planned.repeats) > 1 or settings.threads == 1:
+        evaluated = evaluate(sample, table, planned, settings, comparison, progress)
+        return evaluated, fit(sample, table.features, planned, settings, alone=True)
+    # A single outer model, of a large table, leaves a core free.
+    with ThreadPoolExecutor(1) as pool:
+        trained = pool.submit(fit, sample, table.features, planned, settings)
+        evaluated = evaluate(sample, table, planned, settings, comparison, progress)
+        return evaluated, trained.result()
+
+
 def _evidence(
     table: TrainingTable,
     sample: Sample,
@@ -309,7 +327,10 @@ def _evidence(
 ) -> Evidence:
     said = evaluated.said.log_odds
     pds = row_pds(said)
-    approved_below = float(np.quantile(pds[~np.isnan(pds)], APPROVED))
+    there = ~np.isnan(pds)
+    approved_below = float(
+        np.quantile(pds[there], APPROVED, weights=sample.weights[there], method="inverted_cdf")
+    )
 
     def slices(values: Sequence[str]) -> tuple[Slice, ...]:
         return comparison.slices(values, said, pds, settings.scaling, approved_below)
@@ -339,7 +360,8 @@ def _evidence(
         grades=comparison.grades(pds, settings.grades),
         approval=Approval(
             approved_below,
-            "the PD below which four in five of the rows lie: no bank's own cut was stated",
+            "the PD below which four in five of the rows lie, weighted where they carry "
+            "weights: no bank's own cut was stated",
         ),
         segments={name: slices(values) for name, values in table.segments.items()},
         periods=()

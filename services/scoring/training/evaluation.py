@@ -84,7 +84,6 @@ class Plan:
         inner: folds within a training part.
         tried: candidates of the tuning.
         members: boosters of a model.
-        inner_threads: of one booster.
         words: what was made smaller, and why; empty when nothing was.
     """
 
@@ -93,7 +92,6 @@ class Plan:
     inner: int
     tried: tuple[Parameters, ...]
     members: int
-    inner_threads: int
     words: tuple[str, ...]
 
     @property
@@ -196,7 +194,6 @@ def plan(sample: Sample, table: TrainingTable, settings: Settings) -> Plan:
         inner,
         tried[:number],
         members,
-        settings.threads if rows > LARGE else 1,
         tuple(words),
     )
 
@@ -253,7 +250,7 @@ def cross_validate(
         said = {name: baseline(seen, unseen) for name, baseline in baselines.items()}
         return model, unseen, said
 
-    with workers(1 if stated.inner_threads > 1 else settings.threads) as mapper:
+    with workers(settings.threads) as mapper:
         for done, ((at, split), (model, unseen, said)) in enumerate(
             zip(tasks, mapper(measure, tasks), strict=True), 1
         ):
@@ -289,7 +286,7 @@ def fit(
     if rows > TUNED_ROWS:
         chance = np.random.default_rng(settings.seed)
         look_at = np.sort(chance.choice(rows, TUNED_ROWS, replace=False))
-    with workers(settings.threads if alone and stated.inner_threads == 1 else 1) as mapper:
+    with workers(settings.threads if alone else 1) as mapper:
         return train_calibrated(
             sample,
             features,
@@ -297,7 +294,6 @@ def fit(
             stated.tried,
             settings.seed,
             members=stated.members,
-            threads=stated.inner_threads,
             mapper=mapper,
             look_at=look_at,
             level=_across_time(sample, stated, settings.seed),

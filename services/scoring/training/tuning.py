@@ -113,7 +113,7 @@ def candidates(rows: int, seen: int) -> tuple[Parameters, ...]:
 
 
 def lightgbm_parameters(
-    chosen: Parameters, features: Sequence[ModelFeature], seed: int, threads: int = 1
+    chosen: Parameters, features: Sequence[ModelFeature], seed: int
 ) -> dict[str, object]:
     """LightGBM's own words."""
     rows: dict[str, object] = (
@@ -138,7 +138,8 @@ def lightgbm_parameters(
         "seed": seed,
         "deterministic": True,
         "force_row_wise": True,
-        "num_threads": threads,
+        # Threads of its own wait for each other where others compute, too: 400 s for 30 s of work.
+        "num_threads": 1,
         "verbose": -1,
     }
 
@@ -171,7 +172,6 @@ def grow(
     seed: int,
     *,
     members: int = 1,
-    threads: int = 1,
     mapper: Mapper = map,
 ) -> lightgbm.Booster:
     """Train one model of all rows of a sample.
@@ -182,12 +182,11 @@ def grow(
         chosen: how.
         seed: of the first member.
         members: boosters of different seeds, whose mean the model is; a power of two.
-        threads: of each.
         mapper: for the members.
     """
 
     def member(at: int) -> lightgbm.Booster:
-        stated = lightgbm_parameters(chosen, features, seed + at, threads)
+        stated = lightgbm_parameters(chosen, features, seed + at)
         return lightgbm.train(stated, dataset(sample, features, stated), chosen.trees)
 
     return mean_of(list(mapper(member, range(members))))
@@ -234,7 +233,6 @@ def train_calibrated(
     seed: int,
     *,
     members: int = 1,
-    threads: int = 1,
     mapper: Mapper = map,
     look_at: Ints | None = None,
     level: Sequence[Split] = (),
@@ -252,7 +250,6 @@ def train_calibrated(
         tried: candidates.
         seed: of all randomness.
         members: see `grow`.
-        threads: of each booster.
         mapper: for what can be done at the same time.
         look_at: rows that tuning goes by where the sample is large; None: all.
         level: folds across time that the level of PDs is set by; none: `splits` sets it.
@@ -260,7 +257,7 @@ def train_calibrated(
     Raises:
         TrainingError: margins of rows that were not seen do not rank defaults higher.
     """
-    tuned = _tune(sample, features, splits, tried, seed, threads, mapper, look_at)
+    tuned = _tune(sample, features, splits, tried, seed, mapper, look_at)
     best = min(tuned, key=lambda each: each.loss)
     chosen = best.parameters
 
@@ -271,7 +268,7 @@ def train_calibrated(
         def held(task: tuple[int, int]) -> Floats:
             split, member = folds[task[0]], task[1]
             seen = sample.rows(split.seen)
-            booster = grow(seen, features, chosen, seed + member, threads=threads)
+            booster = grow(seen, features, chosen, seed + member)
             return margins_of(booster, sample.matrix[split.unseen])
 
         for (at, _), found in zip(tasks, mapper(held, tasks), strict=True):
@@ -289,7 +286,7 @@ def train_calibrated(
         held_out, margins = unseen(level, [np.zeros(len(split.unseen)) for split in level], 0)
         labels, weights = sample.labels[held_out], sample.weights[held_out]
         calibration = metrics.levelled(calibration, margins, labels, weights)
-    booster = grow(sample, features, chosen, seed, members=members, threads=threads, mapper=mapper)
+    booster = grow(sample, features, chosen, seed, members=members, mapper=mapper)
     return Trained(booster, chosen, calibration, held_out, margins, tuple(tuned))
 
 
@@ -299,7 +296,6 @@ def _tune(
     splits: Sequence[Split],
     tried: Sequence[Parameters],
     seed: int,
-    threads: int,
     mapper: Mapper,
     look_at: Ints | None,
 ) -> list[Tried]:
@@ -312,10 +308,7 @@ def _tune(
         ]
     unseen = np.concatenate([split.unseen for split in splits])
     labels, weights = sample.labels[unseen], sample.weights[unseen]
-    return [
-        _try(each, sample, splits, features, labels, weights, seed, threads, mapper)
-        for each in tried
-    ]
+    return [_try(each, sample, splits, features, labels, weights, seed, mapper) for each in tried]
 
 
 def _try(
@@ -326,11 +319,10 @@ def _try(
     labels: Ints,
     weights: Floats,
     seed: int,
-    threads: int,
     mapper: Mapper,
 ) -> Tried:
     """All inner folds grow together, so that they stop together: by all rows that are held out."""
-    stated = lightgbm_parameters(tried, features, seed, threads)
+    stated = lightgbm_parameters(tried, features, seed)
 
     def start(split: Split) -> lightgbm.Booster:
         return lightgbm.Booster(stated, dataset(sample.rows(split.seen), features, stated))
