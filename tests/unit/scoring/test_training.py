@@ -294,6 +294,19 @@ class TestWeights:
         assert prior < 0.02
         assert np.average(1 / (1 + np.exp(-said)), weights=weights) == pytest.approx(prior, rel=0.3)
 
+    def test_four_in_five_of_a_weighted_population_are_approved(self, tmp_path: Path) -> None:
+        made = table(400)
+        balanced = dataclasses.replace(
+            made,
+            weights=np.where(made.labels == 1, 0.1, 1.0),
+            segments={"all": ["one"] * 400},
+        )
+        train(balanced, FAST, tmp_path / "m", trained_at=TRAINED_AT, key=KEY)
+        measured = evidence.load((tmp_path / "m" / TRAINING).read_text("utf-8"))
+        [whole] = measured.segments["all"]
+        assert whole.approved is not None
+        assert whole.approved.value == pytest.approx(0.8, abs=0.01)
+
 
 class TestCategories:
     def made(self, rows: int = 400) -> TrainingTable:
@@ -328,7 +341,13 @@ class TestCategories:
             trained_at=TRAINED_AT,
             key=KEY,
         )
-        assert Scorer.load(tmp_path / "m").manifest.fills["branch"] == 4
+        scorer = Scorer.load(tmp_path / "m")
+        assert scorer.manifest.fills["branch"] == 4
+        told = {
+            line.split("|")[1].strip(): line for line in scorer.card.splitlines() if "|" in line
+        }
+        assert "| commonest |" in told["branch"]
+        assert "| median |" in told["up"]
 
 
 class TestMembers:
