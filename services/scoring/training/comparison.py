@@ -208,9 +208,10 @@ class Comparison:
                 )
         else:
             there = ~np.isnan(said[0])
-            tests.append(
-                _delong(name, self._sample.labels[there], said[0, there], others[0, there])
-            )
+            labels = self._sample.labels[there]
+            # The variance of an outcome that came once is not known.
+            if np.bincount(labels, minlength=2).min() > 1:
+                tests.append(_delong(name, labels, said[0, there], others[0, there]))
         return tuple(tests)
 
     def _resampled_t(self, name: str, metric: str, differences: Floats) -> PairedTest:

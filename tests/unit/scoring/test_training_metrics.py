@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 
 from services.scoring.training import metrics
 from services.scoring.training.comparison import Comparison, _delong, row_pds
-from services.scoring.training.domain import STRATIFIED, Floats, Ints, Sample, Split, TrainingError
+from services.scoring.training.domain import (
+    OUT_OF_TIME,
+    STRATIFIED,
+    Floats,
+    Ints,
+    Sample,
+    Split,
+    TrainingError,
+)
 from services.scoring.training.evaluation import stratified
 from services.scoring.training.tuning import calibrated_loss
 
@@ -252,6 +260,15 @@ class TestComparison:
             metrics.auc(labels, margins) - metrics.auc(labels, second)
         )
         assert found.high - found.difference == pytest.approx(1.96 * error)
+
+    def test_an_outcome_that_came_once_tells_no_two_models_apart(self) -> None:
+        labels = np.r_[np.tile([0, 1], 50), np.zeros(49), 1].astype(np.int64)
+        sample = Sample(np.zeros((150, 1)), labels, np.ones(150), np.arange(150), np.arange(150))
+        folds = [[Split(np.arange(100), np.arange(100, 150))]]
+        later = Comparison(sample, folds, OUT_OF_TIME, 100, 1, firms=False, weighted=False)
+        said = np.where(np.arange(150) < 100, np.nan, said_of(sample, 1.0, 1))
+        measured = later.measure(said)
+        assert later.paired("itself", measured, measured, said, said) == ()
 
     def test_slices_are_of_their_rows_alone(self) -> None:
         comparison, sample, _ = compared()
