@@ -175,6 +175,7 @@ def _show(
     manifest = scorer.manifest
     cells = {name: count for name, count in unread.cells.items() if count}
     unseen = {name: count for name, count in unread.unseen.items() if count}
+    pooled = {feature.name for feature in manifest.features if feature.others is not None}
     ordered = [cut.grade for cut in manifest.grades if grades.get(cut.grade)]
     out.show(
         {
@@ -199,7 +200,11 @@ def _show(
                     for name, count in cells.items()
                 ),
                 *(
-                    (f"rare or new in {name}", f"{count:,} cells, which count as others")
+                    (
+                        f"rare or new in {name}",
+                        f"{count:,} cells, which count as "
+                        + ("others" if name in pooled else "missing"),
+                    )
                     for name, count in unseen.items()
                 ),
             ],

@@ -152,6 +152,8 @@ def test_what_scoring_cannot_read_is_counted_and_told(
     done = run("model", "score", str(trained.folder), "t.csv", "--out", "s.csv", "--json")
     assert (done.document["rows"], done.document["unread"]) == (3, {"dti": 1})
     assert done.document["unseen"]["purpose"] == 1
+    shown = run("model", "score", str(trained.folder), "t.csv", "--out", "s2.csv").out
+    assert "1 cells, which count as missing" in shown  # training knew all purposes
 
 
 def test_a_table_that_cannot_be_scored_says_why_and_leaves_no_file(
