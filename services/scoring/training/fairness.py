@@ -14,7 +14,6 @@ from services.scoring.training.evidence import Evidence, Figure, Slice
 
 FOUR_FIFTHS: Final = 0.8
 """Ratio of approval rates below which US practice asks for an explanation (29 CFR 1607.4 D)."""
-_Z: Final = 1.96
 
 
 class Kind(enum.StrEnum):
@@ -132,7 +131,10 @@ def _group(each: Slice, best: Slice | None) -> Group:
 
 
 def _ratio(each: Slice, best: Slice) -> Figure | None:
-    """Ratio of two approval rates; its interval by the delta method on the logarithm."""
+    """Ratio of two approval rates; its interval from theirs (Zou & Donner 2008).
+
+    These know how many rows weighted ones are worth.
+    """
     if each.approved is None or best.approved is None or not best.approved.value > 0:
         return None
     mine, highest = each.approved.value, best.approved.value
@@ -142,5 +144,13 @@ def _ratio(each: Slice, best: Slice) -> Figure | None:
     if not mine > 0:
         high = each.approved.high
         return Figure(0.0, 0.0, None if high is None else high / highest)
-    error = math.sqrt((1 - mine) / (each.rows * mine) + (1 - highest) / (best.rows * highest))
-    return Figure(value, value * math.exp(-_Z * error), value * math.exp(_Z * error))
+    ends = each.approved.low, each.approved.high, best.approved.low, best.approved.high
+    if not all(ends):
+        return Figure(value)
+    low, high, lowest, most = (math.log(end or 1.0) for end in ends)
+    mine, highest = math.log(mine), math.log(highest)
+    return Figure(
+        value,
+        value * math.exp(-math.hypot(mine - low, most - highest)),
+        value * math.exp(math.hypot(high - mine, highest - lowest)),
+    )

@@ -235,6 +235,25 @@ def test_groups_are_compared_with_the_best_of_those_shown(full: Evidence) -> Non
     assert worst.calibration.value == pytest.approx(worst.slice.observed.value / worst.slice.pd)
 
 
+def test_rows_that_weights_leave_little_of_do_not_make_a_ratio_certain(full: Evidence) -> None:
+    """Their shares' intervals know it, their number does not."""
+    many = a_slice("many", 400, 0.05, 0.05, 0.8)
+    few = dataclasses.replace(many, value="few", approved=Figure(0.55, 0.22, 0.84))
+    made = dataclasses.replace(
+        full,
+        segments={
+            "region": (dataclasses.replace(many, approved=Figure(0.8, 0.76, 0.84)), few),
+        },
+    )
+    [region] = compare(made)
+    [ratio] = [group.ratio for group in region.groups if group.slice.value == "few"]
+    assert ratio is not None
+    assert ratio.value == pytest.approx(0.55 / 0.8)
+    assert ratio.high is not None
+    assert ratio.high > 1
+    assert not any(group.below for group in region.groups)
+
+
 def test_a_small_slice_cannot_be_told_from_the_others() -> None:
     def kept(*rows: int) -> list[int]:
         slices = tuple(a_slice(str(at), each, 0.05, 0.05, 0.8) for at, each in enumerate(rows))
