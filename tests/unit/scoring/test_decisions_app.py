@@ -14,7 +14,15 @@ from services.kit.errors import (
 from services.kit.identity import Caller
 from services.kit.ids import SequentialIds
 from services.scoring.decisions.app import OrderCall, Scoring
-from services.scoring.decisions.domain import Decision, DisputeMark, Inputs, NoticeCode, Order, Use
+from services.scoring.decisions.domain import (
+    Decision,
+    DisputeMark,
+    Inputs,
+    NoticeCode,
+    Order,
+    Referred,
+    Use,
+)
 from services.scoring.features.domain import Coverage, FirmSummary, SubjectSeries
 from tests.fakes.decisions import AddingModel, FakeModels, FakeSummaries, FakeWork
 
@@ -46,7 +54,7 @@ class World:
             self.summaries, self.models, self.work, FixedClock(NOW), SequentialIds()
         )
 
-    async def score(self, *calls: OrderCall) -> list[Decision | Exception]:
+    async def score(self, *calls: OrderCall) -> list[Decision | Referred | Exception]:
         return await self.scoring.score(calls)
 
 

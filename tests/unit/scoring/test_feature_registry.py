@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.scoring.features.domain import Coverage, FirmSummary, SubjectSeries
+from services.scoring.features.firm import OPTIONAL
 from services.scoring.features.registry import (
     FEATURES,
     NAMES,
-    OPTIONAL,
     REQUIRED,
     WITHHELD,
     as_opened,

@@ -23,9 +23,7 @@ def test_keys_that_signed_before_are_told_whatever_their_form(tmp_path: Path) ->
     first, first_path = written(tmp_path, "first.pem")
     second, second_path = written(tmp_path, "second.pem")
     pem = tmp_path / "second.pub.pem"
-    subprocess.run(
-        ["openssl", "pkey", "-in", second_path, "-pubout", "-out", pem], check=True
-    )
+    subprocess.run(["openssl", "pkey", "-in", second_path, "-pubout", "-out", pem], check=True)
     found, former = read_report_keys(path, [f"{first_path}{PUBLIC}", str(pem)])
     assert found.key_id == key.key_id
     assert [key_id for key_id, _ in former] == [first.key_id, second.key_id]
