@@ -249,7 +249,7 @@ def test_improvements_are_shown(call: Run, platform: FakePlatform) -> None:
     change = decisions_pb2.FeatureChange(
         feature="tax_days_late", to=0, unit="days", text_en="Pay taxes in time"
     )
-    setattr(change, "from", 30.0)  # noqa: B010 - a word of Python's own
+    setattr(change, "from", 30.0)
     found = decisions_pb2.Counterfactual(grade="A", score=655, changes=[change])
     answer = decisions_pb2.GetImprovementsResponse(counterfactuals=[found], remark="and so on")
     platform.answer("GetImprovements", answer)

@@ -54,8 +54,9 @@ class World:
             self.summaries, self.models, self.work, FixedClock(NOW), SequentialIds()
         )
 
-    async def score(self, *calls: OrderCall) -> list[Decision | Referred | Exception]:
-        return await self.scoring.score(calls)
+    async def score(self, *calls: OrderCall) -> list[Decision | Exception]:
+        results = await self.scoring.score(calls)
+        return [each for each in results if not isinstance(each, Referred)]
 
 
 @pytest.fixture
