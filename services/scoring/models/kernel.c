@@ -56,6 +56,9 @@ typedef struct {
     double (*exp)(double);         /* the one that Python has */
 } model;
 
+/* Of the struct, so that a caller with another layout is found out. */
+const int64_t puhui_model_size = sizeof(model);
+
 /* Round half to even, as rint does. */
 static inline double nearest(double x)
 {

@@ -79,6 +79,11 @@ class _Model(ctypes.Structure):
 
 _Buffer = ctypes.c_char * 1
 
+_NOT_HERE: Final = (
+    f"{LIBRARY.name} is not there, not of this machine or not of this release: run 'make setup', "
+    "or install the wheel of this platform"
+)
+
 
 class Kernel:
     """The compiled function, with one model laid out for it.
@@ -87,17 +92,18 @@ class Kernel:
         parts: sizes, arrays and numbers, by their names in kernel.c.
 
     Raises:
-        ImportError: it was not compiled.
+        ImportError: it was not compiled, or of another release.
     """
 
     def __init__(self, parts: Mapping[str, Any]) -> None:
         try:
-            self._score = ctypes.CDLL(str(LIBRARY)).puhui_score
-        except OSError as error:
-            raise ImportError(
-                f"{LIBRARY.name} is not there or not of this machine: run 'make setup', or install "
-                "the wheel of this platform"
-            ) from error
+            library = ctypes.CDLL(str(LIBRARY))
+            size = ctypes.c_int64.in_dll(library, "puhui_model_size").value
+        except (OSError, ValueError) as error:
+            raise ImportError(_NOT_HERE) from error
+        if size != ctypes.sizeof(_Model):
+            raise ImportError(_NOT_HERE)
+        self._score = library.puhui_score
         self._score.argtypes = (
             ctypes.c_void_p,
             ctypes.c_void_p,

@@ -1,5 +1,6 @@
 """kernel.c and the Python around it say the same; what is loaded was compiled from it."""
 
+import ctypes
 import importlib.util
 import re
 from pathlib import Path
@@ -47,4 +48,13 @@ def test_a_library_that_is_not_there_says_what_to_do(
 ) -> None:
     monkeypatch.setattr(kernel, "LIBRARY", tmp_path / "libkernel.so")
     with pytest.raises(ImportError, match="run 'make setup'"):
+        kernel.Kernel({})
+
+
+def test_a_library_of_another_layout_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Other(ctypes.Structure):
+        _fields_ = kernel.FIELDS[:-1]
+
+    monkeypatch.setattr(kernel, "_Model", Other)
+    with pytest.raises(ImportError, match="not of this release: run 'make setup'"):
         kernel.Kernel({})
