@@ -5,8 +5,9 @@ Features are computed as of each row's own date, by the functions that serve sco
 
 import asyncio
 import csv
+import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,11 +19,13 @@ from puhui.datashare.v1.disputes_pb2 import DISPUTE_STATE_UPHELD
 from puhui_client import Client, PuhuiError
 from services.cli.inputs import CHINA, NOT_UTF8, parse_moment
 from services.scoring.features import registry
-from services.scoring.models.domain import Manifest
+from services.scoring.features.domain import FirmSummary
+from services.scoring.models.domain import InputSource, Manifest, ModelFeature
 from services.scoring.models.inputs import PLATFORM
 from services.scoring.models.signing import ModelKey
 from services.scoring.reader import read_summary
 from services.scoring.training.app import Statement, train
+from services.scoring.training.cohorts import coverage, segments
 from services.scoring.training.domain import Floats, Ints, Settings, TrainingTable
 
 if TYPE_CHECKING:
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 
 PURPOSE = "model_training"
 COLUMNS = ("subject_id", "consent_id", "as_of", "label")
+DECLARED = "declared."
+"""Begins the names of columns that the bank declares."""
 _AT_ONCE = 16
 
 
@@ -46,12 +51,14 @@ class Label:
         consent_id: its consent to training.
         as_of: when its score would have been asked for.
         label: 1 where the outcome came.
+        declared: what the bank knew of the firm itself then, by name, as text; empty is missing.
     """
 
     subject_id: str
     consent_id: str
     as_of: datetime
     label: int
+    declared: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,9 @@ class Table:
         insufficient: rows without what a score needs.
         simulated: a summary has records of a simulated source.
         disputed: rows that rest on records in dispute.
+        features: of the columns; those that the bank declares come last.
+        segments: region, industry and size by row, which are no inputs.
+        coverage: which optional sources were there, by row.
     """
 
     matrix: Floats
@@ -73,10 +83,16 @@ class Table:
     insufficient: int = 0
     simulated: bool = False
     disputed: int = 0
+    features: tuple[ModelFeature, ...] = PLATFORM.features
+    segments: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    coverage: Sequence[str] = ()
 
 
 def read_labels(path: Path) -> list[Label]:
     """Return the rows of a CSV file with the columns subject_id, consent_id, as_of, label.
+
+    Columns named `declared.NAME` are what the bank knows itself: the inputs that its score product
+    names. The other columns are not looked at.
 
     Raises:
         LabelsError: the file is not CSV in UTF-8, a column is missing or a value wrong.
@@ -103,7 +119,12 @@ def _label(path: Path, line: int, row: dict[str, str]) -> Label:
         as_of = parse_moment(row["as_of"])
     except ValueError as error:
         raise LabelsError(f"{path}, line {line}: as_of: {error}") from None
-    return Label(row["subject_id"], row["consent_id"], as_of, int(row["label"]))
+    declared = {
+        name.removeprefix(DECLARED): (value or "").strip()
+        for name, value in row.items()
+        if name and name.startswith(DECLARED)
+    }
+    return Label(row["subject_id"], row["consent_id"], as_of, int(row["label"]), declared)
 
 
 async def fetch_table(
@@ -156,6 +177,8 @@ async def fetch_table(
         raise failures.exceptions[0] from None
     rows: list[list[float]] = []
     outcomes: list[int] = []
+    firms: list[FirmSummary] = []
+    said: list[Mapping[str, str]] = []
     insufficient = 0
     simulated = False
     disputed = 0
@@ -172,10 +195,58 @@ async def fetch_table(
         disputed += any(mark.state != DISPUTE_STATE_UPHELD for mark in summary.disputes)
         rows.append(registry.encode(registry.compute(firm, day)))
         outcomes.append(label.label)
+        firms.append(firm)
+        said.append(label.declared)
     width = len(registry.FEATURES)
     matrix = np.array(rows, dtype=np.float64).reshape(len(rows), width)
-    labelled = np.array(outcomes, dtype=np.int64)
-    return Table(matrix, labelled, dict(refused), insufficient, simulated, disputed)
+    features, beside = declared_inputs(said)
+    return Table(
+        np.concatenate([matrix, beside], axis=1),
+        np.array(outcomes, dtype=np.int64),
+        dict(refused),
+        insufficient,
+        simulated,
+        disputed,
+        features=PLATFORM.features + features,
+        segments=segments(firms),
+        coverage=[coverage(firm) for firm in firms],
+    )
+
+
+def declared_inputs(
+    rows: Sequence[Mapping[str, str]],
+) -> tuple[tuple[ModelFeature, ...], Floats]:
+    """Return inputs of what the bank declared, and their values.
+
+    A column of numbers is one; of any other the texts are its categories. They are unconstrained.
+
+    Args:
+        rows: by name; all rows have the same names.
+    """
+    features, columns = [], []
+    for name in rows[0] if rows else ():
+        texts = [row[name] for row in rows]
+        categories: tuple[str, ...] = ()
+        try:
+            values = [float(text) if text else math.nan for text in texts]
+        except ValueError:
+            categories = tuple(sorted(set(texts) - {""}))
+            values = [float(categories.index(text)) if text else math.nan for text in texts]
+        features.append(
+            ModelFeature(
+                name,
+                "declared",
+                "code" if categories else "number",
+                0,
+                InputSource.DECLARED,
+                categories,
+                zh=name,
+                en=name,
+            )
+        )
+        columns.append(values)
+    matrix = np.array(columns, dtype=np.float64).reshape(len(features), len(rows)).T
+    return tuple(features), matrix
 
 
 def training_table(table: Table, *, source: str, as_of: str) -> TrainingTable:
@@ -188,8 +259,10 @@ def training_table(table: Table, *, source: str, as_of: str) -> TrainingTable:
     """
     return TrainingTable(
         table.matrix,
-        PLATFORM.features,
+        table.features,
         table.labels,
+        segments=table.segments,
+        coverage=table.coverage,
         source=source,
         as_of=as_of,
         simulated=table.simulated,

@@ -91,7 +91,8 @@ async def train(
             metavar="FILE",
             exists=True,
             dir_okay=False,
-            help="CSV with subject_id, consent_id (for model_training), as_of, label (1: default).",
+            help="CSV with subject_id, consent_id (for model_training), as_of, label (1: default), "
+            "and declared.NAME for what you know yourself and will declare with orders.",
             rich_help_panel=_FIRMS,
         ),
     ] = None,

@@ -124,6 +124,27 @@ def test_data_of_real_sources_make_no_simulated_model(
     assert read_folder(tmp_path / "bank-1").manifest.model_class == "UNVALIDATED"
 
 
+def test_what_the_bank_declares_is_an_input_behind_the_platform_s(
+    call: Run, platform: FakePlatform, tmp_path: Path
+) -> None:
+    platform.answer("FetchSummary", real)
+    lines = [
+        f"sub_{n},con_{n},2023-12-31,{int(defaulted(n))},{n * 1000 if n else ''},"
+        f"{'pledge' if n % 2 else 'none'}"
+        for n in range(FIRMS)
+    ]
+    head = "subject_id,consent_id,as_of,label,declared.requested_amount,declared.security"
+    (tmp_path / "labels.csv").write_text("\n".join([head, *lines]) + "\n")
+    train = ("model", "train", "--file-ref", "M-1", "--labels", "labels.csv", "--out", "declared-1")
+    done = call(*train, "--folds", "3", "--repeats", "1")
+    assert done.code == 0, done.err
+    amount, security = read_folder(tmp_path / "declared-1").manifest.features[-2:]
+    assert (amount.name, amount.source, amount.categories) == ("requested_amount", "DECLARED", ())
+    assert (security.name, security.source) == ("security", "DECLARED")
+    assert security.categories == ("none", "pledge")
+    assert amount.group == security.group == "declared"
+
+
 def test_too_few_outcomes_make_no_model(call: Run, platform: FakePlatform, tmp_path: Path) -> None:
     platform.answer("FetchSummary", summary)
     write_labels(tmp_path / "labels.csv", range(6))
