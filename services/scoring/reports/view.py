@@ -39,6 +39,12 @@ class _View:
         self._day = document["as_of"]
         self._decision: Json = document["decision"]
 
+    def _name(self) -> str:
+        """Return the firm's name at the register; empty where the register was not read."""
+        facts = (fact for section in self._doc["sections"] for fact in section["facts"])
+        found = next((it for it in facts if it["of"] == "name" and it["value"]), None)
+        return "" if found is None else self._words(found["value"])
+
     def label(self, name: str, **values: str) -> str:
         """Return what is written around the document's words."""
         text: str = _LABELS[name][self._lang]
@@ -70,6 +76,7 @@ class _View:
             "title": self.label("title"),
             "brand": self.label("brand"),
             "subject": decision["subject_id"],
+            "name": self._name(),
             "decision": decision["decision_id"],
             "scored": self._time(decision["decided_at"]),
             "page": self.label("page"),
