@@ -77,7 +77,7 @@ def print_spec(out: Output, request: Request) -> None:
     if out.as_json:
         out.show({"spec": stated, **_inspected(prepared)})
         return
-    print(stated, end="")
+    print(stated, end="", flush=True)  # before what stderr says of it
     for part in (_columns(prepared), _findings(prepared.table.findings)):
         out.stderr().print(part)
 

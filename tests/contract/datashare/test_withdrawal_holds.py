@@ -130,7 +130,7 @@ class Races:
         transactions = self._transactions()
         holding = self._random.randint(1, len(transactions) - 1)
         self._barrier.close(holding)
-        async with asyncio.timeout(120), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(480), asyncio.TaskGroup() as group:
             fetches = [
                 group.create_task(self._fetch(number, size, consent))
                 for number, size in enumerate(transactions[:holding])
