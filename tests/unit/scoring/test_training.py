@@ -4,7 +4,6 @@ import dataclasses
 import importlib.util
 import json
 import sys
-import time
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -514,22 +513,3 @@ def test_the_benchmark_of_quality_runs(shared_data: Path, checkout: Path) -> Non
     assert found["polish-1year"] > 0.92
     assert found["german"] > 0.74
     assert found["cumcm"] > 0.82
-
-
-@pytest.mark.heavy
-def test_a_bank_s_usual_table_is_trained_in_two_minutes_on_two_cores(tmp_path: Path) -> None:
-    """Measured in seconds of both cores, so that what else runs does not count."""
-    chance = np.random.default_rng(0)
-    matrix = chance.normal(size=(6_000, 64))
-    odds = matrix[:, :8].sum(axis=1) + matrix[:, 0] * matrix[:, 1] - 5
-    labels = (chance.random(6_000) < 1 / (1 + np.exp(-odds))).astype(np.int64)
-    features = tuple(ModelFeature(f"f{at}", "g", "", 0, InputSource.TABLE) for at in range(64))
-    started = time.process_time()
-    train(
-        TrainingTable(matrix, features, labels),
-        Settings(),
-        tmp_path / "m",
-        trained_at=TRAINED_AT,
-        key=KEY,
-    )
-    assert time.process_time() - started < 2 * 120
