@@ -15,8 +15,7 @@ from services.scoring.reports.pdf import Typesetter
 from services.scoring.reports.view import view
 from tests.fakes.reports import basis
 
-PPI = 144.0
-PAGES = {Language.ZH: ("report-zh-1.png", "report-zh-2.png"), Language.EN: ("report-en-1.png",)}
+PAGES = {Language.ZH: ("report-zh-1.svg", "report-zh-2.svg"), Language.EN: ("report-en-1.svg",)}
 
 
 def draw() -> dict[str, bytes]:
@@ -26,7 +25,7 @@ def draw() -> dict[str, bytes]:
     proof = Proof(hashlib.sha256(raw).hexdigest(), key.sign(raw), key.key_id)
     drawn: dict[str, bytes] = {}
     for language, names in PAGES.items():
-        pages = typesetter.pictures(view(stated, language, proof), raw, PPI)
+        pages = typesetter.pictures(view(stated, language, proof), raw)
         drawn |= dict(zip(names, pages, strict=False))  # the first ones
     return drawn
 

@@ -87,18 +87,17 @@ class Typesetter:
         assert isinstance(made, bytes)  # noqa: S101 - one file, as a PDF always is
         return made
 
-    def pictures(self, view: Json, document: bytes, ppi: float) -> list[bytes]:
-        """Return the pages as PNG.
+    def pictures(self, view: Json, document: bytes) -> list[bytes]:
+        """Return the pages as SVG.
 
         Args:
             view: of the document.
             document: canonical JSON.
-            ppi: pixels per inch.
 
         Raises:
             FailedPreconditionError: REPORT_FONT_MISSING.
         """
-        made = self._compiler(view, document).compile(input=_TEMPLATE, format="png", ppi=ppi)
+        made = self._compiler(view, document).compile(input=_TEMPLATE, format="svg")
         assert isinstance(made, list)  # noqa: S101 - one picture per page
         return made
 

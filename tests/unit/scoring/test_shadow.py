@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import dataclasses
 import threading
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -159,10 +158,9 @@ async def test_one_that_hangs_keeps_nobody_waiting_and_what_has_no_room_is_dropp
     async with stage.running():
         stage.shadow.offer([made(0)])
         await asyncio.sleep(0.05)  # it hangs now
-        started = time.perf_counter()
         for number in range(1, 31):
             stage.shadow.offer([made(number)])
-        assert time.perf_counter() - started < 0.05
+        assert not back.is_set()
         await stage.settled(62)
         # The queue held 10; the other challenger scored all that were not dropped.
         assert stage.loss("stuck") == Loss(dropped=31)
