@@ -148,7 +148,7 @@ def summary() -> FirmSummary:
            plaintiff=0),
         at("pledge", "par_registry", (202507,), open=1, open_amount=800_000 * FEN),
         at("enquiry", "platform", (202603, 202608), credit_applications=1),
-    )  # fmt: skip
+    )  # fmt: skip  # a table, line by line
     coverage = {each.record_type: Coverage.SUPPLIED for each in found}
     coverage |= dict.fromkeys(
         ("enforcement", "penalty", "abnormal_operation"), Coverage.NONE_EXISTS
@@ -304,7 +304,7 @@ def decision(found: FirmSummary) -> dict[str, Any]:
                 "disputes": [],
             }
         ],
-    }  # fmt: skip
+    }  # fmt: skip  # a table, line by line
 
 
 def basis(**changes: Any) -> Basis:

@@ -33,7 +33,7 @@ def sba(rows: int = 3000, seed: int = 1) -> dict[str, list[Any]]:
     log_odds = (
         -1.6 - 0.012 * (term - 84) - 0.25 * np.log1p(staff) + 0.3 * new + 0.1 * (state % 3)
         + 0.4 * (naics == 722110) + 0.5 * (approved > 12_500)
-    )  # fmt: skip
+    )  # fmt: skip  # a table, line by line
     bad = chance.random(rows) < 1 / (1 + np.exp(-log_odds))
     disbursed = approved + chance.integers(10, 120, rows)
     charged = approved + chance.integers(300, 1500, rows)

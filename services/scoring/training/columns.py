@@ -20,7 +20,7 @@ MISSING: Final = (
     "", "na", "n/a", "#n/a", "nan", "null", "nil", "\\n", "?", "-", "--", "—", ".", "无", "缺失",
     "inf", "+inf", "-inf", "infinity", "-infinity", "∞", "-∞",
     "#div/0!", "#value!", "#num!", "#ref!", "#name?", "#null!",
-)  # fmt: skip
+)  # fmt: skip  # a table, line by line
 """Cells that mark a missing value, in lower case; what was divided by 0 has none."""
 
 TRUE: Final = ("1", "yes", "true", "y", "t", "是", "1.0")
@@ -285,7 +285,7 @@ def calendar_days(year: Floats, month: Floats, day: Floats) -> Floats:
         fits = (
             (year >= _YEARS[0]) & (year <= _YEARS[1]) & (month >= 1) & (month <= 12)
             & (day >= 1) & (day <= _MOST_DAYS)
-        )  # fmt: skip
+        )  # fmt: skip  # a table, line by line
     read = np.full(len(year), np.nan)
     months = ((year[fits] - 1970) * 12 + month[fits] - 1).astype(np.int64)
     starts = months.astype("datetime64[M]")
@@ -305,9 +305,9 @@ def order_of_days(columns: Sequence[pa.Array]) -> bool | None:
     for values in columns:
         parts = pc.extract_regex(values, _SLASHED)
         a = _floats(pc.if_else(pc.equal(pc.struct_field(parts, "a"), ""), None,
-                               pc.struct_field(parts, "a")))  # fmt: skip
+                               pc.struct_field(parts, "a")))  # fmt: skip  # a table, line by line
         b = _floats(pc.if_else(pc.equal(pc.struct_field(parts, "b"), ""), None,
-                               pc.struct_field(parts, "b")))  # fmt: skip
+                               pc.struct_field(parts, "b")))  # fmt: skip  # a table, line by line
         first += int((a > 12).sum())
         second += int((b > 12).sum())
     return None if first == second == 0 else first > second

@@ -427,7 +427,7 @@ def _lift(
         for at in often:
             others = (
                 float(bads[:-1].sum() - bads[at]), float(goods[:-1].sum() - goods[at])
-            )  # fmt: skip
+            )  # fmt: skip  # a table, line by line
             found.append((factor(*others), f"not {distinct[at]:g}"))
     if candidate.names:
         often = np.flatnonzero(rows[:-1] >= LEAST_ROWS)

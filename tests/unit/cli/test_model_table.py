@@ -107,7 +107,7 @@ def test_scores_are_the_tables_rows_in_its_order(
     found = pq.read_table(tmp_path / "s.parquet")
     assert found.column_names[:7] == [
         "pd", "score", "grade", "reason_1", "reason_2", "reason_3", "reason_4",
-    ]  # fmt: skip
+    ]  # fmt: skip  # a table, line by line
     assert found.column_names[7:] == ["pd_low", "pd_high", "refer"]
     assert len(found) == 500
     rates = pacsv.read_csv(trained.table)["int_rate"].to_pylist()

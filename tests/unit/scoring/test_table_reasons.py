@@ -99,4 +99,4 @@ def test_values_in_words(at: int, value: float, en: str, zh: str) -> None:
 def test_numbers() -> None:
     assert [number(x) for x in (0.0, -2.0, 2.5, 12345.6, 1e16, 1e-7)] == [
         "0", "-2", "2.5", "12346", "1.000e+16", "1e-07",
-    ]  # fmt: skip
+    ]  # fmt: skip  # a table, line by line

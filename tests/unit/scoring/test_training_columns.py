@@ -24,7 +24,7 @@ def day(number: float) -> str:
         ("1.2万", 12000), ("3亿元", 3e8), ("￥100元", 100), ("CNY 7", 7), ("1,5", 1.5),
         ("0,123", 0.123), ("1.234,56", 1234.56), ("5K", 5000),
     ],
-)  # fmt: skip
+)  # fmt: skip  # a table, line by line
 def test_amounts_as_people_write_them(text: str, number: float) -> None:
     assert columns.numbers(texts(text))[0] == pytest.approx(number)
 
@@ -46,7 +46,7 @@ def test_what_is_no_number_is_missing(text: str) -> None:
         ("2020-01-01 10:00:00", "2020-01-01"), ("2020-01-01T10:00:00Z", "2020-01-01"),
         ("2015-02-30", ""), ("13/13/2000", ""), ("soon", ""), ("1500-01-01", ""),
     ],
-)  # fmt: skip
+)  # fmt: skip  # a table, line by line
 def test_dates_as_people_write_them(text: str, date: str) -> None:
     assert day(columns.days(texts(text), day_first=False)[0]) == date
 

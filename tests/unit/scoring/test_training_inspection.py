@@ -23,7 +23,7 @@ NOISE = CHANCE.normal(0, 1, ROWS)
 def found(
     values: Any, name: str = "x", *, names: bool = False, days: Any = None,
     times: bool = False, named: tuple[str, ...] = (),
-) -> list[Finding]:  # fmt: skip
+) -> list[Finding]:  # fmt: skip  # a table, line by line
     outcomes = Outcomes(LABELS, np.ones(ROWS), TIMES if times else None, "applied")
     return list(inspect([Candidate(name, values, names=names, days=days)], outcomes, named))
 
