@@ -14,8 +14,8 @@ Invariants:
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Generic, Literal, Protocol, TypeVar, cast, runtime_checkable
@@ -119,6 +119,7 @@ class Database:
         self._reader = reader
         self.dialect = dialect
         self._turn = asyncio.Lock() if dialect == "sqlite" else None
+        self._returning: set[asyncio.Task[None]] = set()
 
     @classmethod
     def open(cls, url: str, *, pool_size: int = 8) -> "Database":
@@ -154,10 +155,10 @@ class Database:
                 reached all the same), or another process keeps SQLite's write lock.
         """
         if self._turn is None:
-            async with _transaction(self._writer) as conn:
+            async with self._transaction(self._writer) as conn:
                 yield conn
         else:
-            async with self._turn, _transaction(self._writer) as conn:
+            async with self._turn, self._transaction(self._writer) as conn:
                 yield conn
 
     @asynccontextmanager
@@ -167,7 +168,7 @@ class Database:
         Raises:
             UnavailableError: no connection can be had, or it broke meanwhile.
         """
-        async with _transaction(self._reader) as conn:
+        async with self._transaction(self._reader) as conn:
             yield conn
 
     async def ping(self) -> None:
@@ -181,8 +182,73 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection."""
+        await asyncio.gather(*self._returning, return_exceptions=True)
         await self._writer.dispose()
         await self._reader.dispose()
+
+    @asynccontextmanager
+    async def _transaction(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        try:
+            conn = await self._connected(engine)
+        except Exception as error:
+            refused = (sa.exc.TimeoutError, sa.exc.OperationalError, sa.exc.InterfaceError, OSError)
+            if isinstance(error, refused) or is_lost(error):
+                raise UnavailableError(
+                    "UNAVAILABLE", "the database gives no connection: try again in a moment"
+                ) from error
+            raise
+        begun = cancelled = False
+        try:
+            async with conn.begin():
+                begun = True
+                yield conn
+        except Exception as error:
+            if is_full(error):
+                raise UnavailableError(
+                    "UNAVAILABLE",
+                    "the database has no room left and stored nothing of this: try again when the "
+                    "operator has made room",
+                ) from error
+            if is_lost(error) or (not begun and is_conflict(error)):
+                raise UnavailableError(
+                    "UNAVAILABLE", "the database broke off or is busy: try again in a moment"
+                ) from error
+            raise
+        except asyncio.CancelledError:
+            cancelled = True
+            raise
+        finally:
+            # Given back even when the caller is cancelled again meanwhile.
+            await asyncio.shield(self._finish(_give_back(conn, cancelled)))
+
+    async def _connected(self, engine: AsyncEngine) -> AsyncConnection:
+        """Return a connection of the pool, whose opening is never broken off in SQLite.
+
+        A file whose opening was would stay open, with its locks, until it is collected.
+        """
+        if self._turn is None or cast("sa.QueuePool", engine.pool).checkedin():
+            return await engine.connect()
+
+        async def connect() -> AsyncConnection:
+            return await engine.connect()
+
+        async def close() -> None:
+            with suppress(Exception):  # of the connecting: its caller is gone
+                await (await connecting).close()
+
+        connecting = asyncio.create_task(connect())
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            self._finish(close())
+            raise
+
+    def _finish(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Begin what goes on when its caller is cancelled, until this database is closed."""
+        task = asyncio.create_task(work)
+        self._returning.add(task)
+        task.add_done_callback(self._returning.discard)
+        return task
 
 
 @runtime_checkable
@@ -453,42 +519,6 @@ def is_full(error: BaseException) -> bool:
     return getattr(driver, "sqlstate", None) == _FULL_SQLSTATE or (
         code is not None and code & 0xFF in _SQLITE_FULL
     )
-
-
-@asynccontextmanager
-async def _transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    try:
-        conn = await engine.connect()
-    except Exception as error:
-        refused = (sa.exc.TimeoutError, sa.exc.OperationalError, sa.exc.InterfaceError, OSError)
-        if isinstance(error, refused) or is_lost(error):
-            raise UnavailableError(
-                "UNAVAILABLE", "the database gives no connection: try again in a moment"
-            ) from error
-        raise
-    begun = cancelled = False
-    try:
-        async with conn.begin():
-            begun = True
-            yield conn
-    except Exception as error:
-        if is_full(error):
-            raise UnavailableError(
-                "UNAVAILABLE",
-                "the database has no room left and stored nothing of this: try again when the "
-                "operator has made room",
-            ) from error
-        if is_lost(error) or (not begun and is_conflict(error)):
-            raise UnavailableError(
-                "UNAVAILABLE", "the database broke off or is busy: try again in a moment"
-            ) from error
-        raise
-    except asyncio.CancelledError:
-        cancelled = True
-        raise
-    finally:
-        # Given back even when the caller is cancelled again meanwhile.
-        await asyncio.shield(asyncio.create_task(_give_back(conn, cancelled)))
 
 
 async def _give_back(conn: AsyncConnection, cancelled: bool) -> None:

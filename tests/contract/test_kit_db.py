@@ -117,6 +117,28 @@ async def test_a_cancellation_at_any_moment_leaves_the_pool_whole(db: Database) 
     assert len([one for one in await ids(db) if one >= "100"]) == 8
 
 
+async def test_a_file_whose_opening_is_cancelled_is_closed(tmp_path: Path) -> None:
+    path = str(tmp_path / "things.db")
+
+    def files() -> list[str]:
+        # The descriptor of this listing itself is gone when it is read.
+        return [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.exists()]
+
+    async def read(db: Database) -> None:
+        async with db.read():
+            pass
+
+    for turns in range(120):
+        db = Database.open(f"sqlite:///{path}")
+        task = asyncio.create_task(read(db))
+        for _ in range(turns // 4):
+            await asyncio.sleep(0.0001)
+        task.cancel()
+        await asyncio.wait([task])
+        await db.close()
+        assert [file for file in files() if file.startswith(path)] == []
+
+
 async def test_a_writer_cancelled_in_a_statement_frees_its_locks_by_itself(
     db: Database,
 ) -> None:
