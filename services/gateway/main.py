@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from services.gateway.api_keys import ApiKeys, Directory, Revocations
 from services.gateway.http.asgi import application
 from services.gateway.http.server import HttpServer
 from services.gateway.limits import Concurrency
@@ -22,7 +23,6 @@ from services.gateway.routes import (
     forwarding,
 )
 from services.gateway.servicer import GatewayServicer
-from services.gateway.tokens import Directory, Revocations, Tokens
 from services.kit import identity
 from services.kit.calls import Timeouts
 from services.kit.client import Channel
@@ -170,10 +170,10 @@ def build(config: GatewayConfig, clock: Clock, _ids: Ids | None = None) -> Gatew
     datashare = Channel(config.datashare, lambda: signer.sign(ITSELF, identity.DATASHARE))
     scoring = Channel(config.scoring, lambda: signer.sign(ITSELF, identity.SCORING))
     directory = Directory(datashare)
-    tokens = Tokens(directory.verify, clock, config.key_cache)
+    keys = ApiKeys(directory.verify, clock, config.key_cache)
     server = Server(
         config.server,
-        tokens.authenticate,
+        keys.authenticate,
         telemetry,
         clock,
         internal=False,
@@ -189,7 +189,7 @@ def build(config: GatewayConfig, clock: Clock, _ids: Ids | None = None) -> Gatew
     ):
         backend = Backend(channel, Relayer(channel, clock))
         sign = functools.partial(signer.sign, audience=audience)
-        routes += forwarding(package, backend, sign, running, tokens.authenticate)
+        routes += forwarding(package, backend, sign, running, keys.authenticate)
     for route in routes:
         server.add_endpoint(route.endpoint)
     http = HttpServer(
@@ -202,6 +202,6 @@ def build(config: GatewayConfig, clock: Clock, _ids: Ids | None = None) -> Gatew
         server,
         http,
         HealthServer(config.health, telemetry.render_metrics),
-        Revocations(directory, tokens, config.changes_every),
+        Revocations(directory, keys, config.changes_every),
         close=[datashare.close, scoring.close, telemetry.close],
     )

@@ -20,8 +20,8 @@ from services.gateway.limits import Concurrency, check_size
 from services.kit.calls import (
     Authenticate,
     Endpoint,
+    current_call,
     current_deadline,
-    current_metadata,
     roles_of,
 )
 from services.kit.client import Channel
@@ -158,7 +158,7 @@ def _stream(
 ) -> Behaviour:
     async def behaviour(request: Any, context: object) -> AsyncGenerator[bytes]:
         caller = current_caller()
-        proof = current_metadata()
+        proof = current_call()
 
         async def checked(bodies: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             async for body in bodies:

@@ -29,14 +29,14 @@ from services.kit.errors import (
     PuhuiError,
     UnauthenticatedError,
 )
-from services.kit.identity import Caller, set_caller
+from services.kit.identity import Caller, current_caller, set_caller
 from services.kit.shape import sound
 from services.kit.telemetry import Telemetry, current_trace_id
 
 _log = structlog.get_logger()
 _validator = protovalidate.Validator()
 _deadline: contextvars.ContextVar[float] = contextvars.ContextVar("puhui_deadline")
-_metadata: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar("puhui_metadata")
+_call: contextvars.ContextVar["Call"] = contextvars.ContextVar("puhui_call")
 
 
 def current_deadline() -> float:
@@ -44,9 +44,9 @@ def current_deadline() -> float:
     return _deadline.get()
 
 
-def current_metadata() -> Mapping[str, str]:
-    """Return the metadata of the call being served, names in lower case."""
-    return _metadata.get()
+def current_call() -> "Call":
+    """Return how the call being served came in."""
+    return _call.get()
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,19 @@ class Endpoint:
 
 
 @dataclass(frozen=True)
+class Peer:
+    """What TLS proved of the other side, by a certificate that chains to a trusted authority.
+
+    Args:
+        thumbprint: SHA-256 of the DER certificate, base64url without padding (RFC 8705 x5t#S256).
+        names: its URI names, among them the SPIFFE id of a workload.
+    """
+
+    thumbprint: str
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Call:
     """How an RPC came in.
 
@@ -79,11 +92,13 @@ class Call:
         metadata: names in lower case.
         timeout: seconds that the caller will wait; None is the default.
         context: gRPC's, where there is one.
+        peer: who is at the other end of the connection; None where TLS proved nobody.
     """
 
     metadata: Mapping[str, str] = field(default_factory=dict)
     timeout: float | None = None
     context: Any = None
+    peer: Peer | None = None
 
 
 @dataclass(frozen=True)
@@ -107,11 +122,26 @@ class Timeouts:
 class Authenticate(Protocol):
     """Tells who is calling."""
 
-    def __call__(self, metadata: Mapping[str, str]) -> Awaitable[Caller]:
+    def __call__(self, call: Call) -> Awaitable[Caller]:
         """Return the caller.
 
         Raises:
             UnauthenticatedError: it did not prove who it is.
+        """
+        ...
+
+
+class Gate(Protocol):
+    """Lets a caller in who is who it says: policy, quotas, and how much may run at once."""
+
+    def enter(
+        self, endpoint: Endpoint, caller: Caller, call: Call
+    ) -> contextlib.AbstractAsyncContextManager[None]:
+        """Count the call while it runs; an exception that ends it goes through.
+
+        Raises:
+            PermissionDeniedError: the policy does not allow it.
+            ResourceExhaustedError: OVERLOADED or QUOTA_EXHAUSTED, with a pause to make.
         """
         ...
 
@@ -228,6 +258,7 @@ class Pipeline:
         telemetry: spans and metrics.
         timeouts: how long calls may take.
         refused: is told of refusals.
+        gate: lets callers in whose role may call.
     """
 
     def __init__(
@@ -236,8 +267,10 @@ class Pipeline:
         telemetry: Telemetry,
         timeouts: Timeouts | None = None,
         refused: Refused | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self._authenticate = authenticate
+        self._gate = gate
         self._telemetry = telemetry
         self._timeouts = timeouts or Timeouts()
         self._refused = refused
@@ -258,7 +291,7 @@ class Pipeline:
         with self._telemetry.serve(endpoint.method, call.metadata) as served:
             try:
                 timeout = await self._admit(endpoint, call)
-                async with asyncio.timeout(timeout):
+                async with self._entered(endpoint, call), asyncio.timeout(timeout):
                     read = body if isinstance(body, bytes) else await body()
                     request = parse(endpoint.request_type, read) if endpoint.request_type else read
                     response = await endpoint.behaviour(request, call.context)
@@ -279,26 +312,42 @@ class Pipeline:
         with self._telemetry.serve(endpoint.method, call.metadata) as served:
             try:
                 end = asyncio.get_running_loop().time() + await self._admit(endpoint, call)
-                request: Any
-                if endpoint.request_streaming:
-                    request = self._parsed(endpoint, bodies)
-                else:
-                    async with asyncio.timeout_at(end):
-                        body = await _only(bodies)
-                    request = parse(endpoint.request_type, body) if endpoint.request_type else body
-                responses = endpoint.behaviour(request, call.context)
-                async with contextlib.aclosing(responses):
-                    # Each step by itself: a timeout around a yield would run in its taker's task.
-                    while True:
-                        async with asyncio.timeout_at(end):
-                            response = await anext(responses, None)
-                        if response is None:
-                            break
-                        yield _bytes(endpoint, response)
+                async with self._entered(endpoint, call):
+                    responses = self._responses(endpoint, call, bodies, end)
+                    async with contextlib.aclosing(responses):
+                        async for response in responses:
+                            yield response
             except Exception as error:  # noqa: BLE001 - the edge: nothing internal gets past
                 told = self._told(endpoint, error)
                 served.fail(told.code, told.reason)
                 raise told from None
+
+    async def _responses(
+        self, endpoint: Endpoint, call: Call, bodies: AsyncIterator[bytes], end: float
+    ) -> AsyncGenerator[bytes]:
+        request: Any
+        if endpoint.request_streaming:
+            request = self._parsed(endpoint, bodies)
+        else:
+            async with asyncio.timeout_at(end):
+                body = await _only(bodies)
+            request = parse(endpoint.request_type, body) if endpoint.request_type else body
+        responses = endpoint.behaviour(request, call.context)
+        async with contextlib.aclosing(responses):
+            # Each step by itself: a timeout around a yield would run in its taker's task.
+            while True:
+                async with asyncio.timeout_at(end):
+                    response = await anext(responses, None)
+                if response is None:
+                    break
+                yield _bytes(endpoint, response)
+
+    def _entered(
+        self, endpoint: Endpoint, call: Call
+    ) -> contextlib.AbstractAsyncContextManager[None]:
+        if self._gate is None:
+            return contextlib.nullcontext()
+        return self._gate.enter(endpoint, current_caller(), call)
 
     async def _parsed(
         self, endpoint: Endpoint, bodies: AsyncIterator[bytes]
@@ -312,14 +361,14 @@ class Pipeline:
         if timeout <= 0:
             raise TimeoutError
         set_caller(caller)
-        _metadata.set(call.metadata)
+        _call.set(call)
         _deadline.set(asyncio.get_running_loop().time() + timeout)
         return timeout
 
     async def _authorise(self, endpoint: Endpoint, call: Call) -> Caller:
         caller = None
         try:
-            caller = await self._authenticate(call.metadata)
+            caller = await self._authenticate(call)
             if caller.role not in endpoint.roles:
                 raise PermissionDeniedError(
                     "ROLE_NOT_ALLOWED",

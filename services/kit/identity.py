@@ -52,12 +52,16 @@ class Caller:
         role: name of `puhui.common.v1.Role` without its prefix, e.g. "BANK".
         subject_id: of a firm, itself as a subject.
         name: as registered; for records of who did what.
+        person_id: which person acts, opaque, where the credentials are a person's; else "".
+        products: what the participant holds a licence for, by the codes of the products.
     """
 
     participant_id: str
     role: str
     subject_id: str | None = None
     name: str = ""
+    person_id: str = ""
+    products: tuple[str, ...] = ()
 
 
 _current: contextvars.ContextVar[Caller] = contextvars.ContextVar("puhui_caller")
@@ -162,6 +166,8 @@ class IdentitySigner:
                 "role": caller.role,
                 "subject_id": caller.subject_id,
                 "name": caller.name,
+                "person_id": caller.person_id,
+                "products": caller.products,
                 "iat": int(now.timestamp()),
                 "exp": int((now + _LIFE).timestamp()),
             },
@@ -212,7 +218,14 @@ class IdentityVerifier:
                 issued = datetime.fromtimestamp(claims["iat"], now.tzinfo)
                 expires = datetime.fromtimestamp(claims["exp"], now.tzinfo)
                 role = claims["role"]
-                caller = Caller(claims["sub"], role, claims["subject_id"], claims["name"])
+                caller = Caller(
+                    claims["sub"],
+                    role,
+                    claims["subject_id"],
+                    claims["name"],
+                    claims["person_id"],
+                    tuple(claims["products"]),
+                )
             except (JoseError, ValueError, KeyError, TypeError, OverflowError):
                 continue
             timely = issued - _SKEW <= now < expires <= issued + _LIFE

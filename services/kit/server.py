@@ -69,8 +69,8 @@ class ServerConfig:
 def by_assertion(verifier: IdentityVerifier) -> Authenticate:
     """Return how a service behind the gateway tells who is calling: by the signed assertion."""
 
-    async def authenticate(metadata: Mapping[str, str]) -> Caller:
-        return verifier.verify(metadata.get(IDENTITY_METADATA, ""))
+    async def authenticate(call: Call) -> Caller:
+        return verifier.verify(call.metadata.get(IDENTITY_METADATA, ""))
 
     return authenticate
 

@@ -16,6 +16,7 @@ from puhui.scoring.v1 import scoring_pb2
 from puhui_client import Client, ConsentError, InvalidArgumentError, NotFoundError
 from puhui_client.bank import Relation as RelationName
 from services.datashare.subjects import uscc
+from services.kit.calls import Call
 from services.kit.client import Channel
 from services.kit.clock import SystemClock
 from services.kit.errors import FailedPreconditionError, PuhuiError, UnavailableError
@@ -241,7 +242,7 @@ class Datashare(accesses_pb2_grpc.AccessServiceServicer):
 
 @asynccontextmanager
 async def reading(datashare: Datashare) -> AsyncIterator[DatashareSummaries]:
-    async def as_scoring(metadata: Any) -> Caller:
+    async def as_scoring(_call: Call) -> Caller:
         return Caller("scoring", "SCORING")
 
     config = ServerConfig("127.0.0.1:0", grace=0.1)

@@ -9,7 +9,7 @@ from typing import Any
 from puhui.datashare.v1 import accesses_pb2, accesses_pb2_grpc
 from puhui.scoring.v1 import scoring_pb2_grpc
 from puhui_client import Client, ScoreResult, score_order
-from services.kit.calls import Authenticate
+from services.kit.calls import Authenticate, Call
 from services.kit.client import Channel
 from services.kit.clock import SystemClock
 from services.kit.errors import FailedPreconditionError, InternalError, PuhuiError
@@ -105,7 +105,7 @@ class Damaged(accesses_pb2_grpc.AccessServiceServicer):
 
 
 async def test_a_summary_that_cannot_be_read_fails_its_own_order() -> None:
-    async def as_scoring(metadata: Any) -> Caller:
+    async def as_scoring(_call: Call) -> Caller:
         return Caller("scoring", "SCORING")
 
     deadline = asyncio.get_running_loop().time() + 5

@@ -26,7 +26,7 @@ from puhui.datashare.v1 import (
     subjects_pb2_grpc,
 )
 from puhui.scoring.v1 import scoring_pb2, scoring_pb2_grpc
-from services.kit.calls import current_deadline, current_metadata
+from services.kit.calls import current_call, current_deadline
 from services.kit.clock import SystemClock
 from services.kit.errors import (
     FailedPreconditionError,
@@ -63,7 +63,7 @@ class Notes:
     def note(self, method: str, request: Any) -> None:
         """Keep a call."""
         left = current_deadline() - asyncio.get_running_loop().time()
-        seen = Seen(method, current_caller(), dict(current_metadata()), left, request)
+        seen = Seen(method, current_caller(), dict(current_call().metadata), left, request)
         self.calls.append(seen)
 
 

@@ -19,7 +19,7 @@ import structlog
 
 from puhui.datashare.v1 import disputes_pb2, summaries_pb2
 from puhui.scoring.v1 import decisions_pb2, decisions_pb2_grpc, scoring_pb2, scoring_pb2_grpc
-from services.kit.calls import current_deadline, current_metadata
+from services.kit.calls import current_call, current_deadline
 from services.kit.coalesce import Coalescer
 from services.kit.errors import InternalError, PuhuiError, UnavailableError
 from services.kit.identity import IDENTITY_METADATA, Caller, current_caller
@@ -330,7 +330,7 @@ def call_of(order: scoring_pb2.ScoreOrder) -> OrderCall:
             ),
         ),
         caller=current_caller(),
-        identity=current_metadata()[IDENTITY_METADATA],
+        identity=current_call().metadata[IDENTITY_METADATA],
         deadline=current_deadline(),
         traceparent=current_traceparent(),
         automated_decision=order.automated_decision,

@@ -9,7 +9,7 @@ from google.type.date_pb2 import Date
 from puhui.common.v1 import types_pb2
 from puhui.datashare.v1 import consents_pb2
 from puhui.scoring.v1 import products_pb2, products_pb2_grpc, scoring_pb2
-from services.kit.calls import current_deadline, current_metadata
+from services.kit.calls import current_call, current_deadline
 from services.kit.identity import IDENTITY_METADATA
 from services.kit.pages import decode_page_token, encode_page_token, page_size
 from services.kit.status import status_of
@@ -67,7 +67,7 @@ class ProductServicer(products_pb2_grpc.ProductServiceServicer):
                     officer=request.officer.name,
                     file_reference=request.officer.file_reference,
                     automated_decision=request.automated_decision,
-                    identity=current_metadata()[IDENTITY_METADATA],
+                    identity=current_call().metadata[IDENTITY_METADATA],
                     deadline=current_deadline(),
                     traceparent=current_traceparent(),
                 )

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import pytest
@@ -38,7 +38,7 @@ def test_records_are_left_to_those_who_check_each_alone() -> None:
     assert parse(records_pb2.PushBatch, batch.SerializeToString()) == batch
 
 
-async def a_bank(metadata: Mapping[str, str]) -> Caller:
+async def a_bank(_call: Call) -> Caller:
     return Caller("par_1", "BANK")
 
 

@@ -40,6 +40,20 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The participant is suspended."""
     ERROR_REASON_NOT_YOURS: _ErrorReason.ValueType  # 6
     """The caller may not act for this subject, consent, decision or provider."""
+    ERROR_REASON_PARTICIPANT_NOT_ACTIVE: _ErrorReason.ValueType  # 7
+    """The participant is not active yet, or has left."""
+    ERROR_REASON_TOKEN_INVALID: _ErrorReason.ValueType  # 8
+    """The access token is malformed, forged, expired, or from or for somebody else."""
+    ERROR_REASON_CERTIFICATE_MISMATCH: _ErrorReason.ValueType  # 9
+    """The access token came without the certificate that it is bound to (RFC 8705)."""
+    ERROR_REASON_POLICY_DENIED: _ErrorReason.ValueType  # 10
+    """The policy of the entrance does not let this role call this method."""
+    ERROR_REASON_PRODUCT_NOT_LICENSED: _ErrorReason.ValueType  # 11
+    """The participant holds no licence for the product that the call belongs to."""
+    ERROR_REASON_WORKLOAD_NOT_ALLOWED: _ErrorReason.ValueType  # 12
+    """This workload may not call this method of an internal service."""
+    ERROR_REASON_API_KEYS_NOT_HERE: _ErrorReason.ValueType  # 13
+    """API keys are for the sandbox: here a token is needed."""
     ERROR_REASON_FIELD_INVALID: _ErrorReason.ValueType  # 20
     """The call (INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, OUT_OF_RANGE, ...).
 
@@ -83,6 +97,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A fault of ours; the trace id leads to it."""
     ERROR_REASON_ALREADY_EXISTS: _ErrorReason.ValueType  # 33
     """The name is taken."""
+    ERROR_REASON_SANDBOX_FULL: _ErrorReason.ValueType  # 120
+    """The sandbox holds as much as it may: reset it, or remove something."""
+    ERROR_REASON_PARTICIPANT_STATE: _ErrorReason.ValueType  # 121
+    """The participant's standing does not allow this step."""
+    ERROR_REASON_INCIDENT_STATE: _ErrorReason.ValueType  # 122
+    """The incident is closed."""
     ERROR_REASON_USCC_MALFORMED: _ErrorReason.ValueType  # 40
     """A row of a batch (in the ack), or a field of a call.
 
@@ -227,6 +247,20 @@ ERROR_REASON_PARTICIPANT_SUSPENDED: ErrorReason.ValueType  # 5
 """The participant is suspended."""
 ERROR_REASON_NOT_YOURS: ErrorReason.ValueType  # 6
 """The caller may not act for this subject, consent, decision or provider."""
+ERROR_REASON_PARTICIPANT_NOT_ACTIVE: ErrorReason.ValueType  # 7
+"""The participant is not active yet, or has left."""
+ERROR_REASON_TOKEN_INVALID: ErrorReason.ValueType  # 8
+"""The access token is malformed, forged, expired, or from or for somebody else."""
+ERROR_REASON_CERTIFICATE_MISMATCH: ErrorReason.ValueType  # 9
+"""The access token came without the certificate that it is bound to (RFC 8705)."""
+ERROR_REASON_POLICY_DENIED: ErrorReason.ValueType  # 10
+"""The policy of the entrance does not let this role call this method."""
+ERROR_REASON_PRODUCT_NOT_LICENSED: ErrorReason.ValueType  # 11
+"""The participant holds no licence for the product that the call belongs to."""
+ERROR_REASON_WORKLOAD_NOT_ALLOWED: ErrorReason.ValueType  # 12
+"""This workload may not call this method of an internal service."""
+ERROR_REASON_API_KEYS_NOT_HERE: ErrorReason.ValueType  # 13
+"""API keys are for the sandbox: here a token is needed."""
 ERROR_REASON_FIELD_INVALID: ErrorReason.ValueType  # 20
 """The call (INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, OUT_OF_RANGE, ...).
 
@@ -270,6 +304,12 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 32
 """A fault of ours; the trace id leads to it."""
 ERROR_REASON_ALREADY_EXISTS: ErrorReason.ValueType  # 33
 """The name is taken."""
+ERROR_REASON_SANDBOX_FULL: ErrorReason.ValueType  # 120
+"""The sandbox holds as much as it may: reset it, or remove something."""
+ERROR_REASON_PARTICIPANT_STATE: ErrorReason.ValueType  # 121
+"""The participant's standing does not allow this step."""
+ERROR_REASON_INCIDENT_STATE: ErrorReason.ValueType  # 122
+"""The incident is closed."""
 ERROR_REASON_USCC_MALFORMED: ErrorReason.ValueType  # 40
 """A row of a batch (in the ack), or a field of a call.
 

@@ -53,6 +53,8 @@ class _ChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChangeKind
     CHANGE_KIND_CONSENT_CONSUMED: _ChangeKind.ValueType  # 18
     CHANGE_KIND_CONSENT_SUPERSEDED: _ChangeKind.ValueType  # 19
     CHANGE_KIND_MANDATE_CHANGED: _ChangeKind.ValueType  # 20
+    CHANGE_KIND_CREDENTIAL_CHANGED: _ChangeKind.ValueType  # 21
+    """A certificate, key or person of a participant was registered or revoked."""
 
 class ChangeKind(_ChangeKind, metaclass=_ChangeKindEnumTypeWrapper): ...
 
@@ -83,6 +85,8 @@ CHANGE_KIND_CONSENT_RESUMED: ChangeKind.ValueType  # 17
 CHANGE_KIND_CONSENT_CONSUMED: ChangeKind.ValueType  # 18
 CHANGE_KIND_CONSENT_SUPERSEDED: ChangeKind.ValueType  # 19
 CHANGE_KIND_MANDATE_CHANGED: ChangeKind.ValueType  # 20
+CHANGE_KIND_CREDENTIAL_CHANGED: ChangeKind.ValueType  # 21
+"""A certificate, key or person of a participant was registered or revoked."""
 Global___ChangeKind: _TypeAlias = ChangeKind  # noqa: Y015
 
 @_typing.final

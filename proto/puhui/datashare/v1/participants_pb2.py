@@ -25,17 +25,36 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from google.type import date_pb2 as google_dot_type_dot_date__pb2
 from puhui.common.v1 import access_pb2 as puhui_dot_common_dot_v1_dot_access__pb2
 from puhui.common.v1 import types_pb2 as puhui_dot_common_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%puhui/datashare/v1/participants.proto\x12\x12puhui.datashare.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpuhui/common/v1/access.proto\x1a\x1bpuhui/common/v1/types.proto\"\x9b\x02\n\x0bParticipant\x12\x16\n\x0eparticipant_id\x18\x01 \x01(\t\x12#\n\x04role\x18\x02 \x01(\x0e\x32\x15.puhui.common.v1.Role\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x15\n\rprovider_kind\x18\x04 \x01(\t\x12\x12\n\nsubject_id\x18\x05 \x01(\t\x12\x19\n\x11historical_source\x18\x06 \x01(\x08\x12.\n\x08standing\x18\x07 \x01(\x0e\x32\x1c.puhui.datashare.v1.Standing\x12\x31\n\rregistered_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10simulated_source\x18\t \x01(\x08\"\x8d\x02\n\x1aRegisterParticipantRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x33\n\x04role\x18\x02 \x01(\x0e\x32\x15.puhui.common.v1.RoleB\x0e\xbaH\x0b\x82\x01\x08\x10\x01 \x00 \x06 \x07\x12\x18\n\x04name\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1e\n\rprovider_kind\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12,\n\x07subject\x18\x05 \x01(\x0b\x32\x1b.puhui.common.v1.SubjectRef\x12\x19\n\x11historical_source\x18\x06 \x01(\x08\x12\x18\n\x10simulated_source\x18\x07 \x01(\x08\"S\n\x1bRegisterParticipantResponse\x12\x34\n\x0bparticipant\x18\x01 \x01(\x0b\x32\x1f.puhui.datashare.v1.Participant\"\x85\x01\n\x17ListParticipantsRequest\x12-\n\x04role\x18\x01 \x01(\x0e\x32\x15.puhui.common.v1.RoleB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"j\n\x18ListParticipantsResponse\x12\x35\n\x0cparticipants\x18\x01 \x03(\x0b\x32\x1f.puhui.datashare.v1.Participant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"S\n\x0fIssueKeyRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12!\n\x0eparticipant_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"3\n\x10IssueKeyResponse\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61pi_key\x18\x02 \x01(\t\"L\n\x10RevokeKeyRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x19\n\x06key_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"C\n\x11RevokeKeyResponse\x12.\n\nrevoked_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x92\x01\n\x12SetStandingRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12!\n\x0eparticipant_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12:\n\x08standing\x18\x03 \x01(\x0e\x32\x1c.puhui.datashare.v1.StandingB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\"K\n\x13SetStandingResponse\x12\x34\n\x0bparticipant\x18\x01 \x01(\x0b\x32\x1f.puhui.datashare.v1.Participant\"M\n\x10VerifyKeyRequest\x12\x19\n\x06key_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1e\n\rsecret_sha256\x18\x02 \x01(\x0c\x42\x07\xbaH\x04z\x02h \"I\n\x11VerifyKeyResponse\x12\x34\n\x0bparticipant\x18\x01 \x01(\x0b\x32\x1f.puhui.datashare.v1.Participant\"\xab\x01\n\nSigningKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x16\n\x0eparticipant_id\x18\x02 \x01(\t\x12\x12\n\npublic_jwk\x18\x03 \x01(\t\x12\x31\n\rregistered_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nrevoked_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"}\n\x19RegisterSigningKeyRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12!\n\x0eparticipant_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1e\n\npublic_jwk\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x10\"I\n\x1aRegisterSigningKeyResponse\x12+\n\x03key\x18\x01 \x01(\x0b\x32\x1e.puhui.datashare.v1.SigningKey\"v\n\x17RevokeSigningKeyRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12!\n\x0eparticipant_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x19\n\x06key_id\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"G\n\x18RevokeSigningKeyResponse\x12+\n\x03key\x18\x01 \x01(\x0b\x32\x1e.puhui.datashare.v1.SigningKey\"x\n\x16ListSigningKeysRequest\x12!\n\x0eparticipant_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"`\n\x17ListSigningKeysResponse\x12,\n\x04keys\x18\x01 \x03(\x0b\x32\x1e.puhui.datashare.v1.SigningKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*Q\n\x08Standing\x12\x18\n\x14STANDING_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTANDING_ACTIVE\x10\x01\x12\x16\n\x12STANDING_SUSPENDED\x10\x02\x32\x8c\x0b\n\x12ParticipantService\x12\x9a\x01\n\x13RegisterParticipant\x12..puhui.datashare.v1.RegisterParticipantRequest\x1a/.puhui.datashare.v1.RegisterParticipantResponse\"\"\xca\xf3\x18\x03\n\x01\x05\x82\xd3\xe4\x93\x02\x15\"\x10/v1/participants:\x01*\x12\x93\x01\n\x10ListParticipants\x12+.puhui.datashare.v1.ListParticipantsRequest\x1a,.puhui.datashare.v1.ListParticipantsResponse\"$\xca\xf3\x18\x08\n\x06\x01\x02\x03\x04\x05\x07\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/participants\x12\x8f\x01\n\x08IssueKey\x12#.puhui.datashare.v1.IssueKeyRequest\x1a$.puhui.datashare.v1.IssueKeyResponse\"8\xca\xf3\x18\x03\n\x01\x05\x82\xd3\xe4\x93\x02+\"&/v1/participants/{participant_id}/keys:\x01*\x12\x84\x01\n\tRevokeKey\x12$.puhui.datashare.v1.RevokeKeyRequest\x1a%.puhui.datashare.v1.RevokeKeyResponse\"*\xca\xf3\x18\x03\n\x01\x05\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/keys/{key_id}:revoke:\x01*\x12\x9f\x01\n\x0bSetStanding\x12&.puhui.datashare.v1.SetStandingRequest\x1a\'.puhui.datashare.v1.SetStandingResponse\"?\xca\xf3\x18\x03\n\x01\x05\x82\xd3\xe4\x93\x02\x32\"-/v1/participants/{participant_id}:setStanding:\x01*\x12\xb5\x01\n\x12RegisterSigningKey\x12-.puhui.datashare.v1.RegisterSigningKeyRequest\x1a..puhui.datashare.v1.RegisterSigningKeyResponse\"@\xca\xf3\x18\x03\n\x01\x05\x82\xd3\xe4\x93\x02\x33\"./v1/participants/{participant_id}/signing-keys:\x01*\x12\xbf\x01\n\x10RevokeSigningKey\x12+.puhui.datashare.v1.RevokeSigningKeyRequest\x1a,.puhui.datashare.v1.RevokeSigningKeyResponse\"P\xca\xf3\x18\x03\n\x01\x05\x82\xd3\xe4\x93\x02\x43\">/v1/participants/{participant_id}/signing-keys/{key_id}:revoke:\x01*\x12\xaa\x01\n\x0fListSigningKeys\x12*.puhui.datashare.v1.ListSigningKeysRequest\x1a+.puhui.datashare.v1.ListSigningKeysResponse\">\xca\xf3\x18\x04\n\x02\x01\x05\x82\xd3\xe4\x93\x02\x30\x12./v1/participants/{participant_id}/signing-keys\x12\x61\n\tVerifyKey\x12$.puhui.datashare.v1.VerifyKeyRequest\x1a%.puhui.datashare.v1.VerifyKeyResponse\"\x07\xca\xf3\x18\x03\n\x01\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%puhui/datashare/v1/participants.proto\x12\x12puhui.datashare.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16google/type/date.proto\x1a\x1cpuhui/common/v1/access.proto\x1a\x1bpuhui/common/v1/types.proto\"\xd6\x02\n\x0bParticipant\x12\x16\n\x0eparticipant_id\x18\x01 \x01(\t\x12#\n\x04role\x18\x02 \x01(\x0e\x32\x15.puhui.common.v1.Role\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x15\n\rprovider_kind\x18\x04 \x01(\t\x12\x12\n\nsubject_id\x18\x05 \x01(\t\x12\x19\n\x11historical_source\x18\x06 \x01(\x08\x12.\n\x08standing\x18\x07 \x01(\x0e\x32\x1c.puhui.datashare.v1.Standing\x12\x31\n\rregistered_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10simulated_source\x18\t \x01(\x08\x12\x10\n\x08products\x18\n \x03(\t\x12\'\n\x0clicence_ends\x18\x0b \x01(\x0b\x32\x11.google.type.Date\"\x9d\x01\n\x08\x45vidence\x12\x17\n\x04kind\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1d\n\treference\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\x12(\n\x05\x64\x61ted\x18\x04 \x01(\x0b\x32\x11.google.type.DateB\x06\xbaH\x03\xc8\x01\x01\x12\x1f\n\x04\x65nds\x18\x05 \x01(\x0b\x32\x11.google.type.Date\"\xff\x01\n\x10ParticipantEvent\x12\x31\n\x04step\x18\x01 \x01(\x0e\x32#.puhui.datashare.v1.ParticipantStep\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11\x62y_participant_id\x18\x03 \x01(\t\x12\x14\n\x0c\x62y_person_id\x18\x04 \x01(\t\x12.\n\x08\x65vidence\x18\x05 \x01(\x0b\x32\x1c.puhui.datashare.v1.Evidence\x12\x10\n\x08products\x18\x06 \x03(\t\x12\x0c\n\x04note\x18\x07 \x01(\t\x12\x0f\n\x07leaf_id\x18\x08 \x01(\t\"\x8e\x02\n\x19\x41\x64vanceParticipantRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12!\n\x0eparticipant_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x43\n\x04step\x18\x03 \x01(\x0e\x32#.puhui.datashare.v1.ParticipantStepB\x10\xbaH\r\x82\x01\n\x10\x01 \x00 \x01 \x06 \x07\x12.\n\x08\x65vidence\x18\x04 \x01(\x0b\x32\x1c.puhui.datashare.v1.Evidence\x12\"\n\x08products\x18\x05 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\x10\"\x06r\x04\x10\x01\x18@\x12\x16\n\x04note\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\"R\n\x1a\x41\x64vanceParticipantResponse\x12\x34\n\x0bparticipant\x18\x01 \x01(\x0b\x32\x1f.puhui.datashare.v1.Participant\":\n\x15GetParticipantRequest\x12!\n\x0eparticipant_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"\x84\x01\n\x16GetParticipantResponse\x12\x34\n\x0bparticipant\x18\x01 \x01(\x0b\x32\x1f.puhui.datashare.v1.Participant\x12\x34\n\x06\x65vents\x18\x02 \x03(\x0b\x32$.puhui.datashare.v1.ParticipantEvent\"\x8d\x02\n\x1aRegisterParticipantRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x33\n\x04role\x18\x02 \x01(\x0e\x32\x15.puhui.common.v1.RoleB\x0e\xbaH\x0b\x82\x01\x08\x10\x01 \x00 \x06 \x07\x12\x18\n\x04name\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1e\n\rprovider_kind\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12,\n\x07subject\x18\x05 \x01(\x0b\x32\x1b.puhui.common.v1.SubjectRef\x12\x19\n\x11historical_source\x18\x06 \x01(\x08\x12\x18\n\x10simulated_source\x18\x07 \x01(\x08\"S\n\x1bRegisterParticipantResponse\x12\x34\n\x0bparticipant\x18\x01 \x01(\x0b\x32\x1f.puhui.datashare.v1.Participant\"\x85\x01\n\x17ListParticipantsRequest\x12-\n\x04role\x18\x01 \x01(\x0e\x32\x15.puhui.common.v1.RoleB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"j\n\x18ListParticipantsResponse\x12\x35\n\x0cparticipants\x18\x01 \x03(\x0b\x32\x1f.puhui.datashare.v1.Participant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"S\n\x0fIssueKeyRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12!\n\x0eparticipant_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"3\n\x10IssueKeyResponse\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61pi_key\x18\x02 \x01(\t\"L\n\x10RevokeKeyRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x19\n\x06key_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"C\n\x11RevokeKeyResponse\x12.\n\nrevoked_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb4\x01\n\x12SetStandingRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12!\n\x0eparticipant_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x44\n\x08standing\x18\x03 \x01(\x0e\x32\x1c.puhui.datashare.v1.StandingB\x14\xbaH\x11\x82\x01\x0e\x10\x01 \x00 \x03 \x04 \x05 \x06 \x07\x12\x16\n\x04note\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\"K\n\x13SetStandingResponse\x12\x34\n\x0bparticipant\x18\x01 \x01(\x0b\x32\x1f.puhui.datashare.v1.Participant\"M\n\x10VerifyKeyRequest\x12\x19\n\x06key_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1e\n\rsecret_sha256\x18\x02 \x01(\x0c\x42\x07\xbaH\x04z\x02h \"I\n\x11VerifyKeyResponse\x12\x34\n\x0bparticipant\x18\x01 \x01(\x0b\x32\x1f.puhui.datashare.v1.Participant\"\xab\x01\n\nSigningKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x16\n\x0eparticipant_id\x18\x02 \x01(\t\x12\x12\n\npublic_jwk\x18\x03 \x01(\t\x12\x31\n\rregistered_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nrevoked_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"}\n\x19RegisterSigningKeyRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12!\n\x0eparticipant_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1e\n\npublic_jwk\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x10\"I\n\x1aRegisterSigningKeyResponse\x12+\n\x03key\x18\x01 \x01(\x0b\x32\x1e.puhui.datashare.v1.SigningKey\"v\n\x17RevokeSigningKeyRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12!\n\x0eparticipant_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x19\n\x06key_id\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"G\n\x18RevokeSigningKeyResponse\x12+\n\x03key\x18\x01 \x01(\x0b\x32\x1e.puhui.datashare.v1.SigningKey\"x\n\x16ListSigningKeysRequest\x12!\n\x0eparticipant_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"`\n\x17ListSigningKeysResponse\x12,\n\x04keys\x18\x01 \x03(\x0b\x32\x1e.puhui.datashare.v1.SigningKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xca\x01\n\x08Standing\x12\x18\n\x14STANDING_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTANDING_ACTIVE\x10\x01\x12\x16\n\x12STANDING_SUSPENDED\x10\x02\x12\x14\n\x10STANDING_APPLIED\x10\x03\x12\x1c\n\x18STANDING_LICENCE_CHECKED\x10\x04\x12\x17\n\x13STANDING_CONFORMANT\x10\x05\x12\x15\n\x11STANDING_APPROVED\x10\x06\x12\x13\n\x0fSTANDING_EXITED\x10\x07*\xb5\x02\n\x0fParticipantStep\x12 \n\x1cPARTICIPANT_STEP_UNSPECIFIED\x10\x00\x12\x1c\n\x18PARTICIPANT_STEP_APPLIED\x10\x01\x12$\n PARTICIPANT_STEP_LICENCE_CHECKED\x10\x02\x12\x1f\n\x1bPARTICIPANT_STEP_CONFORMANT\x10\x03\x12\x1d\n\x19PARTICIPANT_STEP_APPROVED\x10\x04\x12\x1e\n\x1aPARTICIPANT_STEP_ACTIVATED\x10\x05\x12\x1e\n\x1aPARTICIPANT_STEP_SUSPENDED\x10\x06\x12\x1f\n\x1bPARTICIPANT_STEP_REINSTATED\x10\x07\x12\x1b\n\x17PARTICIPANT_STEP_EXITED\x10\x08\x32\xdf\r\n\x12ParticipantService\x12\x9a\x01\n\x13RegisterParticipant\x12..puhui.datashare.v1.RegisterParticipantRequest\x1a/.puhui.datashare.v1.RegisterParticipantResponse\"\"\xca\xf3\x18\x03\n\x01\x05\x82\xd3\xe4\x93\x02\x15\"\x10/v1/participants:\x01*\x12\x93\x01\n\x10ListParticipants\x12+.puhui.datashare.v1.ListParticipantsRequest\x1a,.puhui.datashare.v1.ListParticipantsResponse\"$\xca\xf3\x18\x08\n\x06\x01\x02\x03\x04\x05\x07\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/participants\x12\x8f\x01\n\x08IssueKey\x12#.puhui.datashare.v1.IssueKeyRequest\x1a$.puhui.datashare.v1.IssueKeyResponse\"8\xca\xf3\x18\x03\n\x01\x05\x82\xd3\xe4\x93\x02+\"&/v1/participants/{participant_id}/keys:\x01*\x12\x84\x01\n\tRevokeKey\x12$.puhui.datashare.v1.RevokeKeyRequest\x1a%.puhui.datashare.v1.RevokeKeyResponse\"*\xca\xf3\x18\x03\n\x01\x05\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/keys/{key_id}:revoke:\x01*\x12\xb0\x01\n\x12\x41\x64vanceParticipant\x12-.puhui.datashare.v1.AdvanceParticipantRequest\x1a..puhui.datashare.v1.AdvanceParticipantResponse\";\xca\xf3\x18\x03\n\x01\x05\x82\xd3\xe4\x93\x02.\")/v1/participants/{participant_id}:advance:\x01*\x12\x9d\x01\n\x0eGetParticipant\x12).puhui.datashare.v1.GetParticipantRequest\x1a*.puhui.datashare.v1.GetParticipantResponse\"4\xca\xf3\x18\x07\n\x05\x01\x02\x03\x04\x05\x82\xd3\xe4\x93\x02#\x12!/v1/participants/{participant_id}\x12\x9f\x01\n\x0bSetStanding\x12&.puhui.datashare.v1.SetStandingRequest\x1a\'.puhui.datashare.v1.SetStandingResponse\"?\xca\xf3\x18\x03\n\x01\x05\x82\xd3\xe4\x93\x02\x32\"-/v1/participants/{participant_id}:setStanding:\x01*\x12\xb5\x01\n\x12RegisterSigningKey\x12-.puhui.datashare.v1.RegisterSigningKeyRequest\x1a..puhui.datashare.v1.RegisterSigningKeyResponse\"@\xca\xf3\x18\x03\n\x01\x05\x82\xd3\xe4\x93\x02\x33\"./v1/participants/{participant_id}/signing-keys:\x01*\x12\xbf\x01\n\x10RevokeSigningKey\x12+.puhui.datashare.v1.RevokeSigningKeyRequest\x1a,.puhui.datashare.v1.RevokeSigningKeyResponse\"P\xca\xf3\x18\x03\n\x01\x05\x82\xd3\xe4\x93\x02\x43\">/v1/participants/{participant_id}/signing-keys/{key_id}:revoke:\x01*\x12\xaa\x01\n\x0fListSigningKeys\x12*.puhui.datashare.v1.ListSigningKeysRequest\x1a+.puhui.datashare.v1.ListSigningKeysResponse\">\xca\xf3\x18\x04\n\x02\x01\x05\x82\xd3\xe4\x93\x02\x30\x12./v1/participants/{participant_id}/signing-keys\x12\x61\n\tVerifyKey\x12$.puhui.datashare.v1.VerifyKeyRequest\x1a%.puhui.datashare.v1.VerifyKeyResponse\"\x07\xca\xf3\x18\x03\n\x01\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'puhui.datashare.v1.participants_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_EVIDENCE'].fields_by_name['kind']._loaded_options = None
+  _globals['_EVIDENCE'].fields_by_name['kind']._serialized_options = b'\272H\006r\004\020\001\030@'
+  _globals['_EVIDENCE'].fields_by_name['reference']._loaded_options = None
+  _globals['_EVIDENCE'].fields_by_name['reference']._serialized_options = b'\272H\007r\005\020\001\030\310\001'
+  _globals['_EVIDENCE'].fields_by_name['dated']._loaded_options = None
+  _globals['_EVIDENCE'].fields_by_name['dated']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_ADVANCEPARTICIPANTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_ADVANCEPARTICIPANTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\006r\004\020\001\030@'
+  _globals['_ADVANCEPARTICIPANTREQUEST'].fields_by_name['participant_id']._loaded_options = None
+  _globals['_ADVANCEPARTICIPANTREQUEST'].fields_by_name['participant_id']._serialized_options = b'\272H\006r\004\020\001\030@'
+  _globals['_ADVANCEPARTICIPANTREQUEST'].fields_by_name['step']._loaded_options = None
+  _globals['_ADVANCEPARTICIPANTREQUEST'].fields_by_name['step']._serialized_options = b'\272H\r\202\001\n\020\001 \000 \001 \006 \007'
+  _globals['_ADVANCEPARTICIPANTREQUEST'].fields_by_name['products']._loaded_options = None
+  _globals['_ADVANCEPARTICIPANTREQUEST'].fields_by_name['products']._serialized_options = b'\272H\r\222\001\n\020\020\"\006r\004\020\001\030@'
+  _globals['_ADVANCEPARTICIPANTREQUEST'].fields_by_name['note']._loaded_options = None
+  _globals['_ADVANCEPARTICIPANTREQUEST'].fields_by_name['note']._serialized_options = b'\272H\005r\003\030\364\003'
+  _globals['_GETPARTICIPANTREQUEST'].fields_by_name['participant_id']._loaded_options = None
+  _globals['_GETPARTICIPANTREQUEST'].fields_by_name['participant_id']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_REGISTERPARTICIPANTREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_REGISTERPARTICIPANTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_REGISTERPARTICIPANTREQUEST'].fields_by_name['role']._loaded_options = None
@@ -63,7 +82,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SETSTANDINGREQUEST'].fields_by_name['participant_id']._loaded_options = None
   _globals['_SETSTANDINGREQUEST'].fields_by_name['participant_id']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_SETSTANDINGREQUEST'].fields_by_name['standing']._loaded_options = None
-  _globals['_SETSTANDINGREQUEST'].fields_by_name['standing']._serialized_options = b'\272H\007\202\001\004\020\001 \000'
+  _globals['_SETSTANDINGREQUEST'].fields_by_name['standing']._serialized_options = b'\272H\021\202\001\016\020\001 \000 \003 \004 \005 \006 \007'
+  _globals['_SETSTANDINGREQUEST'].fields_by_name['note']._loaded_options = None
+  _globals['_SETSTANDINGREQUEST'].fields_by_name['note']._serialized_options = b'\272H\005r\003\030\364\003'
   _globals['_VERIFYKEYREQUEST'].fields_by_name['key_id']._loaded_options = None
   _globals['_VERIFYKEYREQUEST'].fields_by_name['key_id']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_VERIFYKEYREQUEST'].fields_by_name['secret_sha256']._loaded_options = None
@@ -94,6 +115,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PARTICIPANTSERVICE'].methods_by_name['IssueKey']._serialized_options = b'\312\363\030\003\n\001\005\202\323\344\223\002+\"&/v1/participants/{participant_id}/keys:\001*'
   _globals['_PARTICIPANTSERVICE'].methods_by_name['RevokeKey']._loaded_options = None
   _globals['_PARTICIPANTSERVICE'].methods_by_name['RevokeKey']._serialized_options = b'\312\363\030\003\n\001\005\202\323\344\223\002\035\"\030/v1/keys/{key_id}:revoke:\001*'
+  _globals['_PARTICIPANTSERVICE'].methods_by_name['AdvanceParticipant']._loaded_options = None
+  _globals['_PARTICIPANTSERVICE'].methods_by_name['AdvanceParticipant']._serialized_options = b'\312\363\030\003\n\001\005\202\323\344\223\002.\")/v1/participants/{participant_id}:advance:\001*'
+  _globals['_PARTICIPANTSERVICE'].methods_by_name['GetParticipant']._loaded_options = None
+  _globals['_PARTICIPANTSERVICE'].methods_by_name['GetParticipant']._serialized_options = b'\312\363\030\007\n\005\001\002\003\004\005\202\323\344\223\002#\022!/v1/participants/{participant_id}'
   _globals['_PARTICIPANTSERVICE'].methods_by_name['SetStanding']._loaded_options = None
   _globals['_PARTICIPANTSERVICE'].methods_by_name['SetStanding']._serialized_options = b'\312\363\030\003\n\001\005\202\323\344\223\0022\"-/v1/participants/{participant_id}:setStanding:\001*'
   _globals['_PARTICIPANTSERVICE'].methods_by_name['RegisterSigningKey']._loaded_options = None
@@ -104,48 +129,62 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PARTICIPANTSERVICE'].methods_by_name['ListSigningKeys']._serialized_options = b'\312\363\030\004\n\002\001\005\202\323\344\223\0020\022./v1/participants/{participant_id}/signing-keys'
   _globals['_PARTICIPANTSERVICE'].methods_by_name['VerifyKey']._loaded_options = None
   _globals['_PARTICIPANTSERVICE'].methods_by_name['VerifyKey']._serialized_options = b'\312\363\030\003\n\001\006'
-  _globals['_STANDING']._serialized_start=2553
-  _globals['_STANDING']._serialized_end=2634
-  _globals['_PARTICIPANT']._serialized_start=213
-  _globals['_PARTICIPANT']._serialized_end=496
-  _globals['_REGISTERPARTICIPANTREQUEST']._serialized_start=499
-  _globals['_REGISTERPARTICIPANTREQUEST']._serialized_end=768
-  _globals['_REGISTERPARTICIPANTRESPONSE']._serialized_start=770
-  _globals['_REGISTERPARTICIPANTRESPONSE']._serialized_end=853
-  _globals['_LISTPARTICIPANTSREQUEST']._serialized_start=856
-  _globals['_LISTPARTICIPANTSREQUEST']._serialized_end=989
-  _globals['_LISTPARTICIPANTSRESPONSE']._serialized_start=991
-  _globals['_LISTPARTICIPANTSRESPONSE']._serialized_end=1097
-  _globals['_ISSUEKEYREQUEST']._serialized_start=1099
-  _globals['_ISSUEKEYREQUEST']._serialized_end=1182
-  _globals['_ISSUEKEYRESPONSE']._serialized_start=1184
-  _globals['_ISSUEKEYRESPONSE']._serialized_end=1235
-  _globals['_REVOKEKEYREQUEST']._serialized_start=1237
-  _globals['_REVOKEKEYREQUEST']._serialized_end=1313
-  _globals['_REVOKEKEYRESPONSE']._serialized_start=1315
-  _globals['_REVOKEKEYRESPONSE']._serialized_end=1382
-  _globals['_SETSTANDINGREQUEST']._serialized_start=1385
-  _globals['_SETSTANDINGREQUEST']._serialized_end=1531
-  _globals['_SETSTANDINGRESPONSE']._serialized_start=1533
-  _globals['_SETSTANDINGRESPONSE']._serialized_end=1608
-  _globals['_VERIFYKEYREQUEST']._serialized_start=1610
-  _globals['_VERIFYKEYREQUEST']._serialized_end=1687
-  _globals['_VERIFYKEYRESPONSE']._serialized_start=1689
-  _globals['_VERIFYKEYRESPONSE']._serialized_end=1762
-  _globals['_SIGNINGKEY']._serialized_start=1765
-  _globals['_SIGNINGKEY']._serialized_end=1936
-  _globals['_REGISTERSIGNINGKEYREQUEST']._serialized_start=1938
-  _globals['_REGISTERSIGNINGKEYREQUEST']._serialized_end=2063
-  _globals['_REGISTERSIGNINGKEYRESPONSE']._serialized_start=2065
-  _globals['_REGISTERSIGNINGKEYRESPONSE']._serialized_end=2138
-  _globals['_REVOKESIGNINGKEYREQUEST']._serialized_start=2140
-  _globals['_REVOKESIGNINGKEYREQUEST']._serialized_end=2258
-  _globals['_REVOKESIGNINGKEYRESPONSE']._serialized_start=2260
-  _globals['_REVOKESIGNINGKEYRESPONSE']._serialized_end=2331
-  _globals['_LISTSIGNINGKEYSREQUEST']._serialized_start=2333
-  _globals['_LISTSIGNINGKEYSREQUEST']._serialized_end=2453
-  _globals['_LISTSIGNINGKEYSRESPONSE']._serialized_start=2455
-  _globals['_LISTSIGNINGKEYSRESPONSE']._serialized_end=2551
-  _globals['_PARTICIPANTSERVICE']._serialized_start=2637
-  _globals['_PARTICIPANTSERVICE']._serialized_end=4057
+  _globals['_STANDING']._serialized_start=3641
+  _globals['_STANDING']._serialized_end=3843
+  _globals['_PARTICIPANTSTEP']._serialized_start=3846
+  _globals['_PARTICIPANTSTEP']._serialized_end=4155
+  _globals['_PARTICIPANT']._serialized_start=237
+  _globals['_PARTICIPANT']._serialized_end=579
+  _globals['_EVIDENCE']._serialized_start=582
+  _globals['_EVIDENCE']._serialized_end=739
+  _globals['_PARTICIPANTEVENT']._serialized_start=742
+  _globals['_PARTICIPANTEVENT']._serialized_end=997
+  _globals['_ADVANCEPARTICIPANTREQUEST']._serialized_start=1000
+  _globals['_ADVANCEPARTICIPANTREQUEST']._serialized_end=1270
+  _globals['_ADVANCEPARTICIPANTRESPONSE']._serialized_start=1272
+  _globals['_ADVANCEPARTICIPANTRESPONSE']._serialized_end=1354
+  _globals['_GETPARTICIPANTREQUEST']._serialized_start=1356
+  _globals['_GETPARTICIPANTREQUEST']._serialized_end=1414
+  _globals['_GETPARTICIPANTRESPONSE']._serialized_start=1417
+  _globals['_GETPARTICIPANTRESPONSE']._serialized_end=1549
+  _globals['_REGISTERPARTICIPANTREQUEST']._serialized_start=1552
+  _globals['_REGISTERPARTICIPANTREQUEST']._serialized_end=1821
+  _globals['_REGISTERPARTICIPANTRESPONSE']._serialized_start=1823
+  _globals['_REGISTERPARTICIPANTRESPONSE']._serialized_end=1906
+  _globals['_LISTPARTICIPANTSREQUEST']._serialized_start=1909
+  _globals['_LISTPARTICIPANTSREQUEST']._serialized_end=2042
+  _globals['_LISTPARTICIPANTSRESPONSE']._serialized_start=2044
+  _globals['_LISTPARTICIPANTSRESPONSE']._serialized_end=2150
+  _globals['_ISSUEKEYREQUEST']._serialized_start=2152
+  _globals['_ISSUEKEYREQUEST']._serialized_end=2235
+  _globals['_ISSUEKEYRESPONSE']._serialized_start=2237
+  _globals['_ISSUEKEYRESPONSE']._serialized_end=2288
+  _globals['_REVOKEKEYREQUEST']._serialized_start=2290
+  _globals['_REVOKEKEYREQUEST']._serialized_end=2366
+  _globals['_REVOKEKEYRESPONSE']._serialized_start=2368
+  _globals['_REVOKEKEYRESPONSE']._serialized_end=2435
+  _globals['_SETSTANDINGREQUEST']._serialized_start=2438
+  _globals['_SETSTANDINGREQUEST']._serialized_end=2618
+  _globals['_SETSTANDINGRESPONSE']._serialized_start=2620
+  _globals['_SETSTANDINGRESPONSE']._serialized_end=2695
+  _globals['_VERIFYKEYREQUEST']._serialized_start=2697
+  _globals['_VERIFYKEYREQUEST']._serialized_end=2774
+  _globals['_VERIFYKEYRESPONSE']._serialized_start=2776
+  _globals['_VERIFYKEYRESPONSE']._serialized_end=2849
+  _globals['_SIGNINGKEY']._serialized_start=2852
+  _globals['_SIGNINGKEY']._serialized_end=3023
+  _globals['_REGISTERSIGNINGKEYREQUEST']._serialized_start=3025
+  _globals['_REGISTERSIGNINGKEYREQUEST']._serialized_end=3150
+  _globals['_REGISTERSIGNINGKEYRESPONSE']._serialized_start=3152
+  _globals['_REGISTERSIGNINGKEYRESPONSE']._serialized_end=3225
+  _globals['_REVOKESIGNINGKEYREQUEST']._serialized_start=3227
+  _globals['_REVOKESIGNINGKEYREQUEST']._serialized_end=3345
+  _globals['_REVOKESIGNINGKEYRESPONSE']._serialized_start=3347
+  _globals['_REVOKESIGNINGKEYRESPONSE']._serialized_end=3418
+  _globals['_LISTSIGNINGKEYSREQUEST']._serialized_start=3420
+  _globals['_LISTSIGNINGKEYSREQUEST']._serialized_end=3540
+  _globals['_LISTSIGNINGKEYSRESPONSE']._serialized_start=3542
+  _globals['_LISTSIGNINGKEYSRESPONSE']._serialized_end=3638
+  _globals['_PARTICIPANTSERVICE']._serialized_start=4158
+  _globals['_PARTICIPANTSERVICE']._serialized_end=5917
 # @@protoc_insertion_point(module_scope)

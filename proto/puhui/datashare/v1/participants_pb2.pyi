@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.type import date_pb2 as _date_pb2
 from puhui.common.v1 import access_pb2 as _access_pb2
 from puhui.common.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
@@ -30,14 +31,68 @@ class _StandingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Standing.Val
     DESCRIPTOR: _descriptor.EnumDescriptor
     STANDING_UNSPECIFIED: _Standing.ValueType  # 0
     STANDING_ACTIVE: _Standing.ValueType  # 1
+    """May act. Firms are so once registered, institutions after two approvals."""
     STANDING_SUSPENDED: _Standing.ValueType  # 2
+    STANDING_APPLIED: _Standing.ValueType  # 3
+    """Asked to take part; nothing is checked yet."""
+    STANDING_LICENCE_CHECKED: _Standing.ValueType  # 4
+    """Its licence was checked, and for which products it is."""
+    STANDING_CONFORMANT: _Standing.ValueType  # 5
+    """Its systems passed the conformance run."""
+    STANDING_APPROVED: _Standing.ValueType  # 6
+    """Two persons approved it; it acts once it is made active."""
+    STANDING_EXITED: _Standing.ValueType  # 7
+    """Has left for good; what it did stays on record."""
 
 class Standing(_Standing, metaclass=_StandingEnumTypeWrapper): ...
 
 STANDING_UNSPECIFIED: Standing.ValueType  # 0
 STANDING_ACTIVE: Standing.ValueType  # 1
+"""May act. Firms are so once registered, institutions after two approvals."""
 STANDING_SUSPENDED: Standing.ValueType  # 2
+STANDING_APPLIED: Standing.ValueType  # 3
+"""Asked to take part; nothing is checked yet."""
+STANDING_LICENCE_CHECKED: Standing.ValueType  # 4
+"""Its licence was checked, and for which products it is."""
+STANDING_CONFORMANT: Standing.ValueType  # 5
+"""Its systems passed the conformance run."""
+STANDING_APPROVED: Standing.ValueType  # 6
+"""Two persons approved it; it acts once it is made active."""
+STANDING_EXITED: Standing.ValueType  # 7
+"""Has left for good; what it did stays on record."""
 Global___Standing: _TypeAlias = Standing  # noqa: Y015
+
+class _ParticipantStep:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ParticipantStepEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ParticipantStep.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PARTICIPANT_STEP_UNSPECIFIED: _ParticipantStep.ValueType  # 0
+    PARTICIPANT_STEP_APPLIED: _ParticipantStep.ValueType  # 1
+    PARTICIPANT_STEP_LICENCE_CHECKED: _ParticipantStep.ValueType  # 2
+    PARTICIPANT_STEP_CONFORMANT: _ParticipantStep.ValueType  # 3
+    PARTICIPANT_STEP_APPROVED: _ParticipantStep.ValueType  # 4
+    """By one of two persons; the second makes it APPROVED."""
+    PARTICIPANT_STEP_ACTIVATED: _ParticipantStep.ValueType  # 5
+    PARTICIPANT_STEP_SUSPENDED: _ParticipantStep.ValueType  # 6
+    PARTICIPANT_STEP_REINSTATED: _ParticipantStep.ValueType  # 7
+    PARTICIPANT_STEP_EXITED: _ParticipantStep.ValueType  # 8
+
+class ParticipantStep(_ParticipantStep, metaclass=_ParticipantStepEnumTypeWrapper):
+    """What happened to a participant."""
+
+PARTICIPANT_STEP_UNSPECIFIED: ParticipantStep.ValueType  # 0
+PARTICIPANT_STEP_APPLIED: ParticipantStep.ValueType  # 1
+PARTICIPANT_STEP_LICENCE_CHECKED: ParticipantStep.ValueType  # 2
+PARTICIPANT_STEP_CONFORMANT: ParticipantStep.ValueType  # 3
+PARTICIPANT_STEP_APPROVED: ParticipantStep.ValueType  # 4
+"""By one of two persons; the second makes it APPROVED."""
+PARTICIPANT_STEP_ACTIVATED: ParticipantStep.ValueType  # 5
+PARTICIPANT_STEP_SUSPENDED: ParticipantStep.ValueType  # 6
+PARTICIPANT_STEP_REINSTATED: ParticipantStep.ValueType  # 7
+PARTICIPANT_STEP_EXITED: ParticipantStep.ValueType  # 8
+Global___ParticipantStep: _TypeAlias = ParticipantStep  # noqa: Y015
 
 @_typing.final
 class Participant(_message.Message):
@@ -52,6 +107,8 @@ class Participant(_message.Message):
     STANDING_FIELD_NUMBER: _builtins.int
     REGISTERED_AT_FIELD_NUMBER: _builtins.int
     SIMULATED_SOURCE_FIELD_NUMBER: _builtins.int
+    PRODUCTS_FIELD_NUMBER: _builtins.int
+    LICENCE_ENDS_FIELD_NUMBER: _builtins.int
     participant_id: _builtins.str
     role: _access_pb2.Role.ValueType
     name: _builtins.str
@@ -70,6 +127,14 @@ class Participant(_message.Message):
     """Of a provider: its records are simulated; whatever is made of them says so."""
     @_builtins.property
     def registered_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def products(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it holds a licence for: codes of the products, e.g. "credit_reporting"."""
+
+    @_builtins.property
+    def licence_ends(self) -> _date_pb2.Date:
+        """The last day of the licence; unset has no end."""
+
     def __init__(
         self,
         *,
@@ -82,14 +147,211 @@ class Participant(_message.Message):
         standing: Global___Standing.ValueType = ...,
         registered_at: _timestamp_pb2.Timestamp | None = ...,
         simulated_source: _builtins.bool = ...,
+        products: _abc.Iterable[_builtins.str] | None = ...,
+        licence_ends: _date_pb2.Date | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["registered_at", b"registered_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["licence_ends", b"licence_ends", "registered_at", b"registered_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["historical_source", b"historical_source", "name", b"name", "participant_id", b"participant_id", "provider_kind", b"provider_kind", "registered_at", b"registered_at", "role", b"role", "simulated_source", b"simulated_source", "standing", b"standing", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["historical_source", b"historical_source", "licence_ends", b"licence_ends", "name", b"name", "participant_id", b"participant_id", "products", b"products", "provider_kind", b"provider_kind", "registered_at", b"registered_at", "role", b"role", "simulated_source", b"simulated_source", "standing", b"standing", "subject_id", b"subject_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Participant: _TypeAlias = Participant  # noqa: Y015
+
+@_typing.final
+class Evidence(_message.Message):
+    """What a step rests on: a document that the platform does not keep."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    DATED_FIELD_NUMBER: _builtins.int
+    ENDS_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """What it is, e.g. "business licence", "credit reporting filing", "conformance report"."""
+    reference: _builtins.str
+    """Where it is kept, or its number."""
+    sha256: _builtins.bytes
+    """SHA-256 of the document, 32 bytes, or empty."""
+    @_builtins.property
+    def dated(self) -> _date_pb2.Date:
+        """The day of the document."""
+
+    @_builtins.property
+    def ends(self) -> _date_pb2.Date:
+        """Its last day; unset has no end."""
+
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        reference: _builtins.str = ...,
+        sha256: _builtins.bytes = ...,
+        dated: _date_pb2.Date | None = ...,
+        ends: _date_pb2.Date | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dated", b"dated", "ends", b"ends"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dated", b"dated", "ends", b"ends", "kind", b"kind", "reference", b"reference", "sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Evidence: _TypeAlias = Evidence  # noqa: Y015
+
+@_typing.final
+class ParticipantEvent(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    BY_PARTICIPANT_ID_FIELD_NUMBER: _builtins.int
+    BY_PERSON_ID_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    PRODUCTS_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    LEAF_ID_FIELD_NUMBER: _builtins.int
+    step: Global___ParticipantStep.ValueType
+    by_participant_id: _builtins.str
+    """Account and, where known, person that did it."""
+    by_person_id: _builtins.str
+    note: _builtins.str
+    leaf_id: _builtins.str
+    """Of the leaf in the log."""
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def evidence(self) -> Global___Evidence: ...
+    @_builtins.property
+    def products(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of LICENCE_CHECKED: what the licence is for."""
+
+    def __init__(
+        self,
+        *,
+        step: Global___ParticipantStep.ValueType = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        by_participant_id: _builtins.str = ...,
+        by_person_id: _builtins.str = ...,
+        evidence: Global___Evidence | None = ...,
+        products: _abc.Iterable[_builtins.str] | None = ...,
+        note: _builtins.str = ...,
+        leaf_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "evidence", b"evidence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "by_participant_id", b"by_participant_id", "by_person_id", b"by_person_id", "evidence", b"evidence", "leaf_id", b"leaf_id", "note", b"note", "products", b"products", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ParticipantEvent: _TypeAlias = ParticipantEvent  # noqa: Y015
+
+@_typing.final
+class AdvanceParticipantRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PARTICIPANT_ID_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    PRODUCTS_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    participant_id: _builtins.str
+    step: Global___ParticipantStep.ValueType
+    """Any but APPLIED, SUSPENDED and REINSTATED."""
+    note: _builtins.str
+    @_builtins.property
+    def evidence(self) -> Global___Evidence:
+        """Required but for ACTIVATED."""
+
+    @_builtins.property
+    def products(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Required for LICENCE_CHECKED."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        participant_id: _builtins.str = ...,
+        step: Global___ParticipantStep.ValueType = ...,
+        evidence: Global___Evidence | None = ...,
+        products: _abc.Iterable[_builtins.str] | None = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "note", b"note", "participant_id", b"participant_id", "products", b"products", "request_id", b"request_id", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdvanceParticipantRequest: _TypeAlias = AdvanceParticipantRequest  # noqa: Y015
+
+@_typing.final
+class AdvanceParticipantResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTICIPANT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def participant(self) -> Global___Participant: ...
+    def __init__(
+        self,
+        *,
+        participant: Global___Participant | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["participant", b"participant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["participant", b"participant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdvanceParticipantResponse: _TypeAlias = AdvanceParticipantResponse  # noqa: Y015
+
+@_typing.final
+class GetParticipantRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTICIPANT_ID_FIELD_NUMBER: _builtins.int
+    participant_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        participant_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["participant_id", b"participant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetParticipantRequest: _TypeAlias = GetParticipantRequest  # noqa: Y015
+
+@_typing.final
+class GetParticipantResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTICIPANT_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def participant(self) -> Global___Participant: ...
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___ParticipantEvent]:
+        """The earliest first."""
+
+    def __init__(
+        self,
+        *,
+        participant: Global___Participant | None = ...,
+        events: _abc.Iterable[Global___ParticipantEvent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["participant", b"participant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "participant", b"participant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetParticipantResponse: _TypeAlias = GetParticipantResponse  # noqa: Y015
 
 @_typing.final
 class RegisterParticipantRequest(_message.Message):
@@ -298,19 +560,24 @@ class SetStandingRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     PARTICIPANT_ID_FIELD_NUMBER: _builtins.int
     STANDING_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     participant_id: _builtins.str
     standing: Global___Standing.ValueType
+    """ACTIVE or SUSPENDED."""
+    note: _builtins.str
+    """Why; on record with the step."""
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         participant_id: _builtins.str = ...,
         standing: Global___Standing.ValueType = ...,
+        note: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["participant_id", b"participant_id", "request_id", b"request_id", "standing", b"standing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["note", b"note", "participant_id", b"participant_id", "request_id", b"request_id", "standing", b"standing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

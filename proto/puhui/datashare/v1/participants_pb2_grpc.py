@@ -54,6 +54,16 @@ class ParticipantServiceStub:
                 request_serializer=puhui_dot_datashare_dot_v1_dot_participants__pb2.RevokeKeyRequest.SerializeToString,
                 response_deserializer=puhui_dot_datashare_dot_v1_dot_participants__pb2.RevokeKeyResponse.FromString,
                 _registered_method=True)
+        self.AdvanceParticipant = channel.unary_unary(
+                '/puhui.datashare.v1.ParticipantService/AdvanceParticipant',
+                request_serializer=puhui_dot_datashare_dot_v1_dot_participants__pb2.AdvanceParticipantRequest.SerializeToString,
+                response_deserializer=puhui_dot_datashare_dot_v1_dot_participants__pb2.AdvanceParticipantResponse.FromString,
+                _registered_method=True)
+        self.GetParticipant = channel.unary_unary(
+                '/puhui.datashare.v1.ParticipantService/GetParticipant',
+                request_serializer=puhui_dot_datashare_dot_v1_dot_participants__pb2.GetParticipantRequest.SerializeToString,
+                response_deserializer=puhui_dot_datashare_dot_v1_dot_participants__pb2.GetParticipantResponse.FromString,
+                _registered_method=True)
         self.SetStanding = channel.unary_unary(
                 '/puhui.datashare.v1.ParticipantService/SetStanding',
                 request_serializer=puhui_dot_datashare_dot_v1_dot_participants__pb2.SetStandingRequest.SerializeToString,
@@ -107,6 +117,21 @@ class ParticipantServiceServicer:
 
     def RevokeKey(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AdvanceParticipant(self, request, context):
+        """Takes an institution one step on: licence checked, conformant, approved by two persons, active; or
+        out. Each step has its evidence and a leaf in the log.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetParticipant(self, request, context):
+        """A participant with what happened to it: its own, of all to the operator and the regulator.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -170,6 +195,16 @@ def add_ParticipantServiceServicer_to_server(servicer, server):
                     servicer.RevokeKey,
                     request_deserializer=puhui_dot_datashare_dot_v1_dot_participants__pb2.RevokeKeyRequest.FromString,
                     response_serializer=puhui_dot_datashare_dot_v1_dot_participants__pb2.RevokeKeyResponse.SerializeToString,
+            ),
+            'AdvanceParticipant': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdvanceParticipant,
+                    request_deserializer=puhui_dot_datashare_dot_v1_dot_participants__pb2.AdvanceParticipantRequest.FromString,
+                    response_serializer=puhui_dot_datashare_dot_v1_dot_participants__pb2.AdvanceParticipantResponse.SerializeToString,
+            ),
+            'GetParticipant': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetParticipant,
+                    request_deserializer=puhui_dot_datashare_dot_v1_dot_participants__pb2.GetParticipantRequest.FromString,
+                    response_serializer=puhui_dot_datashare_dot_v1_dot_participants__pb2.GetParticipantResponse.SerializeToString,
             ),
             'SetStanding': grpc.unary_unary_rpc_method_handler(
                     servicer.SetStanding,
@@ -305,6 +340,60 @@ class ParticipantService:
             '/puhui.datashare.v1.ParticipantService/RevokeKey',
             puhui_dot_datashare_dot_v1_dot_participants__pb2.RevokeKeyRequest.SerializeToString,
             puhui_dot_datashare_dot_v1_dot_participants__pb2.RevokeKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdvanceParticipant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/puhui.datashare.v1.ParticipantService/AdvanceParticipant',
+            puhui_dot_datashare_dot_v1_dot_participants__pb2.AdvanceParticipantRequest.SerializeToString,
+            puhui_dot_datashare_dot_v1_dot_participants__pb2.AdvanceParticipantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetParticipant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/puhui.datashare.v1.ParticipantService/GetParticipant',
+            puhui_dot_datashare_dot_v1_dot_participants__pb2.GetParticipantRequest.SerializeToString,
+            puhui_dot_datashare_dot_v1_dot_participants__pb2.GetParticipantResponse.FromString,
             options,
             channel_credentials,
             insecure,

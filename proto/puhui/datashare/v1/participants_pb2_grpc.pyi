@@ -39,6 +39,12 @@ class ParticipantServiceStub:
     replay of the request_id fails with ALREADY_EXISTS.
     """
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_participants_pb2.RevokeKeyRequest, _participants_pb2.RevokeKeyResponse]
+    AdvanceParticipant: _grpc.UnaryUnaryMultiCallable[_participants_pb2.AdvanceParticipantRequest, _participants_pb2.AdvanceParticipantResponse]
+    """Takes an institution one step on: licence checked, conformant, approved by two persons, active; or
+    out. Each step has its evidence and a leaf in the log.
+    """
+    GetParticipant: _grpc.UnaryUnaryMultiCallable[_participants_pb2.GetParticipantRequest, _participants_pb2.GetParticipantResponse]
+    """A participant with what happened to it: its own, of all to the operator and the regulator."""
     SetStanding: _grpc.UnaryUnaryMultiCallable[_participants_pb2.SetStandingRequest, _participants_pb2.SetStandingResponse]
     """Suspends a participant or reinstates it; acts at once on every fetch."""
     RegisterSigningKey: _grpc.UnaryUnaryMultiCallable[_participants_pb2.RegisterSigningKeyRequest, _participants_pb2.RegisterSigningKeyResponse]
@@ -65,6 +71,12 @@ class ParticipantServiceAsyncStub(ParticipantServiceStub):
     replay of the request_id fails with ALREADY_EXISTS.
     """
     RevokeKey: _aio.UnaryUnaryMultiCallable[_participants_pb2.RevokeKeyRequest, _participants_pb2.RevokeKeyResponse]  # type: ignore[assignment]
+    AdvanceParticipant: _aio.UnaryUnaryMultiCallable[_participants_pb2.AdvanceParticipantRequest, _participants_pb2.AdvanceParticipantResponse]  # type: ignore[assignment]
+    """Takes an institution one step on: licence checked, conformant, approved by two persons, active; or
+    out. Each step has its evidence and a leaf in the log.
+    """
+    GetParticipant: _aio.UnaryUnaryMultiCallable[_participants_pb2.GetParticipantRequest, _participants_pb2.GetParticipantResponse]  # type: ignore[assignment]
+    """A participant with what happened to it: its own, of all to the operator and the regulator."""
     SetStanding: _aio.UnaryUnaryMultiCallable[_participants_pb2.SetStandingRequest, _participants_pb2.SetStandingResponse]  # type: ignore[assignment]
     """Suspends a participant or reinstates it; acts at once on every fetch."""
     RegisterSigningKey: _aio.UnaryUnaryMultiCallable[_participants_pb2.RegisterSigningKeyRequest, _participants_pb2.RegisterSigningKeyResponse]  # type: ignore[assignment]
@@ -112,6 +124,24 @@ class ParticipantServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _participants_pb2.RevokeKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_participants_pb2.RevokeKeyResponse, _abc.Awaitable[_participants_pb2.RevokeKeyResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def AdvanceParticipant(
+        self,
+        request: _participants_pb2.AdvanceParticipantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_participants_pb2.AdvanceParticipantResponse, _abc.Awaitable[_participants_pb2.AdvanceParticipantResponse]]:
+        """Takes an institution one step on: licence checked, conformant, approved by two persons, active; or
+        out. Each step has its evidence and a leaf in the log.
+        """
+
+    @_abc_1.abstractmethod
+    def GetParticipant(
+        self,
+        request: _participants_pb2.GetParticipantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_participants_pb2.GetParticipantResponse, _abc.Awaitable[_participants_pb2.GetParticipantResponse]]:
+        """A participant with what happened to it: its own, of all to the operator and the regulator."""
 
     @_abc_1.abstractmethod
     def SetStanding(

@@ -26,7 +26,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from puhui.common.v1 import access_pb2 as puhui_dot_common_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epuhui/gateway/v1/gateway.proto\x12\x10puhui.gateway.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cpuhui/common/v1/access.proto\"\x0f\n\rWhoAmIRequest\"\x80\x01\n\x0eWhoAmIResponse\x12\x16\n\x0eparticipant_id\x18\x01 \x01(\t\x12#\n\x04role\x18\x02 \x01(\x0e\x32\x15.puhui.common.v1.Role\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x12\n\nsubject_id\x18\x04 \x01(\t\x12\x0f\n\x07methods\x18\x05 \x03(\t2|\n\x0eGatewayService\x12j\n\x06WhoAmI\x12\x1f.puhui.gateway.v1.WhoAmIRequest\x1a .puhui.gateway.v1.WhoAmIResponse\"\x1d\xca\xf3\x18\x07\n\x05\x01\x02\x03\x04\x05\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/whoamib\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epuhui/gateway/v1/gateway.proto\x12\x10puhui.gateway.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cpuhui/common/v1/access.proto\"\x0f\n\rWhoAmIRequest\"\xb5\x01\n\x0eWhoAmIResponse\x12\x16\n\x0eparticipant_id\x18\x01 \x01(\t\x12#\n\x04role\x18\x02 \x01(\x0e\x32\x15.puhui.common.v1.Role\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x12\n\nsubject_id\x18\x04 \x01(\t\x12\x0f\n\x07methods\x18\x05 \x03(\t\x12\x0e\n\x06tenant\x18\x06 \x01(\t\x12\x10\n\x08products\x18\x07 \x03(\t\x12\x11\n\tperson_id\x18\x08 \x01(\t2|\n\x0eGatewayService\x12j\n\x06WhoAmI\x12\x1f.puhui.gateway.v1.WhoAmIRequest\x1a .puhui.gateway.v1.WhoAmIResponse\"\x1d\xca\xf3\x18\x07\n\x05\x01\x02\x03\x04\x05\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/whoamib\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,7 +38,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WHOAMIREQUEST']._serialized_start=112
   _globals['_WHOAMIREQUEST']._serialized_end=127
   _globals['_WHOAMIRESPONSE']._serialized_start=130
-  _globals['_WHOAMIRESPONSE']._serialized_end=258
-  _globals['_GATEWAYSERVICE']._serialized_start=260
-  _globals['_GATEWAYSERVICE']._serialized_end=384
+  _globals['_WHOAMIRESPONSE']._serialized_end=311
+  _globals['_GATEWAYSERVICE']._serialized_start=313
+  _globals['_GATEWAYSERVICE']._serialized_end=437
 # @@protoc_insertion_point(module_scope)

@@ -43,14 +43,25 @@ class WhoAmIResponse(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     SUBJECT_ID_FIELD_NUMBER: _builtins.int
     METHODS_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    PRODUCTS_FIELD_NUMBER: _builtins.int
+    PERSON_ID_FIELD_NUMBER: _builtins.int
     participant_id: _builtins.str
     role: _access_pb2.Role.ValueType
     name: _builtins.str
     subject_id: _builtins.str
     """Of a firm."""
+    tenant: _builtins.str
+    """"sandbox" or "production"."""
+    person_id: _builtins.str
+    """Which person acts, where the credentials are a person's."""
     @_builtins.property
     def methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Full names of the methods that the role may call."""
+
+    @_builtins.property
+    def products(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the participant holds a licence for."""
 
     def __init__(
         self,
@@ -60,10 +71,13 @@ class WhoAmIResponse(_message.Message):
         name: _builtins.str = ...,
         subject_id: _builtins.str = ...,
         methods: _abc.Iterable[_builtins.str] | None = ...,
+        tenant: _builtins.str = ...,
+        products: _abc.Iterable[_builtins.str] | None = ...,
+        person_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["methods", b"methods", "name", b"name", "participant_id", b"participant_id", "role", b"role", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["methods", b"methods", "name", b"name", "participant_id", b"participant_id", "person_id", b"person_id", "products", b"products", "role", b"role", "subject_id", b"subject_id", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -12,7 +12,7 @@ Invariants:
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,6 +21,7 @@ import structlog
 
 from puhui.common.v1 import access_pb2
 from puhui.datashare.v1 import changes_pb2, participants_pb2
+from services.kit.calls import Call
 from services.kit.client import Channel
 from services.kit.clock import Clock
 from services.kit.errors import PermissionDeniedError, PuhuiError, UnauthenticatedError
@@ -53,7 +54,7 @@ class _Refused:
     error: PuhuiError
 
 
-class Tokens:
+class ApiKeys:
     """Tells whose API key came with a call.
 
     Args:
@@ -72,7 +73,7 @@ class Tokens:
         self._asking: dict[tuple[str, bytes], asyncio.Task[Caller | PuhuiError]] = {}
         self._forgotten = 0
 
-    async def authenticate(self, metadata: Mapping[str, str]) -> Caller:
+    async def authenticate(self, call: Call) -> Caller:
         """Return who sent `authorization: Bearer <key_id>.<secret>`.
 
         Raises:
@@ -80,7 +81,7 @@ class Tokens:
             PermissionDeniedError: PARTICIPANT_SUSPENDED.
             UnavailableError: datashare does not answer.
         """
-        key_id, secret_sha256 = _parse(metadata.get("authorization", ""))
+        key_id, secret_sha256 = _parse(call.metadata.get("authorization", ""))
         now = self._clock.now()
         accepted = self._accepted.get(key_id)
         if (
@@ -190,13 +191,13 @@ class Revocations:
 
     Args:
         directory: where the feed comes from.
-        tokens: forgets what the feed says is over.
+        keys: forgets what the feed says is over.
         every: how often to ask.
     """
 
-    def __init__(self, directory: Directory, tokens: Tokens, every: timedelta) -> None:
+    def __init__(self, directory: Directory, keys: ApiKeys, every: timedelta) -> None:
         self._directory = directory
-        self._tokens = tokens
+        self._tokens = keys
         self._every = every.total_seconds()
         self._cursor = ""
 
