@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -36,6 +37,8 @@ from services.kit.server import Server, ServerConfig
 from services.kit.telemetry import Telemetry, TelemetryConfig
 
 ITSELF = Caller("gateway", "GATEWAY")
+TENANTS = ("sandbox", "production")
+ISSUER = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https://\[[0-9a-fA-F:]+\](:[0-9]{1,5})?")
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,13 @@ class GatewayConfig:
         timeouts: how long calls may take.
         health: where probes and metrics are.
         telemetry: where traces go.
+        tenant: "sandbox" or "production", which takes no API keys.
+        issuer: the URL under which the gateway issues tokens, as clients reach it; without it, it
+            issues none.
+        token_key: PEM file, Ed25519; signs tokens.
+        token_public_keys: PEM files of further keys whose tokens count, while keys change over.
+        issuers: TOML file of others whose tokens count.
+        redis: URL of what replicas share; without it each remembers for itself.
     """
 
     datashare: str = field(metadata={"help": "address of datashare, host:port or dns:///host:port"})
@@ -71,9 +81,35 @@ class GatewayConfig:
     timeouts: Timeouts = field(default_factory=Timeouts)
     health: HealthConfig = field(default_factory=HealthConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
+    tenant: str = field(default="sandbox", metadata={"help": "sandbox or production"})
+    issuer: str | None = field(
+        default=None, metadata={"help": "https URL of the gateway as issuer of tokens"}
+    )
+    token_key: Path | None = field(
+        default=None, metadata={"help": "PEM file, Ed25519 private key that signs tokens"}
+    )
+    token_public_keys: tuple[str, ...] = field(
+        default=(), metadata={"help": "PEM files, Ed25519 public keys whose tokens count too"}
+    )
+    issuers: Path | None = field(
+        default=None, metadata={"help": "TOML file of other issuers whose tokens count"}
+    )
+    redis: str | None = field(
+        default=None, metadata={"help": "URL of what replicas share", "secret": True}
+    )
 
     def __post_init__(self) -> None:
         check_listen("http_listen", self.http_listen)
+        if self.tenant not in TENANTS:
+            raise ValueError(f"tenant must be one of {', '.join(TENANTS)}")
+        if self.issuer is not None and not ISSUER.fullmatch(self.issuer):
+            raise ValueError(
+                "issuer must be an https URL of a host alone, such as https://api.puhui.example"
+            )
+        if (self.issuer is None) != (self.token_key is None):
+            raise ValueError("issuer and token_key must be set together, or neither")
+        if self.tenant == "production" and self.issuer is None:
+            raise ValueError("issuer must be set in production: institutions get tokens there")
         check_least(1, max_concurrent=self.max_concurrent)
         if not self.changes_every:
             raise ValueError("changes_every must be longer than nothing")

@@ -1,0 +1,1 @@
+"""What replicas of the gateway have to agree on: in memory for one, in Redis for several."""
