@@ -29,7 +29,7 @@ from google.type import date_pb2 as google_dot_type_dot_date__pb2
 from puhui.common.v1 import access_pb2 as puhui_dot_common_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!puhui/datashare/v1/metering.proto\x12\x12puhui.datashare.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16google/type/date.proto\x1a\x1cpuhui/common/v1/access.proto\"\xc0\x01\n\x05Usage\x12\x16\n\x0eparticipant_id\x18\x01 \x01(\t\x12\x0f\n\x07product\x18\x02 \x01(\t\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x1e\n\x03\x64\x61y\x18\x04 \x01(\x0b\x32\x11.google.type.Date\x12\x0e\n\x06served\x18\x05 \x01(\x03\x12\x0f\n\x07refused\x18\x06 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x07 \x01(\x03\x12\x15\n\rrequest_bytes\x18\x08 \x01(\x03\x12\x16\n\x0eresponse_bytes\x18\t \x01(\x03\"\xa8\x01\n\x12RecordUsageRequest\x12\x1c\n\treport_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x34\n\x06usages\x18\x02 \x03(\x0b\x32\x19.puhui.datashare.v1.UsageB\t\xbaH\x06\x92\x01\x03\x10\x90N\x12>\n\x08refusals\x18\x03 \x03(\x0b\x32!.puhui.datashare.v1.RefusedStreakB\t\xbaH\x06\x92\x01\x03\x10\x90N\"s\n\rRefusedStreak\x12\x16\n\x0eparticipant_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\x12+\n\x07last_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x15\n\x13RecordUsageResponse\"\x9a\x01\n\x10ListUsageRequest\x12(\n\x05month\x18\x01 \x01(\x0b\x32\x11.google.type.DateB\x06\xbaH\x03\xc8\x01\x01\x12\x1f\n\x0eparticipant_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1d\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"W\n\x11ListUsageResponse\x12)\n\x06usages\x18\x01 \x03(\x0b\x32\x19.puhui.datashare.v1.Usage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"~\n\x0c\x43ontribution\x12\x13\n\x0bprovider_id\x18\x01 \x01(\t\x12\x13\n\x0brecord_type\x18\x02 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x03\x12\x10\n\x08subjects\x18\x04 \x01(\x03\x12\x0c\n\x04uses\x18\x05 \x01(\x03\x12\x12\n\nrecipients\x18\x06 \x01(\x03\"\x9f\x01\n\x18ListContributionsRequest\x12(\n\x05month\x18\x01 \x01(\x0b\x32\x11.google.type.DateB\x06\xbaH\x03\xc8\x01\x01\x12\x1c\n\x0bprovider_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1d\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"m\n\x19ListContributionsResponse\x12\x37\n\rcontributions\x18\x01 \x03(\x0b\x32 .puhui.datashare.v1.Contribution\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x8a\x03\n\x0fMeteringService\x12g\n\x0bRecordUsage\x12&.puhui.datashare.v1.RecordUsageRequest\x1a\'.puhui.datashare.v1.RecordUsageResponse\"\x07\xca\xf3\x18\x03\n\x01\x06\x12v\n\tListUsage\x12$.puhui.datashare.v1.ListUsageRequest\x1a%.puhui.datashare.v1.ListUsageResponse\"\x1c\xca\xf3\x18\x07\n\x05\x01\x02\x03\x04\x05\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/usage\x12\x95\x01\n\x11ListContributions\x12,.puhui.datashare.v1.ListContributionsRequest\x1a-.puhui.datashare.v1.ListContributionsResponse\"#\xca\xf3\x18\x06\n\x04\x01\x03\x04\x05\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/contributionsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!puhui/datashare/v1/metering.proto\x12\x12puhui.datashare.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16google/type/date.proto\x1a\x1cpuhui/common/v1/access.proto\"\xc0\x01\n\x05Usage\x12\x16\n\x0eparticipant_id\x18\x01 \x01(\t\x12\x0f\n\x07product\x18\x02 \x01(\t\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x1e\n\x03\x64\x61y\x18\x04 \x01(\x0b\x32\x11.google.type.Date\x12\x0e\n\x06served\x18\x05 \x01(\x03\x12\x0f\n\x07refused\x18\x06 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x07 \x01(\x03\x12\x15\n\rrequest_bytes\x18\x08 \x01(\x03\x12\x16\n\x0eresponse_bytes\x18\t \x01(\x03\"\xa8\x01\n\x12RecordUsageRequest\x12\x1c\n\treport_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x34\n\x06usages\x18\x02 \x03(\x0b\x32\x19.puhui.datashare.v1.UsageB\t\xbaH\x06\x92\x01\x03\x10\x90N\x12>\n\x08refusals\x18\x03 \x03(\x0b\x32!.puhui.datashare.v1.RefusedStreakB\t\xbaH\x06\x92\x01\x03\x10\x90N\"\x85\x01\n\rRefusedStreak\x12\x16\n\x0eparticipant_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\x12+\n\x07last_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08in_a_row\x18\x05 \x01(\x03\"\x15\n\x13RecordUsageResponse\"\x9a\x01\n\x10ListUsageRequest\x12(\n\x05month\x18\x01 \x01(\x0b\x32\x11.google.type.DateB\x06\xbaH\x03\xc8\x01\x01\x12\x1f\n\x0eparticipant_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1d\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"W\n\x11ListUsageResponse\x12)\n\x06usages\x18\x01 \x03(\x0b\x32\x19.puhui.datashare.v1.Usage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"~\n\x0c\x43ontribution\x12\x13\n\x0bprovider_id\x18\x01 \x01(\t\x12\x13\n\x0brecord_type\x18\x02 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x03\x12\x10\n\x08subjects\x18\x04 \x01(\x03\x12\x0c\n\x04uses\x18\x05 \x01(\x03\x12\x12\n\nrecipients\x18\x06 \x01(\x03\"\x9f\x01\n\x18ListContributionsRequest\x12(\n\x05month\x18\x01 \x01(\x0b\x32\x11.google.type.DateB\x06\xbaH\x03\xc8\x01\x01\x12\x1c\n\x0bprovider_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1d\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"m\n\x19ListContributionsResponse\x12\x37\n\rcontributions\x18\x01 \x03(\x0b\x32 .puhui.datashare.v1.Contribution\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x8a\x03\n\x0fMeteringService\x12g\n\x0bRecordUsage\x12&.puhui.datashare.v1.RecordUsageRequest\x1a\'.puhui.datashare.v1.RecordUsageResponse\"\x07\xca\xf3\x18\x03\n\x01\x06\x12v\n\tListUsage\x12$.puhui.datashare.v1.ListUsageRequest\x1a%.puhui.datashare.v1.ListUsageResponse\"\x1c\xca\xf3\x18\x07\n\x05\x01\x02\x03\x04\x05\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/usage\x12\x95\x01\n\x11ListContributions\x12,.puhui.datashare.v1.ListContributionsRequest\x1a-.puhui.datashare.v1.ListContributionsResponse\"#\xca\xf3\x18\x06\n\x04\x01\x03\x04\x05\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/contributionsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -68,20 +68,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USAGE']._serialized_end=396
   _globals['_RECORDUSAGEREQUEST']._serialized_start=399
   _globals['_RECORDUSAGEREQUEST']._serialized_end=567
-  _globals['_REFUSEDSTREAK']._serialized_start=569
-  _globals['_REFUSEDSTREAK']._serialized_end=684
-  _globals['_RECORDUSAGERESPONSE']._serialized_start=686
-  _globals['_RECORDUSAGERESPONSE']._serialized_end=707
-  _globals['_LISTUSAGEREQUEST']._serialized_start=710
-  _globals['_LISTUSAGEREQUEST']._serialized_end=864
-  _globals['_LISTUSAGERESPONSE']._serialized_start=866
-  _globals['_LISTUSAGERESPONSE']._serialized_end=953
-  _globals['_CONTRIBUTION']._serialized_start=955
-  _globals['_CONTRIBUTION']._serialized_end=1081
-  _globals['_LISTCONTRIBUTIONSREQUEST']._serialized_start=1084
-  _globals['_LISTCONTRIBUTIONSREQUEST']._serialized_end=1243
-  _globals['_LISTCONTRIBUTIONSRESPONSE']._serialized_start=1245
-  _globals['_LISTCONTRIBUTIONSRESPONSE']._serialized_end=1354
-  _globals['_METERINGSERVICE']._serialized_start=1357
-  _globals['_METERINGSERVICE']._serialized_end=1751
+  _globals['_REFUSEDSTREAK']._serialized_start=570
+  _globals['_REFUSEDSTREAK']._serialized_end=703
+  _globals['_RECORDUSAGERESPONSE']._serialized_start=705
+  _globals['_RECORDUSAGERESPONSE']._serialized_end=726
+  _globals['_LISTUSAGEREQUEST']._serialized_start=729
+  _globals['_LISTUSAGEREQUEST']._serialized_end=883
+  _globals['_LISTUSAGERESPONSE']._serialized_start=885
+  _globals['_LISTUSAGERESPONSE']._serialized_end=972
+  _globals['_CONTRIBUTION']._serialized_start=974
+  _globals['_CONTRIBUTION']._serialized_end=1100
+  _globals['_LISTCONTRIBUTIONSREQUEST']._serialized_start=1103
+  _globals['_LISTCONTRIBUTIONSREQUEST']._serialized_end=1262
+  _globals['_LISTCONTRIBUTIONSRESPONSE']._serialized_start=1264
+  _globals['_LISTCONTRIBUTIONSRESPONSE']._serialized_end=1373
+  _globals['_METERINGSERVICE']._serialized_start=1376
+  _globals['_METERINGSERVICE']._serialized_end=1770
 # @@protoc_insertion_point(module_scope)

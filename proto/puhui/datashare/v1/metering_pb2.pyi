@@ -103,7 +103,7 @@ Global___RecordUsageRequest: _TypeAlias = RecordUsageRequest  # noqa: Y015
 
 @_typing.final
 class RefusedStreak(_message.Message):
-    """Refusals of one participant in a row."""
+    """Refusals of one participant for one reason, since the gateway's last report."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -111,10 +111,16 @@ class RefusedStreak(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     LAST_AT_FIELD_NUMBER: _builtins.int
+    IN_A_ROW_FIELD_NUMBER: _builtins.int
     participant_id: _builtins.str
     """"" where no participant was proved."""
     reason: _builtins.str
     count: _builtins.int
+    in_a_row: _builtins.int
+    """Length of the longest run of refusals, for whatever reasons and with no call answered in between,
+    in which one of these stood; it counts from the run's beginning, which may lie before the last
+    report. 0 where no participant was proved.
+    """
     @_builtins.property
     def last_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -124,10 +130,11 @@ class RefusedStreak(_message.Message):
         reason: _builtins.str = ...,
         count: _builtins.int = ...,
         last_at: _timestamp_pb2.Timestamp | None = ...,
+        in_a_row: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_at", b"last_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "last_at", b"last_at", "participant_id", b"participant_id", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "in_a_row", b"in_a_row", "last_at", b"last_at", "participant_id", b"participant_id", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
