@@ -131,6 +131,18 @@ class Authenticate(Protocol):
         ...
 
 
+class Admits(Protocol):
+    """Tells which of Puhui's own services may call a method, by `kit.workloads`."""
+
+    def check(self, method: str, roles: frozenset[str], peer: Peer | None) -> None:
+        """Admit a call.
+
+        Raises:
+            PermissionDeniedError: WORKLOAD_NOT_ALLOWED.
+        """
+        ...
+
+
 class Gate(Protocol):
     """Lets a caller in who is who it says: policy, quotas, and how much may run at once."""
 
@@ -259,6 +271,7 @@ class Pipeline:
         timeouts: how long calls may take.
         refused: is told of refusals.
         gate: lets callers in whose role may call.
+        workloads: of a service behind the gateway, which of the others may call what; asked first.
     """
 
     def __init__(
@@ -268,8 +281,10 @@ class Pipeline:
         timeouts: Timeouts | None = None,
         refused: Refused | None = None,
         gate: Gate | None = None,
+        workloads: Admits | None = None,
     ) -> None:
         self._authenticate = authenticate
+        self._workloads = workloads
         self._gate = gate
         self._telemetry = telemetry
         self._timeouts = timeouts or Timeouts()
@@ -368,6 +383,8 @@ class Pipeline:
     async def _authorise(self, endpoint: Endpoint, call: Call) -> Caller:
         caller = None
         try:
+            if self._workloads:
+                self._workloads.check(endpoint.method, endpoint.roles, call.peer)
             caller = await self._authenticate(call)
             if caller.role not in endpoint.roles:
                 raise PermissionDeniedError(

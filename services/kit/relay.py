@@ -13,7 +13,7 @@ from typing import Any
 from google.rpc import status_pb2
 
 from puhui.common.v1 import relay_pb2, relay_pb2_grpc
-from services.kit.calls import Call, Endpoint, Pipeline
+from services.kit.calls import Call, Endpoint, Peer, Pipeline, current_call
 from services.kit.client import Channel
 from services.kit.clock import Clock
 from services.kit.coalesce import StreamCoalescer
@@ -127,9 +127,11 @@ class RelayServicer(relay_pb2_grpc.RelayServiceServicer):
         self, request: relay_pb2.RelayRequest, context: Any
     ) -> AsyncIterator[relay_pb2.RelayResponse]:
         """Run every call as if it had come alone."""
+        peer = current_call().peer
         # A task each: context variables of one call must not show in another.
         running = {
-            asyncio.create_task(self._run(index, call)) for index, call in enumerate(request.calls)
+            asyncio.create_task(self._run(index, call, peer))
+            for index, call in enumerate(request.calls)
         }
         try:
             while running:
@@ -141,7 +143,9 @@ class RelayServicer(relay_pb2_grpc.RelayServiceServicer):
             for task in running:
                 task.cancel()
 
-    async def _run(self, index: int, call: relay_pb2.RelayedCall) -> relay_pb2.RelayedResult:
+    async def _run(
+        self, index: int, call: relay_pb2.RelayedCall, peer: Peer | None
+    ) -> relay_pb2.RelayedResult:
         try:
             endpoint = self._endpoints.get(call.method)
             if endpoint is None or endpoint.response_streaming:
@@ -151,7 +155,8 @@ class RelayServicer(relay_pb2_grpc.RelayServiceServicer):
                 left = call.deadline.ToDatetime(tzinfo=UTC) - self._now()
                 timeout = left.total_seconds()
             metadata = {IDENTITY_METADATA: call.identity, TRACEPARENT_METADATA: call.traceparent}
-            body = await self._pipeline.unary(endpoint, Call(metadata, timeout), call.body)
+            carried = Call(metadata, timeout, peer=peer)
+            body = await self._pipeline.unary(endpoint, carried, call.body)
             return relay_pb2.RelayedResult(index=index, body=body)
         except PuhuiError as error:
             status = status_of(error)

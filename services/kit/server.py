@@ -1,5 +1,8 @@
 """The server of every service: grpc.aio behind one pipeline, health, reflection, graceful end.
 
+It may listen at several addresses, with TLS or without. Where TLS asks for the client's certificate
+every call says whose it is. Messages may come compressed (gzip, deflate).
+
 On SIGTERM it stops being ready, finishes what runs within the grace time, and the process exits 0.
 """
 
@@ -18,9 +21,12 @@ from grpc_reflection.v1alpha import reflection
 
 from puhui.common.v1 import relay_pb2_grpc
 from services.kit.calls import (
+    Admits,
     Authenticate,
     Call,
     Endpoint,
+    Gate,
+    Peer,
     Pipeline,
     Refused,
     Timeouts,
@@ -31,9 +37,11 @@ from services.kit.clock import Clock
 from services.kit.config import check_least, check_listen
 from services.kit.errors import PuhuiError, UnimplementedError
 from services.kit.identity import IDENTITY_METADATA, Caller, IdentityVerifier
+from services.kit.peers import peer_of
 from services.kit.relay import RelayServicer
 from services.kit.status import DETAILS_METADATA, GRPC_CODES, status_of
 from services.kit.telemetry import Telemetry
+from services.kit.tls import Certificates, TlsConfig
 
 _log = structlog.get_logger()
 
@@ -49,6 +57,7 @@ class ServerConfig:
         drain: seconds between not being ready and refusing new calls, for load balancers to notice.
         max_connection_age: seconds after which a client is asked to connect anew, so that new
             replicas get their share; 0 is never.
+        tls: certificate and key that it shows, and whose clients it trusts.
     """
 
     listen: str = field(default="127.0.0.1:0", metadata={"help": "host:port; port 0: any free"})
@@ -58,6 +67,7 @@ class ServerConfig:
     max_connection_age: float = field(
         default=0.0, metadata={"help": "seconds until clients reconnect; 0: never"}
     )
+    tls: TlsConfig = field(default_factory=TlsConfig)
 
     def __post_init__(self) -> None:
         check_listen("listen", self.listen)
@@ -75,6 +85,23 @@ def by_assertion(verifier: IdentityVerifier) -> Authenticate:
     return authenticate
 
 
+@dataclass
+class Listener:
+    """An address at which a server listens.
+
+    Args:
+        address: "host:port"; port 0 lets the system choose.
+        certificates: of TLS; None is plaintext.
+        clients: a client must have a certificate of one of the authorities.
+        port: known once the server started.
+    """
+
+    address: str
+    certificates: Certificates | None = None
+    clients: bool = False
+    port: int = 0
+
+
 class Server:
     """A gRPC server.
 
@@ -86,6 +113,10 @@ class Server:
         internal: it serves Puhui's own services, which relay calls; the entrance does not.
         timeouts: how long calls may take.
         refused: is told of refusals.
+        gate: lets callers in whose role may call.
+        certificates: of TLS at its address, where a client must have a certificate, too; None is
+            plaintext.
+        workloads: of an internal service with TLS, which of the others may call what.
     """
 
     def __init__(
@@ -98,11 +129,15 @@ class Server:
         internal: bool = True,
         timeouts: Timeouts | None = None,
         refused: Refused | None = None,
+        gate: Gate | None = None,
+        certificates: Certificates | None = None,
+        workloads: Admits | None = None,
     ) -> None:
         self._config = config
-        self.pipeline = Pipeline(authenticate, telemetry, timeouts, refused)
+        self._clock = clock
+        self.pipeline = Pipeline(authenticate, telemetry, timeouts, refused, gate, workloads)
         self.endpoints: dict[str, Endpoint] = {}
-        self.port = 0
+        self._listeners = [Listener(config.listen, certificates, clients=True)]
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
             options=[
@@ -127,6 +162,16 @@ class Server:
             relay = RelayServicer(self.pipeline, self.endpoints, clock)
             self.add(relay_pb2_grpc.add_RelayServiceServicer_to_server, relay)
 
+    @property
+    def port(self) -> int:
+        """Where it listens first; known once it started."""
+        return self._listeners[0].port
+
+    def listen(self, listener: Listener) -> Listener:
+        """Listen at one more address; returns what was given."""
+        self._listeners.append(listener)
+        return listener
+
     def add(self, register: Callable[[Any, Any], None], servicer: object) -> None:
         """Serve a generated service: `add(add_XServicer_to_server, servicer)`."""
         register(servicer, _Registrar(self.add_endpoint))
@@ -150,8 +195,16 @@ class Server:
             reflection.enable_server_reflection(
                 [*services, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server
             )
-        self._server.add_generic_rpc_handlers((_Handlers(self.pipeline, self.endpoints),))
-        self.port = self._server.add_insecure_port(self._config.listen)
+        known = any(listener.clients and listener.certificates for listener in self._listeners)
+        arrive = _Arrivals(self._clock if known else None)
+        handlers = _Handlers(self.pipeline, self.endpoints, arrive)
+        self._server.add_generic_rpc_handlers((handlers,))
+        for listener in self._listeners:
+            if listener.certificates is None:
+                listener.port = self._server.add_insecure_port(listener.address)
+            else:
+                credentials = listener.certificates.grpc_server(clients=listener.clients)
+                listener.port = self._server.add_secure_port(listener.address, credentials)
         await self.set_ready(ready=ready)
         await self._server.start()
 
@@ -212,11 +265,13 @@ class _Registrar:
 class _Handlers(grpc.GenericRpcHandler):
     """Hands gRPC's calls to the pipeline as bytes."""
 
-    def __init__(self, pipeline: Pipeline, endpoints: Mapping[str, Endpoint]) -> None:
+    def __init__(
+        self, pipeline: Pipeline, endpoints: Mapping[str, Endpoint], arrive: "_Arrivals"
+    ) -> None:
         self._handlers = {
-            method: _stream(pipeline, endpoint)
+            method: _stream(pipeline, endpoint, arrive)
             if endpoint.response_streaming
-            else _unary(pipeline, endpoint)
+            else _unary(pipeline, endpoint, arrive)
             for method, endpoint in endpoints.items()
         }
 
@@ -225,10 +280,27 @@ class _Handlers(grpc.GenericRpcHandler):
         return handler
 
 
-def _call(context: "grpc.aio.ServicerContext[bytes, bytes]") -> Call:
-    received = context.invocation_metadata() or ()
-    metadata = {key: value for key, value in received if isinstance(value, str)}
-    return Call(metadata, context.time_remaining(), context)
+class _Arrivals:
+    """Tells how calls came in.
+
+    Args:
+        clock: the time, by which certificates are valid; None where no client shows one.
+    """
+
+    def __init__(self, clock: Clock | None) -> None:
+        self._clock = clock
+
+    def __call__(self, context: "grpc.aio.ServicerContext[bytes, bytes]") -> Call:
+        received = context.invocation_metadata() or ()
+        metadata = {key: value for key, value in received if isinstance(value, str)}
+        return Call(metadata, context.time_remaining(), context, self._peer(context))
+
+    def _peer(self, context: "grpc.aio.ServicerContext[bytes, bytes]") -> Peer | None:
+        if self._clock is None:
+            return None
+        for certificate in context.auth_context().get("x509_pem_cert", ()):
+            return peer_of(certificate, self._clock.now())
+        return None
 
 
 async def _abort(context: "grpc.aio.ServicerContext[bytes, bytes]", error: PuhuiError) -> None:
@@ -240,21 +312,25 @@ async def _abort(context: "grpc.aio.ServicerContext[bytes, bytes]", error: Puhui
     )
 
 
-def _unary(pipeline: Pipeline, endpoint: Endpoint) -> "grpc.RpcMethodHandler[Any, Any]":
+def _unary(
+    pipeline: Pipeline, endpoint: Endpoint, arrive: _Arrivals
+) -> "grpc.RpcMethodHandler[Any, Any]":
     async def handle(body: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]") -> Any:
         try:
-            return await pipeline.unary(endpoint, _call(context), body)
+            return await pipeline.unary(endpoint, arrive(context), body)
         except PuhuiError as error:
             await _abort(context, error)
 
     return grpc.unary_unary_rpc_method_handler(handle)
 
 
-def _stream(pipeline: Pipeline, endpoint: Endpoint) -> "grpc.RpcMethodHandler[Any, Any]":
+def _stream(
+    pipeline: Pipeline, endpoint: Endpoint, arrive: _Arrivals
+) -> "grpc.RpcMethodHandler[Any, Any]":
     async def handle(
         bodies: AsyncIterator[bytes], context: "grpc.aio.ServicerContext[bytes, bytes]"
     ) -> AsyncIterator[bytes]:
-        responses = pipeline.stream(endpoint, _call(context), bodies)
+        responses = pipeline.stream(endpoint, arrive(context), bodies)
         try:
             async with contextlib.aclosing(responses):
                 async for response in responses:
