@@ -9,10 +9,16 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from services.gateway.api_keys import ApiKeys, Directory, Revocations
+from services.gateway import issuers
+from services.gateway.api_keys import ApiKeys
+from services.gateway.clients import ClientAssertions
+from services.gateway.directory import Clients, Directory, Persons, Revocations
 from services.gateway.http.asgi import application
 from services.gateway.http.server import HttpServer
+from services.gateway.issuers import Issuers
 from services.gateway.limits import Concurrency
+from services.gateway.oauth import TokenEndpoint
+from services.gateway.proof import Proof
 from services.gateway.refusals import Refusals
 from services.gateway.routes import (
     DATASHARE,
@@ -24,13 +30,16 @@ from services.gateway.routes import (
     forwarding,
 )
 from services.gateway.servicer import GatewayServicer
+from services.gateway.state.redis import Redis
+from services.gateway.state.replays import MemoryReplays, RedisReplays
+from services.gateway.tokens import AccessTokens
 from services.kit import identity
 from services.kit.calls import Timeouts
 from services.kit.client import Channel
 from services.kit.clock import Clock
 from services.kit.config import check_least, check_listen
 from services.kit.health import HealthConfig, HealthServer
-from services.kit.identity import Caller, IdentitySigner, read_private_key
+from services.kit.identity import Caller, IdentitySigner, read_private_key, read_public_key
 from services.kit.ids import Ids
 from services.kit.relay import Relayer
 from services.kit.server import Server, ServerConfig
@@ -50,7 +59,7 @@ class GatewayConfig:
         scoring: address of scoring, likewise.
         identity_private_key: PEM file, Ed25519; signs who is calling.
         http_listen: "host:port"; port 0 lets the system choose.
-        key_cache: how long a right API key is accepted without asking again.
+        key_cache: how long datashare's answers about credentials count without asking again.
         changes_every: how often to ask for revocations.
         max_concurrent: calls of one participant at once.
         server: where it listens for gRPC.
@@ -71,7 +80,7 @@ class GatewayConfig:
     identity_private_key: Path = field(metadata={"help": "PEM file, Ed25519 private key"})
     http_listen: str = field(default="127.0.0.1:0", metadata={"help": "host:port; port 0: any"})
     key_cache: timedelta = field(
-        default=timedelta(seconds=5), metadata={"help": "how long a right API key is remembered"}
+        default=timedelta(seconds=5), metadata={"help": "how long credentials are remembered"}
     )
     changes_every: timedelta = field(
         default=timedelta(seconds=1), metadata={"help": "how often to ask for revocations"}
@@ -207,14 +216,21 @@ def build(config: GatewayConfig, clock: Clock, _ids: Ids | None = None) -> Gatew
     scoring = Channel(config.scoring, lambda: signer.sign(ITSELF, identity.SCORING))
     directory = Directory(datashare)
     keys = ApiKeys(directory.verify, clock, config.key_cache)
+    clients = Clients(directory, clock, config.key_cache)
+    persons = Persons(directory, clock, config.key_cache)
+    others = Issuers(issuers.load(config.issuers) if config.issuers else (), clock)
+    tokens = _tokens(config, clock)
+    taken = None if config.tenant == "production" else keys
+    proof = Proof(tokens, others, clients, persons, taken, clock)
+    refused = Refusals(telemetry.meter)
     server = Server(
         config.server,
-        keys.authenticate,
+        proof.authenticate,
         telemetry,
         clock,
         internal=False,
         timeouts=config.timeouts,
-        refused=Refusals(telemetry.meter),
+        refused=refused,
     )
     running = Concurrency(config.max_concurrent)
     callable_ = [method for package in (GATEWAY, DATASHARE, SCORING) for method in exposed(package)]
@@ -225,19 +241,43 @@ def build(config: GatewayConfig, clock: Clock, _ids: Ids | None = None) -> Gatew
     ):
         backend = Backend(channel, Relayer(channel, clock))
         sign = functools.partial(signer.sign, audience=audience)
-        routes += forwarding(package, backend, sign, running, keys.authenticate)
+        routes += forwarding(package, backend, sign, running, proof.again)
     for route in routes:
         server.add_endpoint(route.endpoint)
+    shared = Redis(config.redis, config.tenant) if config.redis else None
+    entrance = None
+    if tokens is not None:
+        replays = RedisReplays(shared, clock) if shared else MemoryReplays(clock)
+        assertions = ClientAssertions(clients.find, replays, tokens.issuer, clock)
+        entrance = TokenEndpoint(tokens, assertions, refused)
     http = HttpServer(
-        application(server.pipeline, routes),
+        application(server.pipeline, routes, more=entrance.routes() if entrance else ()),
         config.http_listen,
         config.server.grace,
         config.server.drain,
+        clock,
     )
     return Gateway(
         server,
         http,
         HealthServer(config.health, telemetry.render_metrics),
-        Revocations(directory, keys, config.changes_every),
-        close=[datashare.close, scoring.close, telemetry.close],
+        Revocations(directory, keys, [clients, persons], config.changes_every),
+        close=[
+            datashare.close,
+            scoring.close,
+            others.close,
+            *([shared.close] if shared else []),
+            telemetry.close,
+        ],
     )
+
+
+def _tokens(config: GatewayConfig, clock: Clock) -> AccessTokens | None:
+    if config.issuer is None or config.token_key is None:
+        return None
+    private = read_private_key("gateway.token_key", config.token_key)
+    public = [
+        read_public_key("gateway.token_public_keys", Path(path))
+        for path in config.token_public_keys
+    ]
+    return AccessTokens(private, public, config.issuer, clock)

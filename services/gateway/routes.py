@@ -88,7 +88,7 @@ def forwarding(
         sign: makes the assertion of who is calling, for that service.
         running: bounds what a participant runs at once.
         authenticate: tells who is calling; asked again for each message of a stream, which ends
-            where the key was revoked or its participant suspended meanwhile.
+            where a credential was revoked or its participant suspended meanwhile.
     """
     routes = []
     for method in exposed(package):

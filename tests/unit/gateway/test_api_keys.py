@@ -4,9 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.gateway import api_keys as module
+from services.gateway import remembered as module
 from services.gateway.api_keys import ApiKeys
-from services.kit.calls import Call
 from services.kit.clock import FixedClock
 from services.kit.errors import PermissionDeniedError, UnauthenticatedError, UnavailableError
 from services.kit.identity import Caller
@@ -52,30 +51,26 @@ def keys(directory: Directory, clock: FixedClock) -> ApiKeys:
     return ApiKeys(directory.verify, clock, KEEP)
 
 
-def bearer(token: str) -> Call:
-    return Call({"authorization": f"Bearer {token}"})
-
-
 async def test_a_right_key_is_asked_about_again_only_after_its_time(
     keys: ApiKeys, directory: Directory, clock: FixedClock
 ) -> None:
     for _ in range(3):
-        assert await keys.authenticate(bearer("key_1.right")) == BANK
+        assert await keys.caller("key_1.right") == BANK
     clock.advance(KEEP - timedelta(microseconds=1))
-    await keys.authenticate(bearer("key_1.right"))
+    await keys.caller("key_1.right")
     assert directory.asked == 1
     clock.advance(timedelta(microseconds=1))
-    await keys.authenticate(bearer("key_1.right"))
+    await keys.caller("key_1.right")
     assert directory.asked == 2
 
 
 async def test_a_wrong_secret_does_not_pass_for_a_right_one_that_is_remembered(
     keys: ApiKeys,
 ) -> None:
-    await keys.authenticate(bearer("key_1.right"))
+    await keys.caller("key_1.right")
     with pytest.raises(UnauthenticatedError):
-        await keys.authenticate(bearer("key_1.wrong"))
-    assert await keys.authenticate(bearer("key_1.right")) == BANK
+        await keys.caller("key_1.wrong")
+    assert await keys.caller("key_1.right") == BANK
 
 
 async def test_a_wrong_key_is_remembered_for_a_second(
@@ -83,26 +78,26 @@ async def test_a_wrong_key_is_remembered_for_a_second(
 ) -> None:
     for _ in range(3):
         with pytest.raises(UnauthenticatedError) as refusal:
-            await keys.authenticate(bearer("key_1.wrong"))
+            await keys.caller("key_1.wrong")
         assert refusal.value.reason == "CREDENTIALS_INVALID"
     assert directory.asked == 1
     clock.advance(timedelta(seconds=1))
     with pytest.raises(UnauthenticatedError):
-        await keys.authenticate(bearer("key_1.wrong"))
+        await keys.caller("key_1.wrong")
     assert directory.asked == 2
 
 
 async def test_no_answer_is_not_remembered(keys: ApiKeys, directory: Directory) -> None:
     directory.error = UnavailableError("UNAVAILABLE", "down")
     with pytest.raises(UnavailableError):
-        await keys.authenticate(bearer("key_1.right"))
+        await keys.caller("key_1.right")
     directory.error = None
-    assert await keys.authenticate(bearer("key_1.right")) == BANK
+    assert await keys.caller("key_1.right") == BANK
 
 
 async def test_callers_that_wait_share_one_question(keys: ApiKeys, directory: Directory) -> None:
     directory.go_on.clear()
-    waiting = [asyncio.create_task(keys.authenticate(bearer("key_1.right"))) for _ in range(10)]
+    waiting = [asyncio.create_task(keys.caller("key_1.right")) for _ in range(10)]
     await asyncio.sleep(0)
     waiting[0].cancel()
     await asyncio.sleep(0)
@@ -115,21 +110,21 @@ async def test_callers_that_wait_share_one_question(keys: ApiKeys, directory: Di
 async def test_what_is_forgotten_is_asked_again(
     keys: ApiKeys, directory: Directory, forget: str
 ) -> None:
-    await keys.authenticate(bearer("key_1.right"))
+    await keys.caller("key_1.right")
     directory.keys.clear()
     if forget == "key":
         keys.forget_key("key_1")
     else:
         keys.forget_participant("par_bank")
     with pytest.raises(UnauthenticatedError):
-        await keys.authenticate(bearer("key_1.right"))
+        await keys.caller("key_1.right")
 
 
 async def test_an_answer_from_before_a_revocation_is_not_remembered(
     keys: ApiKeys, directory: Directory
 ) -> None:
     directory.go_on.clear()
-    early = asyncio.create_task(keys.authenticate(bearer("key_1.right")))
+    early = asyncio.create_task(keys.caller("key_1.right"))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     directory.keys.clear()
@@ -137,7 +132,7 @@ async def test_an_answer_from_before_a_revocation_is_not_remembered(
     directory.go_on.set()
     await early
     with pytest.raises(UnauthenticatedError):
-        await keys.authenticate(bearer("key_1.right"))
+        await keys.caller("key_1.right")
 
 
 async def test_a_reinstated_participant_is_let_in_at_once(
@@ -145,23 +140,23 @@ async def test_a_reinstated_participant_is_let_in_at_once(
 ) -> None:
     directory.error = PermissionDeniedError("PARTICIPANT_SUSPENDED", "suspended")
     with pytest.raises(PermissionDeniedError):
-        await keys.authenticate(bearer("key_1.right"))
+        await keys.caller("key_1.right")
     directory.error = None
     keys.forget_participant("par_bank")
-    assert await keys.authenticate(bearer("key_1.right")) == BANK
+    assert await keys.caller("key_1.right") == BANK
 
 
 async def test_a_flood_of_wrong_keys_is_bounded_and_pushes_out_no_right_one(
     keys: ApiKeys, directory: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_MOST_KEPT", 10)
-    await keys.authenticate(bearer("key_1.right"))
+    monkeypatch.setattr(module, "MOST_KEPT", 10)
+    await keys.caller("key_1.right")
     for number in range(50):
         with pytest.raises(UnauthenticatedError):
-            await keys.authenticate(bearer(f"key_{number}.wrong"))
+            await keys.caller(f"key_{number}.wrong")
     asked = directory.asked
-    await keys.authenticate(bearer("key_1.right"))
+    await keys.caller("key_1.right")
     assert directory.asked == asked
     with pytest.raises(UnauthenticatedError):
-        await keys.authenticate(bearer("key_0.wrong"))
+        await keys.caller("key_0.wrong")
     assert directory.asked == asked + 1
