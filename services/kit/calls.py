@@ -44,6 +44,11 @@ def current_deadline() -> float:
     return _deadline.get()
 
 
+def shorten_deadline(seconds: float) -> None:
+    """Let the call being served be done within so many seconds from now, if it had more."""
+    _deadline.set(min(_deadline.get(), asyncio.get_running_loop().time() + seconds))
+
+
 def current_call() -> "Call":
     """Return how the call being served came in."""
     return _call.get()
@@ -305,8 +310,8 @@ class Pipeline:
         """
         with self._telemetry.serve(endpoint.method, call.metadata) as served:
             try:
-                timeout = await self._admit(endpoint, call)
-                async with self._entered(endpoint, call), asyncio.timeout(timeout):
+                await self._admit(endpoint, call)
+                async with self._entered(endpoint, call), asyncio.timeout_at(current_deadline()):
                     read = body if isinstance(body, bytes) else await body()
                     request = parse(endpoint.request_type, read) if endpoint.request_type else read
                     response = await endpoint.behaviour(request, call.context)
@@ -326,9 +331,9 @@ class Pipeline:
         """
         with self._telemetry.serve(endpoint.method, call.metadata) as served:
             try:
-                end = asyncio.get_running_loop().time() + await self._admit(endpoint, call)
+                await self._admit(endpoint, call)
                 async with self._entered(endpoint, call):
-                    responses = self._responses(endpoint, call, bodies, end)
+                    responses = self._responses(endpoint, call, bodies, current_deadline())
                     async with contextlib.aclosing(responses):
                         async for response in responses:
                             yield response
@@ -370,7 +375,7 @@ class Pipeline:
         async for body in bodies:
             yield parse(endpoint.request_type, body) if endpoint.request_type else body
 
-    async def _admit(self, endpoint: Endpoint, call: Call) -> float:
+    async def _admit(self, endpoint: Endpoint, call: Call) -> None:
         caller = await self._authorise(endpoint, call)
         timeout = self._timeout(endpoint, call.timeout)
         if timeout <= 0:
@@ -378,7 +383,6 @@ class Pipeline:
         set_caller(caller)
         _call.set(call)
         _deadline.set(asyncio.get_running_loop().time() + timeout)
-        return timeout
 
     async def _authorise(self, endpoint: Endpoint, call: Call) -> Caller:
         caller = None
