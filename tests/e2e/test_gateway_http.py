@@ -33,13 +33,15 @@ def problem(response: httpx.Response, status: int, reason: str) -> dict[str, Any
     assert told["type"] == f"/docs#{reason}"
     assert told["detail"]
     assert told["title"]
+    assert told["code"]
+    assert told["retryable"] == ("retry-after" in response.headers)
     return told
 
 
 async def test_who_am_i(world: Entrance) -> None:
     response = await world.http.get("/v1/whoami", headers=bearer(world.key("BANK", "par_bank")))
     assert response.status_code == 200
-    assert response.headers["cache-control"] == "no-store"
+    assert response.headers["cache-control"] == "private, no-cache"
     who = response.json()
     assert (who["participantId"], who["role"]) == ("par_bank", "ROLE_BANK")
     assert "puhui.scoring.v1.ScoringService/Score" in who["methods"]
@@ -148,7 +150,7 @@ async def test_what_there_is_not_is_not_found(world: Entrance) -> None:
         problem(await world.http.get(path, headers=headers), 404, "UNKNOWN_METHOD")
     response = await world.http.delete("/v1/participants", headers=headers)
     problem(response, 405, "UNKNOWN_METHOD")
-    assert response.headers["allow"] == "GET, POST"
+    assert response.headers["allow"] == "GET, HEAD, OPTIONS, POST"
 
 
 async def test_internal_methods_have_no_path(world: Entrance) -> None:

@@ -1,14 +1,16 @@
 """JSON to messages and back, by the ProtoJSON rules; and what is wrong with JSON, field by field.
 
 A message comes out with camelCase names and its plain fields even when they are zero or empty; a
-field that can be absent is left out when it is. Names go in as camelCase or as in the .proto.
-Errors name fields as in the .proto, as those of the services do, and never hold a value.
+field that can be absent is left out when it is. Names go in as camelCase or as in the .proto, each
+once. Errors name fields as in the .proto, as those of the services do, and never hold a value.
 """
 
+import functools
 import itertools
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import orjson
 from google.protobuf import json_format, message_factory
@@ -39,24 +41,29 @@ _WELL_KNOWN = {
 }
 
 
-def to_json(kind: Descriptor, body: bytes) -> bytes:
-    """Return the message in `body` as JSON."""
-    message = message_factory.GetMessageClass(kind).FromString(body)
-    return orjson.dumps(
-        json_format.MessageToDict(message, always_print_fields_with_no_presence=True)
-    )
+def from_bytes(kind: Descriptor, body: bytes) -> Message:
+    """Return the message in `body`."""
+    return message_factory.GetMessageClass(kind).FromString(body)
+
+
+def to_json(message: Message) -> bytes:
+    """Return a message as JSON, always the same bytes for the same message."""
+    value = json_format.MessageToDict(message, always_print_fields_with_no_presence=True)
+    # A map has no order of its own, and each process another one.
+    option = orjson.OPT_SORT_KEYS if _has_map(message.DESCRIPTOR) else None
+    return orjson.dumps(value, option=option)
 
 
 def from_json(kind: Descriptor, body: bytes) -> Message:
     """Return the message that a JSON object says; nothing at all is an empty object.
 
     Raises:
-        InvalidArgumentError: MALFORMED_MESSAGE: it is no JSON object; FIELD_INVALID: a field is
-            unknown or of another type.
+        InvalidArgumentError: MALFORMED_MESSAGE: it is no JSON object, or says something twice;
+            FIELD_INVALID: a field is unknown or of another type.
     """
     try:
-        value = orjson.loads(body) if body else {}
-    except orjson.JSONDecodeError:
+        value = json.loads(body.decode(), **_STRICT) if body else {}
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise InvalidArgumentError(
@@ -88,8 +95,13 @@ def from_query(kind: Descriptor, query: Sequence[tuple[str, str]]) -> Message:
     return _message(kind, tree)
 
 
-def put_path_values(message: Message, values: Mapping[str, str]) -> None:
-    """Put the values of a path's variables into the message.
+def put_values(message: Message, values: Mapping[str, str], where: str) -> None:
+    """Put texts that the request says elsewhere into the message.
+
+    Args:
+        message: takes them.
+        values: by the dotted paths of their fields.
+        where: they stand, e.g. "the path".
 
     Raises:
         InvalidArgumentError: FIELD_INVALID: the body says another value.
@@ -100,9 +112,53 @@ def put_path_values(message: Message, values: Mapping[str, str]) -> None:
         for name in parents:
             inner = getattr(inner, name)
         if getattr(inner, last) not in ("", value):
-            problem = FieldProblem(path, "differs from the one in the path: leave it out")
+            problem = FieldProblem(path, f"differs from the one in {where}: leave it out")
             raise _invalid([problem])
-        setattr(inner, last, value)
+        try:
+            setattr(inner, last, value)
+        except ValueError:
+            problem = FieldProblem(path, f"is no text in {where}: correct it")
+            raise _invalid([problem]) from None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object, each of whose names stands there once, whichever way it is spelled."""
+    made = dict(pairs)
+    names = {_camel(name) if "_" in name else name for name in made}
+    if len(names) < len(pairs):
+        raise ValueError
+    return made
+
+
+# What JSON leaves open is where two readers of one text can differ.
+_STRICT: dict[str, Any] = {"object_pairs_hook": _once, "parse_constant": _no_constant}
+
+
+@functools.lru_cache(4096)
+def _camel(name: str) -> str:
+    return re.sub(r"_([a-z0-9])", lambda found: found[1].upper(), name)
+
+
+@functools.cache
+def _has_map(kind: Descriptor) -> bool:
+    return any(_is_map(each) for each in _kinds_within(kind))
+
+
+def _is_map(kind: Descriptor) -> bool:
+    return bool(kind.GetOptions().map_entry)
+
+
+def _kinds_within(kind: Descriptor) -> set[Descriptor]:
+    found, waiting = {kind}, [kind]
+    while waiting:
+        inner = {field.message_type for field in waiting.pop().fields if field.message_type}
+        waiting += inner - found
+        found |= inner
+    return found
 
 
 def _message(kind: Descriptor, value: dict[str, Any]) -> Message:

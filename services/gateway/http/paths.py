@@ -74,6 +74,41 @@ class Binding:
     has_body: bool
     method: MethodDescriptor
 
+    @property
+    def request_id(self) -> str | None:
+        """The path of the request_id by which a write is done once, or None if it has none."""
+        if self.verb == "GET":
+            return None
+        message = self.method.input_type
+        if "request_id" in message.fields_by_name:
+            return "request_id"
+        for field in message.fields:
+            inner = field.message_type
+            if inner and not field.is_repeated and "request_id" in inner.fields_by_name:
+                return f"{field.name}.request_id"
+        return None
+
+    @property
+    def pages(self) -> bool:
+        """Whether the answer is a page of a list."""
+        return "next_page_token" in self.method.output_type.fields_by_name
+
+    @property
+    def streams(self) -> bool:
+        """Whether answers come as events."""
+        return bool(self.method.server_streaming)
+
+    @property
+    def resumes(self) -> bool:
+        """Whether a stream can go on after the cursor of one of its answers."""
+        kinds = (self.method.input_type, self.method.output_type)
+        return self.streams and all("cursor" in kind.fields_by_name for kind in kinds)
+
+    @property
+    def media_type(self) -> str:
+        """What its answers are."""
+        return "text/event-stream" if self.streams else "application/json"
+
 
 def binding(method: MethodDescriptor) -> Binding | None:
     """Return the HTTP operation of an RPC, or None if it has none.

@@ -1,4 +1,4 @@
-"""Errors as problem details (RFC 9457), with the same reasons and fields as over gRPC."""
+"""Errors as problem details (RFC 9457), with all that a gRPC status says of them."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,13 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from services.kit.errors import PuhuiError, ResourceExhaustedError, UnauthenticatedError
+from services.kit.errors import (
+    FailedPreconditionError,
+    PuhuiError,
+    ResourceExhaustedError,
+    UnauthenticatedError,
+    UnavailableError,
+)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -31,6 +37,7 @@ STATUSES = {
 
 # Where HTTP has a better one than the code's.
 _BY_REASON = {("INVALID_ARGUMENT", "BATCH_TOO_LARGE"): HTTPStatus.REQUEST_ENTITY_TOO_LARGE}
+_UNAVAILABLE_SECONDS = 1
 
 
 @dataclass(frozen=True)
@@ -47,27 +54,42 @@ class Problem:
 
     def details(self) -> dict[str, Any]:
         """Return the members of the problem object."""
-        error = self.error
+        error, wait = self.error, self._wait()
+        violations = error.violations if isinstance(error, FailedPreconditionError) else ()
         return {
             "type": f"/docs#{error.reason}",
             "title": error.reason.replace("_", " ").capitalize(),
-            "status": self.status
-            or _BY_REASON.get((error.code, error.reason))
-            or STATUSES[error.code],
+            "status": self._status(),
             "detail": error.message,
+            "code": error.code,
             "reason": error.reason,
+            "retryable": wait is not None,
+            **({"retryAfterSeconds": wait} if wait is not None else {}),
             "fields": [{"field": f.field, "problem": f.problem} for f in error.fields],
+            "violations": [
+                {"type": v.type, "subject": v.subject, "description": v.description}
+                for v in violations
+            ],
             "traceId": error.trace_id,
         }
 
     def response(self, headers: dict[str, str] | None = None) -> Response:
         """Return the problem as a response."""
-        details = self.details()
+        status, wait = self._status(), self._wait()
         headers = {"cache-control": "no-store", **(headers or {})}
         if isinstance(self.error, UnauthenticatedError):
             headers["www-authenticate"] = 'Bearer realm="puhui"'
+        if wait is not None:
+            headers["retry-after"] = str(wait)
+        return Response(orjson.dumps(self.details()), status, headers, MEDIA_TYPE)
+
+    def _status(self) -> int:
+        error = self.error
+        by_reason = _BY_REASON.get((error.code, error.reason))
+        return self.status or by_reason or STATUSES[error.code]
+
+    def _wait(self) -> int | None:
+        """Return after how many seconds the same call may succeed, None if only another would."""
         if isinstance(self.error, ResourceExhaustedError):
-            headers["retry-after"] = str(math.ceil(self.error.retry_after.total_seconds()))
-        if details["status"] == HTTPStatus.SERVICE_UNAVAILABLE:
-            headers["retry-after"] = "1"
-        return Response(orjson.dumps(details), details["status"], headers, MEDIA_TYPE)
+            return max(1, math.ceil(self.error.retry_after.total_seconds()))
+        return _UNAVAILABLE_SECONDS if isinstance(self.error, UnavailableError) else None

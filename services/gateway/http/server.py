@@ -1,12 +1,32 @@
-"""The HTTP listener: uvicorn in the loop that everything else runs in."""
+"""The HTTP listener: uvicorn in the loop that everything else runs in.
+
+With TLS a client may show a certificate of an authority that is trusted; one of another authority
+ends the handshake. Whose it is stands in the scope of every request of that connection, as the
+extension `PEER`.
+"""
 
 import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from services.gateway.http.protocol import Protocol
+from services.kit.calls import Peer
+from services.kit.clock import Clock
+from services.kit.peers import peer_of
+from services.kit.tls import Certificates
+
+PEER = "puhui.peer"
+
+
+def peer_in(scope: Scope) -> Peer | None:
+    """Return who is at the other end of the connection by which a request came."""
+    found: Peer | None = scope.get("extensions", {}).get(PEER)
+    return found
 
 
 class HttpServer:
@@ -17,14 +37,29 @@ class HttpServer:
         listen: "host:port"; port 0 lets the system choose.
         grace: seconds that running requests get at the end.
         drain: seconds between being asked to stop and refusing new connections.
+        clock: the time, by which certificates are valid.
+        certificates: of TLS; None is plaintext.
+
+    Raises:
+        ConfigError: the certificates cannot be used.
     """
 
-    def __init__(self, application: ASGIApp, listen: str, grace: float, drain: float) -> None:
+    def __init__(
+        self,
+        application: ASGIApp,
+        listen: str,
+        grace: float,
+        drain: float,
+        clock: Clock,
+        certificates: Certificates | None = None,
+    ) -> None:
         self._listen = listen
         self._drain = drain
+        context = certificates.http_server() if certificates else None
         self._server = _Server(
             uvicorn.Config(
                 application,
+                http=_protocol(clock) if context else Protocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -32,6 +67,7 @@ class HttpServer:
                 proxy_headers=False,
                 server_header=False,
                 timeout_graceful_shutdown=max(1, round(grace)),
+                ssl_context_factory=(lambda _config, _default: context) if context else None,
             )
         )
         self._serving: asyncio.Task[None] | None = None
@@ -64,3 +100,37 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def _protocol(clock: Clock) -> type[Protocol]:
+    """Return the protocol, whose requests know the certificate of their connection."""
+
+    class Proven(Protocol):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            if certificate:
+                self.app: Any = _WithPeer(self.app, certificate, clock)
+
+    return Proven
+
+
+class _WithPeer:
+    """An application that is told who is at the other end.
+
+    Args:
+        application: what serves.
+        certificate: of the other end, DER, as TLS verified it.
+        clock: the time, by which it is valid.
+    """
+
+    def __init__(self, application: ASGIApp, certificate: bytes, clock: Clock) -> None:
+        self._application = application
+        self._certificate = certificate
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+        peer = peer_of(self._certificate, self._clock.now())
+        extensions = {**scope.get("extensions", {}), PEER: peer}
+        await self._application({**scope, "extensions": extensions}, receive, send)

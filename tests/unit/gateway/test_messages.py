@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from puhui.common.v1 import types_pb2
 from puhui.datashare.v1 import consents_pb2, participants_pb2, records_pb2
 from puhui.scoring.v1 import decisions_pb2, scoring_pb2
-from services.gateway.http.messages import from_json, from_query, put_path_values, to_json
+from services.gateway.http.messages import from_json, from_query, put_values, to_json
 from services.kit.errors import InvalidArgumentError
 
 SCORE = scoring_pb2.ScoreRequest.DESCRIPTOR
@@ -29,7 +29,7 @@ def problems(kind: Any, value: Any) -> list[tuple[str, str]]:
 
 def test_plain_fields_come_out_even_when_empty_and_absent_ones_do_not() -> None:
     value = scoring_pb2.FeatureValue(name="x")
-    out = orjson.loads(to_json(value.DESCRIPTOR, value.SerializeToString()))
+    out = orjson.loads(to_json(value))
     assert out == {
         "name": "x",
         "missing": "COVERAGE_STATE_UNSPECIFIED",
@@ -37,12 +37,12 @@ def test_plain_fields_come_out_even_when_empty_and_absent_ones_do_not() -> None:
         "hidden": False,
     }
     value.value = 0
-    assert orjson.loads(to_json(value.DESCRIPTOR, value.SerializeToString()))["value"] == 0
+    assert orjson.loads(to_json(value))["value"] == 0
 
 
 def test_large_integers_are_text_and_names_are_in_camel_case() -> None:
     ready = records_pb2.PushReady(last_sequence=2**60)
-    out = orjson.loads(to_json(ready.DESCRIPTOR, ready.SerializeToString()))
+    out = orjson.loads(to_json(ready))
     assert out == {"lastSequence": str(2**60), "lastSha256": "", "chainSha256": ""}
 
 
@@ -62,7 +62,7 @@ def test_a_refusal_inside_a_message_shows_its_details() -> None:
         },
         response.refused,
     )
-    out = orjson.loads(to_json(response.DESCRIPTOR, response.SerializeToString()))
+    out = orjson.loads(to_json(response))
     assert out["refused"]["details"][0]["reason"] == "CONSENT_EXPIRED"
 
 
@@ -220,9 +220,9 @@ def test_a_wrong_parameter_is_named(kind: Any, query: list[tuple[str, str]], fie
 
 def test_a_variable_is_put_into_its_field_unless_the_body_says_another() -> None:
     message = decisions_pb2.GetDecisionRequest()
-    put_path_values(message, {"decision_id": "dec_1"})
-    put_path_values(message, {"decision_id": "dec_1"})
+    put_values(message, {"decision_id": "dec_1"}, "the path")
+    put_values(message, {"decision_id": "dec_1"}, "the path")
     assert message.decision_id == "dec_1"
     with pytest.raises(InvalidArgumentError) as refusal:
-        put_path_values(message, {"decision_id": "dec_2"})
+        put_values(message, {"decision_id": "dec_2"}, "the path")
     assert refusal.value.fields[0].field == "decision_id"
