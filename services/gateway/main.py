@@ -37,13 +37,14 @@ from services.kit import identity
 from services.kit.calls import Timeouts
 from services.kit.client import Channel
 from services.kit.clock import Clock
-from services.kit.config import check_least, check_listen
+from services.kit.config import check_least, check_listen, is_loopback
 from services.kit.health import HealthConfig, HealthServer
 from services.kit.identity import Caller, IdentitySigner, read_private_key, read_public_key
 from services.kit.ids import Ids
 from services.kit.relay import Relayer
-from services.kit.server import Server, ServerConfig
+from services.kit.server import Listener, Server, ServerConfig
 from services.kit.telemetry import Telemetry, TelemetryConfig
+from services.kit.tls import TlsConfig, open_certificates
 
 ITSELF = Caller("gateway", "GATEWAY")
 TENANTS = ("sandbox", "production")
@@ -58,11 +59,19 @@ class GatewayConfig:
         datashare: address of datashare, "host:port" or "dns:///host:port".
         scoring: address of scoring, likewise.
         identity_private_key: PEM file, Ed25519; signs who is calling.
-        http_listen: "host:port"; port 0 lets the system choose.
+        http_listen: where it listens for HTTP, with TLS if `server.tls` is set: a client may show
+            a certificate. "host:port"; port 0 lets the system choose.
+        people_listen: where it listens for gRPC with TLS that asks for no client's certificate, for
+            firms and staff; empty is nowhere.
+        plain_listen: of a sandbox, where it listens for gRPC without TLS, an address of this
+            machine alone; empty is nowhere.
+        plain_http_listen: likewise for HTTP.
         key_cache: how long datashare's answers about credentials count without asking again.
         changes_every: how often to ask for revocations.
         max_concurrent: calls of one participant at once.
-        server: where it listens for gRPC.
+        server: where it listens for gRPC, institutions' if `server.tls` is set: a client must show
+            a certificate.
+        workload: the gateway's own certificate, which it shows to datashare and scoring.
         timeouts: how long calls may take.
         health: where probes and metrics are.
         telemetry: where traces go.
@@ -79,6 +88,15 @@ class GatewayConfig:
     scoring: str = field(metadata={"help": "address of scoring, host:port or dns:///host:port"})
     identity_private_key: Path = field(metadata={"help": "PEM file, Ed25519 private key"})
     http_listen: str = field(default="127.0.0.1:0", metadata={"help": "host:port; port 0: any"})
+    people_listen: str = field(
+        default="", metadata={"help": "host:port of gRPC with TLS without client certificates"}
+    )
+    plain_listen: str = field(
+        default="", metadata={"help": "loopback host:port of gRPC without TLS, of a sandbox"}
+    )
+    plain_http_listen: str = field(
+        default="", metadata={"help": "loopback host:port of HTTP without TLS, of a sandbox"}
+    )
     key_cache: timedelta = field(
         default=timedelta(seconds=5), metadata={"help": "how long credentials are remembered"}
     )
@@ -87,6 +105,7 @@ class GatewayConfig:
     )
     max_concurrent: int = field(default=256, metadata={"help": "calls of one participant at once"})
     server: ServerConfig = field(default_factory=ServerConfig)
+    workload: TlsConfig = field(default_factory=TlsConfig)
     timeouts: Timeouts = field(default_factory=Timeouts)
     health: HealthConfig = field(default_factory=HealthConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
@@ -122,6 +141,30 @@ class GatewayConfig:
         check_least(1, max_concurrent=self.max_concurrent)
         if not self.changes_every:
             raise ValueError("changes_every must be longer than nothing")
+        self._check_listeners()
+
+    def _check_listeners(self) -> None:
+        plain = {"plain_listen": self.plain_listen, "plain_http_listen": self.plain_http_listen}
+        for name, address in {**plain, "people_listen": self.people_listen}.items():
+            if address:
+                check_listen(name, address)
+        if self.tenant == "production":
+            if not self.server.tls.on or not self.workload.on:
+                raise ValueError("server.tls and workload must be set in production")
+            if any(plain.values()):
+                raise ValueError("plain_listen and plain_http_listen are for a sandbox: unset them")
+            if self.server.reflection:
+                raise ValueError("server.reflection must be false in production")
+        if not self.server.tls.on:
+            if self.people_listen:
+                raise ValueError("people_listen needs server.tls: set it")
+            plain |= {"server.listen": self.server.listen, "http_listen": self.http_listen}
+        for name, address in plain.items():
+            if address and not is_loopback(address):
+                raise ValueError(
+                    f"{name} is without TLS and must be an address of this machine alone, such as "
+                    "127.0.0.1:7443: set server.tls to be reached from others"
+                )
 
 
 class Gateway:
@@ -130,6 +173,9 @@ class Gateway:
     Args:
         server: its gRPC side.
         http: its HTTP side.
+        people: its gRPC side for people, where it has one.
+        plain: its gRPC side without TLS, where it has one.
+        plain_http: its HTTP side without TLS, where it has one.
         health: its probes and metrics.
         revocations: ends what is remembered of keys, and notices whether datashare answers.
         close: what is closed at the end, in this order.
@@ -139,12 +185,18 @@ class Gateway:
         self,
         server: Server,
         http: HttpServer,
+        people: Listener | None,
+        plain: Listener | None,
+        plain_http: HttpServer | None,
         health: HealthServer,
         revocations: Revocations,
         close: Sequence[Callable[[], Awaitable[None]]],
     ) -> None:
         self._server = server
         self._http = http
+        self._people = people
+        self._plain = plain
+        self._plain_http = plain_http
         self._health = health
         self._revocations = revocations
         self._close = close
@@ -160,6 +212,21 @@ class Gateway:
     def http_port(self) -> int:
         """Where it serves HTTP; known once it started."""
         return self._http.port
+
+    @property
+    def people_port(self) -> int | None:
+        """Where it serves gRPC to people, if anywhere; known once it started."""
+        return self._people.port if self._people else None
+
+    @property
+    def plain_port(self) -> int | None:
+        """Where it serves gRPC without TLS, if anywhere; known once it started."""
+        return self._plain.port if self._plain else None
+
+    @property
+    def plain_http_port(self) -> int | None:
+        """Where it serves HTTP without TLS, if anywhere; known once it started."""
+        return self._plain_http.port if self._plain_http else None
 
     @property
     def health_port(self) -> int:
@@ -181,13 +248,16 @@ class Gateway:
         await self._health.start()
         await self._server.start(ready=False)
         await self._http.start()
+        if self._plain_http:
+            await self._plain_http.start()
         self._following = asyncio.create_task(self._revocations.follow(self._set_ready))
 
     async def stop(self) -> None:
         """Stop being ready, finish what runs, end."""
         self._stopping = True
         self._health.ready = False
-        await asyncio.gather(self._server.stop(), self._http.stop())
+        served = [self._http, *([self._plain_http] if self._plain_http else [])]
+        await asyncio.gather(self._server.stop(), *(http.stop() for http in served))
         # Revocations count to the last call.
         if self._following:
             self._following.cancel()
@@ -212,8 +282,16 @@ def build(config: GatewayConfig, clock: Clock, _ids: Ids | None = None) -> Gatew
     telemetry = Telemetry.setup("gateway", config.telemetry)
     key = read_private_key("gateway.identity_private_key", config.identity_private_key)
     signer = IdentitySigner(key, identity.GATEWAY, clock)
-    datashare = Channel(config.datashare, lambda: signer.sign(ITSELF, identity.DATASHARE))
-    scoring = Channel(config.scoring, lambda: signer.sign(ITSELF, identity.SCORING))
+    certificates = open_certificates("gateway.server.tls", config.server.tls)
+    workload = open_certificates("gateway.workload", config.workload)
+    datashare = Channel(
+        config.datashare,
+        lambda: signer.sign(ITSELF, identity.DATASHARE),
+        certificates=workload,
+    )
+    scoring = Channel(
+        config.scoring, lambda: signer.sign(ITSELF, identity.SCORING), certificates=workload
+    )
     directory = Directory(datashare)
     keys = ApiKeys(directory.verify, clock, config.key_cache)
     clients = Clients(directory, clock, config.key_cache)
@@ -231,7 +309,13 @@ def build(config: GatewayConfig, clock: Clock, _ids: Ids | None = None) -> Gatew
         internal=False,
         timeouts=config.timeouts,
         refused=refused,
+        certificates=certificates,
     )
+    people = plain = plain_http = None
+    if config.people_listen:
+        people = server.listen(Listener(config.people_listen, certificates))
+    if config.plain_listen:
+        plain = server.listen(Listener(config.plain_listen))
     running = Concurrency(config.max_concurrent)
     callable_ = [method for package in (GATEWAY, DATASHARE, SCORING) for method in exposed(package)]
     routes = answering(GATEWAY, GatewayServicer(callable_))
@@ -250,16 +334,17 @@ def build(config: GatewayConfig, clock: Clock, _ids: Ids | None = None) -> Gatew
         replays = RedisReplays(shared, clock) if shared else MemoryReplays(clock)
         assertions = ClientAssertions(clients.find, replays, tokens.issuer, clock)
         entrance = TokenEndpoint(tokens, assertions, refused)
-    http = HttpServer(
-        application(server.pipeline, routes, more=entrance.routes() if entrance else ()),
-        config.http_listen,
-        config.server.grace,
-        config.server.drain,
-        clock,
-    )
+    served = application(server.pipeline, routes, more=entrance.routes() if entrance else ())
+    ending = (config.server.grace, config.server.drain, clock)
+    http = HttpServer(served, config.http_listen, *ending, certificates)
+    if config.plain_http_listen:
+        plain_http = HttpServer(served, config.plain_http_listen, *ending)
     return Gateway(
         server,
         http,
+        people,
+        plain,
+        plain_http,
         HealthServer(config.health, telemetry.render_metrics),
         Revocations(directory, keys, [clients, persons], config.changes_every),
         close=[

@@ -3,12 +3,17 @@
 A call carries the trace of the call being served and the identity it is made under. Failures come
 back as the errors of `kit.errors`. Only UNAVAILABLE is retried, only for calls that the caller
 names idempotent, with growing jittered pauses inside the same deadline.
+
+With TLS a call shows the certificate of its own service and goes to no other but one whose
+certificate is for the host that is called, from an authority of ours. A renewed certificate makes a
+new connection for later calls; those that run end on the old one.
 """
 
 import asyncio
 import json
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import grpc
@@ -18,6 +23,7 @@ from services.kit.errors import UnavailableError
 from services.kit.identity import IDENTITY_METADATA
 from services.kit.status import error_from_rpc
 from services.kit.telemetry import TRACEPARENT_METADATA, current_traceparent
+from services.kit.tls import Certificates, Material
 
 Response = TypeVar("Response", bound=Message)
 
@@ -26,6 +32,7 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_ENVELOPE_BYTES = MAX_MESSAGE_BYTES + 64 * 1024
 _ATTEMPTS = 4
 _FIRST_PAUSE = 0.05
+_LOOK_EVERY = 1.0
 _OPTIONS = [
     ("grpc.max_send_message_length", MAX_ENVELOPE_BYTES),
     ("grpc.max_receive_message_length", MAX_ENVELOPE_BYTES),
@@ -45,13 +52,25 @@ class Channel:
         address: "host:port".
         identity: gives the assertion under which calls are made.
         timeout: seconds for a call that names none.
+        certificates: of TLS; None is plaintext.
     """
 
-    def __init__(self, address: str, identity: Callable[[], str], *, timeout: float = 10.0) -> None:
-        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+    def __init__(
+        self,
+        address: str,
+        identity: Callable[[], str],
+        *,
+        timeout: float = 10.0,
+        certificates: Certificates | None = None,
+    ) -> None:
+        self._address = address
         self._identity = identity
         self._timeout = timeout
-        self._methods: dict[str, Callable[..., grpc.aio.UnaryUnaryCall[bytes, bytes]]] = {}
+        self._certificates = certificates
+        material = certificates.current() if certificates else None
+        self._connection = _Connection(address, material)
+        self._closing: set[asyncio.Task[None]] = set()
+        self._looked = 0.0
 
     async def unary(
         self,
@@ -80,10 +99,11 @@ class Channel:
         attempts = _ATTEMPTS if idempotent else 1
         for attempt in range(attempts):
             try:
-                call = self._method(method)(
-                    body, timeout=deadline - loop.time(), metadata=self.metadata()
-                )
-                return response_type.FromString(await call)
+                with self._connected() as connection:
+                    call = connection.method(method)(
+                        body, timeout=deadline - loop.time(), metadata=self.metadata()
+                    )
+                    return response_type.FromString(await call)
             except grpc.aio.AioRpcError as rpc_error:
                 error = error_from_rpc(rpc_error)
                 pause = _FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
@@ -102,7 +122,8 @@ class Channel:
             PuhuiError: what the service answered.
         """
         try:
-            return await self._method(method)(body, timeout=timeout, metadata=metadata)
+            with self._connected() as connection:
+                return await connection.method(method)(body, timeout=timeout, metadata=metadata)
         except grpc.aio.AioRpcError as rpc_error:
             raise error_from_rpc(rpc_error) from None
 
@@ -114,15 +135,17 @@ class Channel:
         Raises:
             PuhuiError: what the service answered.
         """
-        method_call: Any = self._channel.unary_stream(method)
-        call = method_call(request.SerializeToString(), timeout=timeout, metadata=self.metadata())
-        try:
-            async for response in call:
-                yield response_type.FromString(response)
-        except grpc.aio.AioRpcError as rpc_error:
-            raise error_from_rpc(rpc_error) from None
-        finally:
-            call.cancel()
+        body = request.SerializeToString()
+        with self._connected() as connection:
+            method_call: Any = connection.channel.unary_stream(method)
+            call = method_call(body, timeout=timeout, metadata=self.metadata())
+            try:
+                async for response in call:
+                    yield response_type.FromString(response)
+            except grpc.aio.AioRpcError as rpc_error:
+                raise error_from_rpc(rpc_error) from None
+            finally:
+                call.cancel()
 
     async def stream(
         self,
@@ -139,22 +162,23 @@ class Channel:
         Raises:
             PuhuiError: what the service answered, or what `bodies` raised.
         """
-        method_call: Any = self._channel.stream_stream(method)
-        call = method_call(timeout=timeout, metadata=metadata)
-        sending = asyncio.create_task(_send(call, bodies))
-        try:
-            while (response := await call.read()) is not grpc.aio.EOF:
-                yield response
-        except grpc.aio.AioRpcError as rpc_error:
-            raise error_from_rpc(rpc_error) from None
-        except asyncio.CancelledError:
-            if sending.done():
-                sending.result()
-            raise
-        finally:
-            sending.cancel()
-            call.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
+        with self._connected() as connection:
+            method_call: Any = connection.channel.stream_stream(method)
+            call = method_call(timeout=timeout, metadata=metadata)
+            sending = asyncio.create_task(_send(call, bodies))
+            try:
+                while (response := await call.read()) is not grpc.aio.EOF:
+                    yield response
+            except grpc.aio.AioRpcError as rpc_error:
+                raise error_from_rpc(rpc_error) from None
+            except asyncio.CancelledError:
+                if sending.done():
+                    sending.result()
+                raise
+            finally:
+                sending.cancel()
+                call.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """Return the metadata that this channel's calls carry."""
@@ -170,7 +194,7 @@ class Channel:
             UnavailableError: it cannot within `timeout` seconds.
         """
         try:
-            await asyncio.wait_for(self._channel.channel_ready(), timeout)
+            await asyncio.wait_for(self._connection.channel.channel_ready(), timeout)
         except TimeoutError:
             raise UnavailableError(
                 "UNAVAILABLE", "a service that this one needs does not answer: start it"
@@ -178,12 +202,61 @@ class Channel:
 
     async def close(self) -> None:
         """Close the connection."""
-        await self._channel.close()
+        await asyncio.gather(self._connection.channel.close(), *self._closing)
 
-    def _method(self, method: str) -> Callable[..., grpc.aio.UnaryUnaryCall[bytes, bytes]]:
+    @contextmanager
+    def _connected(self) -> "Iterator[_Connection]":
+        """Give the connection for a call, and keep it until the call has ended."""
+        connection = self._newest()
+        connection.running += 1
+        try:
+            yield connection
+        finally:
+            connection.running -= 1
+            self._release(connection)
+
+    def _newest(self) -> "_Connection":
+        now = asyncio.get_running_loop().time()
+        if self._certificates is not None and now >= self._looked + _LOOK_EVERY:
+            self._looked = now
+            material, old = self._certificates.current(), self._connection
+            if material is not old.material:
+                self._connection = _Connection(self._address, material)
+                self._release(old)
+        return self._connection
+
+    def _release(self, connection: "_Connection") -> None:
+        if connection is not self._connection and not connection.running:
+            closing = asyncio.create_task(connection.channel.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+
+class _Connection:
+    """A channel of gRPC's under one certificate.
+
+    Args:
+        address: "host:port".
+        material: own certificate, and whom to trust; None is plaintext.
+    """
+
+    def __init__(self, address: str, material: Material | None) -> None:
+        self.material = material
+        self.running = 0
+        if material is None:
+            self.channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        else:
+            credentials = grpc.ssl_channel_credentials(
+                material.ca, material.key, material.certificate
+            )
+            self.channel = grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
+        self._methods: dict[str, Callable[..., grpc.aio.UnaryUnaryCall[bytes, bytes]]] = {}
+
+    def method(self, method: str) -> Callable[..., grpc.aio.UnaryUnaryCall[bytes, bytes]]:
+        """Return what calls a unary method."""
         known = self._methods.get(method)
         if known is None:
-            known = self._methods[method] = self._channel.unary_unary(method)
+            known = self._methods[method] = self.channel.unary_unary(method)
         return known
 
 

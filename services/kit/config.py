@@ -14,6 +14,7 @@ array, in the environment with commas), each perhaps `| None` (absent or empty),
 
 import dataclasses
 import difflib
+import ipaddress
 import math
 import re
 import tomllib
@@ -66,6 +67,17 @@ def check_listen(name: str, address: str) -> None:
     host, _, port = address.rpartition(":")
     if not host or not _PORT.fullmatch(port) or int(port) > _LAST_PORT:
         raise ValueError(f"{name} must be host:port, such as 0.0.0.0:9090, port 0 to {_LAST_PORT}")
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether only this machine can reach an address, "host:port"."""
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def check_least(least: float, **values: float) -> None:

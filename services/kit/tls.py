@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from pathlib import Path
 
 import grpc
@@ -189,17 +188,6 @@ def open_certificates(setting: str, config: TlsConfig) -> Certificates | None:
         ConfigError: they cannot be used.
     """
     return Certificates(setting, config) if config.on else None
-
-
-def is_loopback(address: str) -> bool:
-    """Tell whether only this machine can reach an address, "host:port"."""
-    host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class _Contexts:
