@@ -11,7 +11,7 @@ Invariants:
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from typing import Final, NamedTuple, Protocol
 
@@ -33,6 +33,7 @@ MOST_KEPT: Final = 10_000
 """Different counts, and different refusals, that wait for a report; as many as a report holds."""
 
 _CHINA: Final = timezone(timedelta(hours=8))
+_NEVER: Final = datetime.max.replace(tzinfo=_CHINA)
 _ANSWER_TIMEOUT: Final = 5.0
 _LAST_TRIES: Final = 3
 
@@ -94,19 +95,20 @@ class Refusals:
 
 
 @dataclass(slots=True)
-class _Day:
+class _Today:
     """The day now, worked out anew only when it ends."""
 
-    date: date = date.min
-    ends: datetime = field(default=datetime.min.replace(tzinfo=_CHINA))
+    day: date = date.min
+    begins: datetime = _NEVER
+    ends: datetime = _NEVER
 
     def at(self, now: datetime) -> date:
-        if not self.ends - timedelta(days=1) <= now < self.ends:
+        if not self.begins <= now < self.ends:
             there = now.astimezone(_CHINA)
-            self.date = there.date()
-            midnight = there.replace(hour=0, minute=0, second=0, microsecond=0)
-            self.ends = midnight + timedelta(days=1)
-        return self.date
+            self.day = there.date()
+            self.begins = there.replace(hour=0, minute=0, second=0, microsecond=0)
+            self.ends = self.begins + timedelta(days=1)
+        return self.day
 
 
 class Meter:
@@ -135,7 +137,7 @@ class Meter:
         self._ids = ids
         self._every = every.total_seconds()
         self._most = most
-        self._day = _Day()
+        self._today = _Today()
         self._counts: dict[Counted, Counts] = {}
         self._refusals: dict[tuple[str, str], Refusals] = {}
         self._runs: dict[str, int] = {}
@@ -229,7 +231,7 @@ class Meter:
     def _of(
         self, caller: Caller, product: str, method: str, request_bytes: int, response_bytes: int
     ) -> Counts | None:
-        day = self._day.at(self._clock.now())
+        day = self._today.at(self._clock.now())
         key = Counted(caller.participant_id, product, method.lstrip("/"), day)
         counts = self._counts.get(key)
         if counts is None:

@@ -17,6 +17,8 @@ from datetime import date, datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
 from services.datashare.china import china_date, day_number
+from services.datashare.metering.app import supplied_in
+from services.datashare.metering.domain import Supplied
 from services.datashare.quality.domain import (
     OF_ONE_SUBJECT,
     Contradiction,
@@ -248,8 +250,21 @@ class Subjects(Protocol):
         ...
 
 
+class Contributions(Protocol):
+    """What providers contributed."""
+
+    async def supplied(self, supplied: Sequence[Supplied]) -> None:
+        """Add records that came in."""
+        ...
+
+
 class Work(Protocol):
     """What inspection needs in a transaction."""
+
+    @property
+    def metering(self) -> Contributions:
+        """What providers contributed."""
+        ...
 
     @property
     def quality(self) -> Quality:
@@ -401,6 +416,7 @@ class Inspect:
                 if not await write.quality.take(taken):
                     raise _TakenError
                 await write.quality.add(tally, now)
+                await write.metering.supplied(supplied_in(taken))
                 if tally.guarantees:
                     await write.quality.note("circles", None)
         except _TakenError:

@@ -174,6 +174,14 @@ class Quality(Protocol):
         ...
 
 
+class Metering(Protocol):
+    """What providers contributed."""
+
+    async def forget(self, subject_id: str) -> None:
+        """Forget that anything was supplied about a subject; how much came in stays."""
+        ...
+
+
 class Reviews(Protocol):
     """Rows that wait, or waited, until somebody says whom they are about."""
 
@@ -220,6 +228,11 @@ class Work(Protocol):
     @property
     def runs(self) -> Runs:
         """Runs and erasures."""
+        ...
+
+    @property
+    def metering(self) -> Metering:
+        """What providers contributed."""
         ...
 
     @property
@@ -520,6 +533,7 @@ class EraseSubject:
             await work.series.hold(await work.series.of(subject_id))
             deleted = total(await work.erasing.held(subject_id))
             await work.quality.forget(subject_id)
+            await work.metering.forget(subject_id)
             await work.erasing.erase(subject_id)
             await work.reviews.forget(subject_id)
             run = Run(

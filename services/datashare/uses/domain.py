@@ -4,7 +4,8 @@ Invariants:
 
 - A release counts once for each provider and record type of which something was in it. A refusal
   counts nothing, and neither does a replay, which is no new access.
-- A use names neither who asked nor about whom: what is kept are counts.
+- What a provider is told of a use names neither who asked nor about whom: counts alone. By whom is
+  kept only so that different recipients can be counted.
 """
 
 from collections import Counter
@@ -32,14 +33,15 @@ class Use(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """What was used of one provider in one transaction."""
+    """What was used of one provider by one recipient in one transaction."""
 
     provider_id: str
     use: Use
+    recipient_id: str
 
 
-Opened = tuple[str, str, str]
-"""A provider's series in a release: who supplied it, its type, the release's purpose."""
+Opened = tuple[str, str, str, str]
+"""A provider's series in a release: who supplied it, its type, the release's purpose, recipient."""
 
 
 def counted(opened: Iterable[Opened], at: datetime) -> list[Counted]:
@@ -52,6 +54,6 @@ def counted(opened: Iterable[Opened], at: datetime) -> list[Counted]:
     day = china_day(at)
     counts = Counter(opened)
     return [
-        Counted(provider_id, Use(day, record_type, purpose, count))
-        for (provider_id, record_type, purpose), count in sorted(counts.items())
+        Counted(provider_id, Use(day, record_type, purpose, count), recipient_id)
+        for (provider_id, record_type, purpose, recipient_id), count in sorted(counts.items())
     ]

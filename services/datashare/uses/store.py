@@ -1,7 +1,7 @@
 """The table of uses: counts that are only added, to be summed up when somebody asks.
 
-A batch of releases adds a row for each provider, type and purpose in it, however many releases it
-has: no counter is shared that releases would wait for.
+A batch of releases adds a row for each provider, type, purpose and recipient in it, however many
+releases it has: no counter is shared that releases would wait for.
 """
 
 from collections.abc import Sequence
@@ -22,9 +22,11 @@ record_use = sa.Table(
     sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("record_type", sa.String(64), primary_key=True),
     sa.Column("purpose", sa.String(64), primary_key=True),
-    # Of the transaction that counted.
+    # Of the transaction that counted, and the recipient.
     sa.Column("batch_id", sa.String(64), primary_key=True),
     sa.Column("count", sa.BigInteger, nullable=False),
+    # Empty of before it was kept.
+    sa.Column("recipient_id", sa.String(64), nullable=False, server_default=sa.text("''")),
     sqlite_with_rowid=False,
 )
 
@@ -45,10 +47,19 @@ class UseStore:
         """Add what was used in this transaction; once in it."""
         if not counts:
             return
-        batch_id = self._ids.new("use")
+        recipients = sorted({each.recipient_id for each in counts})
+        batches = {recipient_id: self._ids.new("use") for recipient_id in recipients}
         rows = [
-            (provider_id, use.day, use.record_type, use.purpose, batch_id, use.releases)
-            for provider_id, use in counts
+            (
+                provider_id,
+                use.day,
+                use.record_type,
+                use.purpose,
+                batches[recipient_id],
+                use.releases,
+                recipient_id,
+            )
+            for provider_id, use, recipient_id in counts
         ]
         await copy_rows(self._conn, record_use, rows)
 

@@ -67,7 +67,10 @@ async def test_uses_add_up_over_batches(stored: Stored) -> None:
     for _ in range(2):
         async with stored.begin() as work:
             await work.uses.append(
-                [Counted("par_a", bills), Counted("par_a", flows), Counted("par_b", bills)]
+                [
+                    *(Counted("par_a", use, "bank") for use in (bills, flows)),
+                    Counted("par_b", bills, "bank"),
+                ]
             )
             await work.uses.append([])
     async with stored.read() as work:
@@ -96,7 +99,7 @@ async def test_pages_of_uses(
 ) -> None:
     async with stored.begin() as work:
         uses = [Use(1, "a", "x", 1), Use(2, "b", "x", 1), Use(2, "a", "y", 1)]
-        await work.uses.append([Counted("par_a", use) for use in uses])
+        await work.uses.append([Counted("par_a", use, "bank") for use in uses])
     async with stored.read() as work:
         found = await work.uses.page("par_a", first=None, last=None, after=after, limit=10)
     assert [f"{use.day} {use.record_type} {use.purpose}" for use in found] == expected

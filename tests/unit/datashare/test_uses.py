@@ -105,9 +105,15 @@ def test_the_day_is_that_of_china() -> None:
 
 
 def test_uses_are_summed_up_by_provider_type_and_purpose() -> None:
-    opened = [("b", "grant", "x"), ("a", "grant", "x"), ("b", "grant", "x")]
+    opened = [
+        ("b", "grant", "x", "bank"),
+        ("a", "grant", "x", "bank"),
+        ("b", "grant", "x", "bank"),
+        ("b", "grant", "x", "other"),
+    ]
     assert counted(opened, NOW) == [
-        Counted("a", Use(TODAY, "grant", "x", 1)),
-        Counted("b", Use(TODAY, "grant", "x", 2)),
+        Counted("a", Use(TODAY, "grant", "x", 1), "bank"),
+        Counted("b", Use(TODAY, "grant", "x", 2), "bank"),
+        Counted("b", Use(TODAY, "grant", "x", 1), "other"),
     ]
     assert counted([], NOW) == []

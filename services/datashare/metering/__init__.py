@@ -1,0 +1,1 @@
+"""Metering: who used what, and who contributed what."""
