@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 
@@ -11,6 +12,7 @@ from services.datashare.access.enquiries import ENQUIRY, PLATFORM, PURPOSE, Enqu
 from services.datashare.catalogue.domain import ContentLevel
 from services.datashare.catalogue.loader import load
 from services.datashare.changes.domain import Change, Entry
+from services.datashare.china import month_of_day
 from services.datashare.consent.domain import (
     OPEN_STATES,
     Attestation,
@@ -44,6 +46,7 @@ from services.datashare.wanted.domain import Entry as WantedEntry
 from services.datashare.wanted.domain import Item, WantedState
 from services.kit.db import EPOCH
 from tests.fakes.mandates import FakeMandates
+from tests.fakes.metering import FakeMetering, MeteringMemory
 
 
 @dataclass
@@ -67,6 +70,9 @@ class Memory:
     withheld: dict[str, bool] = field(default_factory=dict)
     # By provider, day, type and purpose.
     uses: dict[tuple[str, int, str, str], int] = field(default_factory=dict)
+    # By provider, type, month and recipient.
+    use_recipients: dict[tuple[str, str, int, str], None] = field(default_factory=dict)
+    metering: MeteringMemory = field(default_factory=MeteringMemory)
     quotas: dict[Key, int] = field(default_factory=dict)
     wanted: dict[int, Item] = field(default_factory=dict)
     mandates: dict[str, Mandate] = field(default_factory=dict)
@@ -79,7 +85,7 @@ class Memory:
     consumptions: dict[str, Receipt] = field(default_factory=dict)
 
     def copy(self) -> "Memory":
-        return Memory(*(dict(getattr(self, table.name)) for table in fields(self)))
+        return Memory(*(copy(getattr(self, table.name)) for table in fields(self)))
 
 
 class FakeTransactions:
@@ -118,6 +124,7 @@ class FakeWork:
         self.summaries = FakeSummaries(memory)
         self.erasures = FakeErasures(memory)
         self.uses = FakeUses(memory)
+        self.metering = FakeMetering(memory.metering, memory.uses, memory.use_recipients)
         self.quotas = FakeQuotas(memory)
         self.wanted = FakeWanted(memory)
         self.mandates = FakeMandates(memory.mandates, memory.signing_rules, memory.proofs)
@@ -461,11 +468,14 @@ class FakeRequests:
 class FakeUses:
     def __init__(self, memory: Memory) -> None:
         self._rows = memory.uses
+        self._recipients = memory.use_recipients
 
     async def append(self, counts: Sequence[Counted]) -> None:
-        for provider_id, use in counts:
+        for provider_id, use, recipient_id in counts:
             key = (provider_id, *use[:3])
             self._rows[key] = self._rows.get(key, 0) + use.releases
+            month = month_of_day(use.day)
+            self._recipients[provider_id, use.record_type, month, recipient_id] = None
 
     async def page(
         self,

@@ -478,7 +478,12 @@ class FetchSummaries:
             await work.uses.append(
                 counted(
                     (
-                        (series.provider_id, series.record_type, items[index].fetch.purpose)
+                        (
+                            series.provider_id,
+                            series.record_type,
+                            items[index].fetch.purpose,
+                            items[index].caller.participant_id,
+                        )
                         for index in scopes
                         if index in made and not items[index].fetch.check
                         for answer in found[index]

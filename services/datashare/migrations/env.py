@@ -10,6 +10,7 @@ import services.datashare.disputes.store
 import services.datashare.idempotency.store
 import services.datashare.log.store
 import services.datashare.mandates.store
+import services.datashare.metering.store
 import services.datashare.participants.store
 import services.datashare.quality.tables
 import services.datashare.receipts.store
