@@ -5,6 +5,8 @@ Constraints are named by rule, so that migrations name the same ones in every da
 
 import sqlalchemy as sa
 
+from services.kit.tenant_store import tenant_table
+
 metadata = sa.MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
@@ -14,3 +16,5 @@ metadata = sa.MetaData(
         "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
     }
 )
+
+tenant = tenant_table(metadata)

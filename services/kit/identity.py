@@ -3,7 +3,8 @@
 The gateway authenticates a participant and sends a short-lived assertion with every call: a
 compact JWS (RFC 7515, Ed25519 by RFC 9864) that each service verifies. An issuer can assert only
 what it is: the gateway every role but SCORING, scoring only SCORING. An assertion is for one
-service, its audience, so that none can pass it on to another as if the caller had come there.
+service, its audience, so that none can pass it on to another as if the caller had come there; and
+it is of one tenant, so that no key that got into the other's hands makes anybody somebody there.
 Nothing a client sends is believed.
 """
 
@@ -30,6 +31,7 @@ from joserfc.jwk import OKPKey
 from services.kit.clock import Clock
 from services.kit.config import ConfigError
 from services.kit.errors import UnauthenticatedError
+from services.kit.tenant import SANDBOX
 
 GATEWAY = "puhui-gateway"
 SCORING = "puhui-scoring"
@@ -138,11 +140,15 @@ class IdentitySigner:
         private_key_pem: Ed25519, PKCS 8.
         issuer: `GATEWAY` or `SCORING`.
         clock: the time.
+        tenant: in which the issuer is.
     """
 
-    def __init__(self, private_key_pem: str, issuer: str, clock: Clock) -> None:
+    def __init__(
+        self, private_key_pem: str, issuer: str, clock: Clock, tenant: str = SANDBOX
+    ) -> None:
         self._key = OKPKey.import_key(private_key_pem)
         self._issuer = issuer
+        self._tenant = tenant
         self._clock = clock
         self._signed: dict[tuple[Caller, str], tuple[datetime, str]] = {}
 
@@ -162,6 +168,7 @@ class IdentitySigner:
             {
                 "iss": self._issuer,
                 "aud": audience,
+                "tenant": self._tenant,
                 "sub": caller.participant_id,
                 "role": caller.role,
                 "subject_id": caller.subject_id,
@@ -187,11 +194,19 @@ class IdentityVerifier:
         public_keys: PEM by issuer.
         audience: the service that assertions must be for, `DATASHARE` or `SCORING`.
         clock: the time.
+        tenant: in which the service is; another's assertions are refused.
     """
 
-    def __init__(self, public_keys: Mapping[str, str], audience: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        public_keys: Mapping[str, str],
+        audience: str,
+        clock: Clock,
+        tenant: str = SANDBOX,
+    ) -> None:
         self._keys = {issuer: OKPKey.import_key(pem) for issuer, pem in public_keys.items()}
         self._audience = audience
+        self._tenant = tenant
         self._clock = clock
         self._verified: dict[str, tuple[datetime, Caller]] = {}
 
@@ -232,12 +247,13 @@ class IdentityVerifier:
             if (
                 claims.get("iss") == issuer
                 and claims.get("aud") == self._audience
+                and claims.get("tenant") == self._tenant
                 and (role == "SCORING") == (issuer == SCORING)
                 and timely
             ):
                 return expires, caller
         raise UnauthenticatedError(
             "IDENTITY_INVALID",
-            "the identity assertion is missing, forged, expired or for another service: "
+            "the identity assertion is missing, forged, expired, or for another service or tenant: "
             "calls come through the gateway",
         )

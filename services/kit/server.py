@@ -41,6 +41,7 @@ from services.kit.peers import peer_of
 from services.kit.relay import RelayServicer
 from services.kit.status import DETAILS_METADATA, GRPC_CODES, status_of
 from services.kit.telemetry import Telemetry
+from services.kit.tenant import TENANT_METADATA
 from services.kit.tls import Certificates, TlsConfig
 
 _log = structlog.get_logger()
@@ -117,6 +118,7 @@ class Server:
         certificates: of TLS at its address, where a client must have a certificate, too; None is
             plaintext.
         workloads: of an internal service with TLS, which of the others may call what.
+        tenant: with which every answer is marked, in its initial metadata; None: with none.
     """
 
     def __init__(
@@ -132,8 +134,10 @@ class Server:
         gate: Gate | None = None,
         certificates: Certificates | None = None,
         workloads: Admits | None = None,
+        tenant: str | None = None,
     ) -> None:
         self._config = config
+        self._marks = ((TENANT_METADATA, tenant),) if tenant else ()
         self._clock = clock
         self.pipeline = Pipeline(authenticate, telemetry, timeouts, refused, gate, workloads)
         self.endpoints: dict[str, Endpoint] = {}
@@ -196,7 +200,7 @@ class Server:
                 [*services, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server
             )
         known = any(listener.clients and listener.certificates for listener in self._listeners)
-        arrive = _Arrivals(self._clock if known else None)
+        arrive = _Arrivals(self._clock if known else None, self._marks)
         handlers = _Handlers(self.pipeline, self.endpoints, arrive)
         self._server.add_generic_rpc_handlers((handlers,))
         for listener in self._listeners:
@@ -268,6 +272,7 @@ class _Handlers(grpc.GenericRpcHandler):
     def __init__(
         self, pipeline: Pipeline, endpoints: Mapping[str, Endpoint], arrive: "_Arrivals"
     ) -> None:
+        self._unknown = _unknown(arrive)
         self._handlers = {
             method: _stream(pipeline, endpoint, arrive)
             if endpoint.response_streaming
@@ -276,23 +281,31 @@ class _Handlers(grpc.GenericRpcHandler):
         }
 
     def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
-        handler: grpc.RpcMethodHandler[Any, Any] = self._handlers.get(details.method, _UNKNOWN)
+        handler: grpc.RpcMethodHandler[Any, Any] = self._handlers.get(details.method, self._unknown)
         return handler
 
 
 class _Arrivals:
-    """Tells how calls came in.
+    """Tells how calls came in, and marks their answers before there are any.
 
     Args:
         clock: the time, by which certificates are valid; None where no client shows one.
+        marks: initial metadata of every answer.
     """
 
-    def __init__(self, clock: Clock | None) -> None:
+    def __init__(self, clock: Clock | None, marks: tuple[tuple[str, str], ...]) -> None:
         self._clock = clock
+        self._marks = marks
 
-    def __call__(self, context: "grpc.aio.ServicerContext[bytes, bytes]") -> Call:
+    async def __call__(self, context: "grpc.aio.ServicerContext[bytes, bytes]") -> Call:
+        if self._marks:
+            await context.send_initial_metadata(self._marks)
         received = context.invocation_metadata() or ()
-        metadata = {key: value for key, value in received if isinstance(value, str)}
+        metadata: dict[str, str] = {}
+        for key, value in received:
+            if isinstance(value, str):
+                # Two of one name arrive as one, as in HTTP: two credentials are no credentials.
+                metadata[key] = f"{metadata[key]},{value}" if key in metadata else value
         return Call(metadata, context.time_remaining(), context, self._peer(context))
 
     def _peer(self, context: "grpc.aio.ServicerContext[bytes, bytes]") -> Peer | None:
@@ -317,7 +330,7 @@ def _unary(
 ) -> "grpc.RpcMethodHandler[Any, Any]":
     async def handle(body: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]") -> Any:
         try:
-            return await pipeline.unary(endpoint, arrive(context), body)
+            return await pipeline.unary(endpoint, await arrive(context), body)
         except PuhuiError as error:
             await _abort(context, error)
 
@@ -330,7 +343,7 @@ def _stream(
     async def handle(
         bodies: AsyncIterator[bytes], context: "grpc.aio.ServicerContext[bytes, bytes]"
     ) -> AsyncIterator[bytes]:
-        responses = pipeline.stream(endpoint, arrive(context), bodies)
+        responses = pipeline.stream(endpoint, await arrive(context), bodies)
         try:
             async with contextlib.aclosing(responses):
                 async for response in responses:
@@ -342,11 +355,13 @@ def _stream(
     return grpc.stream_stream_rpc_method_handler(handle)
 
 
-async def _unknown(
-    bodies: AsyncIterator[bytes], context: "grpc.aio.ServicerContext[bytes, bytes]"
-) -> None:
-    error = UnimplementedError("UNKNOWN_METHOD", "there is no such method: check its full name")
-    await _abort(context, error)
+def _unknown(arrive: _Arrivals) -> "grpc.RpcMethodHandler[Any, Any]":
+    async def handle(
+        bodies: AsyncIterator[bytes], context: "grpc.aio.ServicerContext[bytes, bytes]"
+    ) -> None:
+        await arrive(context)
+        error = UnimplementedError("UNKNOWN_METHOD", "there is no such method: check its full name")
+        await _abort(context, error)
 
-
-_UNKNOWN: Any = grpc.stream_stream_rpc_method_handler(_unknown)
+    handler: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(handle)
+    return handler

@@ -34,6 +34,9 @@ from services.kit.ids import Ids
 from services.kit.server import Server, ServerConfig, by_assertion
 from services.kit.service import Service, again_and_again
 from services.kit.telemetry import Telemetry, TelemetryConfig
+from services.kit.tenant import PRODUCTION, SANDBOX, check_tenant
+from services.kit.tenant_store import claim_database
+from services.scoring import schema
 from services.scoring.decisions.app import Scoring
 from services.scoring.decisions.datashare import DatashareSummaries
 from services.scoring.decisions.model import ServedModel
@@ -69,8 +72,6 @@ from services.scoring.shadow.store import DifferenceStore
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 ITSELF = Caller("scoring", "SCORING")
-SANDBOX = "sandbox"
-PRODUCTION = "production"
 
 
 @dataclass(frozen=True)
@@ -154,8 +155,7 @@ class ScoringConfig:
             if getattr(self, name) <= timedelta():
                 raise ValueError(f"{name} must be longer than nothing")
         check_least(1, shadow_queue=self.shadow_queue, report_pages=self.report_pages)
-        if self.tenant not in (SANDBOX, PRODUCTION):
-            raise ValueError(f"tenant must be {SANDBOX} or {PRODUCTION}")
+        check_tenant(self.tenant)
         if self.tenant == PRODUCTION and not self.trusted_model_keys:
             raise ValueError(
                 "trusted_model_keys must name whose models are served where tenant is production"
@@ -175,8 +175,8 @@ def build(config: ScoringConfig, clock: Clock, ids: Ids) -> Service:
     )
     report_key, retired = read_report_keys(config.report_key, config.retired_report_keys)
     products = _products(config.products_file)
-    signer = IdentitySigner(own_key, SCORING, clock)
-    verifier = IdentityVerifier({GATEWAY: gateway_key}, SCORING, clock)
+    signer = IdentitySigner(own_key, SCORING, clock, config.tenant)
+    verifier = IdentityVerifier({GATEWAY: gateway_key}, SCORING, clock, config.tenant)
     database = Database.open(config.database_url, pool_size=config.database_pool)
     datashare = Channel(config.datashare, lambda: signer.sign(ITSELF, DATASHARE))
     trusted = trusted_keys("scoring.trusted_model_keys", config.trusted_model_keys)
@@ -257,7 +257,10 @@ def build(config: ScoringConfig, clock: Clock, ids: Ids) -> Service:
     return Service(
         server,
         HealthServer(config.health, telemetry.render_metrics),
-        prepare=[models.prepare],
+        prepare=[
+            lambda: claim_database("scoring", database, schema.tenant, config.tenant),
+            models.prepare,
+        ],
         background=[
             models.watch,
             models.keep_ready,

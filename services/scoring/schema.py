@@ -2,6 +2,8 @@
 
 import sqlalchemy as sa
 
+from services.kit.tenant_store import tenant_table
+
 metadata = sa.MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
@@ -10,3 +12,5 @@ metadata = sa.MetaData(
         "ck": "ck_%(table_name)s_%(constraint_name)s",
     }
 )
+
+tenant = tenant_table(metadata)

@@ -122,7 +122,8 @@ async def datashare(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIter
     service = build(config, clock, RandomIds(clock))
     await service.start()
     signers = {
-        issuer: IdentitySigner(private, issuer, clock) for issuer, (private, _) in keys.items()
+        issuer: IdentitySigner(private, issuer, clock, config.tenant)
+        for issuer, (private, _) in keys.items()
     }
     async with AsyncExitStack() as exits:
         made = Datashare(service, signers, exits)

@@ -1,5 +1,8 @@
 """Which tenant the database is of."""
 
+import sqlalchemy as sa
+from alembic import op
+
 revision = "f4c7dab53e94"
 down_revision = "e3b6c9f42d83"
 branch_labels = None
@@ -7,8 +10,16 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Change nothing yet."""
+    """Add the mark; the first service that starts sets it."""
+    op.create_table(
+        "tenant",
+        sa.Column("only", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("name", sa.String(length=16), nullable=False),
+        sa.CheckConstraint("only = 1", name=op.f("ck_tenant_only")),
+        sa.PrimaryKeyConstraint("only", name=op.f("pk_tenant")),
+    )
 
 
 def downgrade() -> None:
-    """Change nothing yet."""
+    """Take it away."""
+    op.drop_table("tenant")
