@@ -3,7 +3,7 @@
 import asyncio
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -16,11 +16,14 @@ from puhui.datashare.v1 import (
     catalogue_pb2_grpc,
     changes_pb2_grpc,
     consents_pb2_grpc,
+    credentials_pb2_grpc,
     deliveries_pb2_grpc,
     disputes_pb2_grpc,
     facts_pb2_grpc,
+    incidents_pb2_grpc,
     log_pb2_grpc,
     mandates_pb2_grpc,
+    metering_pb2_grpc,
     notices_pb2_grpc,
     participants_pb2_grpc,
     quality_pb2_grpc,
@@ -31,6 +34,7 @@ from puhui.datashare.v1 import (
     subjects_pb2_grpc,
     wanted_pb2_grpc,
 )
+from services.datashare import schema
 from services.datashare.access.app import FetchSummaries, ListAccesses, TellSupply
 from services.datashare.access.domain import Rules
 from services.datashare.access.enquiries import ENQUIRY
@@ -54,6 +58,10 @@ from services.datashare.counterparties.check import check as check_counterparty_
 from services.datashare.counterparties.commands import rotate_counterparty_key
 from services.datashare.counterparties.keyfile import KeyFile
 from services.datashare.counterparties.rotation import Rotation
+from services.datashare.credentials.app import CredentialDesk
+from services.datashare.credentials.domain import PersonAccount, PersonIds, bootstrap_account
+from services.datashare.credentials.servicer import CredentialCodec, CredentialServicer
+from services.datashare.credentials.store import CredentialStore
 from services.datashare.deliveries.app import CloseDelivery, Reconciliations
 from services.datashare.deliveries.servicer import DeliveryServicer
 from services.datashare.deliveries.store import DeliveryStore
@@ -67,6 +75,9 @@ from services.datashare.facts.app import TellFacts
 from services.datashare.facts.servicer import FactServicer
 from services.datashare.facts.store import HeldStore, ViewStore
 from services.datashare.idempotency.store import RequestStore
+from services.datashare.incidents.app import Register
+from services.datashare.incidents.servicer import IncidentCodec, IncidentServicer
+from services.datashare.incidents.store import IncidentStore
 from services.datashare.log.app import AttestEvents
 from services.datashare.log.domain import Sealer
 from services.datashare.log.servicer import LeafCodec, LogServicer
@@ -78,6 +89,9 @@ from services.datashare.mandates.registry import RegisterWatch
 from services.datashare.mandates.servicer import MandateCodec, MandateServicer, RuleCodec
 from services.datashare.mandates.store import MandateStore, Signers
 from services.datashare.mandates.submissions import LogSubmission
+from services.datashare.metering.app import RecordUsage, TellFigures
+from services.datashare.metering.servicer import MeteringServicer
+from services.datashare.metering.store import MeteringStore
 from services.datashare.notices.app import TellNotices
 from services.datashare.notices.delivery import Deliver
 from services.datashare.notices.endpoints import ContactStore, WebhookStore
@@ -94,6 +108,7 @@ from services.datashare.notices.setting import SettleContacts, SettleWebhooks
 from services.datashare.notices.store import NoticeStore
 from services.datashare.notices.texts import load as load_texts
 from services.datashare.participants.app import BootstrapKey, ParticipantDirectory
+from services.datashare.participants.domain import bootstrap_operator
 from services.datashare.participants.servicer import (
     ParticipantCodec,
     ParticipantServicer,
@@ -158,6 +173,13 @@ from services.datashare.uses.store import UseStore
 from services.datashare.wanted.app import TellWanted
 from services.datashare.wanted.servicer import WantedServicer
 from services.datashare.wanted.store import WantedStore
+from services.datashare.watch.app import Watch
+from services.datashare.watch.domain import Name
+from services.datashare.watch.domain import Rule as WatchRule
+from services.datashare.watch.loader import WatchError
+from services.datashare.watch.loader import load as load_watch
+from services.datashare.watch.report import MeteredIncidents
+from services.datashare.watch.store import WatchStore
 from services.kit import migrations
 from services.kit.clock import Clock
 from services.kit.config import ConfigError, check_least
@@ -169,6 +191,8 @@ from services.kit.ids import Ids, RandomIds
 from services.kit.server import Server, ServerConfig, by_assertion
 from services.kit.service import Service, again_and_again
 from services.kit.telemetry import Telemetry, TelemetryConfig
+from services.kit.tenant import PRODUCTION, SANDBOX
+from services.kit.tenant_store import claim_database
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -195,6 +219,8 @@ class DatashareConfig:
         dispute_profile: how much time providers have to answer disputes, a name of `PROFILES`.
         dispute_interval: how often it is looked for disputes that nobody answered.
         consent_interval: how often it is looked for consents whose time is over.
+        watch_interval: how often accesses are looked at for what is abnormal.
+        watch_rules: file (`watch.loader`) of the rules by which they are; None is the package's.
         proof_issuers: file (`mandates.proofs`) of those who verify firms' representatives, such as
             by electronic business licence; None is nobody.
         sandbox: this deployment is a sandbox: firms may be claimed by simulated codes.
@@ -202,6 +228,8 @@ class DatashareConfig:
             those codes are made.
         bootstrap_operator_key_id: the public part of the first operator's API key; empty is none.
         bootstrap_operator_key_sha256: SHA-256 of its secret part's characters, in hexadecimal.
+        bootstrap_operators: accounts of the first operators at an OpenID provider, each as
+            "issuer subject".
         notices: how parties are told.
         server: where it listens.
         health: where probes and metrics are.
@@ -258,11 +286,22 @@ class DatashareConfig:
         default=timedelta(seconds=15),
         metadata={"help": "how often parties are told of consents whose time is over"},
     )
+    watch_interval: timedelta = field(
+        default=timedelta(seconds=5),
+        metadata={"help": "how often accesses are looked at for what is abnormal"},
+    )
+    watch_rules: Path | None = field(
+        default=None,
+        metadata={"help": "TOML file of the rules of the watch; none: those of the package"},
+    )
     bootstrap_operator_key_id: str = field(
         default="", metadata={"help": "public part of the first operator's API key; empty: none"}
     )
     bootstrap_operator_key_sha256: str = field(
         default="", metadata={"help": "SHA-256 of that key's secret part, in hexadecimal"}
+    )
+    bootstrap_operators: tuple[str, ...] = field(
+        default=(), metadata={"help": 'the first operators, each as "issuer subject" of OpenID'}
     )
     notices: NoticesConfig = field(default_factory=NoticesConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
@@ -282,6 +321,8 @@ class DatashareConfig:
             raise ValueError("dispute_interval must be longer than nothing")
         if self.consent_interval <= timedelta():
             raise ValueError("consent_interval must be longer than nothing")
+        if self.watch_interval <= timedelta():
+            raise ValueError("watch_interval must be longer than nothing")
         if self.sandbox and self.sandbox_proof_key is None:
             raise ValueError("sandbox needs sandbox_proof_key: name its file, or unset sandbox")
         if self.bootstrap_operator_key_id:
@@ -290,6 +331,18 @@ class DatashareConfig:
                 raise ValueError(
                     "bootstrap_operator_key_sha256 must be 64 hexadecimal digits in lower case"
                 )
+        for account in self.bootstrap_operators:
+            bootstrap_account(account)
+
+    @property
+    def tenant(self) -> str:
+        """Which of the two tenants it is."""
+        return SANDBOX if self.sandbox else PRODUCTION
+
+    @property
+    def first_operators(self) -> tuple[PersonAccount, ...]:
+        """Accounts of the first operators."""
+        return tuple(map(bootstrap_account, self.bootstrap_operators))
 
     @property
     def bootstrap(self) -> BootstrapKey | None:
@@ -337,6 +390,7 @@ class Work:
 
     def __init__(self, conn: AsyncConnection, stores: Stores) -> None:
         self.participants = ParticipantStore(conn)
+        self.credentials = CredentialStore(conn)
         self.platform_keys = PlatformKeyStore(conn)
         self.seals = Seals(conn, stores.vault)
         self.subjects = SubjectStore(conn, stores.ids, self.seals)
@@ -347,6 +401,9 @@ class Work:
         self.names = NameStore(conn, self.seals)
         self.reviews = ReviewStore(conn, self.seals, stores.readers)
         self.uses = UseStore(conn, stores.ids)
+        self.metering = MeteringStore(conn)
+        self.incidents = IncidentStore(conn)
+        self.watch = WatchStore(conn)
         self.leaves = LeafStore(conn)
         self.changes = ChangeStore(conn)
         self.mandates = MandateStore(conn)
@@ -400,9 +457,11 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     scoring_key = read_public_key(
         "datashare.identity_scoring_public_key", config.identity_scoring_public_key
     )
-    verifier = IdentityVerifier({GATEWAY: gateway_key, SCORING: scoring_key}, DATASHARE, clock)
+    verifier = IdentityVerifier(
+        {GATEWAY: gateway_key, SCORING: scoring_key}, DATASHARE, clock, config.tenant
+    )
     # The banks behind a batch called scoring, which passes their assertions on.
-    behind_scoring = IdentityVerifier({GATEWAY: gateway_key}, SCORING, clock)
+    behind_scoring = IdentityVerifier({GATEWAY: gateway_key}, SCORING, clock, config.tenant)
     catalogue = load()
     stores = Stores(catalogue, ids, vault(config, catalogue, clock))
     database = Database.open(config.database_url, pool_size=config.database_pool)
@@ -412,6 +471,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     platform_keys = PlatformKeys(
         transactions=transactions, clock=clock, sealer=sealer, signer=signer
     )
+    operator = bootstrap_operator(clock.now(), catalogue.products)
     directory = ParticipantDirectory(
         transactions=transactions,
         retry=retry_on_conflict,
@@ -424,6 +484,20 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         signing_key_codec=SigningKeyCodec(),
         provider_kinds=catalogue.provider_kinds,
         bootstrap=config.bootstrap,
+        operator=operator,
+        products=catalogue.products,
+        sandbox=config.sandbox,
+    )
+    credentials = CredentialDesk(
+        transactions=transactions,
+        retry=retry_on_conflict,
+        clock=clock,
+        ids=ids,
+        sealer=sealer,
+        codec=CredentialCodec(),
+        person_ids=PersonIds(read_key("datashare.subject_token_key", config.subject_token_key)),
+        bootstrap=config.first_operators,
+        operator=operator,
     )
     mandates = Mandates(
         transactions=transactions,
@@ -537,6 +611,10 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         ParticipantServicer(directory),
     )
     server.add(
+        credentials_pb2_grpc.add_CredentialServiceServicer_to_server,
+        CredentialServicer(credentials),
+    )
+    server.add(
         facts_pb2_grpc.add_FactServiceServicer_to_server,
         FactServicer(TellFacts(transactions, catalogue, clock, sealer)),
     )
@@ -600,12 +678,43 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     server.add(
         changes_pb2_grpc.add_ChangeServiceServicer_to_server, ChangeServicer(Feed(transactions))
     )
+    server.add(
+        metering_pb2_grpc.add_MeteringServiceServicer_to_server,
+        MeteringServicer(
+            RecordUsage(transactions, retry_on_conflict, clock), TellFigures(transactions)
+        ),
+    )
+    watch_rules = _watch_rules(config)
+    watch = Watch(
+        transactions,
+        watch_rules,
+        calendar,
+        clock,
+        ids,
+        sealer,
+        MeteredIncidents(telemetry.meter),
+    )
+    server.add(
+        incidents_pb2_grpc.add_IncidentServiceServicer_to_server,
+        IncidentServicer(
+            Register(
+                transactions=transactions,
+                retry=retry_on_conflict,
+                clock=clock,
+                ids=ids,
+                sealer=sealer,
+                codec=IncidentCodec(),
+            ),
+            list(watch_rules.values()),
+        ),
+    )
     attest = AttestEvents(transactions, retry_on_conflict, clock, sealer, LeafCodec())
     server.add(log_pb2_grpc.add_LogServiceServicer_to_server, LogServicer(attest))
     return Service(
         server,
         HealthServer(config.health, telemetry.render_metrics),
         prepare=[
+            lambda: claim_database("datashare", database, schema.tenant, config.tenant),
             lambda: _prepare(config, database, stores.vault),
             lambda: _let_speak(transactions),
             lambda: check_counterparty_keys(
@@ -617,6 +726,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
             lambda: inspect.run(config.inspection_interval),
             lambda: remind.run(config.dispute_interval),
             again_and_again(tell_ends, config.consent_interval),
+            again_and_again(watch, config.watch_interval),
             again_and_again(NameEarlier(transactions, asyncio.sleep), NAME_EVERY),
             again_and_again(TellLate(transactions, clock), LOOK_EVERY),
             deliver.run,
@@ -664,6 +774,7 @@ async def maintain(
     database = Database.open(config.database_url, pool_size=2)
     bar = Bar(tell)
     try:
+        await claim_database("datashare", database, schema.tenant, config.tenant)
         catalogue = load()
         keys = vault(config, catalogue, clock)
         work = Maintenance(database, keys, bar)
@@ -700,6 +811,13 @@ MAINTENANCE = {
     "rotate-keys": Commands.rotate_keys,
     "shred": Commands.shred,
 }
+
+
+def _watch_rules(config: DatashareConfig) -> Mapping[Name, WatchRule]:
+    try:
+        return load_watch(config.watch_rules)
+    except WatchError as error:
+        raise ConfigError([f"datashare.watch_rules: {error}"]) from None
 
 
 async def _prepare(config: DatashareConfig, database: Database, data_keys: Vault) -> None:

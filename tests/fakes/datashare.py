@@ -23,12 +23,14 @@ from services.datashare.consent.domain import (
     due_by,
     state_at,
 )
+from services.datashare.credentials.domain import Credential, Kind
 from services.datashare.idempotency.domain import RequestKey, StoredRequest
 from services.datashare.log.domain import Leaf
 from services.datashare.mandates.domain import Mandate, SigningRule
 from services.datashare.notices.domain import Entry as NoticeEntry
 from services.datashare.notices.domain import Notice
 from services.datashare.participants.domain import ApiKey, Participant, Role, SigningKey, Standing
+from services.datashare.participants.life_cycle import Event
 from services.datashare.quota.domain import Key
 from services.datashare.receipts.domain import PlatformKey
 from services.datashare.summaries.codec import encode
@@ -56,6 +58,8 @@ class Memory:
     participants: dict[str, Participant] = field(default_factory=dict)
     keys: dict[str, ApiKey] = field(default_factory=dict)
     signing_keys: dict[str, SigningKey] = field(default_factory=dict)
+    steps: dict[tuple[str, int], Event] = field(default_factory=dict)
+    credentials: dict[str, Credential] = field(default_factory=dict)
     subjects: dict[str, str] = field(default_factory=dict)
     consents: dict[str, Consent] = field(default_factory=dict)
     accesses: dict[str, tuple[Access, Leaf]] = field(default_factory=dict)
@@ -114,6 +118,7 @@ class FakeWork:
 
     def __init__(self, memory: Memory) -> None:
         self.participants = FakeParticipants(memory)
+        self.credentials = FakeCredentials(memory)
         self.subjects = FakeSubjects(memory)
         self.consents = FakeConsents(memory)
         self.accesses = FakeAccesses(memory)
@@ -138,6 +143,7 @@ class FakeParticipants:
     def __init__(self, memory: Memory) -> None:
         self._rows = memory.participants
         self._keys = memory.keys
+        self._steps = memory.steps
         self._signing_keys = memory.signing_keys
 
     async def add(self, participant: Participant) -> bool:
@@ -152,8 +158,28 @@ class FakeParticipants:
 
     lock = hold = get
 
-    async def set_standing(self, participant_id: str, standing: Standing) -> None:
-        self._rows[participant_id] = replace(self._rows[participant_id], standing=standing)
+    async def change(self, changed: Participant) -> None:
+        self._rows[changed.participant_id] = changed
+
+    async def add_steps(self, participant_id: str, first: int, events: Sequence[Event]) -> None:
+        for number, event in enumerate(events, first):
+            self._steps[participant_id, number] = event
+
+    async def steps(self, participant_id: str) -> Sequence[Event]:
+        return [event for (id_, _), event in sorted(self._steps.items()) if id_ == participant_id]
+
+    async def revoke_keys(self, participant_id: str, at: datetime) -> Sequence[str]:
+        for key_id, signing in self._signing_keys.items():
+            if signing.participant_id == participant_id and signing.revoked_at is None:
+                self._signing_keys[key_id] = replace(signing, revoked_at=at)
+        revoked = [
+            key.key_id
+            for key in self._keys.values()
+            if key.participant_id == participant_id and key.revoked_at is None
+        ]
+        for key_id in revoked:
+            self._keys[key_id] = replace(self._keys[key_id], revoked_at=at)
+        return sorted(revoked)
 
     async def hold_standings(self, participant_ids: Sequence[str]) -> Mapping[str, Standing]:
         return {id_: self._rows[id_].standing for id_ in participant_ids if id_ in self._rows}
@@ -198,6 +224,42 @@ class FakeParticipants:
             for key_id, key in sorted(self._signing_keys.items())
             if key.participant_id == participant_id and key_id > after
         ][:limit]
+
+
+class FakeCredentials:
+    def __init__(self, memory: Memory) -> None:
+        self._rows = memory.credentials
+
+    async def add(self, added: Credential) -> bool:
+        kind, identity = added.claim.kind, added.claim.identity
+        for row in self._rows.values():
+            free = kind is Kind.PERSON and row.revoked_at is not None
+            if not free and (row.claim.kind, row.claim.identity) == (kind, identity):
+                return False
+        self._rows[added.credential_id] = added
+        return True
+
+    async def get(self, participant_id: str, credential_id: str) -> Credential | None:
+        found = self._rows.get(credential_id)
+        return found if found and found.participant_id == participant_id else None
+
+    async def person(self, person_id: str) -> Credential | None:
+        for row in self._rows.values():
+            current = row.claim.kind is Kind.PERSON and row.revoked_at is None
+            if current and row.claim.identity == person_id:
+                return row
+        return None
+
+    async def unrevoked(self, participant_id: str) -> Sequence[Credential]:
+        rows = await self.page(participant_id, "", len(self._rows))
+        return [row for row in rows if row.revoked_at is None]
+
+    async def revoke(self, revoked: Credential, at: datetime) -> None:
+        self._rows[revoked.credential_id] = replace(revoked, revoked_at=at)
+
+    async def page(self, participant_id: str, after: str, limit: int) -> Sequence[Credential]:
+        rows = [row for id_, row in sorted(self._rows.items()) if id_ > after]
+        return [row for row in rows if row.participant_id == participant_id][:limit]
 
 
 class FakeSubjects:

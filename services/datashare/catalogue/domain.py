@@ -198,6 +198,7 @@ class Purpose:
         max_content_level: highest level that a consent for it may open.
         max_fetches: most often that a consent for it may be fetched under.
         for_another_firm: the data is for the score of another firm, which consent and fetch name.
+        product: what a recipient has to be licensed for.
     """
 
     code: str
@@ -208,6 +209,7 @@ class Purpose:
     max_content_level: ContentLevel
     max_fetches: Limit
     for_another_firm: bool = False
+    product: str = ""
 
 
 @dataclass(frozen=True)
@@ -219,12 +221,14 @@ class Catalogue:
         purposes: by code.
         kinds: titles of the kinds of supplier that the types name.
         purposes_version: of the table of purposes; it grows with every change.
+        products: titles of what recipients are licensed for.
     """
 
     types: Mapping[str, RecordType]
     purposes: Mapping[str, Purpose]
     kinds: Mapping[str, Text]
     purposes_version: int = 1
+    products: Mapping[str, Text] = field(default_factory=dict)
 
     @property
     def on_consent(self) -> frozenset[str]:

@@ -7,7 +7,7 @@ itself: a rule about a field that the type does not have, sensitive data that is
 
 import functools
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from enum import Enum
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -229,7 +229,7 @@ def _contradictions(policy: RecordType) -> Iterator[str]:
             yield "`retention.days` is less than a day count of `retention.severity`"
 
 
-def _purpose(code: str, section: _Section) -> Purpose:
+def _purpose(code: str, section: _Section, products: Collection[str]) -> Purpose:
     purpose = Purpose(
         code=code,
         title=section.text(),
@@ -241,8 +241,11 @@ def _purpose(code: str, section: _Section) -> Purpose:
             _Section(f"{section.where}: max_fetches", section.take("max_fetches", dict))
         ),
         for_another_firm=section.optional("for_another_firm", bool, False),
+        product=section.take("product", str),
     )
     section.end()
+    if purpose.product not in products:
+        raise CatalogueError(f"{section.where}: `product` is not in products.toml")
     return purpose
 
 
@@ -263,8 +266,8 @@ def load(folder: Traversable | None = None) -> Catalogue:
     """Load the catalogue.
 
     Args:
-        folder: holds `purposes.toml`, `kinds.toml` and a folder `policies` with one file per record
-            type; by default the package's own, which is read once.
+        folder: holds `purposes.toml`, `products.toml`, `kinds.toml` and a folder `policies` with one
+            file per record type; by default the package's own, which is read once.
 
     Raises:
         CatalogueError: a file is not TOML, or a key is missing, unknown or has a wrong value.
@@ -284,6 +287,7 @@ def _read(folder: Traversable) -> Catalogue:
         if dot and ending == "toml":
             types[name] = _record_type(name, _parse(file))
     kinds = _kinds(folder.joinpath("kinds.toml"), types)
+    products = _titles(folder.joinpath("products.toml"))
     table = _parse(folder.joinpath("purposes.toml"))
     head = _Section("purposes.toml", {"version": table.pop("version", None)})
     purposes = _Section("purposes.toml", {"purposes": table})
@@ -291,23 +295,30 @@ def _read(folder: Traversable) -> Catalogue:
         types=MappingProxyType(types),
         purposes=MappingProxyType(
             {
-                code: _purpose(code, section)
+                code: _purpose(code, section, products)
                 for code, section in sorted(purposes.tables("purposes").items())
             }
         ),
         kinds=kinds,
         purposes_version=head.number("version", 1, 1_000_000),
+        products=products,
     )
 
 
 def _kinds(file: Traversable, types: Mapping[str, RecordType]) -> Mapping[str, Text]:
-    titles = {}
-    for kind, section in _Section(file.name, {"kinds": _parse(file)}).tables("kinds").items():
-        titles[kind] = section.text()
-        section.end()
+    titles = _titles(file)
     for name, policy in types.items():
         for kind in sorted(policy.provider_kinds - set(titles)):
             raise CatalogueError(f"{name}.toml: `provider_kinds`: `{kind}` is not in {file.name}")
+    return titles
+
+
+def _titles(file: Traversable) -> Mapping[str, Text]:
+    titles = {}
+    name = file.name.removesuffix(".toml")
+    for code, section in _Section(file.name, {name: _parse(file)}).tables(name).items():
+        titles[code] = section.text()
+        section.end()
     return MappingProxyType(titles)
 
 

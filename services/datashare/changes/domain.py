@@ -33,6 +33,8 @@ class ChangeKind(StrEnum):
     PARTICIPANT_SUSPENDED = "PARTICIPANT_SUSPENDED"
     PARTICIPANT_REINSTATED = "PARTICIPANT_REINSTATED"
     MANDATE_CHANGED = "MANDATE_CHANGED"
+    CREDENTIAL_CHANGED = "CREDENTIAL_CHANGED"
+    PARTICIPANT_CHANGED = "PARTICIPANT_CHANGED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Change:
         consent_id: of a consent's change.
         participant_id: of a consent its recipient, of a record its provider, of a mandate
             the account, else who changed.
-        key_id: of a key's change.
+        key_id: of a key's or a credential's change.
         record_type: of a record's change, or a dispute's.
         dispute_id: of a dispute's change; opened says that readers of the record are told of it
             from now on, closed that they no longer are.

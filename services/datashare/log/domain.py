@@ -29,9 +29,12 @@ class LeafKind(StrEnum):
 
     ACCESS = "access"
     CONSENT = "consent"
+    CREDENTIAL = "credential"
     DISPUTE = "dispute"
+    INCIDENT = "incident"
     MANDATE = "mandate"
     MODEL = "model"
+    PARTICIPANT = "participant"
     RETENTION = "retention"
     SIGNING_KEY = "signing_key"
 

@@ -143,6 +143,13 @@ def ended_at(mandate: Mandate, now: datetime) -> datetime | None:
     return mandate.until if mandate.until is not None and mandate.until <= now else None
 
 
+def read_by(mandate: Mandate | None, now: datetime) -> str | None:
+    """Return the firm about which the account of a mandate may read now."""
+    if mandate is None or state_at(mandate, now) is not MandateState.ACTIVE:
+        return None
+    return mandate.subject_id if Power.READ in mandate.powers else None
+
+
 def require_power(mandate: Mandate | None, power: Power, now: datetime) -> Mandate:
     """Return the mandate under which an account acts.
 

@@ -6,15 +6,16 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from services.datashare.changes.domain import Change, ChangeKind
+from services.datashare.credentials import app as credentials
+from services.datashare.credentials.app import Credentials
 from services.datashare.idempotency.app import Codec, Requests, write_once
 from services.datashare.idempotency.domain import RequestKey, require_same
 from services.datashare.log.domain import LeafKind, Sealer, rfc3339
 from services.datashare.mandates import recording
-from services.datashare.mandates.domain import Mandate, MandateState, Power, registered, state_at
+from services.datashare.mandates.domain import Mandate, read_by, registered
 from services.datashare.notices.domain import NoticeKind
 from services.datashare.notices.writing import ManyNotices, TellingStanding, tell_of_standing
 from services.datashare.participants.domain import (
-    OPERATOR_ID,
     SECRET_BYTES,
     ApiKey,
     Participant,
@@ -28,10 +29,21 @@ from services.datashare.participants.domain import (
     new_secret,
 )
 from services.datashare.participants.jwk import public_key
+from services.datashare.participants.life_cycle import (
+    Event,
+    Evidence,
+    Step,
+    actor,
+    admitted,
+    applied,
+    content,
+    take,
+)
 from services.datashare.subjects.uscc import UsccError, check
 from services.kit.clock import Clock
 from services.kit.errors import (
     AlreadyExistsError,
+    FailedPreconditionError,
     FieldProblem,
     InvalidArgumentError,
     NotFoundError,
@@ -59,8 +71,20 @@ class Participants(Protocol):
         """Return a participant that nobody else reads for a fetch or changes until the end."""
         ...
 
-    async def set_standing(self, participant_id: str, standing: Standing) -> None:
-        """Change a locked participant's standing."""
+    async def change(self, changed: Participant) -> None:
+        """Write a locked participant's standing, products and licence."""
+        ...
+
+    async def add_steps(self, participant_id: str, first: int, events: Sequence[Event]) -> None:
+        """Add what happened to a locked participant, numbered from `first` on."""
+        ...
+
+    async def steps(self, participant_id: str) -> Sequence[Event]:
+        """Return what happened to a participant, the earliest first."""
+        ...
+
+    async def revoke_keys(self, participant_id: str, at: datetime) -> Sequence[str]:
+        """Mark a locked participant's API and signing keys revoked; return the former's ids."""
         ...
 
     async def page(self, roles: Collection[Role], after: str, limit: int) -> Sequence[Participant]:
@@ -152,6 +176,11 @@ class Work(recording.Work, TellingStanding, Protocol):
         ...
 
     @property
+    def credentials(self) -> Credentials:
+        """What participants prove themselves with."""
+        ...
+
+    @property
     def notices(self) -> ManyNotices:
         """What parties are told."""
         ...
@@ -172,6 +201,16 @@ class Registration:
     subject: SubjectName | None = None
     historical_source: bool = False
     simulated_source: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """A step that is to be taken; see `life_cycle.Event`."""
+
+    step: Step
+    evidence: Evidence | None = None
+    products: tuple[str, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +241,9 @@ class ParticipantDirectory:
         signing_key_codec: of stored responses.
         provider_kinds: those that the catalogue names.
         bootstrap: the operator's key from the configuration, if there is one.
+        operator: the participant whose that key is.
+        products: what participants are licensed for.
+        sandbox: whether institutions are active at once, with every product.
     """
 
     def __init__(
@@ -218,6 +260,9 @@ class ParticipantDirectory:
         signing_key_codec: Codec[SigningKey],
         provider_kinds: Collection[str],
         bootstrap: BootstrapKey | None,
+        operator: Participant,
+        products: Collection[str],
+        sandbox: bool,
     ) -> None:
         self._transactions = transactions
         self._retry = retry
@@ -230,10 +275,12 @@ class ParticipantDirectory:
         self._signing_key_codec = signing_key_codec
         self._provider_kinds = frozenset(provider_kinds)
         self._bootstrap = bootstrap
-        self._started_at = clock.now()
+        self._operator = operator
+        self._products = tuple(sorted(products))
+        self._sandbox = sandbox
 
-    async def register(self, key: RequestKey, wanted: Registration) -> Participant:
-        """Register a participant.
+    async def register(self, caller: Caller, key: RequestKey, wanted: Registration) -> Participant:
+        """Register a participant: a firm acts from then on, an institution once it is admitted.
 
         Raises:
             InvalidArgumentError: FIELD_INVALID or USCC_MALFORMED.
@@ -249,6 +296,9 @@ class ParticipantDirectory:
             kinds=self._provider_kinds,
         )
 
+        firm = wanted.role is Role.FIRM
+        at_once = firm or self._sandbox
+
         async def add(work: Work) -> Participant:
             now = self._clock.now()
             participant = Participant(
@@ -258,14 +308,20 @@ class ParticipantDirectory:
                 provider_kind=wanted.provider_kind,
                 subject_id=await _subject_id(work, wanted.subject),
                 historical_source=wanted.historical_source,
-                standing=Standing.ACTIVE,
+                standing=Standing.ACTIVE if at_once else Standing.APPLIED,
                 registered_at=now,
                 simulated_source=wanted.simulated_source,
+                # A firm's own data needs no licence.
+                products=self._products if at_once else (),
             )
             if not await work.participants.add(participant):
                 raise AlreadyExistsError(
                     "ALREADY_EXISTS", "this firm is registered: list the participants for it"
                 )
+            if not firm:
+                by = actor(caller)
+                admission = admitted(now, by, self._products) if at_once else [applied(now, by)]
+                await self._record(work, participant.participant_id, 1, admission)
             await self._let_speak(work, participant, key.caller_id, now)
             return participant
 
@@ -295,7 +351,8 @@ class ParticipantDirectory:
         roles = visible if role is None else {role}
         async with self._transactions.read() as work:
             found = await work.participants.page(roles, after, page_size + 1)
-        page = found[:page_size]
+        now = self._clock.now()
+        page = [each.today(now) for each in found[:page_size]]
         return page, page[-1].participant_id if len(found) > page_size else ""
 
     async def issue_key(self, key: RequestKey, participant_id: str) -> tuple[str, str]:
@@ -306,6 +363,7 @@ class ParticipantDirectory:
 
         Raises:
             NotFoundError: NOT_FOUND, there is no such participant.
+            FailedPreconditionError: PARTICIPANT_STATE, it has left.
             AlreadyExistsError: REQUEST_ID_REUSED, also for the same call sent again.
         """
         now = self._clock.now()
@@ -318,8 +376,14 @@ class ParticipantDirectory:
                     "this key was issued and its secret is shown once: issue another one with a "
                     "new request_id, and revoke this one if its secret was lost",
                 )
-            if await work.participants.get(participant_id) is None:
+            participant = await work.participants.lock(participant_id)
+            if participant is None:
                 raise _no_participant()
+            if participant.standing is Standing.EXITED:
+                raise FailedPreconditionError(
+                    "PARTICIPANT_STATE",
+                    "the participant has left: register it anew as another one",
+                )
             secret, secret_sha256 = new_secret(self._random_bytes(SECRET_BYTES))
             key_id = self._ids.new("key")
             await work.participants.add_key(ApiKey(key_id, participant_id, secret_sha256, now))
@@ -436,36 +500,82 @@ class ParticipantDirectory:
         page = found[:page_size]
         return page, page[-1].key_id if len(found) > page_size else ""
 
-    async def set_standing(
-        self, key: RequestKey, participant_id: str, standing: Standing
+    async def advance(
+        self, caller: Caller, key: RequestKey, participant_id: str, wanted: Advance
     ) -> Participant:
-        """Suspend or reinstate a participant; every later fetch sees it.
+        """Take a participant one step on, or out.
+
+        Exit revokes its credentials, API keys and signing keys with it.
 
         Raises:
+            InvalidArgumentError: FIELD_INVALID.
             NotFoundError: NOT_FOUND, there is no such participant.
+            PermissionDeniedError: SECOND_PERSON_REQUIRED.
+            FailedPreconditionError: PARTICIPANT_STATE.
             AlreadyExistsError: REQUEST_ID_REUSED.
         """
 
-        async def change(work: Work) -> Participant:
+        async def go(work: Work) -> Participant:
             found = await work.participants.lock(participant_id)
             # Only now, as those who hold it may have been waited for: nothing is dated after this.
             now = self._clock.now()
             if found is None:
                 raise _no_participant()
-            if found.standing is not standing:
-                await work.participants.set_standing(participant_id, standing)
-                suspended = standing is Standing.SUSPENDED
-                kind = (
-                    ChangeKind.PARTICIPANT_SUSPENDED
-                    if suspended
-                    else ChangeKind.PARTICIPANT_REINSTATED
-                )
-                told = NoticeKind.CONSENT_PAUSED if suspended else NoticeKind.CONSENT_RESUMED
-                await work.changes.append([Change(kind, now, participant_id=participant_id)])
-                await tell_of_standing(work, participant_id, told, now)
-            return replace(found, standing=standing)
+            event = Event(
+                wanted.step, now, actor(caller), wanted.evidence, wanted.products, wanted.note
+            )
+            return await self._step(work, found, event)
+
+        return await self._once(key, self._participant_codec, go)
+
+    async def set_standing(
+        self,
+        caller: Caller,
+        key: RequestKey,
+        participant_id: str,
+        standing: Standing,
+        note: str,
+    ) -> Participant:
+        """Suspend or reinstate a participant; every later fetch sees it.
+
+        Raises:
+            NotFoundError: NOT_FOUND, there is no such participant.
+            FailedPreconditionError: PARTICIPANT_STATE, it is not admitted, has left, or its licence
+                has ended.
+            AlreadyExistsError: REQUEST_ID_REUSED.
+        """
+        step = Step.SUSPENDED if standing is Standing.SUSPENDED else Step.REINSTATED
+
+        async def change(work: Work) -> Participant:
+            found = await work.participants.lock(participant_id)
+            now = self._clock.now()
+            if found is None:
+                raise _no_participant()
+            if found.standing is standing:
+                return found
+            return await self._step(work, found, Event(step, now, actor(caller), note=note))
 
         return await self._once(key, self._participant_codec, change)
+
+    async def get(self, caller: Caller, participant_id: str) -> tuple[Participant, Sequence[Event]]:
+        """Return a participant and what happened to it, the earliest first.
+
+        Raises:
+            PermissionDeniedError: NOT_YOURS.
+            NotFoundError: NOT_FOUND, there is no such participant.
+        """
+        if caller.role not in (Role.OPERATOR, Role.REGULATOR) and (
+            caller.participant_id != participant_id
+        ):
+            raise PermissionDeniedError("NOT_YOURS", "this is another participant: name yourself")
+        if participant_id == self._operator.participant_id:
+            return self._operator, ()
+        async with self._transactions.read() as work:
+            found = await work.participants.get(participant_id)
+            events = await work.participants.steps(participant_id)
+        if found is None:
+            raise _no_participant()
+        return found.today(self._clock.now()), events
 
     async def verify_key(self, key_id: str, secret_sha256: bytes) -> Participant:
         """Return whose key it is.
@@ -479,18 +589,61 @@ class ParticipantDirectory:
             PermissionDeniedError: PARTICIPANT_SUSPENDED.
         """
         if self._bootstrap is not None and key_id == self._bootstrap.key_id:
-            key = ApiKey(key_id, OPERATOR_ID, self._bootstrap.secret_sha256, self._started_at)
-            return accept(key, self._operator(), secret_sha256)
+            operator, sha256 = self._operator, self._bootstrap.secret_sha256
+            key = ApiKey(key_id, operator.participant_id, sha256, operator.registered_at)
+            return accept(key, operator, secret_sha256)
         async with self._transactions.read() as work:
             found = await work.participants.get_key(key_id)
             # Asks also when there is no such key, so that the time taken does not tell.
             participant = await work.participants.get(found.participant_id if found else "")
             mandate = await work.mandates.get(found.participant_id if found else "")
-        accepted = accept(found, participant, secret_sha256)
+        now = self._clock.now()
+        accepted = accept(found, participant, secret_sha256).today(now)
         if accepted.role is not Role.FIRM:
             return accepted
         # What others believe of this, they use to show what is held; acts ask the mandate itself.
-        return replace(accepted, subject_id=_read_by(mandate, self._clock.now()))
+        return replace(accepted, subject_id=read_by(mandate, now))
+
+    async def _step(self, work: Work, found: Participant, event: Event) -> Participant:
+        """Take a step of a locked participant, with all that follows from it."""
+        participant_id, at = found.participant_id, event.at
+        history = await work.participants.steps(participant_id)
+        changed = take(found, history, event, products=self._products)
+        await work.participants.change(changed)
+        await self._record(work, participant_id, len(history) + 1, [event])
+        if event.step is Step.EXITED:
+            unrevoked = await work.credentials.unrevoked(participant_id)
+            await credentials.revoke(work, self._sealer, unrevoked, at)
+            revoked = await work.participants.revoke_keys(participant_id, at)
+            await work.changes.append(
+                [
+                    Change(ChangeKind.KEY_REVOKED, at, participant_id=participant_id, key_id=key_id)
+                    for key_id in revoked
+                ]
+            )
+        await work.changes.append(
+            [Change(kind, at, participant_id=participant_id) for kind in _told(found, changed)]
+        )
+        acted, acts = found.standing is Standing.ACTIVE, changed.standing is Standing.ACTIVE
+        if acted and not acts:
+            await tell_of_standing(work, participant_id, NoticeKind.CONSENT_PAUSED, at)
+        elif event.step is Step.REINSTATED:
+            await tell_of_standing(work, participant_id, NoticeKind.CONSENT_RESUMED, at)
+        return changed
+
+    async def _record(
+        self, work: Work, participant_id: str, first: int, events: Sequence[Event]
+    ) -> None:
+        """Put steps on record and into the log."""
+        leaves = [
+            self._sealer.seal(LeafKind.PARTICIPANT, content(participant_id, event), event.at)
+            for event in events
+        ]
+        attested = [
+            replace(event, leaf_id=leaf.leaf_id) for event, leaf in zip(events, leaves, strict=True)
+        ]
+        await work.participants.add_steps(participant_id, first, attested)
+        await work.leaves.append(leaves)
 
     async def _once(
         self, key: RequestKey, codec: Codec[T], work: Callable[[Work], Awaitable[T]]
@@ -525,24 +678,21 @@ class ParticipantDirectory:
         }
         await work.leaves.append([self._sealer.seal(LeafKind.SIGNING_KEY, content, at)])
 
-    def _operator(self) -> Participant:
-        return Participant(
-            participant_id=OPERATOR_ID,
-            role=Role.OPERATOR,
-            name="operator",
-            provider_kind="",
-            subject_id=None,
-            historical_source=False,
-            standing=Standing.ACTIVE,
-            registered_at=self._started_at,
-        )
 
-
-def _read_by(mandate: Mandate | None, now: datetime) -> str | None:
-    """Return the firm about which an account may read."""
-    if mandate is None or state_at(mandate, now) is not MandateState.ACTIVE:
-        return None
-    return mandate.subject_id if Power.READ in mandate.powers else None
+def _told(before: Participant, after: Participant) -> Sequence[ChangeKind]:
+    """Return what others must learn of a step."""
+    acted, acts = before.standing is Standing.ACTIVE, after.standing is Standing.ACTIVE
+    kinds = []
+    if acted and not acts:
+        # Of one that leaves too: who knows only of suspensions stops as well.
+        kinds.append(ChangeKind.PARTICIPANT_SUSPENDED)
+    elif acts and before.standing is Standing.SUSPENDED:
+        kinds.append(ChangeKind.PARTICIPANT_REINSTATED)
+    licence = (before.products, before.licence_ends) != (after.products, after.licence_ends)
+    left = after.standing is Standing.EXITED
+    if licence or left or (acts and before.standing is Standing.APPROVED):
+        kinds.append(ChangeKind.PARTICIPANT_CHANGED)
+    return kinds
 
 
 async def _subject_id(work: Work, subject: SubjectName | None) -> str | None:

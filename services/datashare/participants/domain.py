@@ -5,7 +5,8 @@ Invariants:
 - An API key is `<key_id>.<secret>`; only the SHA-256 of the secret's characters is kept.
 - Only a provider has a provider kind; only a firm's account may have a subject. For whom such an
   account speaks, its mandate says: it need not be the firm that it was registered with.
-- A suspended participant may do nothing, at once.
+- Only an active participant may act; when it ceases to be one, that acts at once.
+- A product is held no longer than the licence for it lasts.
 - Who has registered a signing key once signs every batch from then on; a revoked key stays revoked,
   and with the last one revoked nothing is accepted until the next one is registered.
 """
@@ -14,10 +15,11 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Collection
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import date, datetime
 from enum import StrEnum
 
+from services.datashare.china import china_date
 from services.kit.errors import (
     FieldProblem,
     InvalidArgumentError,
@@ -50,6 +52,11 @@ class Standing(StrEnum):
 
     ACTIVE = "ACTIVE"
     SUSPENDED = "SUSPENDED"
+    APPLIED = "APPLIED"
+    LICENCE_CHECKED = "LICENCE_CHECKED"
+    CONFORMANT = "CONFORMANT"
+    APPROVED = "APPROVED"
+    EXITED = "EXITED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,8 @@ class Participant:
         registered_at: when it was registered.
         simulated_source: of a provider: its records are simulated.
         signs: it has registered a signing key, so every batch of its has to be signed.
+        products: what it was licensed for, by the codes of the products, ascending.
+        licence_ends: the last day of that licence; None has no end.
     """
 
     participant_id: str
@@ -80,11 +89,19 @@ class Participant:
     registered_at: datetime
     simulated_source: bool = False
     signs: bool = False
+    products: tuple[str, ...] = ()
+    licence_ends: date | None = None
 
     @property
     def supplies_as(self) -> str:
         """The provider kind as which it supplies records; empty where it supplies none."""
         return self.provider_kind or _SUPPLIES_AS.get(self.role, "")
+
+    def today(self, now: datetime) -> "Participant":
+        """Return it with the products that it holds now: once a licence has ended, none."""
+        if self.licence_ends is None or china_date(now) <= self.licence_ends:
+            return self
+        return replace(self, products=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +202,26 @@ def check_registration(
         )
 
 
+def bootstrap_operator(since: datetime, products: Collection[str]) -> Participant:
+    """Return the participant for which the operators of the configuration act.
+
+    Args:
+        since: when this process began.
+        products: all there are: it needs a licence for none.
+    """
+    return Participant(
+        participant_id=OPERATOR_ID,
+        role=Role.OPERATOR,
+        name="operator",
+        provider_kind="",
+        subject_id=None,
+        historical_source=False,
+        standing=Standing.ACTIVE,
+        registered_at=since,
+        products=tuple(sorted(products)),
+    )
+
+
 def check_signer(participant: Participant) -> None:
     """Refuse a signing key of a participant that supplies no records.
 
@@ -218,7 +255,7 @@ def accept(
 
     Raises:
         UnauthenticatedError: CREDENTIALS_INVALID, whatever is wrong.
-        PermissionDeniedError: PARTICIPANT_SUSPENDED.
+        PermissionDeniedError: PARTICIPANT_SUSPENDED or PARTICIPANT_NOT_ACTIVE.
     """
     # Compares also when there is no such key, so that the time taken does not tell.
     same = hmac.compare_digest(key.secret_sha256 if key else _NO_KEY_SHA256, secret_sha256)
@@ -237,9 +274,14 @@ def require_good_standing(standing: Standing | None) -> None:
         standing: None for one that is not registered.
 
     Raises:
-        PermissionDeniedError: PARTICIPANT_SUSPENDED.
+        PermissionDeniedError: PARTICIPANT_SUSPENDED or PARTICIPANT_NOT_ACTIVE.
     """
-    if standing is not Standing.ACTIVE:
+    if standing is Standing.SUSPENDED:
         raise PermissionDeniedError(
             "PARTICIPANT_SUSPENDED", "the participant is suspended: ask the operator why"
+        )
+    if standing is not Standing.ACTIVE:
+        raise PermissionDeniedError(
+            "PARTICIPANT_NOT_ACTIVE",
+            "the participant is not active yet or has left: ask the operator what is missing",
         )

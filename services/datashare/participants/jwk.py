@@ -21,7 +21,7 @@ _ACCEPTED: Final = "an Ed25519 key (kty OKP) or a P-256 key (kty EC)"
 _ED25519: Final = ("OKP", "Ed25519")
 _P256: Final = ("EC", "P-256")
 # Members that only a private or symmetric key has (RFC 7518, sections 6.2.2, 6.3.2 and 6.4.1).
-_PRIVATE: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 # Ed25519 (RFC 8032, section 5.1).
 _P: Final = 2**255 - 19
 _D: Final = -121665 * pow(121666, -1, _P) % _P
@@ -55,7 +55,7 @@ def public_key(text: str) -> PublicKey:
         raise _invalid("is not JSON: send one public JWK") from None
     if not isinstance(members, dict):
         raise _invalid("is not a JSON object: send one public JWK, not a set")
-    if _PRIVATE & members.keys():
+    if PRIVATE_MEMBERS & members.keys():
         raise _invalid(
             "holds a private or secret key, which stays with its owner: send the public part, and "
             "make a new key, as this one has left your hands"

@@ -9,7 +9,7 @@ from puhui.common.v1 import access_pb2, types_pb2
 from puhui.datashare.v1 import participants_pb2 as pb
 from puhui.datashare.v1 import participants_pb2_grpc
 from services.datashare.idempotency.servicer import key_of
-from services.datashare.participants.app import ParticipantDirectory, Registration
+from services.datashare.participants.app import Advance, ParticipantDirectory, Registration
 from services.datashare.participants.domain import (
     Participant,
     Role,
@@ -17,7 +17,8 @@ from services.datashare.participants.domain import (
     Standing,
     SubjectName,
 )
-from services.datashare.times import stamp_of, time_of
+from services.datashare.participants.life_cycle import Event, Evidence, Step
+from services.datashare.times import date_message, date_of, stamp_of, time_of
 from services.kit.identity import current_caller
 from services.kit.pages import decode_page_token, encode_page_token, page_size
 
@@ -25,6 +26,7 @@ _Context = grpc.aio.ServicerContext[object, object]
 
 _ROLES = {access_pb2.Role.Value(f"ROLE_{role}"): role for role in Role}
 _STANDINGS = {pb.Standing.Value(f"STANDING_{standing}"): standing for standing in Standing}
+_STEPS = {pb.ParticipantStep.Value(f"PARTICIPANT_STEP_{step}"): step for step in Step}
 
 
 class ParticipantServicer(participants_pb2_grpc.ParticipantServiceServicer):
@@ -40,8 +42,10 @@ class ParticipantServicer(participants_pb2_grpc.ParticipantServiceServicer):
     async def RegisterParticipant(
         self, request: pb.RegisterParticipantRequest, context: _Context
     ) -> pb.RegisterParticipantResponse:
+        caller = current_caller()
         participant = await self._directory.register(
-            key_of(current_caller(), request.request_id, request),
+            caller,
+            key_of(caller, request.request_id, request),
             Registration(
                 role=_ROLES[request.role],
                 name=request.name,
@@ -86,13 +90,42 @@ class ParticipantServicer(participants_pb2_grpc.ParticipantServiceServicer):
         )
         return pb.RevokeKeyResponse(revoked_at=stamp_of(revoked_at))
 
+    async def AdvanceParticipant(
+        self, request: pb.AdvanceParticipantRequest, context: _Context
+    ) -> pb.AdvanceParticipantResponse:
+        caller = current_caller()
+        participant = await self._directory.advance(
+            caller,
+            key_of(caller, request.request_id, request),
+            request.participant_id,
+            Advance(
+                step=_STEPS[request.step],
+                evidence=_evidence(request.evidence) if request.HasField("evidence") else None,
+                products=tuple(request.products),
+                note=request.note,
+            ),
+        )
+        return pb.AdvanceParticipantResponse(participant=participant_message(participant))
+
+    async def GetParticipant(
+        self, request: pb.GetParticipantRequest, context: _Context
+    ) -> pb.GetParticipantResponse:
+        participant, events = await self._directory.get(current_caller(), request.participant_id)
+        return pb.GetParticipantResponse(
+            participant=participant_message(participant),
+            events=[event_message(event) for event in events],
+        )
+
     async def SetStanding(
         self, request: pb.SetStandingRequest, context: _Context
     ) -> pb.SetStandingResponse:
+        caller = current_caller()
         participant = await self._directory.set_standing(
-            key_of(current_caller(), request.request_id, request),
+            caller,
+            key_of(caller, request.request_id, request),
             request.participant_id,
             _STANDINGS[request.standing],
+            request.note,
         )
         return pb.SetStandingResponse(participant=participant_message(participant))
 
@@ -156,6 +189,43 @@ def participant_message(participant: Participant) -> pb.Participant:
         standing=pb.Standing.Value(f"STANDING_{participant.standing}"),
         registered_at=stamp_of(participant.registered_at),
         simulated_source=participant.simulated_source,
+        products=participant.products,
+        licence_ends=date_message(participant.licence_ends) if participant.licence_ends else None,
+    )
+
+
+def event_message(event: Event) -> pb.ParticipantEvent:
+    """Return the message of a step."""
+    return pb.ParticipantEvent(
+        step=pb.ParticipantStep.Value(f"PARTICIPANT_STEP_{event.step}"),
+        at=stamp_of(event.at),
+        by_participant_id=event.by.participant_id,
+        by_person_id=event.by.person_id,
+        evidence=_evidence_message(event.evidence) if event.evidence else None,
+        products=event.products,
+        note=event.note,
+        leaf_id=event.leaf_id,
+    )
+
+
+def _evidence_message(evidence: Evidence) -> pb.Evidence:
+    return pb.Evidence(
+        kind=evidence.kind,
+        reference=evidence.reference,
+        sha256=evidence.sha256,
+        dated=date_message(evidence.dated),
+        ends=date_message(evidence.ends) if evidence.ends else None,
+    )
+
+
+def _evidence(message: pb.Evidence) -> Evidence:
+    ends = message.HasField("ends")
+    return Evidence(
+        kind=message.kind,
+        reference=message.reference,
+        sha256=message.sha256,
+        dated=date_of(message.dated, "evidence.dated"),
+        ends=date_of(message.ends, "evidence.ends") if ends else None,
     )
 
 
@@ -180,6 +250,7 @@ class ParticipantCodec:
     def decode(self, stored: bytes) -> Participant:
         """Return the participant of its bytes."""
         message = pb.Participant.FromString(stored)
+        licensed = message.HasField("licence_ends")
         return Participant(
             participant_id=message.participant_id,
             role=_ROLES[message.role],
@@ -190,6 +261,8 @@ class ParticipantCodec:
             standing=_STANDINGS[message.standing],
             registered_at=time_of(message.registered_at, "registered_at"),
             simulated_source=message.simulated_source,
+            products=tuple(message.products),
+            licence_ends=date_of(message.licence_ends, "licence_ends") if licensed else None,
         )
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.datashare.bulk import Relation, once
 from services.datashare.gates import close_gate, through_gates
 from services.datashare.participants.domain import ApiKey, Participant, Role, SigningKey, Standing
+from services.datashare.participants.life_cycle import Actor, Event, Evidence, Step
 from services.datashare.schema import metadata
 from services.kit.db import UtcTime, insert_into
 
@@ -28,6 +29,9 @@ participant = sa.Table(
     # It has registered a signing key. Here and not only there, as every batch holds this row and
     # so sees it without asking for keys.
     sa.Column("signs", sa.Boolean, nullable=False, server_default=sa.false()),
+    # Codes with a space between.
+    sa.Column("products", sa.String(1100), nullable=False, server_default=sa.text("''")),
+    sa.Column("licence_ends", sa.Date),
 )
 
 api_key = sa.Table(
@@ -52,6 +56,27 @@ signing_key = sa.Table(
     sa.Column("public_jwk", sa.String(512), nullable=False),
     sa.Column("registered_at", UtcTime, nullable=False),
     sa.Column("revoked_at", UtcTime),
+)
+
+participant_step = sa.Table(
+    "participant_step",
+    metadata,
+    sa.Column("participant_id", sa.ForeignKey(participant.c.participant_id), primary_key=True),
+    # Ascending from 1 in the order of happening.
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("step", sa.String(16), nullable=False),
+    sa.Column("at", UtcTime, nullable=False),
+    sa.Column("by_participant_id", sa.String(64), nullable=False),
+    sa.Column("by_person_id", sa.String(64), nullable=False),
+    sa.Column("by_name", sa.String(200), nullable=False),
+    sa.Column("evidence_kind", sa.String(64), nullable=False),
+    sa.Column("evidence_reference", sa.String(200), nullable=False),
+    sa.Column("evidence_sha256", sa.LargeBinary(32), nullable=False),
+    sa.Column("evidence_dated", sa.Date),
+    sa.Column("evidence_ends", sa.Date),
+    sa.Column("products", sa.String(1100), nullable=False),
+    sa.Column("note", sa.String(500), nullable=False),
+    sa.Column("leaf_id", sa.String(64), nullable=False),
 )
 
 _ASKED = Relation("asked", {"participant_id": sa.String()})
@@ -81,6 +106,8 @@ class ParticipantStore:
                 standing=added.standing,
                 registered_at=added.registered_at,
                 simulated_source=added.simulated_source,
+                products=" ".join(added.products),
+                licence_ends=added.licence_ends,
             )
             .on_conflict_do_nothing(index_elements=["subject_id"])
         )
@@ -101,13 +128,58 @@ class ParticipantStore:
             .with_for_update()
         )
 
-    async def set_standing(self, participant_id: str, standing: Standing) -> None:
-        """Change a locked participant's standing."""
+    async def change(self, changed: Participant) -> None:
+        """Write a locked participant's standing, products and licence."""
         await self._conn.execute(
             sa.update(participant)
-            .where(participant.c.participant_id == participant_id)
-            .values(standing=standing)
+            .where(participant.c.participant_id == changed.participant_id)
+            .values(
+                standing=changed.standing,
+                products=" ".join(changed.products),
+                licence_ends=changed.licence_ends,
+            )
         )
+
+    async def add_steps(self, participant_id: str, first: int, events: Sequence[Event]) -> None:
+        """Add what happened to a locked participant, numbered from `first` on."""
+        await self._conn.execute(
+            sa.insert(participant_step),
+            [
+                {
+                    "participant_id": participant_id,
+                    "number": number,
+                    "step": event.step,
+                    "at": event.at,
+                    "by_participant_id": event.by.participant_id,
+                    "by_person_id": event.by.person_id,
+                    "by_name": event.by.name,
+                    "evidence_kind": event.evidence.kind if event.evidence else "",
+                    "evidence_reference": event.evidence.reference if event.evidence else "",
+                    "evidence_sha256": event.evidence.sha256 if event.evidence else b"",
+                    "evidence_dated": event.evidence.dated if event.evidence else None,
+                    "evidence_ends": event.evidence.ends if event.evidence else None,
+                    "products": " ".join(event.products),
+                    "note": event.note,
+                    "leaf_id": event.leaf_id,
+                }
+                for number, event in enumerate(events, first)
+            ],
+        )
+
+    async def steps(self, participant_id: str) -> Sequence[Event]:
+        """Return what happened to a participant, the earliest first."""
+        rows = await self._conn.execute(
+            sa.select(participant_step)
+            .where(participant_step.c.participant_id == participant_id)
+            .order_by(participant_step.c.number)
+        )
+        return [_event(row) for row in rows]
+
+    async def revoke_keys(self, participant_id: str, at: datetime) -> Sequence[str]:
+        """Mark a locked participant's API and signing keys revoked; return the former's ids."""
+        await self._conn.execute(_revoking(signing_key, participant_id, at))
+        ended = _revoking(api_key, participant_id, at).returning(api_key.c.key_id)
+        return sorted(await self._conn.scalars(ended))
 
     async def hold_standings(self, participant_ids: Sequence[str]) -> Mapping[str, Standing]:
         """Return the standing of participants, which cannot change until the end.
@@ -265,4 +337,35 @@ def _participant(row: sa.Row[Any]) -> Participant:
         registered_at=row.registered_at,
         simulated_source=row.simulated_source,
         signs=row.signs,
+        products=tuple(row.products.split()),
+        licence_ends=row.licence_ends,
+    )
+
+
+def _revoking(table: sa.Table, participant_id: str, at: datetime) -> sa.Update:
+    return (
+        sa.update(table)
+        .where(table.c.participant_id == participant_id, table.c.revoked_at.is_(None))
+        .values(revoked_at=at)
+    )
+
+
+def _event(row: sa.Row[Any]) -> Event:
+    evidence = None
+    if row.evidence_dated is not None:
+        evidence = Evidence(
+            kind=row.evidence_kind,
+            reference=row.evidence_reference,
+            sha256=row.evidence_sha256,
+            dated=row.evidence_dated,
+            ends=row.evidence_ends,
+        )
+    return Event(
+        step=Step(row.step),
+        at=row.at,
+        by=Actor(row.by_participant_id, row.by_person_id, row.by_name),
+        evidence=evidence,
+        products=tuple(row.products.split()),
+        note=row.note,
+        leaf_id=row.leaf_id,
     )

@@ -200,7 +200,7 @@ def test_measures_of_invoices(catalogue: Catalogue) -> None:
 def test_purposes(catalogue: Catalogue) -> None:
     assert catalogue.purpose("credit_application").max_content_level == ContentLevel.TRANSACTIONS
     assert catalogue.purpose("model_training").max_days == 1095
-    assert catalogue.purposes_version == 2
+    assert catalogue.purposes_version == 3
     for purpose in catalogue.purposes.values():
         # What is fetched for it lies within what a consent for it may run.
         assert purpose.max_data_days >= purpose.max_days

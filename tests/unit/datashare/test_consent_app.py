@@ -333,7 +333,7 @@ class TestObject:
             expires_at=NOW + timedelta(days=20), mode=Mode.STORE, data_life_days=30
         )
         core = consent.core
-        assert (core.schema_version, core.suite, core.purposes_version) == (2, "EdDSA", 2)
+        assert (core.schema_version, core.suite, core.purposes_version) == (2, "EdDSA", 3)
         assert core.signers == SigningRule(("par_cfo", "par_firm"), 2)
         # What was left open is filled in: so the firm knows what it agrees to.
         assert core.terms.fetch_limit == Limit(200, Unit.DAY)

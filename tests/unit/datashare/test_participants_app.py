@@ -13,7 +13,13 @@ from services.datashare.idempotency.domain import RequestKey
 from services.datashare.log.domain import LeafKind, Sealer
 from services.datashare.mandates.domain import Power, registered
 from services.datashare.participants.app import BootstrapKey, ParticipantDirectory, Registration
-from services.datashare.participants.domain import Role, SigningKey, Standing, SubjectName
+from services.datashare.participants.domain import (
+    Role,
+    SigningKey,
+    Standing,
+    SubjectName,
+    bootstrap_operator,
+)
 from services.datashare.participants.jwk import public_key
 from services.datashare.participants.servicer import ParticipantCodec, SigningKeyCodec, TimeCodec
 from services.kit.errors import (
@@ -38,6 +44,7 @@ from tests.fakes.datashare_world import (
 )
 
 JWK = public_key(new_key().public.jwk).jwk
+PRODUCTS = ("credit_reporting", "data_service")
 BOOTSTRAP = BootstrapKey("key_first", hashlib.sha256(b"first").digest())
 
 
@@ -64,6 +71,9 @@ def directory(world: World) -> ParticipantDirectory:
         signing_key_codec=SigningKeyCodec(),
         provider_kinds={"tax", "court"},
         bootstrap=BOOTSTRAP,
+        operator=bootstrap_operator(NOW, PRODUCTS),
+        products=PRODUCTS,
+        sandbox=True,
     )
 
 
@@ -84,21 +94,21 @@ class TestRegister:
     async def test_a_replay_returns_what_was_made(
         self, directory: ParticipantDirectory, world: World, key: Key
     ) -> None:
-        first = await directory.register(key("r1"), A_BANK)
-        await directory.set_standing(key(), first.participant_id, Standing.SUSPENDED)
-        assert await directory.register(key("r1"), A_BANK) == first
+        first = await directory.register(OPERATOR, key("r1"), A_BANK)
+        await directory.set_standing(OPERATOR, key(), first.participant_id, Standing.SUSPENDED, "")
+        assert await directory.register(OPERATOR, key("r1"), A_BANK) == first
         assert len(world.transactions.memory.participants) == 1
 
     async def test_another_body_is_refused(self, directory: ParticipantDirectory, key: Key) -> None:
-        await directory.register(key("r1"), A_BANK)
+        await directory.register(OPERATOR, key("r1"), A_BANK)
         with pytest.raises(AlreadyExistsError) as caught:
-            await directory.register(key("r1", b"g" * 32), A_BANK)
+            await directory.register(OPERATOR, key("r1", b"g" * 32), A_BANK)
         assert caught.value.reason == "REQUEST_ID_REUSED"
 
     async def test_a_firm_becomes_a_subject(
         self, directory: ParticipantDirectory, world: World, key: Key
     ) -> None:
-        firm = await directory.register(key(), A_FIRM)
+        firm = await directory.register(OPERATOR, key(), A_FIRM)
         assert firm.subject_id == world.transactions.memory.subjects[USCC]
 
     async def test_a_firm_may_be_a_known_subject_and_only_once(
@@ -106,16 +116,16 @@ class TestRegister:
     ) -> None:
         world.transactions.memory.subjects[USCC] = "sub_7"
         by_id = replace(A_FIRM, subject=SubjectName(subject_id="sub_7"))
-        assert (await directory.register(key(), by_id)).subject_id == "sub_7"
+        assert (await directory.register(OPERATOR, key(), by_id)).subject_id == "sub_7"
         with pytest.raises(AlreadyExistsError) as caught:
-            await directory.register(key("r9"), A_FIRM)
+            await directory.register(OPERATOR, key("r9"), A_FIRM)
         assert caught.value.reason == "ALREADY_EXISTS"
         assert ("operator", "r9") not in world.transactions.memory.requests
 
     async def test_it_is_its_own_representative_and_its_key_says_so(
         self, directory: ParticipantDirectory, world: World, key: Key
     ) -> None:
-        firm = await directory.register(key(), A_FIRM)
+        firm = await directory.register(OPERATOR, key(), A_FIRM)
         (mandate,) = world.transactions.memory.mandates.values()
         assert (mandate.subject_id, mandate.participant_id) == (
             firm.subject_id,
@@ -142,7 +152,7 @@ class TestRegister:
     async def test_an_account_without_a_firm_speaks_for_none(
         self, directory: ParticipantDirectory, world: World, key: Key
     ) -> None:
-        account = await directory.register(key(), replace(A_FIRM, subject=None))
+        account = await directory.register(OPERATOR, key(), replace(A_FIRM, subject=None))
         assert account.subject_id is None
         assert not world.transactions.memory.mandates
 
@@ -153,19 +163,23 @@ class TestRegister:
         rows = world.transactions.memory.mandates
         rows["man_1"] = registered("man_1", "sub_7", "par_1", NOW)
         with pytest.raises(AlreadyExistsError, match="appoint"):
-            await directory.register(key(), A_FIRM)
+            await directory.register(OPERATOR, key(), A_FIRM)
 
     async def test_bad_subjects(self, directory: ParticipantDirectory, key: Key) -> None:
         with pytest.raises(InvalidArgumentError) as malformed:
-            await directory.register(key(), replace(A_FIRM, subject=SubjectName(uscc=USCC[::-1])))
+            await directory.register(
+                OPERATOR, key(), replace(A_FIRM, subject=SubjectName(uscc=USCC[::-1]))
+            )
         assert malformed.value.reason == "USCC_MALFORMED"
         assert [problem.field for problem in malformed.value.fields] == ["subject.uscc"]
         with pytest.raises(NotFoundError):
-            await directory.register(key(), replace(A_FIRM, subject=SubjectName("sub_9")))
+            await directory.register(OPERATOR, key(), replace(A_FIRM, subject=SubjectName("sub_9")))
 
     async def test_a_provider_is_of_a_kind(self, directory: ParticipantDirectory, key: Key) -> None:
         with pytest.raises(InvalidArgumentError):
-            await directory.register(key(), Registration(Role.PROVIDER, "X", "astrologer"))
+            await directory.register(
+                OPERATOR, key(), Registration(Role.PROVIDER, "X", "astrologer")
+            )
 
 
 class TestList:
@@ -173,7 +187,7 @@ class TestList:
         self, directory: ParticipantDirectory, key: Key
     ) -> None:
         for registration in (A_BANK, A_FIRM, Registration(Role.PROVIDER, "Tax", "tax")):
-            await directory.register(key(), registration)
+            await directory.register(OPERATOR, key(), registration)
 
         async def roles(who: Caller, role: Role | None = None) -> list[str]:
             found, _ = await directory.list(who, role, "", 10)
@@ -188,7 +202,9 @@ class TestList:
         assert caught.value.reason == "ROLE_NOT_ALLOWED"
 
     async def test_pages_meet(self, directory: ParticipantDirectory, key: Key) -> None:
-        made = [(await directory.register(key(), A_BANK)).participant_id for _ in range(5)]
+        made = [
+            (await directory.register(OPERATOR, key(), A_BANK)).participant_id for _ in range(5)
+        ]
         seen, after = [], ""
         for _ in range(3):
             page, after = await directory.list(OPERATOR, None, after, 2)
@@ -204,7 +220,7 @@ class TestKeys:
     async def test_a_key_verifies_and_its_secret_is_not_kept(
         self, directory: ParticipantDirectory, world: World, key: Key
     ) -> None:
-        bank = await directory.register(key(), A_BANK)
+        bank = await directory.register(OPERATOR, key(), A_BANK)
         key_id, api_key = await directory.issue_key(key(), bank.participant_id)
         assert api_key.startswith(f"{key_id}.")
         assert await directory.verify_key(key_id, digest(api_key)) == bank
@@ -213,7 +229,7 @@ class TestKeys:
     async def test_a_replay_does_not_show_the_secret_again(
         self, directory: ParticipantDirectory, world: World, key: Key
     ) -> None:
-        bank = await directory.register(key(), A_BANK)
+        bank = await directory.register(OPERATOR, key(), A_BANK)
         await directory.issue_key(key("r1"), bank.participant_id)
         with pytest.raises(AlreadyExistsError) as caught:
             await directory.issue_key(key("r1"), bank.participant_id)
@@ -228,12 +244,12 @@ class TestKeys:
         with pytest.raises(NotFoundError):
             await directory.revoke_key(key(), "key_none")
         with pytest.raises(NotFoundError):
-            await directory.set_standing(key(), "par_none", Standing.SUSPENDED)
+            await directory.set_standing(OPERATOR, key(), "par_none", Standing.SUSPENDED, "")
 
     async def test_revocation_acts_at_once_and_is_told_once(
         self, directory: ParticipantDirectory, world: World, key: Key
     ) -> None:
-        bank = await directory.register(key(), A_BANK)
+        bank = await directory.register(OPERATOR, key(), A_BANK)
         key_id, api_key = await directory.issue_key(key(), bank.participant_id)
         at = await directory.revoke_key(key("r1"), key_id)
         assert at == await directory.revoke_key(key("r1"), key_id)
@@ -335,15 +351,17 @@ class TestStanding:
     async def test_suspension_and_reinstatement_are_told_when_they_change_something(
         self, directory: ParticipantDirectory, world: World, key: Key
     ) -> None:
-        bank = await directory.register(key(), A_BANK)
+        bank = await directory.register(OPERATOR, key(), A_BANK)
         key_id, api_key = await directory.issue_key(key(), bank.participant_id)
         for standing in (Standing.ACTIVE, Standing.SUSPENDED, Standing.SUSPENDED):
-            changed = await directory.set_standing(key(), bank.participant_id, standing)
+            changed = await directory.set_standing(
+                OPERATOR, key(), bank.participant_id, standing, ""
+            )
             assert changed == replace(bank, standing=standing)
         with pytest.raises(PermissionDeniedError) as caught:
             await directory.verify_key(key_id, digest(api_key))
         assert caught.value.reason == "PARTICIPANT_SUSPENDED"
-        await directory.set_standing(key(), bank.participant_id, Standing.ACTIVE)
+        await directory.set_standing(OPERATOR, key(), bank.participant_id, Standing.ACTIVE, "")
         assert await directory.verify_key(key_id, digest(api_key)) == bank
         assert world.change_kinds() == [
             ChangeKind.PARTICIPANT_SUSPENDED,
@@ -357,7 +375,7 @@ class TestStanding:
         consent = await world.granted()
         await world.requested()
         for standing in (Standing.SUSPENDED, Standing.SUSPENDED, Standing.ACTIVE):
-            await directory.set_standing(key(), "par_bank", standing)
+            await directory.set_standing(OPERATOR, key(), "par_bank", standing, "")
         rows = world.transactions.memory.notices.values()
         told = [row for row in rows if not row.kind.endswith(("REQUESTED", "GRANTED"))]
         assert [(row.party_id, row.kind, row.consent_id, row.participant_id) for row in told] == [

@@ -55,6 +55,8 @@ class _ChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChangeKind
     CHANGE_KIND_MANDATE_CHANGED: _ChangeKind.ValueType  # 20
     CHANGE_KIND_CREDENTIAL_CHANGED: _ChangeKind.ValueType  # 21
     """A certificate, key or person of a participant was registered or revoked."""
+    CHANGE_KIND_PARTICIPANT_CHANGED: _ChangeKind.ValueType  # 22
+    """A participant became active or left, or what it is licensed for changed."""
 
 class ChangeKind(_ChangeKind, metaclass=_ChangeKindEnumTypeWrapper): ...
 
@@ -87,6 +89,8 @@ CHANGE_KIND_CONSENT_SUPERSEDED: ChangeKind.ValueType  # 19
 CHANGE_KIND_MANDATE_CHANGED: ChangeKind.ValueType  # 20
 CHANGE_KIND_CREDENTIAL_CHANGED: ChangeKind.ValueType  # 21
 """A certificate, key or person of a participant was registered or revoked."""
+CHANGE_KIND_PARTICIPANT_CHANGED: ChangeKind.ValueType  # 22
+"""A participant became active or left, or what it is licensed for changed."""
 Global___ChangeKind: _TypeAlias = ChangeKind  # noqa: Y015
 
 @_typing.final

@@ -1,0 +1,1 @@
+"""What participants prove themselves with at the entrance: certificates, keys and persons."""
