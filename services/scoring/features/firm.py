@@ -98,38 +98,49 @@ def lookback(as_of: dt.date) -> tuple[dt.date, dt.date]:
     )
 
 
-def _dense(values: Sequence[int], ages: Sequence[int], months: int) -> list[int]:
-    """Values by month, oldest first, zero where there is none."""
-    count = len(ages)
-    if count and ages[0] - ages[-1] == count - 1:  # no month is missing between first and last
-        return [0] * (months - 1 - ages[0]) + list(values) + [0] * ages[-1]
-    window = [0] * months
-    for age, value in zip(ages, values, strict=True):
-        window[months - 1 - age] = value
-    return window
-
-
 class _Clipped:
     """One series cut at the last month that may be seen."""
 
-    __slots__ = ("ages", "columns", "seen", "start")
+    __slots__ = ("_ages", "_after", "_before", "columns", "seen", "start")
 
     def __init__(self, series: SubjectSeries, last: int) -> None:
-        ages = [last - ordinal(month) for month in series.months]
-        self.seen = len(ages)
-        while self.seen and ages[self.seen - 1] < 0:
-            self.seen -= 1
-        self.start = 0
-        while self.start < self.seen and ages[self.start] >= WINDOW:
-            self.start += 1
-        self.ages = ages[self.start : self.seen]
+        months = series.months
+        count = len(months)
+        oldest = last - ordinal(months[0]) if count else -1
+        newest = last - ordinal(months[-1]) if count else 0
+        # None where no month is missing between first and last, as in most series.
+        self._ages: list[int] | None = None
+        if oldest - newest == count - 1:
+            self.seen = max(count + min(newest, 0), 0)
+            self.start = min(max(oldest - WINDOW + 1, 0), self.seen)
+            # Months of the window without a record, before and after those that have one.
+            self._before = min(max(WINDOW - 1 - oldest, 0), WINDOW)
+            self._after = WINDOW - self._before - (self.seen - self.start)
+        else:
+            ages = [last - ordinal(month) for month in months]
+            self.seen = count
+            while self.seen and ages[self.seen - 1] < 0:
+                self.seen -= 1
+            self.start = 0
+            while self.start < self.seen and ages[self.start] >= WINDOW:
+                self.start += 1
+            self._ages = ages[self.start : self.seen]
         self.columns = series.columns
 
     def window(self, measure: str) -> list[int]:
+        """Values by month, oldest first, zero where there is none."""
         values = self.columns.get(measure)
         if values is None:
             return [0] * WINDOW
-        return _dense(values[self.start : self.seen], self.ages, WINDOW)
+        inside = list(values[self.start : self.seen])
+        if self._ages is None:
+            if len(inside) == WINDOW:
+                return inside
+            return [0] * self._before + inside + [0] * self._after
+        window = [0] * WINDOW
+        for age, value in zip(self._ages, inside, strict=True):
+            window[WINDOW - 1 - age] = value
+        return window
 
     def recent(self, measure: str) -> Sequence[int]:
         return self.history(measure)[self.start :]
@@ -152,9 +163,10 @@ class Source:
         """The last `WINDOW` months, oldest first."""
         window = self._windows.get(measure)
         if window is None:
-            parts = [series.window(measure) for series in self._series] or [[0] * WINDOW]
-            window = parts[0]
-            for part in parts[1:]:
+            first, *others = self._series or (None,)
+            window = first.window(measure) if first else [0] * WINDOW
+            for other in others:
+                part = other.window(measure)
                 if measure in _MAXIMA:
                     window = list(map(max, window, part))
                 elif measure in _MINIMA:
