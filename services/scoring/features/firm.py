@@ -101,7 +101,7 @@ def lookback(as_of: dt.date) -> tuple[dt.date, dt.date]:
 class _Clipped:
     """One series cut at the last month that may be seen."""
 
-    __slots__ = ("_ages", "_after", "_before", "columns", "seen", "start")
+    __slots__ = ("_after", "_ages", "_before", "columns", "seen", "start")
 
     def __init__(self, series: SubjectSeries, last: int) -> None:
         months = series.months
