@@ -77,7 +77,7 @@ lint-proto: setup
 lint-surface: setup
 	@$(BIN)/python proto/surface.py --check
 proto-check: setup
-	@$(BIN)/python proto/generate.py --check
+	@$(BIN)/python proto/generate.py --check && $(BIN)/python proto/sync_client.py --check
 # What is released is what must not break; before the first tag nothing is.
 proto-breaking: setup
 	@tag=$$(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null) || exit 0; \
@@ -88,8 +88,8 @@ format: setup ## rewrite Python and .proto files in the project's format
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix . && cd proto && ../$(BIN)/buf format --write --path puhui
 
 .PHONY: proto
-proto: setup ## generate code beside the .proto files
-	@$(BIN)/python proto/generate.py
+proto: setup ## generate code beside the .proto files, and the client for programs without a loop
+	@$(BIN)/python proto/generate.py && $(BIN)/python proto/sync_client.py
 
 .PHONY: surface
 surface: setup ## add new fields, measures and codes to what must never be dropped
@@ -101,7 +101,7 @@ openapi: setup ## write the gateway's OpenAPI document from the .proto files
 
 .PHONY: docs
 docs: setup ## write the pages and schemas that are made from the .proto files, the catalogue and the code
-	@$(BIN)/python docs/errors.py && $(BIN)/python docs/catalogue.py && $(BIN)/python docs/findings.py && $(BIN)/python docs/tables.py && $(BIN)/python docs/schemas.py
+	@$(BIN)/python docs/errors.py && $(BIN)/python docs/catalogue.py && $(BIN)/python docs/findings.py && $(BIN)/python docs/tables.py && $(BIN)/python docs/schemas.py && $(BIN)/python docs/negative_cases.py
 
 .PHONY: pictures
 pictures: setup ## draw the pictures of the documents

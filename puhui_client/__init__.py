@@ -1,8 +1,9 @@
 """The Python client for banks, data providers, firms and operators.
 
-Depends on the generated `puhui.*` packages alone, never on `services`. Everything is asynchronous;
-a script wraps it in `asyncio.run`. What comes back are the messages of the protocol; `values` turns
-their amounts, dates and times into Python's.
+Depends on the generated `puhui.*` packages alone, never on `services`. `Client` is asynchronous;
+`SyncClient` has the same methods for programs without an event loop. An institution comes in by
+`oauth.ClientKey` and its certificate, in the sandbox an API key does. What comes back are the
+messages of the protocol; `values` turns their amounts, dates and times into Python's.
 
 Example:
     >>> import asyncio
@@ -49,6 +50,7 @@ from puhui_client.errors import (
 from puhui_client.notices import NewWebhook, NoticeItem
 from puhui_client.push import MAX_BATCH, BatchAck, Held, PushReport, Rejection
 from puhui_client.supply import WantedItem
+from puhui_client.sync import SyncClient
 from puhui_client.transport import Tls
 
 __all__ = [
@@ -74,6 +76,7 @@ __all__ = [
     "Rejection",
     "ResourceExhaustedError",
     "ScoreResult",
+    "SyncClient",
     "Tls",
     "UnauthenticatedError",
     "UnavailableError",

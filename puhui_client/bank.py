@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     from puhui.scoring.v1.products_pb2_grpc import ProductServiceAsyncStub
     from puhui.scoring.v1.scoring_pb2_grpc import ScoringServiceAsyncStub
 
-Use = Literal["EXPLANATION", "DISPUTE", "SUPERVISION"]
+UseName = Literal["EXPLANATION", "DISPUTE", "SUPERVISION"]
 """What a stored decision is read for."""
 
 Relation = Literal["OWNER", "GUARANTOR", "BUYER"]
@@ -389,7 +389,7 @@ class BankMethods(Methods):
                 yield due
 
     async def get_decision(
-        self, decision_id: str, *, use: Use = "EXPLANATION"
+        self, decision_id: str, *, use: UseName = "EXPLANATION"
     ) -> GetDecisionResponse:
         """Return a decision, computed again from its stored inputs and compared.
 
@@ -406,7 +406,7 @@ class BankMethods(Methods):
         return await self._transport.unary(self._decisions.GetDecision, request)
 
     async def replay_decision(
-        self, decision_id: str, *, use: Use = "EXPLANATION"
+        self, decision_id: str, *, use: UseName = "EXPLANATION"
     ) -> ReplayDecisionResponse:
         """Return what a model said and what it says now of the same inputs, byte for byte.
 

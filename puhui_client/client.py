@@ -28,6 +28,7 @@ from puhui.scoring.v1.reports_pb2_grpc import ReportServiceStub
 from puhui.scoring.v1.scoring_pb2_grpc import ScoringServiceStub
 from puhui_client.bank import BankMethods
 from puhui_client.consents import ConsentMethods
+from puhui_client.credentials import Credentials
 from puhui_client.deliveries import DeliveryMethods
 from puhui_client.disputes import DisputeMethods
 from puhui_client.firm import FirmMethods
@@ -64,9 +65,10 @@ class Client(
 
     Args:
         address: the gateway, "host:port".
-        api_key: "<key_id>.<secret>".
+        credentials: `puhui_client.oauth.ClientKey` of an institution, or what else gives tokens; a
+            text is an API key of the sandbox, "<key_id>.<secret>".
         timeout: seconds for a call that names none.
-        tls: None is plaintext: for a gateway on the same machine only.
+        tls: None is plaintext: for a sandbox on the same machine only.
 
     Example:
         >>> import asyncio
@@ -85,9 +87,14 @@ class Client(
     """
 
     def __init__(
-        self, address: str, api_key: str, *, timeout: float = 10.0, tls: Tls | None = None
+        self,
+        address: str,
+        credentials: str | Credentials,
+        *,
+        timeout: float = 10.0,
+        tls: Tls | None = None,
     ) -> None:
-        self._transport = Transport(address, api_key, timeout=timeout, tls=tls)
+        self._transport = Transport(address, credentials, timeout=timeout, tls=tls)
         channel = self._transport.channel
         self._accesses = AccessServiceStub(channel)
         self._catalogue = CatalogueServiceStub(channel)

@@ -35,7 +35,7 @@ from puhui_client.values import subject_ref, to_period, to_timestamp
 
 if TYPE_CHECKING:
     from puhui.datashare.v1.consents_pb2_grpc import ConsentServiceAsyncStub
-    from puhui_client.signing import SigningKey
+    from puhui_client.signing import SigningKey as PrivateKey
 
 Level = Literal["PROFILE", "SUMMARY", "TRANSACTIONS"]
 """How much of the data a consent opens; each level includes the ones before it."""
@@ -167,7 +167,7 @@ class ConsentMethods(Methods):
         consent: Consent,
         *,
         signatures: Sequence[ConsentSignature] = (),
-        signing_key: "SigningKey | None" = None,
+        signing_key: "PrivateKey | None" = None,
         request_id: str | None = None,
     ) -> Consent:
         """As a firm's signer, agree to the terms of a consent as they were read.

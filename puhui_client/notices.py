@@ -1,7 +1,7 @@
 """What a party is told: by a stream, by asking and acknowledging, or by webhook, mail and text."""
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from puhui.datashare.v1.notices_pb2 import (
     AcknowledgeNoticesRequest,
@@ -21,11 +21,10 @@ from puhui.datashare.v1.notices_pb2 import (
     Webhook,
 )
 from puhui_client.base import PAGE, Methods, new_request_id
+from puhui_client.consents import Language
 
 if TYPE_CHECKING:
     from puhui.datashare.v1.notices_pb2_grpc import NoticeServiceAsyncStub
-
-Language = Literal["zh", "en"]
 
 
 class NoticeItem(NamedTuple):

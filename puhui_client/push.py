@@ -42,7 +42,6 @@ from puhui_client.errors import (
     OutOfRangeError,
     PuhuiError,
     UnavailableError,
-    error_of_call,
 )
 from puhui_client.totals import Totals
 from puhui_client.transport import Transport, pause_before
@@ -273,7 +272,7 @@ class Delivery:
         return error
 
     async def _session(self, batches: AsyncIterator[_Pending]) -> None:
-        stream = _Stream(self._transport, self._stub)
+        stream = _Stream(self._transport, self._stub, *await self._transport.metadata())
         sender: asyncio.Task[None] | None = None
         self._closing = False
         try:
@@ -482,8 +481,16 @@ class Delivery:
 class _Stream:
     """One connection's stream; whatever ends it early is told as a PuhuiError."""
 
-    def __init__(self, transport: Transport, stub: "RecordServiceAsyncStub") -> None:
-        self._trace_id, metadata = transport.metadata()
+    def __init__(
+        self,
+        transport: Transport,
+        stub: "RecordServiceAsyncStub",
+        trace_id: str,
+        metadata: aio.Metadata,
+    ) -> None:
+        self._transport = transport
+        self._trace_id = trace_id
+        self._metadata = metadata
         self._call = stub.PushRecords(metadata=metadata)
         self._broken = False
 
@@ -515,7 +522,7 @@ class _Stream:
         self._call.cancel()
 
     def _told(self, failure: aio.AioRpcError) -> PuhuiError:
-        error = error_of_call(failure)
+        error = self._transport.told(failure, self._metadata)
         # CANCELLED, not by us: a server that stops. INTERNAL after a write that failed: gRPC's own.
         if error.code == "CANCELLED" or (self._broken and error.code == "INTERNAL"):
             error = _lost("the platform ended the stream")

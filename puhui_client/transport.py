@@ -11,12 +11,14 @@ import random
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import grpc
 from google.protobuf.message import Message
 from grpc import aio
 
+from puhui_client.credentials import ApiKey, Credentials
 from puhui_client.errors import (
     PuhuiError,
     ResourceExhaustedError,
@@ -30,6 +32,8 @@ Response = TypeVar("Response")
 _ATTEMPTS = 5
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
+# The token is not good any more, or never was; another one may be.
+_STALE = frozenset({"TOKEN_INVALID"})
 _MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 _OPTIONS = [
     ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
@@ -57,6 +61,18 @@ class Tls:
     certificate: bytes | None = None
     key: bytes | None = None
 
+    @classmethod
+    def read(
+        cls, certificate: Path | None = None, key: Path | None = None, *, ca: Path | None = None
+    ) -> "Tls":
+        """Return what files hold.
+
+        Raises:
+            OSError: one cannot be read.
+        """
+        read = [path.read_bytes() if path else None for path in (ca, certificate, key)]
+        return cls(*read)
+
 
 def pause_before(attempt: int, error: PuhuiError) -> float | None:
     """Return how long to wait before trying again, seconds; None if that is not worth it.
@@ -78,18 +94,20 @@ class Transport:
 
     Args:
         address: "host:port".
-        api_key: "<key_id>.<secret>".
+        credentials: what calls prove who makes them with; a text is an API key of the sandbox.
         timeout: seconds for a call that names none.
-        tls: None is plaintext: for a gateway on the same machine only.
+        tls: None is plaintext: for a sandbox on the same machine only.
     """
 
-    def __init__(self, address: str, api_key: str, *, timeout: float, tls: Tls | None) -> None:
+    def __init__(
+        self, address: str, credentials: str | Credentials, *, timeout: float, tls: Tls | None
+    ) -> None:
         if tls is None:
             self.channel = aio.insecure_channel(address, options=_OPTIONS)
         else:
-            credentials = grpc.ssl_channel_credentials(tls.ca, tls.key, tls.certificate)
-            self.channel = aio.secure_channel(address, credentials, options=_OPTIONS)
-        self._authorization = f"Bearer {api_key}"
+            secured = grpc.ssl_channel_credentials(tls.ca, tls.key, tls.certificate)
+            self.channel = aio.secure_channel(address, secured, options=_OPTIONS)
+        self._credentials = ApiKey(credentials) if isinstance(credentials, str) else credentials
         self._timeout = timeout
 
     async def close(self) -> None:
@@ -109,14 +127,30 @@ class Transport:
                 "UNAVAILABLE", "UNAVAILABLE", "nobody answers at this address: check it"
             ) from None
 
-    def metadata(self) -> tuple[str, aio.Metadata]:
-        """Return a new trace's id and the metadata that a call carries."""
+    async def metadata(self) -> tuple[str, aio.Metadata]:
+        """Return a new trace's id and the metadata that a call carries.
+
+        Raises:
+            UnauthenticatedError: there is no token to be had.
+            UnavailableError: whoever gives tokens does not answer.
+        """
         trace_id = secrets.token_hex(16)
         metadata = aio.Metadata(
-            ("authorization", self._authorization),
+            ("authorization", await self._credentials.authorization()),
             ("traceparent", f"00-{trace_id}-{secrets.token_hex(8)}-01"),
         )
         return trace_id, metadata
+
+    def renewed(self, error: PuhuiError, metadata: aio.Metadata) -> bool:
+        """Tell whether a call that failed can be made again with another token."""
+        return error.reason in _STALE and self._credentials.rejected(str(metadata["authorization"]))
+
+    def told(self, failure: aio.AioRpcError, metadata: aio.Metadata) -> PuhuiError:
+        """Return why a stream ended; by a token whose time was over, it can be opened again."""
+        error = error_of_call(failure)
+        if self.renewed(error, metadata):
+            return UnavailableError("UNAVAILABLE", error.reason, "the token's time was over")
+        return error
 
     async def unary(
         self,
@@ -139,14 +173,23 @@ class Transport:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (self._timeout if timeout is None else timeout)
-        attempt = 0
+        attempt, renewed = 0, False
         while True:
-            trace_id, metadata = self.metadata()
+            error: PuhuiError
             try:
-                return await method(request, timeout=deadline - loop.time(), metadata=metadata)
-            except aio.AioRpcError as failure:
-                error = error_of_call(failure)
-            error.trace_id = trace_id
+                trace_id, metadata = await self.metadata()
+            except UnavailableError as failure:
+                error = failure
+            else:
+                try:
+                    return await method(request, timeout=deadline - loop.time(), metadata=metadata)
+                except aio.AioRpcError as failure:
+                    error = error_of_call(failure)
+                error.trace_id = trace_id
+                # Where the token was refused, nothing was done yet.
+                if not renewed and self.renewed(error, metadata):
+                    renewed = True
+                    continue
             attempt += 1
             pause = pause_before(attempt, error) if repeat and attempt < _ATTEMPTS else None
             if pause is None or loop.time() + pause >= deadline:
@@ -165,13 +208,13 @@ class Transport:
         Raises:
             PuhuiError: what the platform answered; responses given before stand.
         """
-        trace_id, metadata = self.metadata()
+        trace_id, metadata = await self.metadata()
         call = method(request, timeout=timeout, metadata=metadata)
         try:
             async for response in call:
                 yield response
         except aio.AioRpcError as failure:
-            error = error_of_call(failure)
+            error = self.told(failure, metadata)
             error.trace_id = trace_id
             raise error from None
         finally:

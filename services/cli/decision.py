@@ -15,7 +15,7 @@ from services.cli.score import decision_parts, pd_cell
 
 if TYPE_CHECKING:
     from puhui.scoring.v1.scoring_pb2 import FeatureValue
-    from puhui_client.bank import Use as UseName
+    from puhui_client.bank import UseName
 
 app = typer.Typer(help="Look up scores that were given.", no_args_is_help=True)
 

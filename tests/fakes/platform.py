@@ -77,6 +77,7 @@ class Records:
     most_unacked: int = 0
     # Per stream: the acks after which it drops, and how many batches it stores silently first.
     drops: deque[tuple[int, int]] = field(default_factory=deque)
+    drop_with: status_pb2.Status = field(default_factory=lambda: UNAVAILABLE)
     hold_acks_for: int = 0
     # What deliveries closed with; the platform counts what it got as it says itself.
     closes: dict[str, records_pb2.PushClose] = field(default_factory=dict)
@@ -246,7 +247,7 @@ class FakePlatform:
                     continue
             if drop_after is not None and acked == drop_after:
                 if not silently:
-                    await _abort(context, UNAVAILABLE)
+                    await _abort(context, records.drop_with)
                 silently -= 1
                 continue
             held.append(last)
