@@ -192,7 +192,11 @@ def _cells(notice: "Notice", *, english: bool) -> list[str]:
         lower(NoticeKind.Name(notice.kind), "NOTICE_KIND_"),
         notice.text_en if english else notice.text_zh,
         output.moment(notice.due_at) if notice.HasField("due_at") else "",
-        notice.dispute_id or notice.consent_id or notice.mandate_id or notice.subject_id,
+        notice.incident_id
+        or notice.dispute_id
+        or notice.consent_id
+        or notice.mandate_id
+        or notice.subject_id,
     ]
 
 

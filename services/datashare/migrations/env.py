@@ -8,6 +8,7 @@ import services.datashare.counterparties.store
 import services.datashare.deliveries.store
 import services.datashare.disputes.store
 import services.datashare.idempotency.store
+import services.datashare.incidents.store
 import services.datashare.log.store
 import services.datashare.mandates.store
 import services.datashare.metering.store
@@ -21,7 +22,8 @@ import services.datashare.sealing.store
 import services.datashare.subjects.store
 import services.datashare.summaries.store
 import services.datashare.uses.store
-import services.datashare.wanted.store  # noqa: F401 - they add their tables to the metadata
+import services.datashare.wanted.store
+import services.datashare.watch.store  # noqa: F401 - they add their tables to the metadata
 from services.datashare.schema import metadata
 from services.kit.migrations import run_environment
 

@@ -46,6 +46,8 @@ class NoticeKind(StrEnum):
     RECORD_ERASED = "RECORD_ERASED"
     RESCORE_DUE = "RESCORE_DUE"
     MANDATE_CHANGED = "MANDATE_CHANGED"
+    INCIDENT_OPENED = "INCIDENT_OPENED"
+    INCIDENT_SHARED = "INCIDENT_SHARED"
 
 
 class Party(StrEnum):
@@ -56,6 +58,8 @@ class Party(StrEnum):
     PROVIDER = "provider of the record"
     READERS = "banks that read it"
     SCORERS = "banks that scored on it"
+    OPERATOR = "operators"
+    CONCERNED = "whom an incident concerns"
 
 
 _OF_CONSENT: Final = frozenset({Party.FIRM, Party.RECIPIENT})
@@ -78,6 +82,8 @@ TOLD: Final[Mapping[NoticeKind, frozenset[Party]]] = {
     NoticeKind.RECORD_ERASED: _OF_RECORD,
     NoticeKind.RESCORE_DUE: frozenset({Party.SCORERS}),
     NoticeKind.MANDATE_CHANGED: frozenset({Party.FIRM}),
+    NoticeKind.INCIDENT_OPENED: frozenset({Party.OPERATOR}),
+    NoticeKind.INCIDENT_SHARED: frozenset({Party.CONCERNED}),
 }
 """Who is told what: the docs are made from this, and every use case is tested against it."""
 
@@ -97,6 +103,7 @@ class Notice:
         participant_id: whose act or record it is about.
         mandate_id: of a mandate's notice.
         due_at: when something has to be done by.
+        incident_id: of an incident's notice.
     """
 
     party_id: str
@@ -109,6 +116,7 @@ class Notice:
     participant_id: str = ""
     mandate_id: str = ""
     due_at: datetime | None = None
+    incident_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,6 +164,7 @@ def _message(told: Told) -> pb.Notice:
         record_type=notice.record_type,
         participant_id=notice.participant_id,
         mandate_id=notice.mandate_id,
+        incident_id=notice.incident_id,
         due_at=stamp_of(notice.due_at) if notice.due_at else None,
         text_zh=words.zh,
         text_en=words.en,

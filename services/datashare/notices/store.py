@@ -47,6 +47,7 @@ notice = sa.Table(
     sa.Column("participant_id", sa.String(64), nullable=False),
     sa.Column("mandate_id", sa.String(64), nullable=False),
     sa.Column("due_at", UtcTime),
+    sa.Column("incident_id", sa.String(64), nullable=False, server_default=sa.text("''")),
     sa.Index(None, "party_id", "position"),
     sa.Index(None, "party_id", "occurred_at"),
     sqlite_autoincrement=True,  # a position is never used again
@@ -137,6 +138,7 @@ class NoticeStore:
                 "participant_id": added.participant_id,
                 "mandate_id": added.mandate_id,
                 "due_at": added.due_at,
+                "incident_id": added.incident_id,
             }
             for added in self._added
         ]
@@ -287,5 +289,6 @@ def _entry(row: Any) -> Entry:
             participant_id=row.participant_id,
             mandate_id=row.mandate_id,
             due_at=row.due_at,
+            incident_id=row.incident_id,
         ),
     )

@@ -204,6 +204,7 @@ def body_of(entry: Entry) -> bytes:
         "recordType": notice.record_type,
         "participantId": notice.participant_id,
         "mandateId": notice.mandate_id,
+        "incidentId": notice.incident_id,
         "dueAt": _stamp(notice.due_at) if notice.due_at else "",
     }
     data: dict[str, Any] = {

@@ -59,6 +59,10 @@ class _NoticeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NoticeKind
     """Its time was over: computed from the time, told soon after."""
     NOTICE_KIND_CONSENT_LAPSED: _NoticeKind.ValueType  # 26
     """Nobody answered in time; likewise."""
+    NOTICE_KIND_INCIDENT_OPENED: _NoticeKind.ValueType  # 27
+    """The operator is told of a new incident."""
+    NOTICE_KIND_INCIDENT_SHARED: _NoticeKind.ValueType  # 28
+    """A participant is told of an incident that concerns it."""
 
 class NoticeKind(_NoticeKind, metaclass=_NoticeKindEnumTypeWrapper): ...
 
@@ -93,6 +97,10 @@ NOTICE_KIND_CONSENT_EXPIRED: NoticeKind.ValueType  # 25
 """Its time was over: computed from the time, told soon after."""
 NOTICE_KIND_CONSENT_LAPSED: NoticeKind.ValueType  # 26
 """Nobody answered in time; likewise."""
+NOTICE_KIND_INCIDENT_OPENED: NoticeKind.ValueType  # 27
+"""The operator is told of a new incident."""
+NOTICE_KIND_INCIDENT_SHARED: NoticeKind.ValueType  # 28
+"""A participant is told of an incident that concerns it."""
 Global___NoticeKind: _TypeAlias = NoticeKind  # noqa: Y015
 
 class _WebhookState:
@@ -130,6 +138,7 @@ class Notice(_message.Message):
     DUE_AT_FIELD_NUMBER: _builtins.int
     TEXT_ZH_FIELD_NUMBER: _builtins.int
     TEXT_EN_FIELD_NUMBER: _builtins.int
+    INCIDENT_ID_FIELD_NUMBER: _builtins.int
     notice_id: _builtins.str
     kind: Global___NoticeKind.ValueType
     subject_id: _builtins.str
@@ -143,6 +152,7 @@ class Notice(_message.Message):
     text_zh: _builtins.str
     """A sentence for people."""
     text_en: _builtins.str
+    incident_id: _builtins.str
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -164,10 +174,11 @@ class Notice(_message.Message):
         due_at: _timestamp_pb2.Timestamp | None = ...,
         text_zh: _builtins.str = ...,
         text_en: _builtins.str = ...,
+        incident_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at", "occurred_at", b"occurred_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent_id", b"consent_id", "dispute_id", b"dispute_id", "due_at", b"due_at", "kind", b"kind", "mandate_id", b"mandate_id", "notice_id", b"notice_id", "occurred_at", b"occurred_at", "participant_id", b"participant_id", "record_type", b"record_type", "subject_id", b"subject_id", "text_en", b"text_en", "text_zh", b"text_zh"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent_id", b"consent_id", "dispute_id", b"dispute_id", "due_at", b"due_at", "incident_id", b"incident_id", "kind", b"kind", "mandate_id", b"mandate_id", "notice_id", b"notice_id", "occurred_at", b"occurred_at", "participant_id", b"participant_id", "record_type", b"record_type", "subject_id", b"subject_id", "text_en", b"text_en", "text_zh", b"text_zh"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

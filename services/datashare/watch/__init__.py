@@ -1,0 +1,1 @@
+"""The watch over accesses: what is abnormal becomes an incident."""
