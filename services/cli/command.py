@@ -65,7 +65,8 @@ Profile = Annotated[
     typer.Option(
         "--profile",
         metavar="FILE",
-        help="TOML with gateway, key_file, ca_file, timeout. Else: PUHUI_PROFILE, "
+        help="TOML with gateway, key_file, ca_file, timeout; of an institution issuer, client_id, "
+        "client_key_file, certificate_file, certificate_key_file. Else: PUHUI_PROFILE, "
         "~/.config/puhui/profile.toml.",
         rich_help_panel=_PANEL,
     ),
@@ -132,8 +133,18 @@ class Session:
         from puhui_client import Client, Tls
 
         settings = resolve(self._options, os.environ)
-        tls = None if settings.ca is None else Tls(ca=settings.ca)
-        return Client(settings.gateway, settings.api_key, timeout=settings.timeout, tls=tls)
+        own = settings.client
+        if own is None:
+            tls = None if settings.ca is None else Tls(ca=settings.ca)
+            return Client(settings.gateway, settings.api_key, timeout=settings.timeout, tls=tls)
+        from puhui_client.oauth import ClientKey, ClientKeyError
+
+        tls = Tls(settings.ca, own.certificate.encode(), own.certificate_key.encode())
+        try:
+            credentials = ClientKey(own.issuer, own.client_id, own.key, tls)
+        except ClientKeyError as error:
+            raise SettingsError(f"the profile's client: {error}") from None
+        return Client(settings.gateway, credentials, timeout=settings.timeout, tls=tls)
 
 
 def remote(

@@ -1,8 +1,20 @@
-"""Where the gateway is and which API key to use.
+"""Where the gateway is and what calls prove who makes them with.
 
 In this order: options; the environment (PUHUI_GATEWAY, PUHUI_API_KEY); the profile; at last, for
 the gateway, the platform that `puhui serve all` runs in `.puhui`. Secrets come from the environment
 or from files, never from options, which other users of the machine can see.
+
+An institution's profile has its certificate and the key that its tokens are got with:
+
+    gateway = "gateway.example:7444"
+    issuer = "https://gateway.example:7481"
+    client_id = "par_..."
+    client_key_file = "client.pem"
+    certificate_file = "bank.crt"
+    certificate_key_file = "bank.key"
+    ca_file = "ca.crt"
+
+With these, no API key is used or needed.
 """
 
 import json
@@ -47,15 +59,36 @@ class Settings:
 
     Args:
         gateway: "host:port".
-        api_key: "<key_id>.<secret>".
+        api_key: "<key_id>.<secret>"; empty where `client` is there.
         ca: certificates that sign the gateway's, PEM; None is plaintext.
         timeout: seconds for a call.
+        client: of an institution.
     """
 
     gateway: str
     api_key: str
     ca: bytes | None
     timeout: float
+    client: "ClientSettings | None" = None
+
+
+@dataclass(frozen=True)
+class ClientSettings:
+    """What an institution comes in with. The rest is PEM.
+
+    Args:
+        issuer: URL of the gateway as issuer.
+        client_id: the participant_id.
+        key: signs its assertions.
+        certificate: its own.
+        certificate_key: of the certificate.
+    """
+
+    issuer: str
+    client_id: str
+    key: str
+    certificate: str
+    certificate_key: str
 
 
 def resolve(options: Options, environ: Mapping[str, str]) -> Settings:
@@ -65,11 +98,14 @@ def resolve(options: Options, environ: Mapping[str, str]) -> Settings:
         SettingsError: one is missing or wrong.
     """
     profile = _profile(options, environ)
+    explicit = options.key_file or options.data_dir or environ.get("PUHUI_API_KEY")
+    client = None if explicit else _client(profile)
     return Settings(
         gateway=_gateway(options, environ, profile),
-        api_key=_api_key(options, environ, profile),
+        api_key="" if client else _api_key(options, environ, profile),
         ca=_ca(options, profile),
         timeout=options.timeout or profile.timeout or DEFAULT_TIMEOUT,
+        client=client,
     )
 
 
@@ -79,6 +115,20 @@ class _Profile:
     key_file: Path | None = None
     ca_file: Path | None = None
     timeout: float | None = None
+    issuer: str | None = None
+    client_id: str | None = None
+    client_key_file: Path | None = None
+    certificate_file: Path | None = None
+    certificate_key_file: Path | None = None
+
+
+_OF_A_CLIENT = (
+    "issuer",
+    "client_id",
+    "client_key_file",
+    "certificate_file",
+    "certificate_key_file",
+)
 
 
 def _profile(options: Options, environ: Mapping[str, str]) -> _Profile:
@@ -97,16 +147,35 @@ def _profile(options: Options, environ: Mapping[str, str]) -> _Profile:
         "key_file": (str,),
         "ca_file": (str,),
         "timeout": (int, float),
+        **dict.fromkeys(_OF_A_CLIENT, (str,)),
     }
     for name, value in table.items():
         if name not in kinds:
             raise SettingsError(f"{path}: unknown key {name!r}; there are {', '.join(kinds)}")
         if not isinstance(value, kinds[name]):
             raise SettingsError(f"{path}: {name} has the wrong type: {kinds[name][0].__name__}")
-    for name in ("key_file", "ca_file"):
-        if name in table:  # beside the profile
+    for name in kinds:
+        if name.endswith("_file") and name in table:  # beside the profile
             table[name] = path.parent / Path(table[name]).expanduser()
     return _Profile(**table)
+
+
+def _client(profile: _Profile) -> ClientSettings | None:
+    given = {name: getattr(profile, name) for name in _OF_A_CLIENT}
+    if not any(given.values()):
+        return None
+    missing = [name for name, value in given.items() if not value]
+    if profile.ca_file is None:
+        missing.append("ca_file")
+    if missing:
+        raise SettingsError(f"the profile lacks {', '.join(missing)}: an institution needs them")
+    return ClientSettings(
+        issuer=given["issuer"],
+        client_id=given["client_id"],
+        key=_secret(given["client_key_file"]),
+        certificate=_text(given["certificate_file"]),
+        certificate_key=_secret(given["certificate_key_file"]),
+    )
 
 
 def config_home(environ: Mapping[str, str]) -> Path:
@@ -176,9 +245,13 @@ def _secret(path: Path) -> str:
 
 def _ca(options: Options, profile: _Profile) -> bytes | None:
     path = options.ca_file or profile.ca_file
-    if path is None:
-        return None
+    return None if path is None else _text(path).encode()
+
+
+def _text(path: Path) -> str:
     try:
-        return path.read_bytes()
+        return path.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path} is not text: a PEM file is needed") from None
     except OSError as error:
         raise SettingsError(f"cannot read {path}: {error.strerror}") from None

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.settings import Options, Settings, SettingsError, resolve
+from services.cli.settings import ClientSettings, Options, Settings, SettingsError, resolve
 
 
 def secret(path: Path, text: str = "k.s\n") -> Path:
@@ -105,3 +105,49 @@ def test_a_key_that_others_can_read_is_not_used(tmp_path: Path) -> None:
 def test_a_profile_that_is_wrong(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         resolve(Options(), profile(tmp_path, text))
+
+
+OF_A_BANK = """
+gateway = "gw:7444"
+issuer = "https://gw:7481"
+client_id = "par_1"
+client_key_file = "client.pem"
+certificate_file = "bank.crt"
+certificate_key_file = "bank.key"
+ca_file = "ca.crt"
+"""
+
+
+def of_a_bank(folder: Path, text: str = OF_A_BANK) -> dict[str, str]:
+    environ = profile(folder, text)
+    for name in ("client.pem", "bank.crt", "bank.key", "ca.crt"):
+        secret(folder / "puhui" / name, f"what {name} holds")
+    return environ
+
+
+def test_an_institution_needs_no_api_key(tmp_path: Path) -> None:
+    found = resolve(Options(), of_a_bank(tmp_path))
+    held = [f"what {name} holds" for name in ("client.pem", "bank.crt", "bank.key")]
+    assert (found.gateway, found.api_key, found.ca) == ("gw:7444", "", b"what ca.crt holds")
+    assert found.client == ClientSettings("https://gw:7481", "par_1", *held)
+
+
+def test_an_api_key_that_is_named_wins_over_the_institutions_profile(tmp_path: Path) -> None:
+    environ = of_a_bank(tmp_path)
+    named = Options(key_file=secret(tmp_path / "o.key", "o.s"))
+    assert resolve(named, environ).client is None
+    assert resolve(Options(), environ | {"PUHUI_API_KEY": "e.s"}).api_key == "e.s"
+
+
+def test_what_an_institutions_profile_lacks_is_named(tmp_path: Path) -> None:
+    lines = [line for line in OF_A_BANK.splitlines() if not line.startswith(("issuer", "ca_"))]
+    with pytest.raises(SettingsError, match="lacks issuer, ca_file"):
+        resolve(Options(), of_a_bank(tmp_path, "\n".join(lines)))
+
+
+@pytest.mark.parametrize("name", ["client.pem", "bank.key"])
+def test_an_institutions_key_that_others_can_read_is_not_used(tmp_path: Path, name: str) -> None:
+    environ = of_a_bank(tmp_path)
+    (tmp_path / "puhui" / name).chmod(0o644)
+    with pytest.raises(SettingsError, match="chmod 600"):
+        resolve(Options(), environ)

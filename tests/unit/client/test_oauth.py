@@ -132,6 +132,7 @@ async def test_an_endpoint_of_another_authority_gets_no_assertion(
         (pem(rsa.generate_private_key(65537, 1024)), "at least 2048 bits"),
         (json.dumps(OKPKey.import_key(KEY).as_dict(private=False)), "public key"),
     ],
+    ids=["none", "P-384", "short", "public"],
 )
 def test_a_key_of_another_kind_is_refused(key: str, problem: str, tls: Tls) -> None:
     with pytest.raises(ClientKeyError, match=problem):
