@@ -78,7 +78,7 @@ class Problem:
         status, wait = self._status(), self._wait()
         headers = {"cache-control": "no-store", **(headers or {})}
         if isinstance(self.error, UnauthenticatedError):
-            headers["www-authenticate"] = 'Bearer realm="puhui"'
+            headers["www-authenticate"] = _challenge(self.error)
         if wait is not None:
             headers["retry-after"] = str(wait)
         return Response(orjson.dumps(self.details()), status, headers, MEDIA_TYPE)
@@ -93,3 +93,11 @@ class Problem:
         if isinstance(self.error, ResourceExhaustedError):
             return max(1, math.ceil(self.error.retry_after.total_seconds()))
         return _UNAVAILABLE_SECONDS if isinstance(self.error, UnavailableError) else None
+
+
+def _challenge(error: UnauthenticatedError) -> str:
+    """Return how to come in (RFC 6750): to who brought nothing, no error is told."""
+    if error.reason == "CREDENTIALS_MISSING":
+        return 'Bearer realm="puhui"'
+    description = error.message.translate({ord('"'): "'", ord("\\"): "/"})
+    return f'Bearer realm="puhui", error="invalid_token", error_description="{description}"'
