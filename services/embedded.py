@@ -5,9 +5,12 @@ start and kept: identity keys, the keys of counterparties, subjects and data key
 signing key, the operator's API key. Whatever the environment or the file configures (a PostgreSQL
 database, a port) wins over what is implied here.
 
-The gateway is at 127.0.0.1:7443 and, over HTTP, 127.0.0.1:7480; the rest takes any free port. Once
-everything serves, `endpoints.json` in the folder names the addresses. Only the owner of the process
-can read what it writes.
+The gateway is at 127.0.0.1:7443 and, over HTTP, 127.0.0.1:7480, both without TLS, for this machine
+alone. With TLS it is at 7444 for institutions, which show a certificate, at 7445 for people, and
+over HTTP at 7481. Certificates come from a development authority, `keys/authority.crt`, and are
+issued anew at each start; the services speak to each other by them, too. The rest takes any free
+port. Once everything serves, `endpoints.json` in the folder names the addresses. Only the owner of
+the process can read what it writes.
 """
 
 import asyncio
@@ -29,17 +32,26 @@ from services.datashare.receipts.domain import Suite
 from services.datashare.receipts.keyfile import new_key
 from services.gateway import main as gateway
 from services.kit import config as configuration
+from services.kit.authority import Authority
 from services.kit.clock import SystemClock
 from services.kit.identity import new_key_pair
 from services.kit.ids import RandomIds
 from services.kit.service import Runnable, run_until_signal
+from services.kit.workloads import TRUST_DOMAIN, spiffe_id
 from services.scoring import main as scoring
 from services.scoring.models.signing import PUBLIC, key_at, platform_key
 
 ENDPOINTS = "endpoints.json"
 OPERATOR_KEY = "operator.key"
 _HOST = "127.0.0.1"
-_GATEWAY_LISTEN, _HTTP_LISTEN = f"{_HOST}:7443", f"{_HOST}:7480"
+_LISTEN = {
+    "plain_listen": f"{_HOST}:7443",
+    "plain_http_listen": f"{_HOST}:7480",
+    "server_listen": f"{_HOST}:7444",
+    "people_listen": f"{_HOST}:7445",
+    "http_listen": f"{_HOST}:7481",
+}
+_HOSTS = (_HOST, "localhost")
 
 _log = structlog.get_logger()
 
@@ -80,6 +92,7 @@ class Folder:
             write_secret(self.key("keks.toml"), ring)
         if not self.key("signing.pem").exists():
             write_secret(self.key("signing.pem"), new_key(Suite.EDDSA))
+        self._certify()
         key_at(platform_key(self.path))
         key_at(self.key("reports.pem"))
         if not (self.path / OPERATOR_KEY).exists():
@@ -96,6 +109,35 @@ class Folder:
             problem = "others can enter it: give a new folder, or one of yours with mode 0700"
             raise configuration.ConfigError([f"--data-dir {self.path}: {problem}"])
         self.path.chmod(0o700)
+
+    def _certify(self) -> None:
+        """Issue the certificates of every service, by an authority that stays the same."""
+        clock = SystemClock()
+        certificate, key = self.key("authority.crt"), self.key("authority.pem")
+        if certificate.exists():
+            authority = Authority.load(certificate.read_text(), key.read_text(), clock=clock)
+        else:
+            authority = Authority.create("Puhui on this machine", clock=clock, days=3650)
+            write_secret(key, authority.key)
+            write_secret(certificate, authority.certificate)
+        for name in ("entrance", "gateway", "scoring", "datashare"):
+            names = () if name == "entrance" else (spiffe_id(TRUST_DOMAIN, name),)
+            issued = authority.issue(name, names=names, hosts=_HOSTS, days=3650)
+            write_secret(self.key(f"{name}-tls.pem"), issued.key)
+            write_secret(self.key(f"{name}.crt"), issued.certificate)
+
+    def tls(self, setting: str, name: str) -> dict[str, Path]:
+        """Return what is implied of a `TlsConfig`.
+
+        Args:
+            setting: the field that has it.
+            name: whose certificate it is.
+        """
+        return {
+            f"{setting}_certificate": self.key(f"{name}.crt"),
+            f"{setting}_key": self.key(f"{name}-tls.pem"),
+            f"{setting}_ca": self.key("authority.crt"),
+        }
 
     def key(self, name: str) -> Path:
         """Return where a key is."""
@@ -157,8 +199,9 @@ class Embedded:
         ids = RandomIds(clock)
         entrance = {
             "identity_private_key": folder.key("gateway.pem"),
-            "server_listen": _GATEWAY_LISTEN,
-            "http_listen": _HTTP_LISTEN,
+            **folder.tls("server_tls", "entrance"),
+            **folder.tls("workload", "gateway"),
+            **_LISTEN,
         }
         # Before anything is touched that another platform in this folder may be using.
         check_free(
@@ -180,6 +223,7 @@ class Embedded:
                 "models_dir": folder.path / "models",
                 "trusted_model_keys": f"{platform_key(folder.path)}{PUBLIC}",
                 "report_key": folder.key("reports.pem"),
+                **folder.tls("server_tls", "scoring"),
             },
         )
         scoring.migrate(score_config)
@@ -191,8 +235,7 @@ class Embedded:
         )
         gate = await self._start(lambda: gateway.build(gate_config, clock))
         self.endpoints = {
-            "gateway": f"{_HOST}:{gate.port}",
-            "http": f"{_HOST}:{gate.http_port}",
+            **self._entrances(gate),
             "datashare": f"{_HOST}:{data.port}",
             "scoring": f"{_HOST}:{score.port}",
             "health": {
@@ -201,6 +244,17 @@ class Embedded:
                 "scoring": f"{_HOST}:{score.health_port}",
             },
         }
+
+    def _entrances(self, gate: gateway.Gateway) -> dict[str, str]:
+        """Return where the gateway is; without TLS where that is all that is configured."""
+        ports = {
+            "gateway": gate.plain_port or gate.port,
+            "http": gate.plain_http_port or gate.http_port,
+            "institutions": gate.port,
+            "people": gate.people_port,
+            "https": gate.http_port,
+        }
+        return {name: f"{_HOST}:{port}" for name, port in ports.items() if port}
 
     async def maintain(self, action: str, tell: Callable[[str], None], *, apply: bool) -> None:
         """Do an operator's work on the keys of this folder; see `datashare.main.maintain`.
@@ -231,6 +285,7 @@ class Embedded:
             "notices_message_folder": folder.path / "messages",
             "bootstrap_operator_key_id": key_id,
             "bootstrap_operator_key_sha256": key_sha256,
+            **folder.tls("server_tls", "datashare"),
         }
         config: datashare.DatashareConfig = self._load(
             datashare.DatashareConfig, "datashare", implied
@@ -269,7 +324,13 @@ def check_free(config: gateway.GatewayConfig) -> None:
     Raises:
         ConfigError: naming each and its key.
     """
-    listens = {"server.listen": config.server.listen, "http_listen": config.http_listen}
+    listens = {
+        "server.listen": config.server.listen,
+        "people_listen": config.people_listen,
+        "http_listen": config.http_listen,
+        "plain_listen": config.plain_listen,
+        "plain_http_listen": config.plain_http_listen,
+    }
     problems = []
     for key, address in listens.items():
         host, _, port = address.rpartition(":")

@@ -193,6 +193,8 @@ from services.kit.service import Service, again_and_again
 from services.kit.telemetry import Telemetry, TelemetryConfig
 from services.kit.tenant import PRODUCTION, SANDBOX
 from services.kit.tenant_store import claim_database
+from services.kit.tls import open_certificates
+from services.kit.workloads import TRUST_DOMAIN, Workloads, check_internal
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -231,7 +233,8 @@ class DatashareConfig:
         bootstrap_operators: accounts of the first operators at an OpenID provider, each as
             "issuer subject".
         notices: how parties are told.
-        server: where it listens.
+        trust_domain: of the SPIFFE ids by which services know each other.
+        server: where it listens; with TLS it is called by workloads of ours alone.
         health: where probes and metrics are.
         telemetry: where traces go.
     """
@@ -304,12 +307,17 @@ class DatashareConfig:
         default=(), metadata={"help": 'the first operators, each as "issuer subject" of OpenID'}
     )
     notices: NoticesConfig = field(default_factory=NoticesConfig)
+    trust_domain: str = field(
+        default=TRUST_DOMAIN,
+        metadata={"help": "of the SPIFFE ids in the certificates of Puhui's services"},
+    )
     server: ServerConfig = field(default_factory=ServerConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
 
     def __post_init__(self) -> None:
         check_settings(self.database_url, self.database_pool)
+        check_internal(self.server, self.trust_domain, production=not self.sandbox)
         check_least(2, database_pool=self.database_pool)  # inspection writes while it reads
         if self.signing_suite not in list(Suite):
             raise ValueError(f"signing_suite must be one of {', '.join(Suite)}")
@@ -605,7 +613,15 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     messenger = messenger_of(config.notices, clock)
     send = SendMessages(transactions, messenger, report, texts, clock, random.random)
 
-    server = Server(config.server, by_assertion(verifier), telemetry, clock)
+    certificates = open_certificates("datashare.server.tls", config.server.tls)
+    server = Server(
+        config.server,
+        by_assertion(verifier),
+        telemetry,
+        clock,
+        certificates=certificates,
+        workloads=Workloads(config.trust_domain) if certificates else None,
+    )
     server.add(
         participants_pb2_grpc.add_ParticipantServiceServicer_to_server,
         ParticipantServicer(directory),

@@ -12,7 +12,9 @@ import re
 from functools import lru_cache
 
 from services.kit.calls import Peer
+from services.kit.config import is_loopback
 from services.kit.errors import PermissionDeniedError
+from services.kit.server import ServerConfig
 
 TRUST_DOMAIN = "puhui"
 _TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,255}")
@@ -21,14 +23,26 @@ _GATEWAY, _SCORING = "gateway", "scoring"
 _OF_SCORING = "SCORING"
 
 
-def check_trust_domain(trust_domain: str) -> None:
-    """Check the form of a trust domain.
+def check_internal(server: ServerConfig, trust_domain: str, *, production: bool) -> None:
+    """Check how a service behind the gateway listens.
+
+    Args:
+        server: its listener.
+        trust_domain: of the SPIFFE ids of those who may call it.
+        production: it is no sandbox.
 
     Raises:
-        ValueError: it is none.
+        ValueError: others than Puhui's own services could call it, or read what is said.
     """
     if not _TRUST_DOMAIN.fullmatch(trust_domain):
         raise ValueError("trust_domain must be a name such as puhui or puhui.example.cn")
+    if production and not server.tls.on and not is_loopback(server.listen):
+        raise ValueError(
+            "server.tls must be set in production where server.listen is no address of this "
+            "machine alone, such as 127.0.0.1:50051"
+        )
+    if production and server.tls.on and server.reflection:
+        raise ValueError("server.reflection must be false in production")
 
 
 def spiffe_id(trust_domain: str, service: str) -> str:

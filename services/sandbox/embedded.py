@@ -19,8 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ANY_PORT = {
-    "PUHUI_GATEWAY_SERVER_LISTEN": "127.0.0.1:0",
-    "PUHUI_GATEWAY_HTTP_LISTEN": "127.0.0.1:0",
+    f"PUHUI_GATEWAY_{listener}": "127.0.0.1:0"
+    for listener in (
+        *("PLAIN_LISTEN", "PLAIN_HTTP_LISTEN"),
+        *("SERVER_LISTEN", "PEOPLE_LISTEN", "HTTP_LISTEN"),
+    )
 }
 """Environment of a platform that takes any free ports, to run beside others."""
 START_SECONDS = 60.0

@@ -36,6 +36,8 @@ from services.kit.service import Service, again_and_again
 from services.kit.telemetry import Telemetry, TelemetryConfig
 from services.kit.tenant import PRODUCTION, SANDBOX, check_tenant
 from services.kit.tenant_store import claim_database
+from services.kit.tls import open_certificates
+from services.kit.workloads import TRUST_DOMAIN, Workloads, check_internal
 from services.scoring import schema
 from services.scoring.decisions.app import Scoring
 from services.scoring.decisions.datashare import DatashareSummaries
@@ -96,7 +98,8 @@ class ScoringConfig:
         retired_report_keys: files with public keys that signed reports before.
         report_pages: most reports that are written at a time.
         feed_interval: how often datashare is asked what was corrected.
-        server: where it listens.
+        trust_domain: of the SPIFFE ids by which services know each other.
+        server: where it listens; with TLS it is called by workloads of ours alone.
         health: where probes and metrics are.
         telemetry: where traces go.
     """
@@ -145,12 +148,17 @@ class ScoringConfig:
         default=timedelta(seconds=2),
         metadata={"help": "how often datashare is asked which records were corrected"},
     )
+    trust_domain: str = field(
+        default=TRUST_DOMAIN,
+        metadata={"help": "of the SPIFFE ids in the certificates of Puhui's services"},
+    )
     server: ServerConfig = field(default_factory=ServerConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
 
     def __post_init__(self) -> None:
         check_settings(self.database_url, self.database_pool)
+        check_internal(self.server, self.trust_domain, production=self.tenant == PRODUCTION)
         for name in ("feed_interval", "proposal_lasts", "shadow_kept"):
             if getattr(self, name) <= timedelta():
                 raise ValueError(f"{name} must be longer than nothing")
@@ -178,7 +186,10 @@ def build(config: ScoringConfig, clock: Clock, ids: Ids) -> Service:
     signer = IdentitySigner(own_key, SCORING, clock, config.tenant)
     verifier = IdentityVerifier({GATEWAY: gateway_key}, SCORING, clock, config.tenant)
     database = Database.open(config.database_url, pool_size=config.database_pool)
-    datashare = Channel(config.datashare, lambda: signer.sign(ITSELF, DATASHARE))
+    certificates = open_certificates("scoring.server.tls", config.server.tls)
+    datashare = Channel(
+        config.datashare, lambda: signer.sign(ITSELF, DATASHARE), certificates=certificates
+    )
     trusted = trusted_keys("scoring.trusted_model_keys", config.trusted_model_keys)
     metrics = RegistryMetrics(telemetry.meter)
     registry = Transactions(database, EventStore)
@@ -222,7 +233,14 @@ def build(config: ScoringConfig, clock: Clock, ids: Ids) -> Service:
     platform = DatasharePlatform(datashare, clock, ids)
     kept = Transactions(database, ReevaluationStore)
     follow = Follow(DatashareFeed(datashare), kept, clock)
-    server = Server(config.server, by_assertion(verifier), telemetry, clock)
+    server = Server(
+        config.server,
+        by_assertion(verifier),
+        telemetry,
+        clock,
+        certificates=certificates,
+        workloads=Workloads(config.trust_domain) if certificates else None,
+    )
     server.add(scoring_pb2_grpc.add_ScoringServiceServicer_to_server, ScoringServicer(scoring))
     server.add(
         decisions_pb2_grpc.add_DecisionServiceServicer_to_server,

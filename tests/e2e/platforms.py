@@ -42,7 +42,7 @@ class Process:
                 [sys.executable, "-m", self.module, "all", "--data-dir", str(self.folder)],
                 env=os.environ
                 | ANY_PORT
-                | {"PUHUI_GATEWAY_SERVER_LISTEN": self.gateway}
+                | {"PUHUI_GATEWAY_PLAIN_LISTEN": self.gateway}
                 | dict(self.environ)
                 | environ,
                 stderr=log,

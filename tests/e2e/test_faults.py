@@ -156,7 +156,7 @@ def test_taken_addresses_are_named_and_another_platform_is_left_alone(tmp_path: 
             check=False,
         )
     assert done.returncode == 2
-    for address, key in (("7443", "SERVER_LISTEN"), ("7480", "HTTP_LISTEN")):
+    for address, key in (("7443", "PLAIN_LISTEN"), ("7480", "PLAIN_HTTP_LISTEN")):
         assert f"127.0.0.1:{address} cannot be listened on" in done.stderr
         assert f"set PUHUI_GATEWAY_{key} to another address" in done.stderr
     assert (tmp_path / "endpoints.json").read_text() == "another's"
