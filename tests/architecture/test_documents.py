@@ -86,6 +86,19 @@ def test_the_page_of_findings_is_fresh() -> None:
     assert all(why for _, _, why in rows)
 
 
+def test_the_page_of_negative_cases_is_fresh_and_names_tests_that_exist() -> None:
+    made = script("docs/negative_cases.py")
+    tables = made.tables()
+    page = (CHECKOUT / "docs/negative-cases.md").read_text("utf-8")
+    assert made.page(tables) == page, "run `make docs`"
+    for group in (group for table in tables for group in table.groups):
+        file, _, function = group.test.partition("::")
+        text = (CHECKOUT / file).read_text("utf-8")
+        assert re.search(rf'"{group.id}"\)\n(?:@.*\n)*(?:async )?def {function}\(', text), (
+            group.test
+        )
+
+
 def test_the_page_of_consents_names_every_field() -> None:
     page = (CHECKOUT / "docs/consent.md").read_text("utf-8")
     core = json.loads((CHECKOUT / "tests/golden/consent_core_2.json").read_bytes())
