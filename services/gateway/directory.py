@@ -216,6 +216,7 @@ class Revocations:
                 case (
                     changes_pb2.CHANGE_KIND_PARTICIPANT_SUSPENDED
                     | changes_pb2.CHANGE_KIND_PARTICIPANT_REINSTATED
+                    | changes_pb2.CHANGE_KIND_PARTICIPANT_CHANGED
                     | changes_pb2.CHANGE_KIND_MANDATE_CHANGED
                     | changes_pb2.CHANGE_KIND_CREDENTIAL_CHANGED
                 ):

@@ -13,11 +13,14 @@ from services.gateway import issuers
 from services.gateway.api_keys import ApiKeys
 from services.gateway.clients import ClientAssertions
 from services.gateway.directory import Clients, Directory, Persons, Revocations
+from services.gateway.gate import Admission, current_product
 from services.gateway.http.asgi import application
+from services.gateway.http.marks import Marked
 from services.gateway.http.server import HttpServer
 from services.gateway.issuers import Issuers
-from services.gateway.limits import Concurrency
+from services.gateway.metering import CountedRefusals, Meter, MeteredGate, to_datashare
 from services.gateway.oauth import TokenEndpoint
+from services.gateway.policy.file import DEFAULT, Policies
 from services.gateway.proof import Proof
 from services.gateway.refusals import Refusals
 from services.gateway.routes import (
@@ -25,29 +28,31 @@ from services.gateway.routes import (
     GATEWAY,
     SCORING,
     Backend,
+    access,
     answering,
-    exposed,
     forwarding,
 )
 from services.gateway.servicer import GatewayServicer
+from services.gateway.state.buckets import Buckets, FallingBack, MemoryBuckets, RedisBuckets
 from services.gateway.state.redis import Redis
 from services.gateway.state.replays import MemoryReplays, RedisReplays
 from services.gateway.tokens import AccessTokens
+from services.gateway.turns import Turns, TurnsConfig
 from services.kit import identity
 from services.kit.calls import Timeouts
 from services.kit.client import Channel
 from services.kit.clock import Clock
-from services.kit.config import check_least, check_listen, is_loopback
+from services.kit.config import check_listen, is_loopback
 from services.kit.health import HealthConfig, HealthServer
 from services.kit.identity import Caller, IdentitySigner, read_private_key, read_public_key
-from services.kit.ids import Ids
+from services.kit.ids import Ids, RandomIds
 from services.kit.relay import Relayer
 from services.kit.server import Listener, Server, ServerConfig
 from services.kit.telemetry import Telemetry, TelemetryConfig
+from services.kit.tenant import PRODUCTION, SANDBOX, check_tenant
 from services.kit.tls import TlsConfig, open_certificates
 
 ITSELF = Caller("gateway", "GATEWAY")
-TENANTS = ("sandbox", "production")
 ISSUER = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https://\[[0-9a-fA-F:]+\](:[0-9]{1,5})?")
 
 
@@ -68,7 +73,10 @@ class GatewayConfig:
         plain_http_listen: likewise for HTTP.
         key_cache: how long datashare's answers about credentials count without asking again.
         changes_every: how often to ask for revocations.
-        max_concurrent: calls of one participant at once.
+        policy: TOML file that says which role may call what, for which product, and how much; it is
+            read anew when it changes. The packaged one without it.
+        policy_every: how often to look whether it changed.
+        turns: how many calls run at once.
         server: where it listens for gRPC, institutions' if `server.tls` is set: a client must show
             a certificate.
         workload: the gateway's own certificate, which it shows to datashare and scoring.
@@ -103,13 +111,20 @@ class GatewayConfig:
     changes_every: timedelta = field(
         default=timedelta(seconds=1), metadata={"help": "how often to ask for revocations"}
     )
-    max_concurrent: int = field(default=256, metadata={"help": "calls of one participant at once"})
+    policy: Path = field(
+        default=DEFAULT,
+        metadata={"help": "TOML file: who may call what, and how much"},
+    )
+    policy_every: timedelta = field(
+        default=timedelta(seconds=1), metadata={"help": "how often to look at the policy file"}
+    )
+    turns: TurnsConfig = field(default_factory=TurnsConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
     workload: TlsConfig = field(default_factory=TlsConfig)
     timeouts: Timeouts = field(default_factory=Timeouts)
     health: HealthConfig = field(default_factory=HealthConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
-    tenant: str = field(default="sandbox", metadata={"help": "sandbox or production"})
+    tenant: str = field(default=SANDBOX, metadata={"help": "sandbox or production"})
     issuer: str | None = field(
         default=None, metadata={"help": "https URL of the gateway as issuer of tokens"}
     )
@@ -128,19 +143,17 @@ class GatewayConfig:
 
     def __post_init__(self) -> None:
         check_listen("http_listen", self.http_listen)
-        if self.tenant not in TENANTS:
-            raise ValueError(f"tenant must be one of {', '.join(TENANTS)}")
+        check_tenant(self.tenant)
         if self.issuer is not None and not ISSUER.fullmatch(self.issuer):
             raise ValueError(
                 "issuer must be an https URL of a host alone, such as https://api.puhui.example"
             )
         if (self.issuer is None) != (self.token_key is None):
             raise ValueError("issuer and token_key must be set together, or neither")
-        if self.tenant == "production" and self.issuer is None:
+        if self.tenant == PRODUCTION and self.issuer is None:
             raise ValueError("issuer must be set in production: institutions get tokens there")
-        check_least(1, max_concurrent=self.max_concurrent)
-        if not self.changes_every:
-            raise ValueError("changes_every must be longer than nothing")
+        if not self.changes_every or not self.policy_every:
+            raise ValueError("changes_every and policy_every must be longer than nothing")
         self._check_listeners()
 
     def _check_listeners(self) -> None:
@@ -148,7 +161,7 @@ class GatewayConfig:
         for name, address in {**plain, "people_listen": self.people_listen}.items():
             if address:
                 check_listen(name, address)
-        if self.tenant == "production":
+        if self.tenant == PRODUCTION:
             if not self.server.tls.on or not self.workload.on:
                 raise ValueError("server.tls and workload must be set in production")
             if any(plain.values()):
@@ -178,6 +191,8 @@ class Gateway:
         plain_http: its HTTP side without TLS, where it has one.
         health: its probes and metrics.
         revocations: ends what is remembered of keys, and notices whether datashare answers.
+        policies: who may call what, and how much.
+        policy_every: how often to look whether that changed.
         close: what is closed at the end, in this order.
     """
 
@@ -190,6 +205,9 @@ class Gateway:
         plain_http: HttpServer | None,
         health: HealthServer,
         revocations: Revocations,
+        policies: Policies,
+        policy_every: timedelta,
+        meter: Meter,
         close: Sequence[Callable[[], Awaitable[None]]],
     ) -> None:
         self._server = server
@@ -199,8 +217,11 @@ class Gateway:
         self._plain_http = plain_http
         self._health = health
         self._revocations = revocations
+        self._policies = policies
+        self._policy_every = policy_every.total_seconds()
+        self._meter = meter
         self._close = close
-        self._following: asyncio.Task[None] | None = None
+        self._following: list[asyncio.Task[None]] = []
         self._stopping = False
 
     @property
@@ -250,7 +271,11 @@ class Gateway:
         await self._http.start()
         if self._plain_http:
             await self._plain_http.start()
-        self._following = asyncio.create_task(self._revocations.follow(self._set_ready))
+        self._following = [
+            asyncio.create_task(self._revocations.follow(self._set_ready)),
+            asyncio.create_task(self._policies.follow(self._policy_every)),
+            asyncio.create_task(self._meter.run()),
+        ]
 
     async def stop(self) -> None:
         """Stop being ready, finish what runs, end."""
@@ -259,10 +284,11 @@ class Gateway:
         served = [self._http, *([self._plain_http] if self._plain_http else [])]
         await asyncio.gather(self._server.stop(), *(http.stop() for http in served))
         # Revocations count to the last call.
-        if self._following:
-            self._following.cancel()
+        for following in self._following:
+            following.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._following
+                await following
+        await self._meter.close()
         for close in self._close:
             await close()
         await self._health.stop()
@@ -273,15 +299,15 @@ class Gateway:
             await self._server.set_ready(ready=ready)
 
 
-def build(config: GatewayConfig, clock: Clock, _ids: Ids | None = None) -> Gateway:
-    """Return the gateway, ready to start; it makes no ids, the other services do.
+def build(config: GatewayConfig, clock: Clock, ids: Ids | None = None) -> Gateway:
+    """Return the gateway, ready to start.
 
     Raises:
-        ConfigError: the key file cannot be used.
+        ConfigError: a file that the configuration names cannot be used.
     """
     telemetry = Telemetry.setup("gateway", config.telemetry)
     key = read_private_key("gateway.identity_private_key", config.identity_private_key)
-    signer = IdentitySigner(key, identity.GATEWAY, clock)
+    signer = IdentitySigner(key, identity.GATEWAY, clock, config.tenant)
     certificates = open_certificates("gateway.server.tls", config.server.tls)
     workload = open_certificates("gateway.workload", config.workload)
     datashare = Channel(
@@ -298,9 +324,21 @@ def build(config: GatewayConfig, clock: Clock, _ids: Ids | None = None) -> Gatew
     persons = Persons(directory, clock, config.key_cache)
     others = Issuers(issuers.load(config.issuers) if config.issuers else (), clock)
     tokens = _tokens(config, clock)
-    taken = None if config.tenant == "production" else keys
+    taken = None if config.tenant == PRODUCTION else keys
     proof = Proof(tokens, others, clients, persons, taken, clock)
     refused = Refusals(telemetry.meter)
+    meter = Meter(to_datashare(datashare), clock, ids or RandomIds(clock), telemetry.meter)
+    shared = Redis(config.redis, config.tenant) if config.redis else None
+    policies = Policies(config.policy, access(), telemetry.meter)
+    gate = Admission(
+        policies,
+        _buckets(shared, telemetry),
+        Turns(config.turns),
+        clock,
+        telemetry.meter,
+        refused,
+        sandbox=config.tenant == SANDBOX,
+    )
     server = Server(
         config.server,
         proof.authenticate,
@@ -308,33 +346,35 @@ def build(config: GatewayConfig, clock: Clock, _ids: Ids | None = None) -> Gatew
         clock,
         internal=False,
         timeouts=config.timeouts,
-        refused=refused,
+        refused=CountedRefusals(refused, meter),
+        gate=MeteredGate(gate, meter, current_product),
         certificates=certificates,
+        tenant=config.tenant,
     )
     people = plain = plain_http = None
     if config.people_listen:
         people = server.listen(Listener(config.people_listen, certificates))
     if config.plain_listen:
         plain = server.listen(Listener(config.plain_listen))
-    running = Concurrency(config.max_concurrent)
-    callable_ = [method for package in (GATEWAY, DATASHARE, SCORING) for method in exposed(package)]
-    routes = answering(GATEWAY, GatewayServicer(callable_))
+    routes = answering(GATEWAY, GatewayServicer(gate, config.tenant))
     for package, channel, audience in (
         (DATASHARE, datashare, identity.DATASHARE),
         (SCORING, scoring, identity.SCORING),
     ):
         backend = Backend(channel, Relayer(channel, clock))
         sign = functools.partial(signer.sign, audience=audience)
-        routes += forwarding(package, backend, sign, running, proof.again)
+        routes += forwarding(package, backend, sign, proof.again)
     for route in routes:
         server.add_endpoint(route.endpoint)
-    shared = Redis(config.redis, config.tenant) if config.redis else None
     entrance = None
     if tokens is not None:
         replays = RedisReplays(shared, clock) if shared else MemoryReplays(clock)
         assertions = ClientAssertions(clients.find, replays, tokens.issuer, clock)
         entrance = TokenEndpoint(tokens, assertions, refused)
-    served = application(server.pipeline, routes, more=entrance.routes() if entrance else ())
+    served = Marked(
+        application(server.pipeline, routes, more=entrance.routes() if entrance else ()),
+        config.tenant,
+    )
     ending = (config.server.grace, config.server.drain, clock)
     http = HttpServer(served, config.http_listen, *ending, certificates)
     if config.plain_http_listen:
@@ -347,6 +387,9 @@ def build(config: GatewayConfig, clock: Clock, _ids: Ids | None = None) -> Gatew
         plain_http,
         HealthServer(config.health, telemetry.render_metrics),
         Revocations(directory, keys, [clients, persons], config.changes_every),
+        policies,
+        config.policy_every,
+        meter,
         close=[
             datashare.close,
             scoring.close,
@@ -355,6 +398,11 @@ def build(config: GatewayConfig, clock: Clock, _ids: Ids | None = None) -> Gatew
             telemetry.close,
         ],
     )
+
+
+def _buckets(shared: Redis | None, telemetry: Telemetry) -> Buckets:
+    own = MemoryBuckets()
+    return FallingBack(RedisBuckets(shared), own, telemetry.meter) if shared else own
 
 
 def _tokens(config: GatewayConfig, clock: Clock) -> AccessTokens | None:

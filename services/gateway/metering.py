@@ -10,7 +10,9 @@ Invariants:
 """
 
 import asyncio
-from collections.abc import Awaitable
+import contextlib
+import contextvars
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from typing import Final, NamedTuple, Protocol
@@ -21,6 +23,7 @@ from google.type.date_pb2 import Date
 from opentelemetry import metrics
 
 from puhui.datashare.v1 import metering_pb2
+from services.kit.calls import Call, Endpoint, Gate, Refused
 from services.kit.client import Channel
 from services.kit.clock import Clock
 from services.kit.errors import InvalidArgumentError, PuhuiError
@@ -38,6 +41,8 @@ _ANSWER_TIMEOUT: Final = 5.0
 _LAST_TRIES: Final = 3
 
 _log = structlog.get_logger()
+_sizes: contextvars.ContextVar[list[int]] = contextvars.ContextVar("puhui_sizes")
+_OURS: Final = frozenset({"INTERNAL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "UNKNOWN"})
 
 
 class Reports(Protocol):
@@ -297,3 +302,71 @@ def _stamp(at: datetime) -> Timestamp:
     stamp = Timestamp()
     stamp.FromDatetime(at)
     return stamp
+
+
+def count_request(body: bytes | bytearray) -> None:
+    """Count the bytes of a message of the call being served, which passed on its way in."""
+    if (sizes := _sizes.get(None)) is not None:
+        sizes[0] += len(body)
+
+
+def count_response(body: bytes | bytearray) -> None:
+    """Count the bytes of a message of the call being served, on its way out."""
+    if (sizes := _sizes.get(None)) is not None:
+        sizes[1] += len(body)
+
+
+class MeteredGate:
+    """A gate that counts how calls end; one that its caller gave up counts as served.
+
+    Args:
+        gate: lets callers in.
+        meter: counts.
+        product: tells of the call being served to which product it belongs.
+    """
+
+    def __init__(self, gate: Gate, meter: Meter, product: Callable[[], str]) -> None:
+        self._gate = gate
+        self._meter = meter
+        self._product = product
+
+    @contextlib.asynccontextmanager
+    async def enter(self, endpoint: Endpoint, caller: Caller, call: Call) -> AsyncIterator[None]:
+        """Count the call once it ends; an exception that ends it goes through."""
+        sizes, product, method = [0, 0], "", endpoint.method
+        _sizes.set(sizes)
+        try:
+            async with self._gate.enter(endpoint, caller, call):
+                product = self._product()
+                yield
+        except PuhuiError as error:
+            if error.code in _OURS:
+                self._meter.failed(caller, product, method, sizes[0])
+            else:
+                self._meter.refused(caller, product, method, error.reason, sizes[0])
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            self._meter.served(caller, product, method, *sizes)
+            raise
+        except Exception:
+            self._meter.failed(caller, product, method, sizes[0])
+            raise
+        self._meter.served(caller, product, method, *sizes)
+
+
+class CountedRefusals:
+    """Takes note of calls that were refused before a gate saw them.
+
+    Args:
+        refused: is told of them besides.
+        meter: counts.
+    """
+
+    def __init__(self, refused: Refused, meter: Meter) -> None:
+        self._refused = refused
+        self._meter = meter
+
+    def __call__(self, method: str, caller: Caller | None, error: PuhuiError) -> None:
+        """Pass it on, and count it."""
+        self._refused(method, caller, error)
+        self._meter.refused(caller, "", method, error.reason)

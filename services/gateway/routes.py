@@ -16,7 +16,8 @@ from typing import Any
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 
-from services.gateway.limits import Concurrency, check_size
+from services.gateway.limits import check_size
+from services.gateway.metering import count_request, count_response
 from services.kit.calls import (
     Authenticate,
     Endpoint,
@@ -68,6 +69,15 @@ def exposed(package: str) -> list[MethodDescriptor]:
     return [method for method in _methods(package) if roles_of(method) & PARTICIPANTS]
 
 
+def access() -> dict[str, frozenset[str]]:
+    """Return which participants may call what by the .proto: roles by "package.Service/Method"."""
+    return {
+        full_name(method)[1:]: roles_of(method) & PARTICIPANTS
+        for package in (GATEWAY, DATASHARE, SCORING)
+        for method in exposed(package)
+    }
+
+
 def full_name(method: MethodDescriptor) -> str:
     """Return "/package.Service/Method"."""
     return f"/{method.containing_service.full_name}/{method.name}"
@@ -77,7 +87,6 @@ def forwarding(
     package: str,
     backend: Backend,
     sign: Callable[[Caller], str],
-    running: Concurrency,
     authenticate: Authenticate,
 ) -> list[Route]:
     """Return routes that pass a package's methods on.
@@ -86,7 +95,6 @@ def forwarding(
         package: e.g. "puhui.scoring.v1".
         backend: the service that has them.
         sign: makes the assertion of who is calling, for that service.
-        running: bounds what a participant runs at once.
         authenticate: tells who is calling; asked again for each message of a stream, which ends
             where a credential was revoked or its participant suspended meanwhile.
     """
@@ -95,11 +103,9 @@ def forwarding(
         name = full_name(method)
         behaviour: Behaviour
         if method.server_streaming:
-            behaviour = _stream(
-                name, method.client_streaming, backend.channel, sign, running, authenticate
-            )
+            behaviour = _stream(name, method.client_streaming, backend.channel, sign, authenticate)
         else:
-            behaviour = _unary(name, backend.relayer, sign, running)
+            behaviour = _unary(name, backend.relayer, sign)
         routes.append(_route(method, behaviour, forward=True))
     return routes
 
@@ -134,16 +140,16 @@ def _methods(package: str) -> Iterator[MethodDescriptor]:
                 yield from service.methods
 
 
-def _unary(
-    method: str, relayer: Relayer, sign: Callable[[Caller], str], running: Concurrency
-) -> Behaviour:
+def _unary(method: str, relayer: Relayer, sign: Callable[[Caller], str]) -> Behaviour:
     async def behaviour(body: bytes, context: object) -> bytes:
         check_size(body)
+        count_request(body)
         caller = current_caller()
-        with running.enter(caller.participant_id):
-            return await relayer.call(
-                RelayItem(method, body, sign(caller), current_traceparent(), current_deadline())
-            )
+        response = await relayer.call(
+            RelayItem(method, body, sign(caller), current_traceparent(), current_deadline())
+        )
+        count_response(response)
+        return response
 
     return behaviour
 
@@ -153,7 +159,6 @@ def _stream(
     client_streaming: bool,
     channel: Channel,
     sign: Callable[[Caller], str],
-    running: Concurrency,
     authenticate: Authenticate,
 ) -> Behaviour:
     async def behaviour(request: Any, context: object) -> AsyncGenerator[bytes]:
@@ -163,21 +168,22 @@ def _stream(
         async def checked(bodies: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             async for body in bodies:
                 check_size(body)
+                count_request(body)
                 await authenticate(proof)
                 yield body
 
-        with running.enter(caller.participant_id):
-            metadata = (
-                (IDENTITY_METADATA, sign(caller)),
-                (TRACEPARENT_METADATA, current_traceparent()),
-            )
-            bodies = checked(request if client_streaming else _alone(request))
-            timeout = current_deadline() - asyncio.get_running_loop().time()
-            responses = channel.stream(method, bodies, metadata, timeout)
-            async with contextlib.aclosing(responses):
-                async for response in responses:
-                    await authenticate(proof)
-                    yield response
+        metadata = (
+            (IDENTITY_METADATA, sign(caller)),
+            (TRACEPARENT_METADATA, current_traceparent()),
+        )
+        bodies = checked(request if client_streaming else _alone(request))
+        timeout = current_deadline() - asyncio.get_running_loop().time()
+        responses = channel.stream(method, bodies, metadata, timeout)
+        async with contextlib.aclosing(responses):
+            async for response in responses:
+                await authenticate(proof)
+                count_response(response)
+                yield response
 
     return behaviour
 

@@ -1,26 +1,36 @@
 """What the gateway answers itself."""
 
-from collections.abc import Iterable
-from typing import Any
-
-from google.protobuf.descriptor import MethodDescriptor
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from puhui.common.v1 import access_pb2
 from puhui.gateway.v1 import gateway_pb2, gateway_pb2_grpc
-from services.gateway.routes import full_name
-from services.kit.calls import roles_of
-from services.kit.identity import current_caller
+from services.kit.identity import Caller, current_caller
+
+
+class Permissions(Protocol):
+    """Tells what a participant may do here."""
+
+    def may(self, caller: Caller) -> Sequence[str]:
+        """Return the full names of the methods that it may call, sorted."""
+        ...
+
+    def held(self, caller: Caller) -> Sequence[str]:
+        """Return the products that it may use."""
+        ...
 
 
 class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
     """Tells a caller who it is here.
 
     Args:
-        methods: all that participants may call.
+        permissions: what it may do.
+        tenant: which this is.
     """
 
-    def __init__(self, methods: Iterable[MethodDescriptor]) -> None:
-        self._roles = {full_name(method)[1:]: roles_of(method) for method in methods}
+    def __init__(self, permissions: Permissions, tenant: str) -> None:
+        self._permissions = permissions
+        self._tenant = tenant
 
     async def WhoAmI(
         self, request: gateway_pb2.WhoAmIRequest, context: Any
@@ -31,5 +41,8 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
             role=access_pb2.Role.Value(f"ROLE_{caller.role}"),
             name=caller.name,
             subject_id=caller.subject_id or "",
-            methods=sorted(name for name, roles in self._roles.items() if caller.role in roles),
+            person_id=caller.person_id,
+            products=self._permissions.held(caller),
+            tenant=self._tenant,
+            methods=self._permissions.may(caller),
         )

@@ -50,7 +50,7 @@ def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("scoring", "server.listen", ":80"),
         ("scoring", "health.listen", "127.0.0.1:-1"),
         ("gateway", "http_listen", "127.0.0.1"),
-        ("gateway", "max_concurrent", "0"),
+        ("gateway", "turns.capacity", "0"),
         ("gateway", "timeouts.stream", "-1"),
         ("gateway", "changes_every", "0s"),
         ("datashare", "server.grace", "-1"),

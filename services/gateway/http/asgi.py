@@ -26,6 +26,7 @@ from starlette.routing import BaseRoute
 from starlette.routing import Route as HttpRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.gateway.gate import PRODUCT_METADATA
 from services.gateway.http import docs, encodings, headers, messages
 from services.gateway.http.paths import Binding, Table
 from services.gateway.http.problems import Problem
@@ -44,7 +45,7 @@ from services.kit.telemetry import TRACEPARENT_METADATA
 
 HEARTBEAT_SECONDS: Final = 15.0
 
-_PASSED = ("authorization", TRACEPARENT_METADATA)
+_PASSED = ("authorization", TRACEPARENT_METADATA, PRODUCT_METADATA)
 # ProtoJSON is slow in Python, and the loop serves everybody: from this size on, in a thread.
 _LARGE = 64 * 1024
 _NO_STORE = {"cache-control": "no-store"}
@@ -69,7 +70,6 @@ def application(
     routes: Iterable[Route],
     *,
     more: Collection[BaseRoute] = (),
-    heartbeat: float = HEARTBEAT_SECONDS,
 ) -> ASGIApp:
     """Return the HTTP side of the gateway.
 
@@ -77,19 +77,15 @@ def application(
         pipeline: the gateway's.
         routes: what participants may call.
         more: what else is served, e.g. where tokens are given out.
-        heartbeat: seconds between the signs of life of a stream.
     """
-    return _Hardened(
-        Starlette(
-            routes=[
-                HttpRoute("/openapi.json", docs.openapi),
-                HttpRoute("/docs", docs.page),
-                *more,
-                HttpRoute("/{path:path}", Transcoder(pipeline, routes, heartbeat)),
-            ],
-            exception_handlers={HTTPStatus.METHOD_NOT_ALLOWED: _wrong_verb},
-        )
+    documents = [HttpRoute("/openapi.json", docs.openapi), HttpRoute("/docs", docs.page)]
+    app = Starlette(
+        routes=[*documents, *more],
+        exception_handlers={HTTPStatus.METHOD_NOT_ALLOWED: _wrong_verb},
     )
+    app.router.redirect_slashes = False
+    app.router.default = Transcoder(pipeline, routes)
+    return _Hardened(app)
 
 
 class Transcoder:
@@ -98,18 +94,16 @@ class Transcoder:
     Args:
         pipeline: the gateway's.
         routes: what participants may call.
-        heartbeat: seconds between the signs of life of a stream.
     """
 
-    def __init__(self, pipeline: Pipeline, routes: Iterable[Route], heartbeat: float) -> None:
+    def __init__(self, pipeline: Pipeline, routes: Iterable[Route]) -> None:
         self._pipeline = pipeline
         self._endpoints = {route.method: route.endpoint for route in routes}
         self._table = Table(self._endpoints)
-        self._heartbeat = heartbeat
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        exchange = _Exchange(scope, receive, send, self._heartbeat)
+        exchange = _Exchange(scope, receive, send)
         try:
             found = self._table.find(scope["raw_path"].decode("latin-1"))
             verb = exchange.request.method
@@ -167,11 +161,11 @@ class _Answer:
 class _Exchange:
     """One request and its response."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, heartbeat: float) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.request = Request(scope, receive)
         self._scope, self._receive, self._send = scope, receive, send
         self._read, self._begun = asyncio.Event(), False
-        self._sending, self._heartbeat = asyncio.Lock(), heartbeat
+        self._sending = asyncio.Lock()
         self.status: int | None = None
         self.told: dict[str, str] = {}
         given = self.request.headers
@@ -340,7 +334,7 @@ class _Exchange:
 
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(self._heartbeat)
+            await asyncio.sleep(HEARTBEAT_SECONDS)
             await self._event(b":")
 
     async def _begin(self) -> None:

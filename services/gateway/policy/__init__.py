@@ -1,0 +1,1 @@
+"""Which role may call what, for which product, and how much."""
