@@ -36,6 +36,7 @@ from services.kit.authority import Authority
 from services.kit.clock import SystemClock
 from services.kit.identity import new_key_pair
 from services.kit.ids import RandomIds
+from services.kit.secrets import References
 from services.kit.service import Runnable, run_until_signal
 from services.kit.workloads import TRUST_DOMAIN, spiffe_id
 from services.scoring import main as scoring
@@ -90,6 +91,8 @@ class Folder:
         if not self.key("keks.toml").exists():
             ring = f'current = "1"\n\n[keys]\n1 = "{secrets.token_hex(32)}"\n'
             write_secret(self.key("keks.toml"), ring)
+        if not self.key("token.pem").exists():
+            write_secret(self.key("token.pem"), new_key_pair()[0])
         if not self.key("signing.pem").exists():
             write_secret(self.key("signing.pem"), new_key(Suite.EDDSA))
         self._certify()
@@ -178,6 +181,7 @@ class Embedded:
         self._folder = folder
         self._environ = environ
         self._file = file
+        self._references = References.configured(environ, file)
         self._running: list[Runnable] = []
         self.endpoints: dict[str, Any] = {}
 
@@ -199,16 +203,18 @@ class Embedded:
         ids = RandomIds(clock)
         entrance = {
             "identity_private_key": folder.key("gateway.pem"),
+            "issuer": f"https://{_HOST}",
+            "token_key": folder.key("token.pem"),
             **folder.tls("server_tls", "entrance"),
             **folder.tls("workload", "gateway"),
             **_LISTEN,
         }
         # Before anything is touched that another platform in this folder may be using.
-        check_free(
-            self._load(
-                gateway.GatewayConfig, "gateway", entrance | {"datashare": _HOST, "scoring": _HOST}
-            )
+        planned: gateway.GatewayConfig = self._load(
+            gateway.GatewayConfig, "gateway", entrance | {"datashare": _HOST, "scoring": _HOST}
         )
+        check_free(planned)
+        entrance["issuer"] = self._issuer(planned)
         data_config = self._data_config()
         datashare.migrate(data_config)
         data = await self._start(lambda: datashare.build(data_config, clock, ids))
@@ -244,6 +250,17 @@ class Embedded:
                 "scoring": f"{_HOST}:{score.health_port}",
             },
         }
+
+    def _issuer(self, planned: gateway.GatewayConfig) -> str:
+        """Return the address under which the gateway issues tokens, known before it listens."""
+        host, _, port = planned.http_listen.rpartition(":")
+        if port == "0":
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            with socket.create_server((host.strip("[]"), 0), family=family) as found:
+                port = str(found.getsockname()[1])
+            variable = f"{configuration.PREFIX}_GATEWAY_HTTP_LISTEN"
+            self._environ = {**self._environ, variable: f"{host}:{port}"}
+        return f"https://{_HOST if host == '0.0.0.0' else host}:{port}"  # noqa: S104 - no address to call
 
     def _entrances(self, gate: gateway.Gateway) -> dict[str, str]:
         """Return where the gateway is; without TLS where that is all that is configured."""
@@ -315,7 +332,14 @@ class Embedded:
             f"{configuration.PREFIX}_{section}_{name}".upper(): str(value)
             for name, value in implied.items()
         }
-        return configuration.load(cls, section, self._environ, self._file, implied=variables)
+        return configuration.load(
+            cls,
+            section,
+            self._environ,
+            self._file,
+            implied=variables,
+            secrets=self._references,
+        )
 
 
 def check_free(config: gateway.GatewayConfig) -> None:
