@@ -20,7 +20,7 @@ def tenant_table(metadata: sa.MetaData) -> sa.Table:
         metadata,
         sa.Column("only", sa.SmallInteger, primary_key=True, autoincrement=False),
         sa.Column("name", sa.String(16), nullable=False),
-        sa.CheckConstraint(f"only = {_ONLY}", name="only"),
+        sa.CheckConstraint(f'"only" = {_ONLY}', name="only"),
     )
 
 

@@ -15,7 +15,7 @@ def upgrade() -> None:
         "tenant",
         sa.Column("only", sa.SmallInteger(), autoincrement=False, nullable=False),
         sa.Column("name", sa.String(length=16), nullable=False),
-        sa.CheckConstraint("only = 1", name=op.f("ck_tenant_only")),
+        sa.CheckConstraint('"only" = 1', name=op.f("ck_tenant_only")),
         sa.PrimaryKeyConstraint("only", name=op.f("pk_tenant")),
     )
 
