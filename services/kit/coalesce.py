@@ -7,6 +7,8 @@ ends, each of its items is settled and its worker goes on.
 
 Where items take very different times, a `StreamCoalescer` keeps the quick ones from waiting for the
 slow: each result is handed over when it is there, and a batch that lasts does not hold up the next.
+Where a batch works in two places one after the other, a `StagedCoalescer` begins the next one in
+the first place while the one before is in the second: both work, and batches stay large.
 """
 
 import asyncio
@@ -128,17 +130,41 @@ class Coalescer(_Gatherer[Item, Result]):
         self._run = run
 
     async def _serve(self, batch: list[_Waiting[Item, Result]]) -> None:
-        failure: Exception = _unanswered()
-        try:
-            results = await self._run([waiting.item for waiting in batch])
-            # Which item one too few or too many belongs to cannot be known.
-            if len(results) == len(batch):
-                for waiting, result in zip(batch, results, strict=True):
-                    waiting.settle(result)
-        except Exception as error:  # noqa: BLE001 - whatever it is, every waiting caller gets it
-            failure = error
-        finally:
-            _settle_rest(batch, failure)
+        await _settle(batch, self._run([waiting.item for waiting in batch]))
+
+
+class StagedCoalescer(_Gatherer[Item, Result]):
+    """Runs single items in batches that make room for the next one before they end.
+
+    Args:
+        run: does a batch, as that of a `Coalescer`; calls what it is given beside the items once
+            the next batch may begin.
+        max_batch: most items in one batch.
+        batches: most that run at the same time, those included that made room.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[list[Item], Callable[[], None]], Awaitable[list[Result | Exception]]],
+        *,
+        max_batch: int,
+        batches: int,
+    ) -> None:
+        super().__init__(max_batch, workers=1)
+        self._run = run
+        self._room = asyncio.Semaphore(batches)
+
+    async def _serve(self, batch: list[_Waiting[Item, Result]]) -> None:
+        await self._room.acquire()
+        going_on = asyncio.Event()
+        done = self._run([waiting.item for waiting in batch], going_on.set)
+        running = self._start(_settle(batch, done))
+        running.add_done_callback(lambda _: self._room.release())
+        running.add_done_callback(lambda _: going_on.set())
+        await going_on.wait()
+        # Before the next batch is taken, so that what comes meanwhile is in it.
+        async with self._room:
+            pass
 
 
 class StreamCoalescer(_Gatherer[Item, Result]):
@@ -176,6 +202,23 @@ class StreamCoalescer(_Gatherer[Item, Result]):
             failure = error
         finally:
             _settle_rest(batch, failure)
+
+
+async def _settle(
+    batch: "list[_Waiting[Item, Result]]", done: Awaitable[list[Result | Exception]]
+) -> None:
+    """Settle each item by what a batch gives."""
+    failure: Exception = _unanswered()
+    try:
+        results = await done
+        # Which item one too few or too many belongs to cannot be known.
+        if len(results) == len(batch):
+            for waiting, result in zip(batch, results, strict=True):
+                waiting.settle(result)
+    except Exception as error:  # noqa: BLE001 - whatever it is, every waiting caller gets it
+        failure = error
+    finally:
+        _settle_rest(batch, failure)
 
 
 def _unanswered() -> InternalError:

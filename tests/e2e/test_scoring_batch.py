@@ -1,7 +1,7 @@
 """A portfolio that outlasts one call, and one firm whose data cannot be read, over real gRPC."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -126,8 +126,10 @@ async def test_a_summary_that_cannot_be_read_fails_its_own_order() -> None:
 class WithdrawnInTheMiddle(FakeSummaries):
     """A datashare in which the consent is withdrawn after the first part of a portfolio."""
 
-    async def fetch(self, calls: Sequence[OrderCall]) -> list[Released | PuhuiError]:
-        answers = await super().fetch(calls)
+    async def fetch(
+        self, calls: Sequence[OrderCall], answered: Callable[[], None] | None = None
+    ) -> list[Released | PuhuiError]:
+        answers = await super().fetch(calls, answered)
         if len(self.fetched) == 1:
             return answers
         return [FailedPreconditionError("CONSENT_WITHDRAWN", "withdrawn")] * len(answers)

@@ -1,7 +1,7 @@
 """Fakes of the ports of decisions: a store in memory, models that add, a datashare that answers."""
 
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -185,8 +185,12 @@ class FakeSummaries:
     fetched: list[list[OrderCall]] = field(default_factory=list)
     disputes: dict[str, tuple[DisputeMark, ...]] = field(default_factory=dict)
 
-    async def fetch(self, calls: Sequence[OrderCall]) -> list[Released | PuhuiError]:
+    async def fetch(
+        self, calls: Sequence[OrderCall], answered: Callable[[], None] | None = None
+    ) -> list[Released | PuhuiError]:
         self.fetched.append(list(calls))
+        if answered is not None:
+            answered()
         return [self._answer(call) for call in calls]
 
     def _answer(self, call: OrderCall) -> Released | PuhuiError:

@@ -123,11 +123,17 @@ class Released:
 class Summaries(Protocol):
     """Datashare, as far as scoring needs it."""
 
-    async def fetch(self, calls: Sequence[OrderCall]) -> list[Released | PuhuiError]:
+    async def fetch(
+        self, calls: Sequence[OrderCall], answered: Callable[[], None] | None = None
+    ) -> list[Released | PuhuiError]:
         """Fetch the summary for each call, under the consent that it names.
 
         So are those of its linked subjects, each under its own consent; one that is refused refuses
         the call.
+
+        Args:
+            calls: what is ordered.
+            answered: is called once datashare has answered, before its answer is read.
         """
         ...
 
@@ -267,8 +273,14 @@ class Scoring:
         self._clock = clock
         self._ids = ids
 
-    async def score(self, calls: Sequence[OrderCall]) -> list[Result]:
+    async def score(
+        self, calls: Sequence[OrderCall], fetched: Callable[[], None] | None = None
+    ) -> list[Result]:
         """Decide each order; one's refusal does not touch the others.
+
+        Args:
+            calls: the orders.
+            fetched: is called once datashare has answered.
 
         Returns:
             A decision, a referral or a PuhuiError per call, in their order: datashare's reason of
@@ -276,7 +288,7 @@ class Scoring:
             linked subjects, of the product or what is declared; whatever the model raised for one
             that it failed on.
         """
-        return (await self._scored(calls))[0]
+        return (await self._scored(calls, fetched))[0]
 
     async def score_and_show(self, call: OrderCall) -> tuple[Decision, Released] | Referred:
         """Decide one order as `score` does, and return what the same access released for it.
@@ -290,7 +302,7 @@ class Scoring:
         return result if isinstance(result, Referred) else (result, released[0])
 
     async def _scored(
-        self, calls: Sequence[OrderCall]
+        self, calls: Sequence[OrderCall], fetched: Callable[[], None] | None = None
     ) -> tuple[list[Result], Mapping[int, Released]]:
         results: list[Result | None] = [None] * len(calls)
         models: dict[int, Model] = {}
@@ -306,7 +318,7 @@ class Scoring:
                     models[index] = found
         asked = list(models)
         released = await self._summaries.fetch(
-            [_with_relations(calls[index], models[index]) for index in asked]
+            [_with_relations(calls[index], models[index]) for index in asked], fetched
         )
         good: dict[int, Released] = {}
         for index, answer in zip(asked, released, strict=True):
@@ -374,6 +386,9 @@ class Scoring:
         fresh: dict[Model, list[tuple[int, FeatureVector]]] = {}
         read: dict[int, FirmSummary] = {}
         for index, answer in released.items():
+            # Others have a turn between two orders: what comes and goes meanwhile is not held up,
+            # above all the fetch of the next batch.
+            await asyncio.sleep(0)
             if index in lacking:
                 continue
             model, summary = models[index], answer.summary
@@ -644,7 +659,7 @@ async def _outcomes(
 ) -> Sequence[Outcome | Exception]:
     """Return what a model says of each; one that it fails on does not touch the others."""
     try:
-        return await asyncio.to_thread(model.score, vectors)
+        return model.score(vectors)
     except Exception as error:  # noqa: BLE001 - found out one by one below
         if len(vectors) == 1:
             return [error]

@@ -9,7 +9,7 @@ import asyncio
 import functools
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, timedelta
 from typing import Final
@@ -58,18 +58,27 @@ class DatashareSummaries:
         self._channel = channel
         self._clock = clock
 
-    async def fetch(self, calls: Sequence[OrderCall]) -> list[Released | PuhuiError]:
+    async def fetch(
+        self, calls: Sequence[OrderCall], answered: Callable[[], None] | None = None
+    ) -> list[Released | PuhuiError]:
         """Fetch the summary for each call, under the consent that it names.
 
         So are those of its linked subjects, each under its own consent; one that is refused refuses
         the call.
+
+        Args:
+            calls: what is ordered.
+            answered: is called once datashare has answered, before its answer is read.
         """
+        parts = list(_parts(calls))
         results: list[Released | PuhuiError] = []
-        for part in _parts(calls):
-            results += await self._fetch(part)
+        for part in parts:
+            results += await self._fetch(part, answered if part is parts[-1] else None)
         return results
 
-    async def _fetch(self, calls: Sequence[OrderCall]) -> list[Released | PuhuiError]:
+    async def _fetch(
+        self, calls: Sequence[OrderCall], answered: Callable[[], None] | None
+    ) -> list[Released | PuhuiError]:
         """Fetch for calls whose items fit into one call of datashare."""
         loop_now, now = asyncio.get_running_loop().time(), self._clock.now()
         request = accesses_pb2.BatchFetchSummariesRequest()
@@ -95,8 +104,15 @@ class DatashareSummaries:
             )
         except PuhuiError as error:
             return [error] * len(calls)
+        if answered is not None:
+            answered()
         papers = [call.with_papers for call in calls for _ in range(1 + len(_places(call)))]
-        answers = map(_answer, response.results, papers)
+        read: list[Released | PuhuiError] = []
+        for result, wanted in zip(response.results, papers, strict=True):
+            # Others have a turn meanwhile: the next batch is sent off.
+            await asyncio.sleep(0)
+            read.append(_answer(result, wanted))
+        answers = iter(read)
         return [
             _together(next(answers), {at: next(answers) for at in _places(call)}) for call in calls
         ]

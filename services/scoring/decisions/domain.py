@@ -324,6 +324,10 @@ class Inputs:
     units: tuple[str, ...]
     titles: tuple[tuple[str, str, str], ...] = ()
 
+    def __hash__(self) -> int:
+        """What is remembered by inputs is looked up for each decision: not by all their words."""
+        return hash((self.version, len(self.names), len(self.titles)))
+
     def same_as(self, other: "Inputs") -> bool:
         """Tell whether the values mean the same, whatever their groups are called."""
         mine, others = (self.version, self.names, self.units), (other.version, other.names)

@@ -9,6 +9,7 @@ withdrawal that comes while results stream stops them before the next part.
 
 import asyncio
 import math
+import struct
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC
@@ -20,7 +21,7 @@ import structlog
 from puhui.datashare.v1 import disputes_pb2, summaries_pb2
 from puhui.scoring.v1 import decisions_pb2, decisions_pb2_grpc, scoring_pb2, scoring_pb2_grpc
 from services.kit.calls import current_call, current_deadline
-from services.kit.coalesce import Coalescer
+from services.kit.coalesce import StagedCoalescer
 from services.kit.errors import InternalError, PuhuiError, UnavailableError
 from services.kit.identity import IDENTITY_METADATA, Caller, current_caller
 from services.kit.pages import decode_page_token, encode_page_token, page_size
@@ -32,6 +33,7 @@ from services.scoring.decisions.domain import (
     Decision,
     DisputeMark,
     Entered,
+    Inputs,
     Linked,
     NoticeCode,
     Order,
@@ -47,7 +49,7 @@ from services.scoring.reevaluations.domain import Reevaluation
 
 _log = structlog.get_logger()
 _MAX_BATCH = 64
-_WORKERS = 2
+_BATCHES = 3
 STREAM_LIMIT: Final = 25.0
 """Seconds after which a batch starts no further part: the caller's assertion, which datashare
 checks with each order, may live no longer than 30 when a call begins."""
@@ -89,6 +91,7 @@ _DISPUTED_SINCE: Final = scoring_pb2.Notice(
     text_en="Records of a kind that is in this score have come to be in dispute since it was made: "
     "score again to see how they stand.",
 )
+_DOUBLE: Final = struct.Struct("<d")
 _RELATION: Final = "SUBJECT_RELATION_"
 _RAISES: Final = scoring_pb2.REASON_DIRECTION_RAISES_SCORE
 _LOWERS: Final = scoring_pb2.REASON_DIRECTION_LOWERS_SCORE
@@ -109,8 +112,9 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
     def __init__(self, scoring: Scoring, *, stream_limit: float = STREAM_LIMIT) -> None:
         self._scoring = scoring
         self._stream_limit = stream_limit
-        self._coalescer: Coalescer[OrderCall, Decision | Referred] = Coalescer(
-            scoring.score, max_batch=_MAX_BATCH, workers=_WORKERS
+        # While datashare works for one batch, this service computes for the one before.
+        self._coalescer: StagedCoalescer[OrderCall, Decision | Referred] = StagedCoalescer(
+            scoring.score, max_batch=_MAX_BATCH, batches=_BATCHES
         )
 
     async def Score(
@@ -364,33 +368,31 @@ def decision_to_proto(
         hidden: relations of whose subjects no more is told than that they are there.
     """
     message = _head(decision, hidden, words=True)
-    index = {name: at for at, name in enumerate(decision.inputs.names)}
-    message.reasons.extend(
-        scoring_pb2.Reason(
+    index = _places(decision.inputs)
+    for reason in decision.outcome.reasons:
+        told = message.reasons.add(
             code=reason.code,
             points=reason.points,
             text_zh=reason.text_zh,
             text_en=reason.text_en,
-            features=_features(decision, (index[name] for name in reason.features), hidden),
             direction=_RAISES if reason.raises else _LOWERS,
             improve_zh=reason.improve_zh,
             improve_en=reason.improve_en,
         )
-        for reason in decision.outcome.reasons
-    )
+        told.MergeFromString(
+            _of_reason(decision, [index[name] for name in reason.features], hidden)
+        )
     base, points = decision.outcome.whole_points()
-    titles = {group: words for group, *words in decision.inputs.titles}
+    titles = _titles(decision.inputs)
     message.base = base
     # Serialised messages one after the other are one message.
-    message.MergeFromString(
-        b"".join(
-            _points(group, each, *titles.get(group, (group, group)))
-            for group, each in points.items()
-        )
-    )
+    said = [
+        _points(group, each, *titles.get(group, (group, group))) for group, each in points.items()
+    ]
+    said.append(_coverage(tuple(decision.coverage.items())))
+    message.MergeFromString(b"".join(said))
     message.declared.extend(map(_declared, decision.order.declared))
     message.outcome_sha256 = decision.answered.sha256
-    message.MergeFromString(_coverage(tuple(decision.coverage.items())))
     return message
 
 
@@ -493,16 +495,57 @@ def _declared(declared: Declared) -> scoring_pb2.DeclaredFeature:
 
 def _features(
     decision: Decision, indices: Iterable[int], hidden: Collection[Relation] = ()
-) -> list[scoring_pb2.FeatureValue]:
-    inputs, vector, values = decision.inputs, decision.features, []
+) -> Sequence[scoring_pb2.FeatureValue]:
+    return scoring_pb2.Reason.FromString(_of_reason(decision, indices, hidden)).features
+
+
+def _of_reason(
+    decision: Decision, indices: Iterable[int], hidden: Collection[Relation] = ()
+) -> bytes:
+    """Return features of a decision as a part of a reason, serialised."""
+    inputs, vector, parts = decision.inputs, decision.features, []
     for index in indices:
-        value, missing = vector.values[index], vector.missing[index]
-        message = scoring_pb2.FeatureValue(name=inputs.names[index], unit=inputs.units[index])
-        if RELATION_OF.get(inputs.names[index]) in hidden:
-            message.hidden = True
+        name, unit = inputs.names[index], inputs.units[index]
+        value = vector.values[index]
+        if hidden and RELATION_OF.get(name) in hidden:
+            parts.append(_hidden_feature(name, unit))
         elif not math.isnan(value):
-            message.value = value
-        elif missing is not None:
-            message.missing = _COVERAGE[missing]
-        values.append(message)
-    return values
+            before, after = _around(name, unit)
+            parts += (before, _DOUBLE.pack(value), after)
+        else:
+            parts.append(_missing_feature(name, unit, vector.missing[index]))
+    return b"".join(parts)
+
+
+@lru_cache(4096)
+def _around(name: str, unit: str) -> tuple[bytes, bytes]:
+    """Return what stands before and after the value of a feature in a serialised reason."""
+    mark = -1.2345678901234567e-89
+    feature = scoring_pb2.FeatureValue(name=name, unit=unit, value=mark)
+    whole = scoring_pb2.Reason(features=[feature]).SerializeToString()
+    before, _, after = whole.partition(_DOUBLE.pack(mark))
+    return before, after
+
+
+@lru_cache(4096)
+def _missing_feature(name: str, unit: str, missing: Coverage | None) -> bytes:
+    feature = scoring_pb2.FeatureValue(name=name, unit=unit)
+    if missing is not None:
+        feature.missing = _COVERAGE[missing]
+    return scoring_pb2.Reason(features=[feature]).SerializeToString()
+
+
+@lru_cache(64)
+def _hidden_feature(name: str, unit: str) -> bytes:
+    feature = scoring_pb2.FeatureValue(name=name, unit=unit, hidden=True)
+    return scoring_pb2.Reason(features=[feature]).SerializeToString()
+
+
+@lru_cache(64)
+def _places(inputs: Inputs) -> Mapping[str, int]:
+    return {name: at for at, name in enumerate(inputs.names)}
+
+
+@lru_cache(64)
+def _titles(inputs: Inputs) -> Mapping[str, tuple[str, str]]:
+    return {group: (zh, en) for group, zh, en in inputs.titles}

@@ -1,8 +1,9 @@
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
-from services.kit.coalesce import Coalescer
+from services.kit.coalesce import Coalescer, StagedCoalescer
 from services.kit.errors import DeadlineExceededError, InternalError
 
 FAR = 1e9
@@ -134,3 +135,67 @@ async def test_a_batch_that_is_cancelled_fails_its_items_and_not_the_next() -> N
             await coalescer.submit(1, FAR)
         assert await queued[0] == 2
         assert await coalescer.submit(3, FAR) == 3
+
+
+class TwoStages:
+    """Keeps what began and ended; each batch makes room when told, and ends when told."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.rooms: dict[int, Callable[[], None]] = {}
+        self.ends: dict[int, asyncio.Event] = {}
+
+    async def run(self, items: list[int], room: Callable[[], None]) -> list[int | Exception]:
+        self.log.append(f"+{items}")
+        self.rooms[items[0]] = room
+        end = self.ends.setdefault(items[0], asyncio.Event())
+        await end.wait()
+        self.log.append(f"-{items}")
+        return [ValueError(str(item)) if item < 0 else 2 * item for item in items]
+
+
+async def _turns() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_a_batch_that_makes_room_lets_the_next_begin_and_ends_later() -> None:
+    stages = TwoStages()
+    coalescer: StagedCoalescer[int, int] = StagedCoalescer(stages.run, max_batch=8, batches=2)
+    tasks = [asyncio.create_task(coalescer.submit(1, FAR))]
+    await _turns()
+    tasks += [asyncio.create_task(coalescer.submit(n, FAR)) for n in (2, -3)]
+    await _turns()
+    assert stages.log == ["+[1]"]
+    stages.rooms[1]()
+    await _turns()
+    assert stages.log == ["+[1]", "+[2, -3]"]
+    # Two run: a third waits until one of them has ended, though there is room in the first stage.
+    tasks.append(asyncio.create_task(coalescer.submit(4, FAR)))
+    stages.rooms[2]()
+    await _turns()
+    assert stages.log == ["+[1]", "+[2, -3]"]
+    stages.ends[2].set()
+    await _turns()
+    assert stages.log == ["+[1]", "+[2, -3]", "-[2, -3]", "+[4]"]
+    stages.ends[1].set()
+    stages.ends[4].set()
+    async with asyncio.timeout(1):
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [results[0], results[1], results[3]] == [2, 4, 8]
+    assert isinstance(results[2], ValueError)
+
+
+async def test_a_batch_that_ends_without_making_room_lets_the_next_begin() -> None:
+    async def run(items: list[int], room: Callable[[], None]) -> list[int | Exception]:
+        if items == [1]:
+            raise ValueError("broken")
+        return list(items)
+
+    coalescer: StagedCoalescer[int, int] = StagedCoalescer(run, max_batch=1, batches=2)
+    async with asyncio.timeout(1):
+        results = await asyncio.gather(
+            *(coalescer.submit(n, FAR) for n in range(1, 6)), return_exceptions=True
+        )
+    assert isinstance(results[0], ValueError)
+    assert results[1:] == [2, 3, 4, 5]
