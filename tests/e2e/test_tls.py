@@ -241,7 +241,7 @@ class Subjects(subjects_pb2_grpc.SubjectServiceServicer):
         return subjects_pb2.ResolveSubjectResponse()
 
 
-async def _anybody(_call: Call) -> Caller:
+async def _anybody(call: Call) -> Caller:
     return Caller("par_1", "BANK")
 
 
@@ -278,7 +278,8 @@ async def test_a_call_knows_the_other_end_and_agrees_on_a_hybrid_key(tmp_path: P
                 await call(request, timeout=10.0)
                 clock.by = timedelta()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{plain.port}") as channel:
-            await channel.unary_unary(RESOLVE)(request, timeout=10.0)
+            call = channel.unary_unary(RESOLVE)
+            await call(request, timeout=10.0)
     finally:
         await server.stop()
     # On an old connection an expired certificate proves nobody any more.
