@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -24,6 +25,7 @@ from services.kit.clock import SystemClock
 from services.kit.identity import DATASHARE, GATEWAY, Caller, IdentitySigner, new_key_pair
 from services.kit.server import ServerConfig
 from tests.e2e.gateway import PRIVATE, Entrance, entrance, eventually, told
+from tests.fakes.policies import bounded
 
 WHO_AM_I = "gateway.v1.GatewayService/WhoAmI"
 RESOLVE = "datashare.v1.SubjectService/ResolveSubject"
@@ -430,8 +432,8 @@ async def test_a_message_too_large_ends_the_stream_with_its_reason(world: Entran
     assert (found.code, found.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "BATCH_TOO_LARGE")
 
 
-async def test_a_participant_has_so_many_calls_at_once_and_others_theirs() -> None:
-    async with entrance(max_concurrent=2) as world:
+async def test_a_participant_has_so_many_calls_at_once_and_others_theirs(tmp_path: Path) -> None:
+    async with entrance(policy=bounded(tmp_path, par_1={"concurrent": 2})) as world:
         key = world.key("BANK", "par_1")
         running = [
             asyncio.create_task(world.unary(RESOLVE, resolve("wait"), key)) for _ in range(2)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 from services.kit.calls import Timeouts
 from services.kit.client import MAX_MESSAGE_BYTES
 from tests.e2e.gateway import Entrance, entrance, eventually
+from tests.fakes.policies import bounded
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
@@ -280,8 +282,8 @@ async def test_the_body_of_a_stranger_is_not_waited_for(world: Entrance) -> None
     writer.close()
 
 
-async def test_a_flood_gets_a_time_to_try_again() -> None:
-    async with entrance(max_concurrent=1) as world:
+async def test_a_flood_gets_a_time_to_try_again(tmp_path: Path) -> None:
+    async with entrance(policy=bounded(tmp_path, par_1={"concurrent": 1})) as world:
         headers = bearer(world.key("BANK"))
 
         async def resolve(uscc: str) -> httpx.Response:

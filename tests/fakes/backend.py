@@ -18,6 +18,8 @@ from puhui.datashare.v1 import (
     changes_pb2_grpc,
     consents_pb2,
     consents_pb2_grpc,
+    notices_pb2,
+    notices_pb2_grpc,
     participants_pb2,
     participants_pb2_grpc,
     records_pb2,
@@ -38,6 +40,11 @@ from services.kit.errors import (
 from services.kit.identity import Caller, IdentityVerifier, current_caller
 from services.kit.server import Server, ServerConfig, by_assertion
 from services.kit.telemetry import Telemetry
+from services.kit.tls import Certificates, TlsConfig
+from services.kit.workloads import TRUST_DOMAIN, Workloads
+
+# Field 1999, a text.
+NEWER = b"\xfa\x7c\x05newer"
 
 
 @dataclass(frozen=True)
@@ -169,6 +176,11 @@ class Subjects(subjects_pb2_grpc.SubjectServiceServicer):
                 await self.notes.go_on.wait()
             case "fault":
                 raise ValueError(request.uscc)
+            case "newer":
+                # Of a service that knows a field which its gateway does not.
+                unknown = subjects_pb2.ResolveSubjectResponse.FromString(NEWER)
+                unknown.subject_id = "sub_newer"
+                return unknown
             case "large":
                 await asyncio.sleep(0.05)
                 return subjects_pb2.ResolveSubjectResponse(subject_id="x" * 1024 * 1024)
@@ -177,9 +189,11 @@ class Subjects(subjects_pb2_grpc.SubjectServiceServicer):
 
 @dataclass
 class Consents(consents_pb2_grpc.ConsentServiceServicer):
-    """The id says what happens."""
+    """The id says what happens; a list has so many pages."""
 
     notes: Notes
+    pages: int = 1
+    subject_id: str = "sub_1"
 
     async def GetConsent(self, request: Any, context: Any) -> Any:
         self.notes.note("GetConsent", request)
@@ -197,7 +211,34 @@ class Consents(consents_pb2_grpc.ConsentServiceServicer):
 
     async def ListConsents(self, request: Any, context: Any) -> Any:
         self.notes.note("ListConsents", request)
-        return consents_pb2.ListConsentsResponse()
+        start = int(request.page_token or 0)
+        more = str(start + 1) if start < self.pages - 1 else ""
+        consents = [consents_pb2.Consent(consent_id=f"con_{start}", subject_id=self.subject_id)]
+        return consents_pb2.ListConsentsResponse(consents=consents, next_page_token=more)
+
+
+@dataclass
+class Notices(notices_pb2_grpc.NoticeServiceServicer):
+    """Tells three notices after a cursor and, to who follows, waits; after "flood", without end."""
+
+    notes: Notes
+    told: int = 0
+
+    async def StreamNotices(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        self.notes.note("StreamNotices", request)
+        try:
+            while request.cursor == "flood":
+                self.told += 1
+                notice = notices_pb2.Notice(subject_id="x" * 100_000)
+                yield notices_pb2.StreamNoticesResponse(notices=[notice], cursor=str(self.told))
+            start = int(request.cursor or 0)
+            for number in range(start + 1, start + 4):
+                yield notices_pb2.StreamNoticesResponse(cursor=str(number))
+            if request.follow:
+                await self.notes.go_on.wait()
+        except (asyncio.CancelledError, GeneratorExit):
+            self.notes.cancelled.set()
+            raise
 
 
 @dataclass
@@ -242,22 +283,38 @@ class Backend:
     notes: Notes
     participants: Participants
     changes: Changes
+    consents: Consents
+    notices: Notices
     datashare: Server
     scoring: Server
 
 
-async def start_backend(public_key: str, listen: str = "127.0.0.1:0") -> Backend:
-    """Return both services, started; they believe who proves by `public_key` to be the gateway."""
+async def start_backend(
+    public_key: str, listen: str = "127.0.0.1:0", tls: TlsConfig | None = None
+) -> Backend:
+    """Return both services, started; they believe who proves by `public_key` to be the gateway.
+
+    With TLS they are called by the workloads that may.
+    """
     clock = SystemClock()
     notes = Notes()
     # Not every method of a service is needed.
     participants = Participants(notes)  # type: ignore[abstract]  # methods that no test calls are left out
     changes = Changes()
+    consents = Consents(notes)  # type: ignore[abstract]  # methods that no test calls are left out
+    notices = Notices(notes)  # type: ignore[abstract]  # methods that no test calls are left out
 
     def server(name: str, listen: str) -> Server:
         verifier = IdentityVerifier({"puhui-gateway": public_key}, f"puhui-{name}", clock)
         config = ServerConfig(listen, grace=0.1)
-        return Server(config, by_assertion(verifier), Telemetry(name), clock)
+        return Server(
+            config,
+            by_assertion(verifier),
+            Telemetry(name),
+            clock,
+            certificates=Certificates(f"{name}.server.tls", tls) if tls else None,
+            workloads=Workloads(TRUST_DOMAIN) if tls else None,
+        )
 
     datashare, scoring = server("datashare", listen), server("scoring", "127.0.0.1:0")
     add: dict[Callable[[Any, Any], None], object] = {
@@ -265,7 +322,8 @@ async def start_backend(public_key: str, listen: str = "127.0.0.1:0") -> Backend
         changes_pb2_grpc.add_ChangeServiceServicer_to_server: changes,
         records_pb2_grpc.add_RecordServiceServicer_to_server: Records(notes),
         subjects_pb2_grpc.add_SubjectServiceServicer_to_server: Subjects(notes),
-        consents_pb2_grpc.add_ConsentServiceServicer_to_server: Consents(notes),  # type: ignore[abstract]  # methods that no test calls are left out
+        consents_pb2_grpc.add_ConsentServiceServicer_to_server: consents,
+        notices_pb2_grpc.add_NoticeServiceServicer_to_server: notices,
         accesses_pb2_grpc.add_AccessServiceServicer_to_server: Accesses(notes),  # type: ignore[abstract]  # methods that no test calls are left out
     }
     for register, servicer in add.items():
@@ -273,4 +331,4 @@ async def start_backend(public_key: str, listen: str = "127.0.0.1:0") -> Backend
     scoring.add(scoring_pb2_grpc.add_ScoringServiceServicer_to_server, Scoring(notes))
     await datashare.start()
     await scoring.start()
-    return Backend(notes, participants, changes, datashare, scoring)
+    return Backend(notes, participants, changes, consents, notices, datashare, scoring)
