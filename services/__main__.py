@@ -20,6 +20,7 @@ from services.kit.clock import SystemClock
 from services.kit.config import ConfigError, check_sections, describe, load
 from services.kit.errors import UnavailableError
 from services.kit.ids import RandomIds
+from services.kit.secrets import SECTION, References, SecretsConfig
 from services.kit.service import run_until_signal
 from services.kit.telemetry import configure_logs
 
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     configure_logs(arguments.log_level)
     try:
         if arguments.config is not None:
-            check_sections(arguments.config, SERVICES)
+            check_sections(arguments.config, (*SERVICES, SECTION))
         if arguments.service == "all":
             from services import embedded
 
@@ -110,11 +111,12 @@ def _run_one(arguments: argparse.Namespace) -> None:
     module: Any = importlib.import_module(f"services.{name}.main")
     config_type = getattr(module, f"{name.capitalize()}Config")
     if arguments.action == "config":
-        for key in describe(config_type, name):
+        for key in (*describe(config_type, name), *describe(SecretsConfig, SECTION)):
             default = "required" if key.default is None else f"default {key.default!r}"
             print(f"{key.variable}  {key.kind}, {default}: {key.help}")  # noqa: T201 - the answer
         return
-    config = load(config_type, name, os.environ, arguments.config)
+    references = References.configured(os.environ, arguments.config)
+    config = load(config_type, name, os.environ, arguments.config, secrets=references)
     if arguments.action == "migrate":
         module.migrate(config)
         return
@@ -125,7 +127,7 @@ def _run_one(arguments: argparse.Namespace) -> None:
     given = (clock,) if name == "gateway" else (clock, RandomIds(clock))
 
     async def serve() -> None:
-        await run_until_signal([module.build(config, *given)], lambda: None)
+        await run_until_signal([references, module.build(config, *given)], lambda: None)
 
     uvloop.run(serve())
 

@@ -6,7 +6,8 @@ itself a dataclass is a sub-table, `[datashare.server]` and `PUHUI_DATASHARE_SER
 
 Nothing is guessed or ignored: unknown keys, missing ones and bad values are all reported, in one
 `ConfigError` that names each with its remedy. The value of a field whose metadata says `secret` is
-never in a message. A field's metadata says `help` in a few words.
+never in a message; it, and a path, may name a secret that is kept elsewhere
+(`services.kit.secrets`). A field's metadata says `help` in a few words.
 
 Types: str, int, float, bool, Path, timedelta ("500ms", "5s", "1h30m", "7d"), tuple[str, ...] (an
 array, in the environment with commas), each perhaps `| None` (absent or empty), and dataclasses.
@@ -25,7 +26,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -35,6 +36,8 @@ else:
     C = TypeVar("C")
 
 PREFIX: Final = "PUHUI"
+KMS: Final = "kms:"
+"""What a setting begins with that names a secret of the key management service."""
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _PORT: Final = re.compile(r"[0-9]{1,5}")
@@ -52,6 +55,30 @@ class ConfigError(Exception):
     def __init__(self, problems: Collection[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
+
+
+class SecretError(Exception):
+    """A secret cannot be had; the message says why and what to do, and holds nothing of it."""
+
+
+class Secrets(Protocol):
+    """Resolves settings that name a secret which is kept elsewhere; see `services.kit.secrets`."""
+
+    def path(self, path: Path) -> Path:
+        """Return a path that can be read: the same, or that of the secret which it names.
+
+        Raises:
+            SecretError: the secret cannot be had.
+        """
+        ...
+
+    def text(self, value: str) -> str:
+        """Return a secret value: the same, or what is kept where it says.
+
+        Raises:
+            SecretError: it cannot be had.
+        """
+        ...
 
 
 def check_listen(name: str, address: str) -> None:
@@ -149,6 +176,7 @@ def load(
     file: Path | None = None,
     *,
     implied: Mapping[str, str] = MappingProxyType({}),
+    secrets: "Secrets | None" = None,
 ) -> C:
     """Return the configuration of one section.
 
@@ -158,9 +186,11 @@ def load(
         environ: environment variables; those of other sections are not looked at.
         file: a TOML file, which may hold other sections too.
         implied: instead of the fields' defaults, by the names of variables.
+        secrets: resolves paths and secret values that name a secret elsewhere; None: they stay.
 
     Raises:
-        ConfigError: a key is unknown or missing, a value is bad, or the file cannot be read.
+        ConfigError: a key is unknown or missing, a value is bad, the file cannot be read, or a
+            secret cannot be had.
     """
     leaves = {leaf.path: leaf for leaf in _leaves(cls, (section,))}
     table = _read(file).get(section, {}) if file else {}
@@ -192,6 +222,10 @@ def load(
             for leaf in leaves.values()
             if leaf.required and leaf.path not in values
         )
+    if secrets is not None and not problems:
+        for leaf in leaves.values():
+            if leaf.path in values:
+                _resolve(leaf, secrets, values, problems)
     if problems:
         raise ConfigError(problems)
     return _build(cls, (section,), values)
@@ -292,6 +326,23 @@ def _parse(
     except ValueError:
         shown = "the value" if leaf.secret else repr(raw)
         problems.append(f"{where}: {shown} does not fit: give {_kind(leaf.type)}")
+
+
+def _resolve(
+    leaf: _Leaf, secrets: "Secrets", values: dict[tuple[str, ...], Any], problems: list[str]
+) -> None:
+    value = values[leaf.path]
+    try:
+        if isinstance(value, Path):
+            values[leaf.path] = secrets.path(value)
+        elif isinstance(value, str) and leaf.secret:
+            values[leaf.path] = secrets.text(value)
+        elif isinstance(value, tuple):
+            values[leaf.path] = tuple(
+                str(secrets.path(Path(item))) if item.startswith(KMS) else item for item in value
+            )
+    except SecretError as error:
+        problems.append(f"{leaf.name}: {error}")
 
 
 def _from_text(kind: Any, text: str) -> Any:
