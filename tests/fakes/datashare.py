@@ -29,7 +29,14 @@ from services.datashare.log.domain import Leaf
 from services.datashare.mandates.domain import Mandate, SigningRule
 from services.datashare.notices.domain import Entry as NoticeEntry
 from services.datashare.notices.domain import Notice
-from services.datashare.participants.domain import ApiKey, Participant, Role, SigningKey, Standing
+from services.datashare.participants.domain import (
+    ApiKey,
+    Held,
+    Participant,
+    Role,
+    SigningKey,
+    Standing,
+)
 from services.datashare.participants.life_cycle import Event
 from services.datashare.quota.domain import Key
 from services.datashare.receipts.domain import PlatformKey
@@ -47,6 +54,7 @@ from services.datashare.uses.domain import Counted, Use
 from services.datashare.wanted.domain import Entry as WantedEntry
 from services.datashare.wanted.domain import Item, WantedState
 from services.kit.db import EPOCH
+from tests.fakes.incidents import FakeIncidents, FakeWatched, IncidentMemory
 from tests.fakes.mandates import FakeMandates
 from tests.fakes.metering import FakeMetering, MeteringMemory
 
@@ -77,6 +85,7 @@ class Memory:
     # By provider, type, month and recipient.
     use_recipients: dict[tuple[str, str, int, str], None] = field(default_factory=dict)
     metering: MeteringMemory = field(default_factory=MeteringMemory)
+    incidents: IncidentMemory = field(default_factory=IncidentMemory)
     quotas: dict[Key, int] = field(default_factory=dict)
     wanted: dict[int, Item] = field(default_factory=dict)
     mandates: dict[str, Mandate] = field(default_factory=dict)
@@ -130,6 +139,8 @@ class FakeWork:
         self.erasures = FakeErasures(memory)
         self.uses = FakeUses(memory)
         self.metering = FakeMetering(memory.metering, memory.uses, memory.use_recipients)
+        self.incidents = FakeIncidents(memory.incidents)
+        self.watch = FakeWatched(memory.incidents, memory.accesses)
         self.quotas = FakeQuotas(memory)
         self.wanted = FakeWanted(memory)
         self.mandates = FakeMandates(memory.mandates, memory.signing_rules, memory.proofs)
@@ -180,6 +191,13 @@ class FakeParticipants:
         for key_id in revoked:
             self._keys[key_id] = replace(self._keys[key_id], revoked_at=at)
         return sorted(revoked)
+
+    async def hold_many(self, participant_ids: Sequence[str]) -> Mapping[str, Held]:
+        found = [self._rows[id_] for id_ in participant_ids if id_ in self._rows]
+        return {
+            each.participant_id: Held(each.standing, each.products, each.licence_ends)
+            for each in found
+        }
 
     async def hold_standings(self, participant_ids: Sequence[str]) -> Mapping[str, Standing]:
         return {id_: self._rows[id_].standing for id_ in participant_ids if id_ in self._rows}

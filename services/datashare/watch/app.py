@@ -100,7 +100,7 @@ class Watched(Protocol):
         """Say how long a run is."""
         ...
 
-    async def meet(self, firms: Mapping[Key, Collection[bytes]]) -> Mapping[Key, int]:
+    async def meet(self, firms: Mapping[Key, Collection[str]]) -> Mapping[Key, int]:
         """Add firms to those that were met, and return how many different ones there are."""
         ...
 

@@ -131,7 +131,7 @@ class Key(NamedTuple):
     rule: str
     participant_id: str
     since: int
-    who: bytes = b""
+    who: str = ""
 
 
 @dataclass
@@ -147,7 +147,7 @@ class Notes:
     """
 
     counts: dict[Key, int] = field(default_factory=dict)
-    seen: dict[Key, set[bytes]] = field(default_factory=dict)
+    seen: dict[Key, set[str]] = field(default_factory=dict)
     evidence: dict[Key, list[str]] = field(default_factory=dict)
 
     def count(self, key: Key, number: int = 1, access_id: str = "") -> None:
@@ -192,9 +192,9 @@ class Calendar(Protocol):
         ...
 
 
-def digest(text: str) -> bytes:
-    """Return 16 bytes that stand for a text."""
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+def digest(text: str) -> str:
+    """Return 32 characters that stand for a text."""
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def is_dummy(reference: str, dummies: frozenset[str]) -> bool:

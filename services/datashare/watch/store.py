@@ -23,7 +23,7 @@ raised = sa.Table(
     sa.Column("participant_id", sa.String(64), primary_key=True),
     # When the window begins, seconds since 1970-01-01 UTC; here and below.
     sa.Column("since", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("who", sa.LargeBinary(16), primary_key=True),
+    sa.Column("who", sa.String(32), primary_key=True),
     sa.Column("incident_id", sa.String(64), nullable=False),
 )
 
@@ -40,7 +40,7 @@ count = sa.Table(
     sa.Column("rule", sa.String(32), primary_key=True),
     sa.Column("participant_id", sa.String(64), primary_key=True),
     sa.Column("since", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("who", sa.LargeBinary(16), primary_key=True),
+    sa.Column("who", sa.String(32), primary_key=True),
     sa.Column("number", sa.BigInteger, nullable=False),
 )
 
@@ -50,9 +50,9 @@ seen = sa.Table(
     sa.Column("rule", sa.String(32), primary_key=True),
     sa.Column("participant_id", sa.String(64), primary_key=True),
     sa.Column("since", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("who", sa.LargeBinary(16), primary_key=True),
+    sa.Column("who", sa.String(32), primary_key=True),
     # Hash of a firm's id.
-    sa.Column("what", sa.LargeBinary(16), primary_key=True),
+    sa.Column("what", sa.String(32), primary_key=True),
 )
 
 _ALONE: Final = sa.select(sa.func.pg_try_advisory_xact_lock(0x77617463))
@@ -60,7 +60,7 @@ _KEY: Final[Mapping[str, sa.types.TypeEngine[Any]]] = {
     "rule": sa.String(),
     "participant_id": sa.String(),
     "since": sa.BigInteger(),
-    "who": sa.LargeBinary(),
+    "who": sa.String(),
 }
 _SEEN: Final = tuple(access.c[name] for name in ("access_id", "accessed_at", *Seen._fields[2:]))
 
@@ -127,7 +127,7 @@ class WatchStore:
         """Say how long a run is."""
         await upsert_rows(self._conn, count, [(*key, length)], {"number": "excluded.number"})
 
-    async def meet(self, firms: Mapping[Key, Collection[bytes]]) -> Mapping[Key, int]:
+    async def meet(self, firms: Mapping[Key, Collection[str]]) -> Mapping[Key, int]:
         """Add firms to those that were met, and return how many different ones there are."""
         rows = [(*key, what) for key in sorted(firms) for what in sorted(firms[key])]
         await insert_free(self._conn, seen, rows)
@@ -195,4 +195,4 @@ class WatchStore:
 
 
 def _key(row: Any) -> Key:
-    return Key(row[0], row[1], row[2], bytes(row[3]))
+    return Key(*row[:4])

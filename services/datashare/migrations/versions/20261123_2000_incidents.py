@@ -65,7 +65,7 @@ def upgrade() -> None:
         sa.Column("rule", sa.String(length=32), nullable=False),
         sa.Column("participant_id", sa.String(length=64), nullable=False),
         sa.Column("since", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("who", sa.LargeBinary(length=16), nullable=False),
+        sa.Column("who", sa.String(length=32), nullable=False),
         sa.Column("incident_id", sa.String(length=64), nullable=False),
         sa.PrimaryKeyConstraint(
             "rule", "participant_id", "since", "who", name=op.f("pk_incident_window")
@@ -81,7 +81,7 @@ def upgrade() -> None:
         ("rule", sa.String(length=32)),
         ("participant_id", sa.String(length=64)),
         ("since", sa.BigInteger()),
-        ("who", sa.LargeBinary(length=16)),
+        ("who", sa.String(length=32)),
     )
     op.create_table(
         "watch_count",
@@ -92,7 +92,7 @@ def upgrade() -> None:
     op.create_table(
         "watch_seen",
         *(sa.Column(name, kind, autoincrement=False, nullable=False) for name, kind in key),
-        sa.Column("what", sa.LargeBinary(length=16), nullable=False),
+        sa.Column("what", sa.String(length=32), nullable=False),
         sa.PrimaryKeyConstraint(*(name for name, _ in key), "what", name=op.f("pk_watch_seen")),
     )
     lock(("notice",))
