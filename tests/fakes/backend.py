@@ -211,7 +211,7 @@ class Consents(consents_pb2_grpc.ConsentServiceServicer):
 
     async def ListConsents(self, request: Any, context: Any) -> Any:
         self.notes.note("ListConsents", request)
-        start = int(request.page_token or 0)
+        start = int(request.page_token) if request.page_token.isdigit() else 0
         more = str(start + 1) if start < self.pages - 1 else ""
         consents = [consents_pb2.Consent(consent_id=f"con_{start}", subject_id=self.subject_id)]
         return consents_pb2.ListConsentsResponse(consents=consents, next_page_token=more)

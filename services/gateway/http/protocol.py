@@ -16,6 +16,8 @@ from services.gateway.http.problems import Problem
 from services.kit.errors import InvalidArgumentError
 
 HEADER_SECONDS: Final = 10.0
+# A close while more comes resets the connection, and the client may never read why.
+_LINGER_SECONDS: Final = 1.0
 
 
 class Protocol(H11Protocol):
@@ -25,6 +27,7 @@ class Protocol(H11Protocol):
         super().__init__(*args, **kwargs)
         self.conn = h11.Connection(h11.SERVER, MAX_HEADER_BYTES)
         self._slow: asyncio.TimerHandle | None = None
+        self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the class above
         """Begin to wait for a request."""
@@ -33,6 +36,8 @@ class Protocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take some of a request; its head has so long from its first byte to its last."""
+        if self._refused:
+            return
         super().data_received(data)
         if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
             self._wait()
@@ -48,9 +53,14 @@ class Protocol(H11Protocol):
         """Answer what is no request, if nothing has been answered yet, and close."""
         raised = sys.exc_info()[1]
         hint = raised.error_status_hint if isinstance(raised, h11.RemoteProtocolError) else 400
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            self._refuse(HTTPStatus(hint))
-        self.transport.close()
+        self._refused = True
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.close()
+            return
+        self._refuse(HTTPStatus(hint))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
     def _refuse(self, status: HTTPStatus) -> None:
         too_large = status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
