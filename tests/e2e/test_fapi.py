@@ -7,21 +7,26 @@ cases are from; here it is done. Each wrong request differs from a right one, wh
 import asyncio
 import base64
 import json
+import ssl
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
+from puhui_client import Client
 from services.gateway.oauth import METADATA_PATH
 from services.kit.authority import Authority, Issued
 from services.kit.clock import SystemClock
+from services.sandbox.embedded import embedded
 from tests.cases.table import Case, parameters
 from tests.e2e.fapi import (
     CONSOLE,
@@ -490,3 +495,71 @@ async def test_a_production_gateway_takes_no_api_keys(
     with pytest.raises(ValueError, match="workload must be set in production"):
         async with doors(folder, tenant="production"):
             pass
+
+
+async def test_a_platform_knows_credentials_and_forgets_them_at_once(tmp_path: Path) -> None:
+    with embedded(tmp_path) as platform:
+        addresses = json.loads((tmp_path / "endpoints.json").read_text())
+        keys = tmp_path / "keys"
+        authority = Authority.load(
+            (keys / "authority.crt").read_text(),
+            (keys / "authority.pem").read_text(),
+            clock=SystemClock(),
+        )
+        certificate = authority.issue("bank", server=False)
+        for name, text in (("bank.crt", certificate.certificate), ("bank.key", certificate.key)):
+            (tmp_path / name).write_text(text)
+        key = ed25519.Ed25519PrivateKey.generate()
+        async with Client(platform.gateway, platform.operator_key) as operator:
+            member = await operator.register_participant("BANK", "bank")
+            named = member.participant_id
+            operator_http = httpx.AsyncClient(
+                base_url=f"http://{platform.http}/v1/participants/{named}",
+                headers={"authorization": f"Bearer {platform.operator_key}"},
+            )
+            held = []
+            async with operator_http:
+                for credential in (
+                    {"certificatePem": certificate.certificate},
+                    {"publicJwk": json.dumps(jwk(key))},
+                ):
+                    body = {"requestId": uuid.uuid4().hex, **credential}
+                    answer = await operator_http.post("credentials", json=body)
+                    assert answer.status_code == 200, answer.text
+                    held.append(answer.json()["credential"]["credentialId"])
+                context = ssl.create_default_context(cadata=authority.certificate)
+                context.load_cert_chain(tmp_path / "bank.crt", tmp_path / "bank.key")
+                async with httpx.AsyncClient(
+                    base_url=f"https://{addresses['https']}", verify=context
+                ) as bank:
+                    metadata = (await bank.get(METADATA_PATH)).json()
+                    assert metadata["issuer"] == f"https://{addresses['https']}"
+                    who = Institution(named, certificate, key)
+
+                    def ask() -> Awaitable[httpx.Response]:
+                        made = assertion(who, aud=metadata["issuer"])
+                        return bank.post(metadata["token_endpoint"], data=form(made))
+
+                    given = await ask()
+                    assert given.status_code == 200, given.text
+                    proof = {"authorization": f"Bearer {given.json()['access_token']}"}
+                    told = await bank.get("/v1/whoami", headers=proof)
+                    assert told.json()["participantId"] == named
+                    await operator.set_standing(named, "SUSPENDED")
+                    assert await at_last(bank, proof) == "PARTICIPANT_SUSPENDED"
+                    assert (await ask()).json()["error"] == "invalid_client"
+                    await operator.set_standing(named, "ACTIVE")
+                    assert await at_last(bank, proof, refused=False) == ""
+                    body = {"requestId": uuid.uuid4().hex}
+                    await operator_http.post(f"credentials/{held[1]}:revoke", json=body)
+                    assert await at_last(bank, proof) == "TOKEN_INVALID"
+
+
+async def at_last(http: httpx.AsyncClient, proof: dict[str, str], *, refused: bool = True) -> str:
+    """Return why a call is refused, or an empty text where it is not, once that is so."""
+    until = asyncio.get_running_loop().time() + SOON
+    while True:
+        answer = await http.get("/v1/whoami", headers=proof)
+        if answer.is_error == refused or asyncio.get_running_loop().time() > until:
+            return str(answer.json().get("reason", ""))
+        await asyncio.sleep(0.05)
