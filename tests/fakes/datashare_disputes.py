@@ -20,6 +20,7 @@ from services.kit.identity import Caller
 from services.kit.ids import RandomIds
 from tests.fakes.datashare_records import NOW, USCC, Datashare, provider
 from tests.fakes.signing import SIGNER
+from tests.fakes.standing import PRODUCTS
 
 COURT = Caller("par_court", "PROVIDER")
 BANK = Caller("par_bank", "BANK")
@@ -71,7 +72,17 @@ class Disputing(Datashare):
         await self.register(
             provider("court", historical=True),
             provider("court", suffix="2"),
-            Participant("par_bank", Role.BANK, "A bank", "", None, False, Standing.ACTIVE, NOW),
+            Participant(
+                "par_bank",
+                Role.BANK,
+                "A bank",
+                "",
+                None,
+                False,
+                Standing.ACTIVE,
+                NOW,
+                products=PRODUCTS,
+            ),
             Participant(FIRM_ID, Role.FIRM, "A firm", "", subject_id, False, Standing.ACTIVE, NOW),
         )
         return self

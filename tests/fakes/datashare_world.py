@@ -28,14 +28,21 @@ from services.kit.ids import SequentialIds
 from tests.fakes.datashare import FakeTransactions
 from tests.fakes.mandates import representative
 from tests.fakes.signing import SIGNER
+from tests.fakes.standing import PRODUCTS
 
 NOW = datetime(2026, 5, 1, 8, 30, tzinfo=UTC)
 USCC = "91110108MA01234537"
 
 TAX = Participant("par_tax", Role.PROVIDER, "Tax", "tax", None, False, Standing.ACTIVE, NOW)
 COURT = Participant("par_court", Role.PROVIDER, "Court", "court", None, False, Standing.ACTIVE, NOW)
-BANK = Participant("par_bank", Role.BANK, "A bank", "", None, False, Standing.ACTIVE, NOW)
-OTHER = Participant("par_other", Role.BANK, "B bank", "", None, False, Standing.ACTIVE, NOW)
+BANK = replace(
+    Participant("par_bank", Role.BANK, "A bank", "", None, False, Standing.ACTIVE, NOW),
+    products=PRODUCTS,
+)
+OTHER = replace(
+    Participant("par_other", Role.BANK, "B bank", "", None, False, Standing.ACTIVE, NOW),
+    products=PRODUCTS,
+)
 FIRM = Participant("par_firm", Role.FIRM, "A firm", "", "sub_0001", False, Standing.ACTIVE, NOW)
 RIVAL = Participant("par_rival", Role.FIRM, "B firm", "", "sub_0002", False, Standing.ACTIVE, NOW)
 

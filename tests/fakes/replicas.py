@@ -22,7 +22,13 @@ from services.datashare.log.domain import Sealer
 from services.datashare.main import Stores, Work
 from services.datashare.mandates.domain import registered
 from services.datashare.participants.app import ParticipantDirectory
-from services.datashare.participants.domain import Participant, Role, Standing, SubjectName
+from services.datashare.participants.domain import (
+    Participant,
+    Role,
+    Standing,
+    SubjectName,
+    bootstrap_operator,
+)
 from services.datashare.participants.servicer import (
     ParticipantCodec,
     SigningKeyCodec,
@@ -37,6 +43,7 @@ from services.kit.identity import Caller
 from services.kit.ids import RandomIds
 from tests.fakes.sealing import vault
 from tests.fakes.signing import SIGNER
+from tests.fakes.standing import PRODUCTS
 
 BANK = Caller("par_bank", "BANK", None, "A bank")
 OPERATOR = Caller("operator", "OPERATOR", None, "operator")
@@ -98,6 +105,9 @@ class Replica:
             signing_key_codec=SigningKeyCodec(),
             provider_kinds=catalogue.provider_kinds,
             bootstrap=None,
+            operator=bootstrap_operator(NOW, catalogue.products),
+            products=catalogue.products,
+            sandbox=True,
         )
 
         def seen_by_fetches(conn: AsyncConnection) -> Work:
@@ -130,7 +140,9 @@ class Replica:
         return await retry_on_conflict(watched)
 
     async def set_standing(self, participant_id: str, standing: Standing) -> None:
-        await self.directory.set_standing(self.key(OPERATOR), participant_id, standing)
+        await self.directory.set_standing(
+            OPERATOR, self.key(OPERATOR), participant_id, standing, ""
+        )
 
     def key(self, who: Caller, request_id: str = "") -> RequestKey:
         request_id = request_id or self._ids.new("req")
@@ -144,7 +156,15 @@ class Replica:
             for participant_id, role in (("par_bank", Role.BANK), ("par_tax", Role.PROVIDER)):
                 kind = "tax" if role is Role.PROVIDER else ""
                 person = Participant(
-                    participant_id, role, "n", kind, None, False, Standing.ACTIVE, NOW
+                    participant_id,
+                    role,
+                    "n",
+                    kind,
+                    None,
+                    False,
+                    Standing.ACTIVE,
+                    NOW,
+                    products=PRODUCTS,
                 )
                 await work.participants.add(person)
             await work.mandates.add(registered("man_firm", subject_id, "par_firm", NOW))

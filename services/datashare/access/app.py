@@ -47,10 +47,12 @@ from services.datashare.log.domain import Leaf, LeafKind, Leaves, Sealer
 from services.datashare.mandates.acting import Mandates, reading
 from services.datashare.mandates.domain import Power
 from services.datashare.participants.domain import (
+    Held,
     Participant,
     Role,
     Standing,
     require_good_standing,
+    require_product,
 )
 from services.datashare.quota.domain import ONE_TIME, Key, Wish, beyond, exhausted, wanted
 from services.datashare.receipts.domain import Signer
@@ -93,8 +95,8 @@ class Consents(consuming.Consents, Protocol):
 class Participants(Protocol):
     """The directory of participants."""
 
-    async def hold_standings(self, participant_ids: Sequence[str]) -> Mapping[str, Standing]:
-        """Return the standing of sorted participants, unchangeable until the end."""
+    async def hold_many(self, participant_ids: Sequence[str]) -> Mapping[str, Held]:
+        """Return standing and licence of sorted participants, unchangeable until the end."""
         ...
 
     async def among(self, participant_ids: Collection[str]) -> Mapping[str, Participant]:
@@ -383,7 +385,7 @@ class FetchSummaries:
         """
         async with self._transactions.begin() as work:
             consents = await work.consents.hold(_consent_keys(items.values()))
-            standings = await work.participants.hold_standings(
+            holders = await work.participants.hold_many(
                 sorted({item.caller.participant_id for item in items.values()})
             )
             # A consent names its subject; without one the subject may be anything.
@@ -406,8 +408,8 @@ class FetchSummaries:
             for index, item in items.items():
                 fetch, before = item.fetch, earlier.get(item.key)
                 consent = consents.get((fetch.subject_id, fetch.consent_id))
-                standing = standings.get(item.caller.participant_id)
-                decision = self._decide(item, before, standing, consent, now)
+                holder = holders.get(item.caller.participant_id)
+                decision = self._decide(item, before, holder, consent, now)
                 if isinstance(decision, Scope) and not unknown.isdisjoint(
                     (fetch.subject_id, fetch.for_subject_id)
                 ):
@@ -615,14 +617,16 @@ class FetchSummaries:
         self,
         item: Item,
         before: Earlier | None,
-        standing: Standing | None,
+        holder: Held | None,
         consent: Consent | None,
         now: datetime,
     ) -> Scope | PuhuiError:
         fetch, recipient_id = item.fetch, item.caller.participant_id
         as_of = fetch.as_of or now
         try:
-            require_good_standing(standing)
+            require_good_standing(holder.standing if holder else None)
+            if holder and (product := self._rules.product(fetch.purpose)):
+                require_product(holder, product, now)
             if before is not None:
                 key = RequestKey(recipient_id, fetch.request_id, fetch.fingerprint)
                 require_same(key, before.fingerprint)

@@ -355,6 +355,11 @@ class Rules:
             name for name, kind in catalogue.types.items() if kind.kept_to_provider
         )
 
+    def product(self, purpose: str) -> str:
+        """Return what a recipient has to be licensed for; empty of a purpose that is not known."""
+        found = self._purposes.get(purpose)
+        return found.product if found else ""
+
     def known(self, record_types: Collection[str]) -> frozenset[str]:
         """Return those of the names that the catalogue has."""
         return self._known.intersection(record_types)

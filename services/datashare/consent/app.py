@@ -63,6 +63,7 @@ from services.datashare.participants.domain import (
     Standing,
     SubjectName,
     require_good_standing,
+    require_product,
 )
 from services.datashare.receipts.domain import Signer
 from services.datashare.wanted.domain import due, ended
@@ -313,7 +314,8 @@ class Consents:
                 also where what is to be replaced is of others or has ended.
             NotFoundError: NOT_FOUND, there is no such subject.
             AlreadyExistsError: REQUEST_ID_REUSED.
-            PermissionDeniedError: PARTICIPANT_SUSPENDED.
+            PermissionDeniedError: PARTICIPANT_SUSPENDED, PARTICIPANT_NOT_ACTIVE or
+                PRODUCT_NOT_LICENSED.
         """
         check_officer(officer)
 
@@ -340,6 +342,8 @@ class Consents:
         subject_id, recipient_id = await _subject_id(work, subject), caller.participant_id
         named = {recipient_id, *terms.provider_ids, *terms.onward_recipient_ids}
         people = dict(await work.participants.among(named))
+        if (purpose := self._catalogue.purposes.get(terms.purpose)) and recipient_id in people:
+            require_product(people[recipient_id], purpose.product, now)
         for id_ in await work.mandates.accounts_of(subject_id, named):
             people[id_] = replace(people[id_], subject_id=subject_id)
         providers = nameable(
@@ -706,7 +710,8 @@ async def _require_good_standing(
     standings = await work.participants.hold_standings(held)
     # The operator of the configuration is not registered, and never suspended.
     require_good_standing(standings.get(caller.participant_id, Standing.ACTIVE))
-    return standings.get(recipient_id) is Standing.SUSPENDED
+    # One that has left is as one that is suspended, for good.
+    return standings.get(recipient_id, Standing.ACTIVE) is not Standing.ACTIVE
 
 
 def _own(caller: Caller, mandate: Mandate | None, consent: Consent | None) -> Consent:

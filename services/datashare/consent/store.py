@@ -126,7 +126,7 @@ _SUSPENDED = (
     sa.exists()
     .where(
         participant.c.participant_id == consent.c.recipient_id,
-        participant.c.standing == Standing.SUSPENDED,
+        participant.c.standing != Standing.ACTIVE,
     )
     .correlate(consent)
 )
@@ -381,7 +381,7 @@ class ConsentStore:
             await self._conn.scalars(
                 sa.select(participant.c.participant_id).where(
                     participant.c.participant_id.in_({each.core.recipient_id for each in found}),
-                    participant.c.standing == Standing.SUSPENDED,
+                    participant.c.standing != Standing.ACTIVE,
                 )
             )
         )

@@ -105,6 +105,15 @@ class Participant:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What of a participant cannot change until the end of a transaction; see `Participant`."""
+
+    standing: Standing
+    products: tuple[str, ...]
+    licence_ends: date | None
+
+
+@dataclass(frozen=True, slots=True)
 class ApiKey:
     """What is kept of an API key.
 
@@ -284,4 +293,19 @@ def require_good_standing(standing: Standing | None) -> None:
         raise PermissionDeniedError(
             "PARTICIPANT_NOT_ACTIVE",
             "the participant is not active yet or has left: ask the operator what is missing",
+        )
+
+
+def require_product(held: Held | Participant, product: str, now: datetime) -> None:
+    """Refuse a participant that holds no licence for a product.
+
+    Raises:
+        PermissionDeniedError: PRODUCT_NOT_LICENSED.
+    """
+    ends = held.licence_ends
+    if product not in held.products or (ends is not None and ends < china_date(now)):
+        raise PermissionDeniedError(
+            "PRODUCT_NOT_LICENSED",
+            f"this belongs to {product}, for which the participant holds no licence that lasts: "
+            "have the operator check one",
         )

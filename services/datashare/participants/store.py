@@ -9,7 +9,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.datashare.bulk import Relation, once
 from services.datashare.gates import close_gate, through_gates
-from services.datashare.participants.domain import ApiKey, Participant, Role, SigningKey, Standing
+from services.datashare.participants.domain import (
+    ApiKey,
+    Held,
+    Participant,
+    Role,
+    SigningKey,
+    Standing,
+)
 from services.datashare.participants.life_cycle import Actor, Event, Evidence, Step
 from services.datashare.schema import metadata
 from services.kit.db import UtcTime, insert_into
@@ -181,16 +188,28 @@ class ParticipantStore:
         ended = _revoking(api_key, participant_id, at).returning(api_key.c.key_id)
         return sorted(await self._conn.scalars(ended))
 
+    async def hold_many(self, participant_ids: Sequence[str]) -> Mapping[str, Held]:
+        """Return what of participants matters to a fetch, which cannot change until the end.
+
+        Args:
+            participant_ids: ascending.
+        """
+        rows = await self._conn.execute(
+            _held(self._conn), _ASKED.values(self._conn, [(each,) for each in participant_ids])
+        )
+        return {
+            participant_id: Held(Standing(standing), tuple(products.split()), licence_ends)
+            for participant_id, standing, products, licence_ends in rows
+        }
+
     async def hold_standings(self, participant_ids: Sequence[str]) -> Mapping[str, Standing]:
         """Return the standing of participants, which cannot change until the end.
 
         Args:
             participant_ids: ascending.
         """
-        rows = await self._conn.execute(
-            _standings(self._conn), _ASKED.values(self._conn, [(each,) for each in participant_ids])
-        )
-        return {participant_id: Standing(standing) for participant_id, standing in rows}
+        held = await self.hold_many(participant_ids)
+        return {participant_id: each.standing for participant_id, each in held.items()}
 
     async def hold(self, participant_id: str) -> Participant | None:
         """Return a participant, whose standing cannot change until the end."""
@@ -304,10 +323,15 @@ class ParticipantStore:
 
 
 @once
-def _standings(conn: AsyncConnection) -> sa.Select[Any]:
+def _held(conn: AsyncConnection) -> sa.Select[Any]:
     wanted = through_gates(conn, _ASKED.of(conn), "participant_id", "wanted")
     return (
-        sa.select(participant.c.participant_id, participant.c.standing)
+        sa.select(
+            participant.c.participant_id,
+            participant.c.standing,
+            participant.c.products,
+            participant.c.licence_ends,
+        )
         .join(wanted, participant.c.participant_id == wanted.c.participant_id)
         .order_by(participant.c.participant_id)
         .with_for_update(read=True, of=participant)

@@ -11,7 +11,7 @@ Invariants:
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from services.datashare.participants.domain import Participant, Standing
+from services.datashare.participants.domain import Participant, require_good_standing
 from services.datashare.reviews.domain import Hint
 from services.datashare.summaries.domain import Fact
 from services.kit.errors import (
@@ -222,17 +222,15 @@ def check_supplier(participant: Participant | None, *, historical: bool) -> Part
         historical: it says that the records are an import or a back-fill.
 
     Raises:
-        PermissionDeniedError: NOT_YOURS, PARTICIPANT_SUSPENDED or BACKFILL_NOT_ALLOWED.
+        PermissionDeniedError: NOT_YOURS, PARTICIPANT_SUSPENDED, PARTICIPANT_NOT_ACTIVE or
+            BACKFILL_NOT_ALLOWED.
     """
     if participant is None or not participant.supplies_as:
         raise PermissionDeniedError(
             "NOT_YOURS",
             "only a registered provider, firm or bank supplies records: ask the operator",
         )
-    if participant.standing is not Standing.ACTIVE:
-        raise PermissionDeniedError(
-            "PARTICIPANT_SUSPENDED", "the participant is suspended: ask the operator"
-        )
+    require_good_standing(participant.standing)
     if historical and not participant.historical_source:
         raise PermissionDeniedError(
             "BACKFILL_NOT_ALLOWED",

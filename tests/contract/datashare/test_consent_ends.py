@@ -23,6 +23,7 @@ from services.kit.db import Database
 from services.kit.identity import Caller
 from tests.fakes.replicas import BANK, OFFICER, Replica
 from tests.fakes.signing import SIGNER
+from tests.fakes.standing import set_standing
 
 NOW = datetime(2026, 5, 1, 8, 30, tzinfo=UTC)
 END = NOW + timedelta(days=90)
@@ -305,7 +306,7 @@ class TestStanding:
         asked = await office.asked()
         async with office.replica.transactions.begin() as work:
             await work.participants.lock("par_bank")
-            await work.participants.set_standing("par_bank", Standing.SUSPENDED)
+            await set_standing(work, "par_bank", Standing.SUSPENDED)
             kind = NoticeKind.CONSENT_PAUSED
             await writing.tell_of_standing(work, "par_bank", kind, NOW)
             grant = asyncio.create_task(office.replica.granted_as_asked(office.firm, asked))

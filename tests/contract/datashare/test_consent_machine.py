@@ -49,6 +49,7 @@ from services.kit.identity import Caller
 from tests.fakes.datashare_world import NOW, OFFICER, World
 from tests.fakes.replicas import Replica
 from tests.fakes.signing import SIGNER
+from tests.fakes.standing import PRODUCTS, set_standing
 
 T = TypeVar("T")
 
@@ -135,7 +136,9 @@ class ConsentMachine(RuleBasedStateMachine):
             uscc = f"9111{suffix}MA0123"
             self.subject_id = (await work.subjects.resolve_or_create_many([uscc]))[uscc]
             for id_, role, kind in ((bank, Role.BANK, ""), (tax, Role.PROVIDER, "tax")):
-                person = Participant(id_, role, id_, kind, None, False, Standing.ACTIVE, NOW)
+                person = Participant(
+                    id_, role, id_, kind, None, False, Standing.ACTIVE, NOW, products=PRODUCTS
+                )
                 await work.participants.add(person)
             head = f"par_firm_{suffix}"
             await work.mandates.add(registered(f"man_{head}", self.subject_id, head, NOW))
@@ -330,7 +333,7 @@ class ConsentMachine(RuleBasedStateMachine):
     async def set_standing(self, standing: Standing) -> None:
         async with self.use.transactions.begin() as work:
             await work.participants.lock(self.bank.participant_id)
-            await work.participants.set_standing(self.bank.participant_id, standing)
+            await set_standing(work, self.bank.participant_id, standing)
 
     @rule()
     def tell_ends(self) -> None:

@@ -38,6 +38,7 @@ from services.datashare.participants.domain import (
     Role,
     SigningKey,
     Standing,
+    bootstrap_operator,
 )
 from services.datashare.participants.jwk import public_key
 from services.datashare.participants.servicer import (
@@ -289,6 +290,9 @@ class TestSignatures:
             signing_key_codec=SigningKeyCodec(),
             provider_kinds=(),
             bootstrap=None,
+            operator=bootstrap_operator(datashare.clock.now(), ()),
+            products=(),
+            sandbox=True,
         )
         key = await registered(datashare) if change == "revoke" else new_key()
         request = RequestKey("operator", "r1", b"f" * 32)

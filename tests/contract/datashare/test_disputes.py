@@ -56,6 +56,7 @@ from tests.fakes.datashare_records import (
     retraction,
 )
 from tests.fakes.mandates import representative
+from tests.fakes.standing import PRODUCTS, set_standing
 
 OPERATOR = Caller("operator", "OPERATOR")
 
@@ -587,7 +588,9 @@ async def test_an_answer_at_once_keeps_nobody_from_being_found(datashare: Disput
     await answered(datashare, dispute, DisputeState.UNVERIFIABLE)
     other = Caller("par_bank2", "BANK")
     await datashare.register(
-        Participant("par_bank2", Role.BANK, "Another", "", None, False, Standing.ACTIVE, NOW)
+        Participant(
+            "par_bank2", Role.BANK, "B", "", None, False, Standing.ACTIVE, NOW, products=PRODUCTS
+        )
     )
     await datashare.fetched(by=other)
     datashare.clock.advance(LATE_AFTER)
@@ -648,7 +651,7 @@ async def test_who_was_released_it_meanwhile_is_told_of_the_answer_also_when_sus
     assert await datashare.remind() == 1
     assert len(await marks(datashare)) == 1
     async with datashare.transactions.begin() as work:
-        await work.participants.set_standing("par_bank", Standing.SUSPENDED)
+        await set_standing(work, "par_bank", Standing.SUSPENDED)
     await answered(datashare, dispute, DisputeState.UNVERIFIABLE)
     assert await kinds(datashare, "par_bank") == ["DISPUTE_ANSWERED"]
 

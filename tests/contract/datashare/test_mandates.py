@@ -36,6 +36,7 @@ from services.kit.identity import Caller
 from services.kit.ids import SequentialIds
 from tests.contract.datashare.conftest import Stored
 from tests.fakes.datashare_world import NOW
+from tests.fakes.standing import set_standing
 
 USCC = make("91", "110108", "MA0CLA1M")
 OTHER = make("91", "110108", "MA0CLA2M")
@@ -225,7 +226,7 @@ class TestClaim:
     async def test_who_is_suspended_claims_nothing(self, office: Office) -> None:
         async with office.stored.begin() as work:
             await work.participants.lock("par_boss")
-            await work.participants.set_standing("par_boss", Standing.SUSPENDED)
+            await set_standing(work, "par_boss", Standing.SUSPENDED)
         with pytest.raises(PermissionDeniedError) as caught:
             await office.claim("par_boss")
         assert reason_of(caught) == "PARTICIPANT_SUSPENDED"

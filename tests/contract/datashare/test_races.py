@@ -134,7 +134,7 @@ async def test_a_firm_is_registered_while_another_account_claims_it(replica: Rep
         async with replica.transactions.begin() as claim:
             await claim.mandates.add(registered("man_2", firm.subject_id, "par_other", NOW))
             key = replica.key(OPERATOR)
-            registering = asyncio.create_task(replica.directory.register(key, wanted))
+            registering = asyncio.create_task(replica.directory.register(OPERATOR, key, wanted))
             await asyncio.sleep(0.1)
             assert not registering.done()
         with pytest.raises(AlreadyExistsError, match="somebody speaks for this firm"):

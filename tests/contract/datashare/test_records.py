@@ -38,6 +38,7 @@ from tests.fakes.datashare_records import (
     retraction,
     table,
 )
+from tests.fakes.standing import set_standing
 
 TAX = "par_tax"
 
@@ -241,7 +242,7 @@ async def test_only_historical_sources_back_fill(datashare: Datashare) -> None:
 
 async def test_a_suspended_provider_stops_at_the_next_batch(datashare: Datashare) -> None:
     async with datashare.transactions.begin() as work:
-        await work.participants.set_standing("par_tax2", Standing.SUSPENDED)
+        await set_standing(work, "par_tax2", Standing.SUSPENDED)
     with pytest.raises(PermissionDeniedError) as caught:
         await datashare.submit("par_tax2", invoice("a"))
     assert caught.value.reason == "PARTICIPANT_SUSPENDED"
@@ -259,7 +260,7 @@ async def test_no_batch_is_stored_after_an_acknowledged_suspension(datashare: Da
             asyncio.create_task(datashare.submit(TAX, invoice("b"))),
         ]
         await asyncio.sleep(0.2)
-        await work.participants.set_standing(TAX, Standing.SUSPENDED)
+        await set_standing(work, TAX, Standing.SUSPENDED)
     for result in await asyncio.gather(*pushed, return_exceptions=True):
         assert isinstance(result, PermissionDeniedError), result
         assert result.reason == "PARTICIPANT_SUSPENDED"

@@ -39,6 +39,7 @@ from tests.fakes.datashare_records import (
     retraction,
 )
 from tests.fakes.signing import SIGNER
+from tests.fakes.standing import PRODUCTS, set_standing
 
 PERIOD = Period(date(2023, 1, 1), date(2024, 12, 31))
 OTHER = make("91", "110108", "MA01ABCE")
@@ -93,7 +94,17 @@ class Town:
                 ("par_firm", Role.FIRM, made[USCC]),
             ):
                 await work.participants.add(
-                    Participant(id_, role, id_, "", subject_id, False, Standing.ACTIVE, NOW)
+                    Participant(
+                        id_,
+                        role,
+                        id_,
+                        "",
+                        subject_id,
+                        False,
+                        Standing.ACTIVE,
+                        NOW,
+                        products=PRODUCTS,
+                    )
                 )
             await work.mandates.add(registered("man_firm", made[USCC], "par_firm", NOW))
         self.firm = Caller("par_firm", "FIRM", made[USCC])
@@ -201,7 +212,7 @@ async def test_while_it_is_paused_nothing_comes_in(town: Town) -> None:
     ):
         async with town.records.transactions.begin() as work:
             assert await work.participants.lock("par_bank")
-            await work.participants.set_standing("par_bank", standing)
+            await set_standing(work, "par_bank", standing)
         assert await town.reasons(bill("b")) == reasons
 
 

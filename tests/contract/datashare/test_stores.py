@@ -27,6 +27,7 @@ from services.datashare.log.domain import Leaf, LeafKind
 from services.datashare.participants.domain import ApiKey, Participant, Role, SigningKey, Standing
 from services.datashare.summaries.domain import SummaryQuery
 from tests.contract.datashare.conftest import Stored
+from tests.fakes.standing import set_standing
 
 NOW = datetime(2026, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)
 BANK = Participant("par_2", Role.BANK, "银行 A", "", None, False, Standing.ACTIVE, NOW)
@@ -180,7 +181,7 @@ class TestParticipants:
         await add_people(stored)
         async with stored.begin() as work:
             assert await work.participants.lock("par_2") == BANK
-            await work.participants.set_standing("par_2", Standing.SUSPENDED)
+            await set_standing(work, "par_2", Standing.SUSPENDED)
         async with stored.begin() as work:
             assert await work.participants.hold_standings(["par_1", "par_2", "par_9"]) == {
                 "par_1": Standing.ACTIVE,

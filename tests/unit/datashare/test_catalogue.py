@@ -265,7 +265,7 @@ def test_unknown_names(catalogue: Catalogue) -> None:
         ("policies/grant.toml", "zh =", "zh", "grant.toml"),
         ("purposes.toml", "max_days = 365", "max_days = 0", "purposes.credit_application"),
         ("purposes.toml", '"SUMMARY"', '"ALL"', "PROFILE, SUMMARY, TRANSACTIONS"),
-        ("purposes.toml", "version = 2", "", "`version`"),
+        ("purposes.toml", "version = 3", "", "`version`"),
         ("purposes.toml", 'per = "day"', 'per = "week"', "DAY, MONTH, YEAR"),
         ("purposes.toml", "times = 200", "times = 0", "max_fetches"),
         ("purposes.toml", "consequences]\nzh", "consequences]\nzz", "consequences"),
@@ -319,7 +319,7 @@ async def test_a_policy_over_the_wire(catalogue: Catalogue) -> None:
     credit = purposes.purposes[0]
     named = [item.code for item in purposes.purposes if item.for_another_firm]
     assert named == ["related_party"]
-    assert (credit.max_fetches, credit.max_fetches_per, purposes.version) == (200, "day", 2)
+    assert (credit.max_fetches, credit.max_fetches_per, purposes.version) == (200, "day", 3)
     assert credit.consequences.en.startswith("The institution decides")
 
 

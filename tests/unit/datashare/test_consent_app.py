@@ -59,6 +59,7 @@ from tests.fakes.datashare_world import (
 )
 from tests.fakes.mandates import representative
 from tests.fakes.signing import SIGNER
+from tests.fakes.standing import set_standing
 
 
 @pytest.fixture
@@ -125,7 +126,7 @@ class TestSuspended:
         consent = await world.requested()
         async with world.transactions.begin() as work:
             for person in (BANK, FIRM):
-                await work.participants.set_standing(person.participant_id, Standing.SUSPENDED)
+                await set_standing(work, person.participant_id, Standing.SUSPENDED)
 
         with pytest.raises(PermissionDeniedError) as asked:
             await world.requested()
@@ -543,14 +544,14 @@ class TestPausing:
             listed, _, _ = await world.consents.list(caller(FIRM), State.PAUSED, "", 10)
             return state_at(found, now), list(listed)
 
-        async def set_standing(standing: Standing) -> None:
+        async def change(standing: Standing) -> None:
             async with world.transactions.begin() as work:
-                await work.participants.set_standing("par_bank", standing)
+                await set_standing(work, "par_bank", standing)
 
-        await set_standing(Standing.SUSPENDED)
+        await change(Standing.SUSPENDED)
         state, listed = await shown()
         assert (state, len(listed)) == (State.PAUSED, 1)
-        await set_standing(Standing.ACTIVE)
+        await change(Standing.ACTIVE)
         assert await shown() == (State.ACTIVE, [])
 
     async def test_what_is_granted_to_one_that_is_suspended_rests_and_is_told_so(
@@ -560,7 +561,7 @@ class TestPausing:
         firm = caller(FIRM)
         await world.consents.pause(firm, world.key(firm), paused.core.consent_id, "")
         async with world.transactions.begin() as work:
-            await work.participants.set_standing("par_bank", Standing.SUSPENDED)
+            await set_standing(work, "par_bank", Standing.SUSPENDED)
         before = len(world.transactions.memory.notices)
         await world.consents.grant(firm, world.key(firm), asked.core.consent_id, asked.sha256, ())
         await world.consents.resume(firm, world.key(firm), paused.core.consent_id)

@@ -13,6 +13,7 @@ from services.datashare.wanted.app import PAGE, SIGN_OF_LIFE, Page, TellWanted
 from services.datashare.wanted.domain import Item, WantedState
 from services.kit.errors import PermissionDeniedError
 from tests.fakes.datashare_world import BANK, FIRM, NOW, TERMS, USCC, World, caller
+from tests.fakes.standing import set_standing
 
 GRID = Participant("par_grid", Role.PROVIDER, "Grid", "utility", None, False, Standing.ACTIVE, NOW)
 FUND = Participant(
@@ -195,7 +196,7 @@ class TestStream:
     ) -> None:
         async def suspend() -> None:
             async with world.transactions.begin() as work:
-                await work.participants.set_standing("par_grid", Standing.SUSPENDED)
+                await set_standing(work, "par_grid", Standing.SUSPENDED)
 
         await world.granted(**ASKED)
         pages = listener.open("par_grid", follow=True)
