@@ -80,5 +80,5 @@ ENTRYPOINT ["python", "-m", "services", "scoring"]
 FROM runtime AS gateway
 LABEL org.opencontainers.image.title="puhui-gateway" org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=gateway-environment /opt/puhui /opt/puhui
-EXPOSE 50051 8080 9090
+EXPOSE 50051 50052 8443 9090
 ENTRYPOINT ["python", "-m", "services", "gateway"]

@@ -2,12 +2,17 @@
 
 import importlib
 import re
+import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from services.kit.config import ConfigError, Key, describe, load
+from services.kit.peers import peer_of
+from services.kit.tls import Certificates, TlsConfig
+from services.kit.workloads import TRUST_DOMAIN, spiffe_id
 
 SERVICES = ("datashare", "scoring", "gateway")
 # Of the environment, whatever else a key's name is part of.
@@ -115,7 +120,42 @@ def test_production_knows_who_represents_a_firm_and_is_no_sandbox(k8s: Path) -> 
     assert "../../components/proof-issuers\n" in overlay
     component = (k8s / "components/proof-issuers/datashare.yaml").read_text()
     assert "PUHUI_DATASHARE_PROOF_ISSUERS\n" in component
-    assert not [path for path in files(k8s) if "_SANDBOX" in path.read_text()]
+    sandboxes = [path for path in files(k8s) if "_SANDBOX" in path.read_text()]
+    assert {path.parent for path in sandboxes} == {k8s / "overlays/dev"}
+
+
+def test_every_service_has_tls_and_production_has_nothing_else(k8s: Path) -> None:
+    for service in SERVICES:
+        config = load(config_of(service), service, settings(k8s, service))
+        assert config.server.tls.on
+        assert not config.server.reflection
+    overlay = (k8s / "overlays/prod/kustomization.yaml").read_text()
+    assert "../../components/production\n" in overlay
+    component = (k8s / "components/production/gateway.yaml").read_text()
+    found = dict(re.findall(r"- name: (PUHUI_\w+)\n +value: (\S+)\n", component))
+    config = load(config_of("gateway"), "gateway", settings(k8s, "gateway") | found)
+    assert (config.tenant, config.plain_listen, config.plain_http_listen) == ("production", "", "")
+
+
+def test_cert_manager_makes_what_the_deployments_mount(k8s: Path) -> None:
+    certificates = (k8s / "components/cert-manager/certificates.yaml").read_text()
+    for service in SERVICES:
+        assert f"secretName: {service}-tls\n" in certificates
+        assert f"spiffe://puhui/{service}" in certificates
+        assert f"dnsNames: [{service}]\n" in certificates
+        deployment = (k8s / "base" / service / "deployment.yaml").read_text()
+        assert f"secretName: {service}-tls\n" in deployment
+
+
+def test_the_tool_makes_certificates_that_the_services_take(k8s: Path, tmp_path: Path) -> None:
+    tool = [str(k8s / "tools/certificates"), str(tmp_path), "localhost"]
+    subprocess.run(tool, check=True, timeout=60)
+    for service in SERVICES:
+        own, key = tmp_path / f"{service}.crt", tmp_path / f"{service}.key"
+        found = Certificates(service, TlsConfig(own, key, tmp_path / "ca.crt")).current()
+        peer = peer_of(found.certificate, datetime.now(UTC))
+        assert peer is not None
+        assert peer.names == (spiffe_id(TRUST_DOMAIN, service),)
 
 
 def test_production_serves_validated_models_that_are_signed_by_a_trusted_key(
