@@ -26,11 +26,14 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from joserfc.jwk import OKPKey
 
 from services.datashare import main as datashare
 from services.datashare.receipts.domain import Suite
 from services.datashare.receipts.keyfile import new_key
 from services.gateway import main as gateway
+from services.gateway.issuers import PERSONS
+from services.gateway.sign_in.provider import ALGORITHM, PATH
 from services.kit import config as configuration
 from services.kit.authority import Authority
 from services.kit.clock import SystemClock
@@ -44,6 +47,7 @@ from services.scoring.models.signing import PUBLIC, key_at, platform_key
 
 ENDPOINTS = "endpoints.json"
 OPERATOR_KEY = "operator.key"
+ACCOUNTS = "accounts.json"
 _HOST = "127.0.0.1"
 _LISTEN = {
     "plain_listen": f"{_HOST}:7443",
@@ -91,8 +95,9 @@ class Folder:
         if not self.key("keks.toml").exists():
             ring = f'current = "1"\n\n[keys]\n1 = "{secrets.token_hex(32)}"\n'
             write_secret(self.key("keks.toml"), ring)
-        if not self.key("token.pem").exists():
-            write_secret(self.key("token.pem"), new_key_pair()[0])
+        for name in ("token.pem", "sign-in.pem"):
+            if not self.key(name).exists():
+                write_secret(self.key(name), new_key_pair()[0])
         if not self.key("signing.pem").exists():
             write_secret(self.key("signing.pem"), new_key(Suite.EDDSA))
         self._certify()
@@ -128,6 +133,32 @@ class Folder:
             issued = authority.issue(name, names=names, hosts=_HOSTS, days=3650)
             write_secret(self.key(f"{name}-tls.pem"), issued.key)
             write_secret(self.key(f"{name}.crt"), issued.certificate)
+
+    def sign_in(self, issuer: str, audience: str) -> dict[str, Any]:
+        """Return what is implied of the OpenID provider, whose tokens the gateway takes.
+
+        Args:
+            issuer: its URL.
+            audience: for whom its tokens are: the gateway's own issuer.
+        """
+        key = OKPKey.import_key(self.key("sign-in.pem").read_text())
+        public = {**key.as_dict(private=False), "kid": key.thumbprint()}
+        write_secret(self.key("sign-in.jwks"), json.dumps({"keys": [public]}))
+        entry = {
+            "issuer": issuer,
+            "kind": PERSONS,
+            "audience": audience,
+            "jwks_file": "sign-in.jwks",
+        }
+        lines = [f"{name} = {json.dumps(value)}" for name, value in entry.items()]
+        lines = ["[[issuers]]", *lines, f'algorithms = ["{ALGORITHM}"]', ""]
+        write_secret(self.key("issuers.toml"), "\n".join(lines))
+        return {
+            "issuers": self.key("issuers.toml"),
+            "sign_in_issuer": issuer,
+            "sign_in_key": self.key("sign-in.pem"),
+            "sign_in_accounts": self.path / ACCOUNTS,
+        }
 
     def tls(self, setting: str, name: str) -> dict[str, Path]:
         """Return what is implied of a `TlsConfig`.
@@ -214,7 +245,10 @@ class Embedded:
             gateway.GatewayConfig, "gateway", entrance | {"datashare": _HOST, "scoring": _HOST}
         )
         check_free(planned)
-        entrance["issuer"] = self._issuer(planned)
+        entrance["issuer"] = f"https://{self._fixed('http_listen', planned.http_listen)}"
+        if planned.plain_http_listen:
+            at = self._fixed("plain_http_listen", planned.plain_http_listen)
+            entrance |= folder.sign_in(f"http://{at}{PATH}", str(entrance["issuer"]))
         data_config = self._data_config()
         datashare.migrate(data_config)
         data = await self._start(lambda: datashare.build(data_config, clock, ids))
@@ -240,6 +274,8 @@ class Embedded:
             entrance | {"datashare": f"{_HOST}:{data.port}", "scoring": f"{_HOST}:{score.port}"},
         )
         gate = await self._start(lambda: gateway.build(gate_config, clock))
+        await self._references.start()
+        self._running.append(self._references)
         self.endpoints = {
             **self._entrances(gate),
             "datashare": f"{_HOST}:{data.port}",
@@ -251,16 +287,16 @@ class Embedded:
             },
         }
 
-    def _issuer(self, planned: gateway.GatewayConfig) -> str:
-        """Return the address under which the gateway issues tokens, known before it listens."""
-        host, _, port = planned.http_listen.rpartition(":")
+    def _fixed(self, setting: str, listen: str) -> str:
+        """Return the address that a setting will have, known before it is listened on."""
+        host, _, port = listen.rpartition(":")
         if port == "0":
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             with socket.create_server((host.strip("[]"), 0), family=family) as found:
                 port = str(found.getsockname()[1])
-            variable = f"{configuration.PREFIX}_GATEWAY_HTTP_LISTEN"
+            variable = f"{configuration.PREFIX}_GATEWAY_{setting}".upper()
             self._environ = {**self._environ, variable: f"{host}:{port}"}
-        return f"https://{_HOST if host == '0.0.0.0' else host}:{port}"  # noqa: S104 - no address to call
+        return f"{_HOST if host == '0.0.0.0' else host}:{port}"  # noqa: S104 - no address to call
 
     def _entrances(self, gate: gateway.Gateway) -> dict[str, str]:
         """Return where the gateway is; without TLS where that is all that is configured."""

@@ -16,11 +16,15 @@ from services.cli import (
     delivery,
     dispute,
     facts,
+    incident,
+    keys,
+    login,
     mandate,
     mappings,
     model,
     notices,
     participant,
+    policy,
     product,
     push,
     quality,
@@ -33,6 +37,7 @@ from services.cli import (
     serve,
     submit,
     supply,
+    usage,
 )
 from services.cli.command import (
     CaFile,
@@ -56,6 +61,7 @@ app = typer.Typer(
     add_completion=False,
 )
 serve.register(app)
+login.register(app)
 push.register(app)
 submit.register(app)
 app.add_typer(mappings.app, name="mapping")
@@ -83,9 +89,14 @@ app.add_typer(notices.contact, name="contact")
 app.add_typer(catalogue.app, name="catalogue")
 app.add_typer(participant.app, name="participant")
 app.add_typer(participant.keys, name="key")
+app.add_typer(credential.app, name="credential")
+app.add_typer(keys.app, name="keys")
+app.add_typer(policy.app, name="policy")
 app.add_typer(model.app, name="model")
 registry.register(model.app)
 app.add_typer(sandbox.app, name="sandbox")
+app.add_typer(usage.app, name="usage")
+app.add_typer(incident.app, name="incident")
 sandbox.register(app)
 
 
