@@ -24,6 +24,7 @@ from services.cli.settings import Options, SettingsError, resolve
 
 if TYPE_CHECKING:
     from puhui_client import Client
+    from puhui_client.credentials import Credentials
 
 P = ParamSpec("P")
 
@@ -136,7 +137,12 @@ class Session:
         own = settings.client
         if own is None:
             tls = None if settings.ca is None else Tls(ca=settings.ca)
-            return Client(settings.gateway, settings.api_key, timeout=settings.timeout, tls=tls)
+            given: str | Credentials = settings.api_key
+            if settings.login is not None:
+                from services.cli.login import SignedIn
+
+                given = SignedIn(settings.login)
+            return Client(settings.gateway, given, timeout=settings.timeout, tls=tls)
         from puhui_client.oauth import ClientKey, ClientKeyError
 
         tls = Tls(settings.ca, own.certificate.encode(), own.certificate_key.encode())

@@ -1,5 +1,7 @@
 """`puhui sandbox` and `puhui demo`: trying everything out on data that is simulated or public."""
 
+import json
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -12,6 +14,7 @@ from services.cli import output
 from services.cli.command import REFUSED, local, usage
 from services.cli.inputs import parse_day
 from services.cli.output import Output
+from services.cli.settings import DEFAULT_DATA_DIR
 
 app = typer.Typer(help="Simulated firms and public data sets.", no_args_is_help=True)
 
@@ -79,6 +82,37 @@ def simulate(
         output.pairs(
             "A simulated city: nobody in it exists.",
             [("folder", str(folder)), ("firms", f"{firms:,}"), ("records", f"{count:,}")],
+        ),
+    )
+
+
+@local(app, example="puhui sandbox person wang --data-dir .puhui")
+def person(
+    out: Output,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Lower case, digits, . _ -")],
+    folder: Annotated[
+        Path, typer.Option("--data-dir", metavar="DIR", help="Folder of the sandbox.")
+    ] = DEFAULT_DATA_DIR,
+) -> None:
+    """Let a person sign in at the sandbox; a new password goes into a file. Again: another one."""
+    from services.embedded import ACCOUNTS, write_secret
+    from services.gateway.sign_in import accounts
+
+    if not accounts.NAME.fullmatch(name):
+        raise usage(f"{name!r} is no name: a letter, then up to 31 of a-z 0-9 . _ -")
+    if not (folder / "keys").is_dir():
+        raise usage(f"no sandbox has been started in {folder}: `puhui serve all` makes one")
+    password = secrets.token_urlsafe(12)
+    known = accounts.read(folder / ACCOUNTS)
+    known[name] = accounts.entry(password, secrets.token_bytes)
+    file = folder / f"{name}.password"
+    write_secret(folder / ACCOUNTS, json.dumps(known))
+    write_secret(file, password)
+    out.show(
+        {"subject": name, "password_file": str(file)},
+        output.pairs(
+            "May sign in; what for, the operator says by `puhui credential add-person`.",
+            [("subject", name), ("password", str(file))],
         ),
     )
 

@@ -14,7 +14,8 @@ An institution's profile has its certificate and the key that its tokens are got
     certificate_key_file = "bank.key"
     ca_file = "ca.crt"
 
-With these, no API key is used or needed.
+With these, no API key is used or needed. Where there are neither and somebody signed in by
+`puhui login`, that counts.
 """
 
 import json
@@ -63,6 +64,7 @@ class Settings:
         ca: certificates that sign the gateway's, PEM; None is plaintext.
         timeout: seconds for a call.
         client: of an institution.
+        login: file that `puhui login` wrote, where that counts.
     """
 
     gateway: str
@@ -70,6 +72,7 @@ class Settings:
     ca: bytes | None
     timeout: float
     client: "ClientSettings | None" = None
+    login: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -100,12 +103,14 @@ def resolve(options: Options, environ: Mapping[str, str]) -> Settings:
     profile = _profile(options, environ)
     explicit = options.key_file or options.data_dir or environ.get("PUHUI_API_KEY")
     client = None if explicit else _client(profile)
+    login = None if explicit or client or profile.key_file else _login(environ)
     return Settings(
         gateway=_gateway(options, environ, profile),
-        api_key="" if client else _api_key(options, environ, profile),
+        api_key="" if client or login else _api_key(options, environ, profile),
         ca=_ca(options, profile),
         timeout=options.timeout or profile.timeout or DEFAULT_TIMEOUT,
         client=client,
+        login=login,
     )
 
 
@@ -178,6 +183,16 @@ def _client(profile: _Profile) -> ClientSettings | None:
     )
 
 
+def login_file(environ: Mapping[str, str]) -> Path:
+    """Return where `puhui login` keeps what it got."""
+    return config_home(environ) / "puhui" / "login.json"
+
+
+def _login(environ: Mapping[str, str]) -> Path | None:
+    file = login_file(environ)
+    return file if file.is_file() else None
+
+
 def config_home(environ: Mapping[str, str]) -> Path:
     """Return the folder in which programs keep what the user set."""
     named = environ.get("XDG_CONFIG_HOME")
@@ -223,10 +238,10 @@ def _api_key(options: Options, environ: Mapping[str, str], profile: _Profile) ->
         return environ["PUHUI_API_KEY"]
     if profile.key_file is not None:
         return _secret(profile.key_file)
-    remedy = "set PUHUI_API_KEY, or give --key-file FILE"
+    remedy = "sign in by `puhui login`, set PUHUI_API_KEY, or give --key-file FILE"
     if not _named_gateway(options, environ, profile):
         remedy += f", or --data-dir {DEFAULT_DATA_DIR} to act as the operator"
-    raise SettingsError(f"no API key: {remedy}")
+    raise SettingsError(f"no credentials: {remedy}")
 
 
 def _secret(path: Path) -> str:

@@ -33,6 +33,7 @@ from services.gateway.routes import (
     forwarding,
 )
 from services.gateway.servicer import GatewayServicer
+from services.gateway.sign_in.provider import PATH, Provider
 from services.gateway.state.buckets import Buckets, FallingBack, MemoryBuckets, RedisBuckets
 from services.gateway.state.redis import Redis
 from services.gateway.state.replays import MemoryReplays, RedisReplays
@@ -54,6 +55,37 @@ from services.kit.tls import TlsConfig, open_certificates
 
 ITSELF = Caller("gateway", "GATEWAY")
 ISSUER = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https://\[[0-9a-fA-F:]+\](:[0-9]{1,5})?")
+
+
+@dataclass(frozen=True)
+class SignInConfig:
+    """The sandbox's own OpenID provider; all of it, or none.
+
+    Args:
+        issuer: its URL, that of the gateway's HTTP followed by /sign-in.
+        key: PEM file, Ed25519; signs its tokens.
+        accounts: file of who may sign in, as `puhui sandbox person` writes it.
+    """
+
+    issuer: str | None = field(
+        default=None, metadata={"help": "URL of the sandbox's own OpenID provider"}
+    )
+    key: Path | None = field(
+        default=None, metadata={"help": "PEM file, Ed25519 private key that signs its tokens"}
+    )
+    accounts: Path | None = field(default=None, metadata={"help": "file of who may sign in there"})
+
+    def __post_init__(self) -> None:
+        given = [self.issuer, self.key, self.accounts]
+        if any(given) and not all(given):
+            raise ValueError("give issuer, key and accounts, or none of them")
+        if self.issuer is not None and not self.issuer.endswith(PATH):
+            raise ValueError(f"issuer must end in {PATH}")
+
+    @property
+    def on(self) -> bool:
+        """Whether there is one."""
+        return self.issuer is not None
 
 
 @dataclass(frozen=True)
@@ -90,6 +122,7 @@ class GatewayConfig:
         token_public_keys: PEM files of further keys whose tokens count, while keys change over.
         issuers: TOML file of others whose tokens count.
         redis: URL of what replicas share; without it each remembers for itself.
+        sign_in: the sandbox's own OpenID provider.
     """
 
     datashare: str = field(metadata={"help": "address of datashare, host:port or dns:///host:port"})
@@ -141,9 +174,13 @@ class GatewayConfig:
         default=None, metadata={"help": "URL of what replicas share", "secret": True}
     )
 
+    sign_in: SignInConfig = field(default_factory=SignInConfig)
+
     def __post_init__(self) -> None:
         check_listen("http_listen", self.http_listen)
         check_tenant(self.tenant)
+        if self.tenant == PRODUCTION and self.sign_in.on:
+            raise ValueError("sign_in is for a sandbox: list an OpenID provider in issuers")
         if self.issuer is not None and not ISSUER.fullmatch(self.issuer):
             raise ValueError(
                 "issuer must be an https URL of a host alone, such as https://api.puhui.example"
@@ -193,6 +230,7 @@ class Gateway:
         revocations: ends what is remembered of keys, and notices whether datashare answers.
         policies: who may call what, and how much.
         policy_every: how often to look whether that changed.
+        meter: counts calls, and reports them.
         close: what is closed at the end, in this order.
     """
 
@@ -330,9 +368,10 @@ def build(config: GatewayConfig, clock: Clock, ids: Ids | None = None) -> Gatewa
     meter = Meter(to_datashare(datashare), clock, ids or RandomIds(clock), telemetry.meter)
     shared = Redis(config.redis, config.tenant) if config.redis else None
     policies = Policies(config.policy, access(), telemetry.meter)
+    buckets = _buckets(shared, telemetry)
     gate = Admission(
         policies,
-        _buckets(shared, telemetry),
+        buckets,
         Turns(config.turns),
         clock,
         telemetry.meter,
@@ -370,9 +409,16 @@ def build(config: GatewayConfig, clock: Clock, ids: Ids | None = None) -> Gatewa
     if tokens is not None:
         replays = RedisReplays(shared, clock) if shared else MemoryReplays(clock)
         assertions = ClientAssertions(clients.find, replays, tokens.issuer, clock)
-        entrance = TokenEndpoint(tokens, assertions, refused)
+        entrance = TokenEndpoint(tokens, assertions, buckets, refused, clock)
     served = Marked(
-        application(server.pipeline, routes, more=entrance.routes() if entrance else ()),
+        application(
+            server.pipeline,
+            routes,
+            more=[
+                *(entrance.routes() if entrance else ()),
+                *(provider.routes() if (provider := _provider(config, clock)) else ()),
+            ],
+        ),
         config.tenant,
     )
     ending = (config.server.grace, config.server.drain, clock)
@@ -403,6 +449,14 @@ def build(config: GatewayConfig, clock: Clock, ids: Ids | None = None) -> Gatewa
 def _buckets(shared: Redis | None, telemetry: Telemetry) -> Buckets:
     own = MemoryBuckets()
     return FallingBack(RedisBuckets(shared), own, telemetry.meter) if shared else own
+
+
+def _provider(config: GatewayConfig, clock: Clock) -> Provider | None:
+    own = config.sign_in
+    if own.issuer is None or own.key is None or own.accounts is None:
+        return None
+    key = read_private_key("gateway.sign_in.key", own.key)
+    return Provider(own.issuer, config.issuer or own.issuer, key, own.accounts, clock)
 
 
 def _tokens(config: GatewayConfig, clock: Clock) -> AccessTokens | None:

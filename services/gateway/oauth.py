@@ -7,6 +7,7 @@ scopes: what a participant may do follows from its role and licences, not from w
 Errors are those of RFC 6749, and are told as little as `clients` tells.
 """
 
+import math
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -19,9 +20,11 @@ from starlette.routing import BaseRoute, Route
 from services.gateway.clients import ALGORITHMS, ASSERTION_TYPE, ClientAssertions
 from services.gateway.http.server import peer_in
 from services.gateway.jws import RefusedTokenError
+from services.gateway.state.buckets import Allowance, Buckets
 from services.gateway.tokens import LIFE, AccessTokens
-from services.kit.calls import Refused
-from services.kit.errors import PuhuiError, UnauthenticatedError
+from services.kit.calls import Peer, Refused
+from services.kit.clock import Clock
+from services.kit.errors import PuhuiError, ResourceExhaustedError, UnauthenticatedError
 
 TOKEN_PATH: Final = "/oauth/token"  # noqa: S105 - a path
 KEYS_PATH: Final = "/oauth/jwks"
@@ -30,6 +33,8 @@ METADATA_PATH: Final = "/.well-known/oauth-authorization-server"
 _FORM: Final = "application/x-www-form-urlencoded"
 _MOST_BYTES: Final = 32 * 1024
 _MOST_PARAMETERS: Final = 16
+# A token serves for minutes; even a hundred replicas that start together ask less than this.
+_PACE: Final = Allowance(rate=20, burst=200, daily=1_000_000)
 _NO_STORE: Final = {"cache-control": "no-store", "pragma": "no-cache"}
 
 _log = structlog.get_logger()
@@ -59,13 +64,24 @@ class TokenEndpoint:
     Args:
         tokens: makes them.
         clients: tells who asks for one.
+        buckets: count how often a certificate asks.
         refused: is told of refusals.
+        clock: the time.
     """
 
-    def __init__(self, tokens: AccessTokens, clients: ClientAssertions, refused: Refused) -> None:
+    def __init__(
+        self,
+        tokens: AccessTokens,
+        clients: ClientAssertions,
+        buckets: Buckets,
+        refused: Refused,
+        clock: Clock,
+    ) -> None:
         self._tokens = tokens
         self._clients = clients
+        self._buckets = buckets
         self._refused = refused
+        self._clock = clock
 
     def routes(self) -> list[BaseRoute]:
         """Return what is served over HTTP."""
@@ -77,12 +93,18 @@ class TokenEndpoint:
 
     async def _token(self, request: Request) -> Response:
         try:
+            await self._pace(peer_in(request.scope))
             token = await self._issued(request)
         except OAuthError as error:
             refusal = UnauthenticatedError("TOKEN_INVALID", error.description)
             self._refused(TOKEN_PATH, None, refusal)
             content = {"error": error.error, "error_description": error.description}
             return JSONResponse(content, error.status, _NO_STORE)
+        except ResourceExhaustedError as error:
+            content = {"error": "temporarily_unavailable", "error_description": error.message}
+            wait = str(math.ceil(error.retry_after.total_seconds()))
+            headers = {**_NO_STORE, "retry-after": wait}
+            return JSONResponse(content, HTTPStatus.TOO_MANY_REQUESTS, headers)
         except PuhuiError as error:
             _log.warning("no token given", reason=error.reason)
             content = {"error": "temporarily_unavailable", "error_description": error.message}
@@ -92,8 +114,19 @@ class TokenEndpoint:
         given = {"access_token": token, "token_type": "Bearer", "expires_in": life}
         return JSONResponse(given, headers=_NO_STORE)
 
+    async def _pace(self, peer: Peer | None) -> None:
+        if peer is None:
+            return
+        taken = await self._buckets.take(f"tokens {peer.thumbprint}", _PACE, self._clock.now())
+        if taken.exhausted:
+            raise ResourceExhaustedError(
+                "OVERLOADED",
+                "too many tokens are asked for: use each for its whole life",
+                retry_after=taken.retry_after,
+            )
+
     async def _issued(self, request: Request) -> str:
-        form = await _form(request)
+        form = await form_of(request)
         grant = form.get("grant_type")
         if not grant:
             raise OAuthError("invalid_request", "grant_type is missing: client_credentials")
@@ -144,7 +177,7 @@ class TokenEndpoint:
         return JSONResponse(metadata, headers={"cache-control": "max-age=300"})
 
 
-async def _form(request: Request) -> dict[str, str]:
+async def form_of(request: Request) -> dict[str, str]:
     """Return the parameters of a request; an empty one counts as left out (RFC 6749).
 
     Raises:

@@ -1,0 +1,1 @@
+"""An OpenID provider of the sandbox's own, so that people can sign in; production has none."""
