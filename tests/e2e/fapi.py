@@ -133,6 +133,7 @@ class Doors:
     exits: AsyncExitStack
     channels: dict[str, grpc.aio.Channel] = field(default_factory=dict)
     sessions: dict[str, httpx.AsyncClient] = field(default_factory=dict)
+    tokens: dict[str, str] = field(default_factory=dict)
 
     def institution(self, role: str = "BANK", products: tuple[str, ...] = ()) -> Institution:
         """Let a participant join, with a certificate and an Ed25519 key."""
@@ -191,6 +192,12 @@ class Doors:
         return await self.http(certificate).post("/oauth/token", data=dict(form))
 
     async def token(self, who: Institution) -> str:
+        """Return a token for an institution, got in the right way, the same for a test or more."""
+        if who.participant_id not in self.tokens:
+            self.tokens[who.participant_id] = await self.new_token(who)
+        return self.tokens[who.participant_id]
+
+    async def new_token(self, who: Institution) -> str:
         """Return a token for an institution, got in the right way."""
         response = await self.asked(form(assertion(who)), who.certificate)
         assert response.status_code == 200, response.text
