@@ -6,10 +6,13 @@ from typing import Self
 from puhui.datashare.v1.accesses_pb2_grpc import AccessServiceStub
 from puhui.datashare.v1.catalogue_pb2_grpc import CatalogueServiceStub
 from puhui.datashare.v1.consents_pb2_grpc import ConsentServiceStub
+from puhui.datashare.v1.credentials_pb2_grpc import CredentialServiceStub
 from puhui.datashare.v1.deliveries_pb2_grpc import DeliveryServiceStub
 from puhui.datashare.v1.disputes_pb2_grpc import DisputeServiceStub
 from puhui.datashare.v1.facts_pb2_grpc import FactServiceStub
+from puhui.datashare.v1.incidents_pb2_grpc import IncidentServiceStub
 from puhui.datashare.v1.mandates_pb2_grpc import MandateServiceStub
+from puhui.datashare.v1.metering_pb2_grpc import MeteringServiceStub
 from puhui.datashare.v1.notices_pb2_grpc import NoticeServiceStub
 from puhui.datashare.v1.participants_pb2_grpc import ParticipantServiceStub
 from puhui.datashare.v1.quality_pb2_grpc import QualityServiceStub
@@ -26,12 +29,14 @@ from puhui.scoring.v1.products_pb2_grpc import ProductServiceStub
 from puhui.scoring.v1.registry_pb2_grpc import RegistryServiceStub
 from puhui.scoring.v1.reports_pb2_grpc import ReportServiceStub
 from puhui.scoring.v1.scoring_pb2_grpc import ScoringServiceStub
+from puhui_client.admission import AdmissionMethods
 from puhui_client.bank import BankMethods
 from puhui_client.consents import ConsentMethods
 from puhui_client.credentials import Credentials
 from puhui_client.deliveries import DeliveryMethods
 from puhui_client.disputes import DisputeMethods
 from puhui_client.firm import FirmMethods
+from puhui_client.incidents import IncidentMethods
 from puhui_client.notices import NoticeMethods
 from puhui_client.platform import PlatformMethods
 from puhui_client.provider import ProviderMethods
@@ -53,10 +58,12 @@ class Client(
     DisputeMethods,
     FirmMethods,
     NoticeMethods,
+    IncidentMethods,
     BankMethods,
     ReportMethods,
     RegistryMethods,
     PlatformMethods,
+    AdmissionMethods,
 ):
     """A participant's connection to the platform. Make it inside the event loop that uses it.
 
@@ -99,12 +106,15 @@ class Client(
         self._accesses = AccessServiceStub(channel)
         self._catalogue = CatalogueServiceStub(channel)
         self._consents = ConsentServiceStub(channel)
+        self._credentials = CredentialServiceStub(channel)
         self._decisions = DecisionServiceStub(channel)
         self._deliveries = DeliveryServiceStub(channel)
         self._disputes = DisputeServiceStub(channel)
         self._facts = FactServiceStub(channel)
         self._gateway = GatewayServiceStub(channel)
+        self._incidents = IncidentServiceStub(channel)
         self._mandates = MandateServiceStub(channel)
+        self._metering = MeteringServiceStub(channel)
         self._models = ModelServiceStub(channel)
         self._notices = NoticeServiceStub(channel)
         self._participants = ParticipantServiceStub(channel)

@@ -31,6 +31,9 @@ from puhui.datashare.v1.consents_pb2 import (
     ConsentSignature,
     ErasureDuty,
 )
+from puhui.datashare.v1.credentials_pb2 import (
+    Credential,
+)
 from puhui.datashare.v1.deliveries_pb2 import (
     GetEvidenceResponse,
 )
@@ -41,9 +44,17 @@ from puhui.datashare.v1.facts_pb2 import (
     GetFactsResponse,
     HeldRecord,
 )
+from puhui.datashare.v1.incidents_pb2 import (
+    Incident,
+    WatchRule,
+)
 from puhui.datashare.v1.mandates_pb2 import (
     Mandate,
     SigningRule,
+)
+from puhui.datashare.v1.metering_pb2 import (
+    Contribution,
+    Usage,
 )
 from puhui.datashare.v1.notices_pb2 import (
     Contact,
@@ -52,6 +63,7 @@ from puhui.datashare.v1.notices_pb2 import (
     Webhook,
 )
 from puhui.datashare.v1.participants_pb2 import (
+    GetParticipantResponse,
     IssueKeyResponse,
     Participant,
     SigningKey,
@@ -102,6 +114,7 @@ from puhui.scoring.v1.scoring_pb2 import (
     Decision,
     ScoreOrder,
 )
+from puhui_client.admission import Document, StepName
 from puhui_client.bank import (
     _NOTHING,
     Relation,
@@ -115,6 +128,7 @@ from puhui_client.consents import Language, Level, State, Unit
 from puhui_client.credentials import Credentials
 from puhui_client.disputes import AnswerName, DisputeReasonName, DisputeStateName
 from puhui_client.firm import PowerName
+from puhui_client.incidents import IncidentStateName, SeverityName
 from puhui_client.loop_thread import LoopThread
 from puhui_client.notices import NewWebhook, NoticeItem
 from puhui_client.platform import RoleName
@@ -1008,6 +1022,125 @@ class SyncClient:
         """As the operator, go through contacts whose address or number refuses."""
         return self._loop.iterate(self._client.parked_contacts())
 
+    def usage(self, month: date, *, participant_id: str = "") -> Iterator[Usage]:
+        """Go through what was called in a month, by participant, product and method.
+
+        Args:
+            month: any day of it, China Standard Time.
+            participant_id: only this one's; "" is all that the caller may see.
+
+        Raises:
+            PermissionDeniedError: NOT_YOURS.
+        """
+        return self._loop.iterate(self._client.usage(month, participant_id=participant_id))
+
+    def contributions(self, month: date, *, provider_id: str = "") -> Iterator[Contribution]:
+        """Go through what was contributed in a month, by provider and record type.
+
+        Args:
+            month: any day of it, China Standard Time.
+            provider_id: only this one's; "" is all that the caller may see.
+
+        Raises:
+            PermissionDeniedError: NOT_YOURS.
+        """
+        return self._loop.iterate(self._client.contributions(month, provider_id=provider_id))
+
+    def incidents(
+        self, *, state: IncidentStateName | None = None, participant_id: str = ""
+    ) -> Iterator[Incident]:
+        """Go through incidents, the latest first.
+
+        Args:
+            state: only these; None is any.
+            participant_id: only those that concern it; "" is all that the caller sees.
+        """
+        return self._loop.iterate(
+            self._client.incidents(state=state, participant_id=participant_id)
+        )
+
+    def incident(self, incident_id: str) -> Incident:
+        """Return an incident with its handling.
+
+        Raises:
+            NotFoundError: there is none that the caller sees.
+        """
+        return self._loop.run(self._client.incident(incident_id))
+
+    def open_incident(
+        self,
+        severity: SeverityName,
+        *,
+        participant_id: str = "",
+        summary_zh: str = "",
+        summary_en: str = "",
+        access_ids: Sequence[str] = (),
+        request_id: str | None = None,
+    ) -> Incident:
+        """As the operator, enter an incident.
+
+        Args:
+            severity: how grave it is.
+            participant_id: whom it concerns; "" is nobody that is known.
+            summary_zh: what was seen, without registration numbers; this, or
+            summary_en: the same in English, or both.
+            access_ids: that show it, at most 100.
+            request_id: the same one enters it once; None makes one.
+
+        Raises:
+            InvalidArgumentError: FIELD_INVALID.
+            NotFoundError: there is no such participant.
+        """
+        return self._loop.run(
+            self._client.open_incident(
+                severity,
+                participant_id=participant_id,
+                summary_zh=summary_zh,
+                summary_en=summary_en,
+                access_ids=access_ids,
+                request_id=request_id,
+            )
+        )
+
+    def handle_incident(
+        self,
+        incident_id: str,
+        note: str,
+        *,
+        state: IncidentStateName = "OPEN",
+        reference: str = "",
+        share: bool = False,
+        request_id: str | None = None,
+    ) -> Incident:
+        """As the operator, add a step of the handling.
+
+        Args:
+            incident_id: of which incident.
+            note: what was done.
+            state: from now on; OPEN leaves it as it is.
+            reference: who told it whom, e.g. the regulator's number of a report.
+            share: let the participant see it from now on.
+            request_id: the same one adds it once; None makes one.
+
+        Raises:
+            FailedPreconditionError: INCIDENT_STATE, it is closed.
+            NotFoundError: there is no such incident.
+        """
+        return self._loop.run(
+            self._client.handle_incident(
+                incident_id,
+                note,
+                state=state,
+                reference=reference,
+                share=share,
+                request_id=request_id,
+            )
+        )
+
+    def watch_rules(self) -> Sequence[WatchRule]:
+        """Return the rules of the watch over accesses, with their thresholds now."""
+        return self._loop.run(self._client.watch_rules())
+
     def resolve_subject(self, uscc: str) -> str:
         """Return the platform's id of the firm with a registration number.
 
@@ -1604,7 +1737,10 @@ class SyncClient:
         simulated_source: bool = False,
         request_id: str | None = None,
     ) -> Participant:
-        """As the operator, let somebody take part.
+        """As the operator, enter somebody who is to take part.
+
+        A firm acts from then on, and in the sandbox everybody; in production an institution acts
+        once it has been admitted by `advance_participant`.
 
         Args:
             role: what it is to the platform.
@@ -1636,6 +1772,7 @@ class SyncClient:
         participant_id: str,
         standing: Literal["ACTIVE", "SUSPENDED"],
         *,
+        note: str = "",
         request_id: str | None = None,
     ) -> Participant:
         """As the operator, suspend a participant or reinstate it; acts at once.
@@ -1643,10 +1780,11 @@ class SyncClient:
         Args:
             participant_id: of the participant.
             standing: where it stands from now on.
+            note: why; on record with the step.
             request_id: None makes one.
         """
         return self._loop.run(
-            self._client.set_standing(participant_id, standing, request_id=request_id)
+            self._client.set_standing(participant_id, standing, note=note, request_id=request_id)
         )
 
     def issue_key(self, participant_id: str, *, request_id: str | None = None) -> IssueKeyResponse:
@@ -1706,6 +1844,129 @@ class SyncClient:
             participant_id: oneself, or for the operator anybody.
         """
         return self._loop.iterate(self._client.signing_keys(participant_id))
+
+    def participant(self, participant_id: str) -> GetParticipantResponse:
+        """Return a participant and what happened to it, the earliest first.
+
+        Args:
+            participant_id: oneself; for the operator and the regulator anybody.
+        """
+        return self._loop.run(self._client.participant(participant_id))
+
+    def advance_participant(
+        self,
+        participant_id: str,
+        step: StepName,
+        evidence: Document | None = None,
+        *,
+        products: Sequence[str] = (),
+        note: str = "",
+        request_id: str | None = None,
+    ) -> Participant:
+        """As the operator, take an institution one step on, or a participant out.
+
+        Args:
+            participant_id: of the participant.
+            step: which one; APPROVED is taken twice, by two persons.
+            evidence: what it rests on; needed but for ACTIVATED.
+            products: of LICENCE_CHECKED, what the licence is for.
+            note: why; on record with the step.
+            request_id: None makes one.
+
+        Raises:
+            FailedPreconditionError: PARTICIPANT_STATE, the step does not follow.
+            PermissionDeniedError: SECOND_PERSON_REQUIRED.
+        """
+        return self._loop.run(
+            self._client.advance_participant(
+                participant_id, step, evidence, products=products, note=note, request_id=request_id
+            )
+        )
+
+    def register_certificate(
+        self, participant_id: str, pem: str, *, label: str = "", request_id: str | None = None
+    ) -> Credential:
+        """Register the certificate by which an institution is known at the TLS handshake.
+
+        Args:
+            participant_id: oneself, or for the operator anybody.
+            pem: one client certificate, without its key.
+            label: what it is called among the participant's.
+            request_id: None makes one.
+        """
+        return self._loop.run(
+            self._client.register_certificate(
+                participant_id, pem, label=label, request_id=request_id
+            )
+        )
+
+    def register_key(
+        self,
+        participant_id: str,
+        public_jwk: str,
+        *,
+        label: str = "",
+        request_id: str | None = None,
+    ) -> Credential:
+        """Register the public key under which an institution signs when it asks for tokens.
+
+        Args:
+            participant_id: oneself, or for the operator anybody.
+            public_jwk: as JSON: Ed25519, P-256, or RSA of at least 2048 bits.
+            label: what it is called among the participant's.
+            request_id: None makes one.
+        """
+        return self._loop.run(
+            self._client.register_key(
+                participant_id, public_jwk, label=label, request_id=request_id
+            )
+        )
+
+    def register_person(
+        self,
+        participant_id: str,
+        issuer: str,
+        subject: str,
+        *,
+        label: str = "",
+        request_id: str | None = None,
+    ) -> Credential:
+        """As the operator, let a person who signs in at an issuer act for a participant.
+
+        Args:
+            participant_id: for whom.
+            issuer: `iss` of its tokens.
+            subject: `sub` of its tokens.
+            label: what it is called among the participant's.
+            request_id: None makes one.
+        """
+        return self._loop.run(
+            self._client.register_person(
+                participant_id, issuer, subject, label=label, request_id=request_id
+            )
+        )
+
+    def revoke_credential(
+        self, participant_id: str, credential_id: str, *, request_id: str | None = None
+    ) -> Credential:
+        """End a credential, at once, and the tokens that rest on it.
+
+        Args:
+            participant_id: oneself, or for the operator anybody.
+            credential_id: of the credential; a person's the operator alone ends.
+            request_id: None makes one.
+        """
+        return self._loop.run(
+            self._client.revoke_credential(participant_id, credential_id, request_id=request_id)
+        )
+
+    def credentials(self, participant_id: str) -> Iterator[Credential]:
+        """Go through a participant's credentials, revoked ones included.
+
+        Args:
+            participant_id: oneself, or for the operator anybody.
+        """
+        return self._loop.iterate(self._client.credentials(participant_id))
 
     def ready(self, timeout: float = 10.0) -> None:
         """Wait until the gateway can be reached.

@@ -12,6 +12,7 @@ from services.cli import (
     bundle,
     catalogue,
     consent,
+    credential,
     decision,
     delivery,
     dispute,
