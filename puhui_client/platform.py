@@ -155,7 +155,10 @@ class PlatformMethods(Methods):
         simulated_source: bool = False,
         request_id: str | None = None,
     ) -> Participant:
-        """As the operator, let somebody take part.
+        """As the operator, enter somebody who is to take part.
+
+        A firm acts from then on, and in the sandbox everybody; in production an institution acts
+        once it has been admitted by `advance_participant`.
 
         Args:
             role: what it is to the platform.
@@ -187,6 +190,7 @@ class PlatformMethods(Methods):
         participant_id: str,
         standing: Literal["ACTIVE", "SUSPENDED"],
         *,
+        note: str = "",
         request_id: str | None = None,
     ) -> Participant:
         """As the operator, suspend a participant or reinstate it; acts at once.
@@ -194,12 +198,14 @@ class PlatformMethods(Methods):
         Args:
             participant_id: of the participant.
             standing: where it stands from now on.
+            note: why; on record with the step.
             request_id: None makes one.
         """
         request = SetStandingRequest(
             request_id=request_id or new_request_id(),
             participant_id=participant_id,
             standing=Standing.Value(f"STANDING_{standing}"),
+            note=note,
         )
         return (await self._transport.unary(self._participants.SetStanding, request)).participant
 

@@ -1,19 +1,26 @@
 """`puhui participant` and `puhui key`: who takes part, and with which keys."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
 from services.cli import output
 from services.cli.command import Session, remote, usage
-from services.cli.inputs import Role, is_uscc, lower
+from services.cli.inputs import Role, is_uscc, lower, parse_day
 
 if TYPE_CHECKING:
+    from google.type.date_pb2 import Date
+    from rich.console import RenderableType
+
     from puhui.datashare.v1.participants_pb2 import Participant, SigningKey
+    from puhui_client.admission import Document, StepName
     from puhui_client.platform import RoleName
+
+Step = Literal["licence-checked", "conformant", "activated"]
 
 app = typer.Typer(help="Who takes part.", no_args_is_help=True)
 keys = typer.Typer(help="API keys of participants.", no_args_is_help=True)
@@ -23,10 +30,7 @@ app.add_typer(signing_keys, name="signing-key")
 ParticipantId = Annotated[str, typer.Argument(metavar="PARTICIPANT", help="Id of the participant.")]
 
 
-@remote(
-    app, example='puhui participant register provider "Tax Bureau" --kind tax --data-dir .puhui'
-)
-async def register(
+async def _enter(
     session: Session,
     role: Annotated[Role, typer.Argument(help="What it is to the platform.")],
     name: Annotated[str, typer.Argument(help="What it is called.")],
@@ -53,7 +57,11 @@ async def register(
         ),
     ] = False,
 ) -> None:
-    """As the operator, let somebody take part."""
+    """As the operator, enter somebody who is to take part.
+
+    A firm acts from then on, and in the sandbox everybody. In production an institution applies by
+    this, and acts once it is admitted: see [b]puhui participant advance[/b].
+    """
     by_number = bool(subject) and is_uscc(subject)
     async with session.client() as client:
         participant = await client.register_participant(
@@ -66,6 +74,141 @@ async def register(
             simulated_source=simulated,
         )
     _show(session, participant)
+
+
+remote(
+    app,
+    example='puhui participant register provider "Tax Bureau" --kind tax --data-dir .puhui',
+    name="register",
+)(_enter)
+remote(app, example='puhui participant apply bank "Example Bank"', name="apply")(_enter)
+
+
+@remote(
+    app,
+    example="puhui participant advance par_1 licence-checked --kind 'business licence' "
+    "--reference 'file 7/2026' --dated 2026-05-01 --product credit_reporting",
+)
+async def advance(
+    session: Session,
+    participant_id: ParticipantId,
+    step: Annotated[Step, typer.Argument(help="What was done.")],
+    kind: Annotated[
+        str, typer.Option("--kind", help="Of the document that it rests on: what it is.")
+    ] = "",
+    reference: Annotated[
+        str, typer.Option("--reference", help="Where the document is kept, or its number.")
+    ] = "",
+    dated: Annotated[str, typer.Option("--dated", metavar="DAY", help="The document's day.")] = "",
+    ends: Annotated[
+        str, typer.Option("--ends", metavar="DAY", help="Its last day; without: no end.")
+    ] = "",
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--file",
+            exists=True,
+            dir_okay=False,
+            help="The document; its SHA-256 alone is sent.",
+        ),
+    ] = None,
+    product: Annotated[
+        list[str] | None,
+        typer.Option("--product", help="Of licence-checked: what it is licensed for; repeat it."),
+    ] = None,
+    note: Annotated[str, typer.Option("--note", help="Why; on record with the step.")] = "",
+) -> None:
+    """As the operator, take an institution one step on.
+
+    The steps are licence-checked, conformant, activated; in between it is approved by two persons:
+    see [b]puhui participant approve[/b]. A licence that was renewed is checked again.
+    """
+    evidence = _document(kind, reference, dated, ends, file)
+    async with session.client() as client:
+        participant = await client.advance_participant(
+            participant_id,
+            cast("StepName", step.upper().replace("-", "_")),
+            evidence,
+            products=product or (),
+            note=note,
+        )
+    _show(session, participant)
+
+
+@remote(
+    app,
+    example="puhui participant approve par_1 --kind minutes --reference 3/2026 --dated 2026-05-04",
+)
+async def approve(
+    session: Session,
+    participant_id: ParticipantId,
+    kind: Annotated[str, typer.Option("--kind", help="What the approval is in.")],
+    reference: Annotated[str, typer.Option("--reference", help="Where that is kept.")],
+    dated: Annotated[str, typer.Option("--dated", metavar="DAY", help="Its day.")],
+    note: Annotated[str, typer.Option("--note", help="Why; on record with the step.")] = "",
+) -> None:
+    """As the operator, approve an institution; it takes two persons."""
+    evidence = _document(kind, reference, dated, "", None)
+    async with session.client() as client:
+        participant = await client.advance_participant(
+            participant_id, "APPROVED", evidence, note=note
+        )
+    _show(session, participant)
+
+
+@remote(
+    app,
+    example="puhui participant exit par_1 --kind letter --reference 12/2026 --dated 2026-05-04",
+    name="exit",
+)
+async def leave(
+    session: Session,
+    participant_id: ParticipantId,
+    kind: Annotated[str, typer.Option("--kind", help="What the exit rests on.")],
+    reference: Annotated[str, typer.Option("--reference", help="Where that is kept.")],
+    dated: Annotated[str, typer.Option("--dated", metavar="DAY", help="Its day.")],
+    note: Annotated[str, typer.Option("--note", help="Why; on record with the step.")] = "",
+) -> None:
+    """As the operator, let a participant leave for good; its credentials and keys end with it."""
+    evidence = _document(kind, reference, dated, "", None)
+    async with session.client() as client:
+        participant = await client.advance_participant(
+            participant_id, "EXITED", evidence, note=note
+        )
+    _show(session, participant)
+
+
+@remote(app, example="puhui participant show par_1")
+async def show(session: Session, participant_id: ParticipantId) -> None:
+    """Show oneself, or as the operator or the regulator anybody, and what happened to it."""
+    from puhui.datashare.v1.participants_pb2 import ParticipantStep
+
+    async with session.client() as client:
+        answer = await client.participant(participant_id)
+    events = answer.events
+    session.out.show(
+        {
+            "participant": output.plain(answer.participant),
+            "events": [output.plain(event) for event in events],
+        },
+        _details(answer.participant),
+        output.table(
+            output.count(len(events), "step"),
+            ["step", "at", "by", "evidence", "dated", "products", "note"],
+            [
+                [
+                    lower(ParticipantStep.Name(event.step), "PARTICIPANT_STEP_"),
+                    output.moment(event.at),
+                    " ".join(filter(None, (event.by_participant_id, event.by_person_id))),
+                    f"{event.evidence.kind} {event.evidence.reference}".strip(),
+                    _day(event.evidence.dated) if event.HasField("evidence") else "",
+                    ", ".join(event.products),
+                    event.note,
+                ]
+                for event in events
+            ],
+        ),
+    )
 
 
 @remote(app, example="puhui participant list --role provider", name="list")
@@ -99,18 +242,26 @@ async def list_participants(
 
 
 @remote(app, example="puhui participant suspend par_1")
-async def suspend(session: Session, participant_id: ParticipantId) -> None:
+async def suspend(
+    session: Session,
+    participant_id: ParticipantId,
+    note: Annotated[str, typer.Option("--note", help="Why; on record with the step.")] = "",
+) -> None:
     """As the operator, suspend a participant; acts at once."""
     async with session.client() as client:
-        participant = await client.set_standing(participant_id, "SUSPENDED")
+        participant = await client.set_standing(participant_id, "SUSPENDED", note=note)
     _show(session, participant)
 
 
 @remote(app, example="puhui participant reinstate par_1")
-async def reinstate(session: Session, participant_id: ParticipantId) -> None:
+async def reinstate(
+    session: Session,
+    participant_id: ParticipantId,
+    note: Annotated[str, typer.Option("--note", help="Why; on record with the step.")] = "",
+) -> None:
     """As the operator, reinstate a suspended participant."""
     async with session.client() as client:
-        participant = await client.set_standing(participant_id, "ACTIVE")
+        participant = await client.set_standing(participant_id, "ACTIVE", note=note)
     _show(session, participant)
 
 
@@ -295,21 +446,49 @@ def _show_signing_key(session: Session, key: "SigningKey") -> None:
 
 
 def _show(session: Session, participant: "Participant") -> None:
-    session.out.show(
-        {"participant": output.plain(participant)},
-        output.pairs(
-            participant.name,
-            [
-                ("participant", participant.participant_id),
-                ("role", _role(participant)),
-                ("kind", participant.provider_kind),
-                ("subject", participant.subject_id),
-                ("historical", "yes" if participant.historical_source else ""),
-                ("simulated", "yes" if participant.simulated_source else ""),
-                ("standing", _standing(participant)),
-            ],
-        ),
+    session.out.show({"participant": output.plain(participant)}, _details(participant))
+
+
+def _details(participant: "Participant") -> "RenderableType":
+    licensed = participant.HasField("licence_ends")
+    return output.pairs(
+        participant.name,
+        [
+            ("participant", participant.participant_id),
+            ("role", _role(participant)),
+            ("kind", participant.provider_kind),
+            ("subject", participant.subject_id),
+            ("historical", "yes" if participant.historical_source else ""),
+            ("simulated", "yes" if participant.simulated_source else ""),
+            ("standing", _standing(participant)),
+            ("products", ", ".join(participant.products)),
+            ("licence ends", _day(participant.licence_ends) if licensed else ""),
+        ],
     )
+
+
+def _document(
+    kind: str, reference: str, dated: str, ends: str, file: Path | None
+) -> "Document | None":
+    """Return what a step rests on, or None where nothing of it was said."""
+    from puhui_client.admission import Document
+
+    if not (kind or reference or dated or ends or file):
+        return None
+    if not (kind and reference and dated):
+        raise usage("a document needs --kind, --reference and --dated")
+    try:
+        first, last = parse_day(dated), parse_day(ends) if ends else None
+    except ValueError as error:
+        raise usage(str(error)) from None
+    sha256 = hashlib.sha256(file.read_bytes()).digest() if file else b""
+    return Document(kind, reference, first, last, sha256)
+
+
+def _day(day: "Date") -> str:
+    from puhui_client.values import from_date
+
+    return from_date(day).isoformat()
 
 
 def _role(participant: "Participant") -> str:

@@ -116,7 +116,11 @@ async def datashare(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIter
         else request.getfixturevalue("own_postgres_url"),
         bootstrap_operator_key_id="key_first",
         bootstrap_operator_key_sha256=hashlib.sha256(FIRST_SECRET.encode()).hexdigest(),
+        sandbox=True,
+        sandbox_proof_key=tmp_path / "proof",
     )
+    (tmp_path / "proof").touch(0o600)
+    (tmp_path / "proof").write_text("0f" * 32)
     migrate(config)
     clock = SystemClock()
     service = build(config, clock, RandomIds(clock))
