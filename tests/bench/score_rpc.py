@@ -2,8 +2,10 @@
 
 A simulated city on PostgreSQL with its durable defaults, the three services as three processes, a
 model trained on what they release, a consent of each firm for each bank. Then `Score` through the
-gateway with API keys and a request id per call, by 1, 16 and 64 callers, and `BatchScore` of a
-portfolio. The last line is one JSON object.
+gateway with mutual TLS everywhere, access tokens bound to each bank's certificate, telemetry that a
+collector takes and a request id per call, by 1, 16 and 64 callers, and `BatchScore` of a portfolio.
+What the entrance itself costs is a call, secured likewise, that the service behind it answers from
+memory. The last line is one JSON object.
 
 Environment: BENCH_SECONDS of each measurement after its warm-up (8), BENCH_FIRMS (520),
 BENCH_BANKS (4), BENCH_WARMUP seconds (3).
@@ -23,13 +25,21 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import grpc
 import uvloop
+from joserfc.jwk import OKPKey
 from rich.console import Console
 
+from puhui.datashare.v1.catalogue_pb2 import GetRecordTypeRequest
 from puhui.datashare.v1.consents_pb2 import Consent
+from puhui.datashare.v1.credentials_pb2 import RegisterCredentialRequest
 from puhui.scoring.v1.scoring_pb2 import ScoreRequest
-from puhui_client import score_order
+from puhui_client import Tls, score_order
+from puhui_client.oauth import ClientKey
 from services.cli.training import Label
+from services.kit.authority import Authority
+from services.kit.clock import SystemClock
+from services.kit.identity import new_key_pair
 from services.sandbox.city import PROVIDERS, City, CityPlan
 from services.sandbox.embedded import end_on_sigterm
 from services.sandbox.learning import learn
@@ -39,7 +49,8 @@ from services.sandbox.stages import Stages
 from services.scoring.models.domain import ModelClass
 from services.scoring.training.domain import Parameters, Settings
 from tests.bench.rig import echo
-from tests.bench.rig.load import BATCH_SCORE, PLACE, SCORE
+from tests.bench.rig.collector import collector
+from tests.bench.rig.load import BATCH_SCORE, HOP, PLACE, SCORE, TYPE
 from tests.bench.rig.processes import Measured, measure, running, say
 from tests.bench.rig.stack import Stack, postgres, stack
 
@@ -54,6 +65,7 @@ PREPARATION_SECONDS = 900.0
 RECORD_TYPES = ("vat_invoice", "tax_filing", "social_insurance", "credit_facility")
 PURPOSE = "credit_application"
 VERSION = "bench"
+_REGISTER = "/puhui.datashare.v1.CredentialService/RegisterCredential"
 _LOAD = "tests.bench.rig.load"
 
 
@@ -63,17 +75,15 @@ class Target:
 
     Args:
         bank: whose consent it is, from 0.
-        api_key: the bank's.
         template: the serialised request, with a place for the request id.
     """
 
     bank: int
-    api_key: str
     template: bytes
 
-    def told(self) -> tuple[int, str, str]:
-        """As the load generator reads it."""
-        return self.bank, f"Bearer {self.api_key}", base64.b64encode(self.template).decode()
+    def told(self, tokens: Sequence[str]) -> tuple[int, str, str]:
+        """As the load generator reads it, with the header of each bank."""
+        return self.bank, tokens[self.bank], base64.b64encode(self.template).decode()
 
 
 class Preparation:
@@ -90,13 +100,15 @@ class Preparation:
         self._platform = platform
         self._members = Members(platform.gateway, platform.operator_key)
         self._stages = stages
+        self.secured: list[Secured] = []
 
     async def run(self) -> list[Target]:
-        """Returns what can be scored, the banks in turn."""
+        """Returns what can be scored, the banks in turn; `secured` is how each bank comes in."""
         city, members, stage = self._city, self._members, self._stages.stage
         with stage("join", "Registering firms", FIRMS) as advance:
             providers = await members.join_providers(PROVIDERS)
             banks = [await members.join_bank(f"Bench bank {n + 1}") for n in range(BANKS)]
+            self.secured = [await secure(self._platform, bank) for bank in banks]
             firms = await members.join_firms([(f.uscc, f.name) for f in city.firms], advance)
         await self._push(providers)
         ids = [provider.participant_id for provider in providers.values()]
@@ -126,7 +138,7 @@ class Preparation:
                 results = await members.scores(bank, orders, advance)
                 targets.append(
                     [
-                        Target(number, bank.api_key, _template(consent))
+                        Target(number, _template(consent))
                         for consent, result in zip(consents, results, strict=True)
                         if result.decision
                     ]
@@ -192,6 +204,50 @@ class Preparation:
             )
 
 
+@dataclass(frozen=True)
+class Secured:
+    """How a bank comes in.
+
+    Args:
+        tls: its certificate and key, PEM.
+        key: gets its tokens.
+    """
+
+    tls: tuple[str, str]
+    key: ClientKey
+
+    async def token(self) -> str:
+        """A header that is good for some minutes."""
+        return await self.key.authorization()
+
+
+async def secure(platform: Stack, bank: Member) -> Secured:
+    """Registers a certificate and a key of a bank."""
+    authority = Authority.load(
+        platform.authority.read_text(), platform.authority_key.read_text(), clock=SystemClock()
+    )
+    issued = authority.issue(bank.participant_id, server=False, days=1)
+    private, _ = new_key_pair()
+    jwk = OKPKey.import_key(private).as_dict(private=False)
+    async with grpc.aio.insecure_channel(platform.gateway) as channel:
+        register: Any = channel.unary_unary(_REGISTER)
+        for request in (
+            RegisterCredentialRequest(request_id="1", certificate_pem=issued.certificate),
+            RegisterCredentialRequest(request_id="2", public_jwk=json.dumps(jwk)),
+        ):
+            request.request_id += bank.participant_id
+            request.participant_id = bank.participant_id
+            operator = (("authorization", f"Bearer {platform.operator_key}"),)
+            await register(request.SerializeToString(), metadata=operator)
+    tls = Tls(
+        ca=platform.authority.read_bytes(),
+        certificate=issued.certificate.encode(),
+        key=issued.key.encode(),
+    )
+    key = ClientKey(platform.issuer, bank.participant_id, private, tls)
+    return Secured((issued.key, issued.certificate), key)
+
+
 def _template(consent: Consent) -> bytes:
     order = score_order(
         consent.subject_id,
@@ -214,7 +270,12 @@ def bare_echo() -> Iterator[tuple[str, int]]:
 
 
 def press(
-    address: str, method: str, targets: Sequence[Any], callers: int, watched: Mapping[str, int]
+    address: str,
+    method: str,
+    targets: Sequence[Any],
+    callers: int,
+    watched: Mapping[str, int],
+    tls: Mapping[str, Any] | None = None,
 ) -> Measured:
     """One measurement."""
     job = {
@@ -224,6 +285,7 @@ def press(
         "callers": callers,
         "warmup": WARMUP,
         "seconds": SECONDS,
+        "tls": tls,
     }
     measured = measure(_LOAD, job, watched)
     result = measured.result
@@ -233,6 +295,15 @@ def press(
         f"{result['checked']} answers checked; CPU seconds: {cpu}"
     )
     return measured
+
+
+def _tokens(secured: Sequence[Secured]) -> list[str]:
+    """A fresh header of each bank: each measurement is shorter than a token's life."""
+
+    async def get() -> list[str]:
+        return [await bank.token() for bank in secured]
+
+    return asyncio.run(get())
 
 
 def main() -> int:
@@ -248,23 +319,33 @@ def main() -> int:
     with (
         tempfile.TemporaryDirectory(prefix="puhui-bench-") as folder,
         postgres() as server,
-        stack(Path(folder), server.create) as platform,
+        collector() as (telemetry, _),
+        stack(Path(folder), server.create, telemetry) as platform,
     ):
         with (
             Stages(Console(stderr=True)) as stages,
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
-            found = runner.run(
-                asyncio.wait_for(Preparation(platform, stages).run(), PREPARATION_SECONDS)
-            )
+            preparation = Preparation(platform, stages)
+            found = runner.run(asyncio.wait_for(preparation.run(), PREPARATION_SECONDS))
+        secured = preparation.secured
+        tls = {"ca": platform.authority.read_text(), "clients": [bank.tls for bank in secured]}
         watched = {**platform.pids, "postgres": server.pid}
         say("process ids: " + "  ".join(f"{name} {pid}" for name, pid in watched.items()))
+
+        def entered(method: str, told: Sequence[Any], callers: int) -> Measured:
+            return press(platform.institutions, method, told, callers, watched, tls)
+
+        asked = base64.b64encode(GetRecordTypeRequest(record_type=TYPE).SerializeToString())
+        hops = [(number, token, asked.decode()) for number, token in enumerate(_tokens(secured))]
+        rows.append(("hop", CALLERS[-1], entered(HOP, hops, CALLERS[-1]).result))
         for callers in CALLERS:
-            told = [target.told() for target in found]
-            measured = press(platform.gateway, SCORE, told, callers, watched)
-            rows.append(("score", callers, measured.result))
-        portfolio = [target.told() for target in found if target.bank == 0][:PORTFOLIO]
-        batch = press(platform.gateway, BATCH_SCORE, portfolio, 1, watched).result
+            tokens = _tokens(secured)
+            told = [target.told(tokens) for target in found]
+            rows.append(("score", callers, entered(SCORE, told, callers).result))
+        tokens = _tokens(secured)
+        portfolio = [target.told(tokens) for target in found if target.bank == 0][:PORTFOLIO]
+        batch = entered(BATCH_SCORE, portfolio, 1).result
     at = {(name, callers): result for name, callers, result in rows}
     print(f"{'':6} {'callers':>7} {'per s':>9} {'p50 ms':>8} {'p95 ms':>8} {'p99 ms':>8}")
     for name, callers, result in rows:
@@ -280,6 +361,7 @@ def main() -> int:
                 "vs_echo": round(full / at["echo", 64]["per_s"], 4),
                 "p50_ms_16": at["score", 16]["p50_ms"],
                 "p95_ms_16": at["score", 16]["p95_ms"],
+                "gateway_hop_vs_echo": round(at["hop", 64]["per_s"] / at["echo", 64]["per_s"], 4),
                 "batch_firm_vs_single": round(batch["per_s"] / full, 3),
             }
         )

@@ -21,6 +21,7 @@ import grpc
 import uvloop
 
 from puhui.datashare.v1.accesses_pb2 import FetchSummaryResponse
+from puhui.datashare.v1.catalogue_pb2 import GetRecordTypeResponse
 from puhui.scoring.v1.scoring_pb2 import (
     BatchScoreRequest,
     BatchScoreResponse,
@@ -33,6 +34,11 @@ from tests.bench.rig.processes import announce
 SCORE = "/puhui.scoring.v1.ScoringService/Score"
 BATCH_SCORE = "/puhui.scoring.v1.ScoringService/BatchScore"
 FETCH = "/puhui.datashare.v1.AccessService/FetchSummary"
+HOP = "/puhui.datashare.v1.CatalogueService/GetRecordType"
+"""Answered from memory by the service behind the gateway: what it costs is the way there."""
+
+TYPE = "vat_invoice"
+"""What a hop asks for."""
 
 PLACE = "request-id-of-thirty-two-letters"
 """Stands in a template where each request gets an id of its own; the same length, so that the
@@ -71,6 +77,33 @@ class Target:
         return self.head + name + self.tail if self.named else self.head
 
 
+@dataclass(frozen=True)
+class Tls:
+    """How the load generator proves who it is; PEM.
+
+    Args:
+        ca: the authority of the server's certificate.
+        clients: key and certificate by channel.
+    """
+
+    ca: str
+    clients: Sequence[tuple[str, str]]
+
+    def credentials(self, channel: int) -> grpc.ChannelCredentials:
+        """The credentials of a channel."""
+        key, certificate = self.clients[channel]
+        return grpc.ssl_channel_credentials(self.ca.encode(), key.encode(), certificate.encode())
+
+
+def connect(
+    address: str, channel: int, tls: Tls | None, options: Sequence[tuple[str, int]]
+) -> grpc.aio.Channel:
+    """Opens a connection."""
+    if tls is None:
+        return grpc.aio.insecure_channel(address, options=options)
+    return grpc.aio.secure_channel(address, tls.credentials(channel), options=options)
+
+
 @dataclass
 class Window:
     """What was measured.
@@ -99,6 +132,7 @@ async def press(
     callers: int,
     warmup: float,
     seconds: float,
+    tls: Tls | None = None,
 ) -> Window:
     """Calls from `callers` sides at once, each target in turn.
 
@@ -108,7 +142,7 @@ async def press(
     count = 1 + max(target.channel for target in targets)
     # Else gRPC would put all of them on one connection.
     options = [("grpc.use_local_subchannel_pool", 1)]
-    channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(count)]
+    channels = [connect(address, number, tls, options) for number in range(count)]
     calls: list[Any] = [channel.unary_unary(method) for channel in channels]
     turn, name = itertools.cycle(targets), names()
     window = Window(0.0, [], [])
@@ -141,7 +175,11 @@ async def press(
 
 
 async def portfolios(
-    address: str, target: Target, templates: Sequence[bytes], seconds: float
+    address: str,
+    target: Target,
+    templates: Sequence[bytes],
+    seconds: float,
+    tls: Tls | None = None,
 ) -> Window:
     """Scores one portfolio after the other, each in one call; the first is the warm-up.
 
@@ -151,7 +189,7 @@ async def portfolios(
     options = [("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES)]
     window = Window(0.0, [], [])
     name = names()
-    async with grpc.aio.insecure_channel(address, options=options) as channel:
+    async with connect(address, target.channel, tls, options) as channel:
         batch: Any = channel.unary_stream(BATCH_SCORE)
         for number in itertools.count():
             orders = []
@@ -201,6 +239,12 @@ def check_portfolios(answers: Sequence[bytes]) -> None:
     _distinct([result.decision.decision_id for result in results])
 
 
+def check_hops(answers: Sequence[bytes]) -> None:
+    """Each answer is the type that was asked for."""
+    if any(GetRecordTypeResponse.FromString(answer).type.record_type != TYPE for answer in answers):
+        raise ValueError("an answer is of no type")
+
+
 def check_echoes(answers: Sequence[bytes]) -> None:
     """Each answer is what was sent."""
     sent = echo.request()
@@ -219,6 +263,7 @@ _CHECKS: dict[str, Callable[[Sequence[bytes]], None]] = {
     SCORE: check_scores,
     BATCH_SCORE: check_portfolios,
     FETCH: check_fetches,
+    HOP: check_hops,
     echo.METHOD: check_echoes,
 }
 
@@ -230,12 +275,19 @@ async def main(job: dict[str, Any]) -> dict[str, Any]:
         Target.of(channel, authorization, template)
         for (channel, authorization, _), template in zip(job["targets"], templates, strict=True)
     ]
+    tls = Tls(**job["tls"]) if job.get("tls") else None
     if job["method"] == BATCH_SCORE:
-        window = await portfolios(job["address"], targets[0], templates, job["seconds"])
+        window = await portfolios(job["address"], targets[0], templates, job["seconds"], tls)
         done = len(window.latencies) * len(templates)
     else:
         window = await press(
-            job["address"], job["method"], targets, job["callers"], job["warmup"], job["seconds"]
+            job["address"],
+            job["method"],
+            targets,
+            job["callers"],
+            job["warmup"],
+            job["seconds"],
+            tls,
         )
         done = len(window.latencies)
     _CHECKS[job["method"]](window.answers)

@@ -1,7 +1,9 @@
 """The platform as in production: PostgreSQL that forgets nothing, a process for each service.
 
 Everything is on loopback and in one throwaway folder. PostgreSQL runs with its own defaults, so a
-commit waits for the disk (fsync on, synchronous_commit on).
+commit waits for the disk (fsync on, synchronous_commit on). The services speak mutual TLS to each
+other and to institutions; beside that the gateway listens without TLS, for what comes before the
+measurement.
 """
 
 import os
@@ -76,25 +78,36 @@ class Stack:
     """The three services.
 
     Args:
-        gateway: address of the gRPC entrance, "host:port".
+        gateway: address of the gRPC entrance without TLS, "host:port".
+        institutions: address of the gRPC entrance with mutual TLS.
+        issuer: URL at which institutions get tokens.
+        authority: file with the certificate of the authority of all.
+        authority_key: file with its key.
         operator_key: API key of the operator.
         models_dir: where scoring looks for models.
         pids: of the services, by name.
     """
 
     gateway: str
+    institutions: str
+    issuer: str
+    authority: Path
+    authority_key: Path
     operator_key: str
     models_dir: Path
     pids: Mapping[str, int]
 
 
 @contextmanager
-def stack(folder: Path, database: Callable[[str], str] | None = None) -> Iterator[Stack]:
+def stack(
+    folder: Path, database: Callable[[str], str] | None = None, telemetry: str = ""
+) -> Iterator[Stack]:
     """Starts the three services as three processes, and ends them afterwards.
 
     Args:
         folder: takes keys, models, logs and, without `database`, SQLite files.
         database: gives the URL of a service's database.
+        telemetry: URL of an OpenTelemetry collector; empty is none.
 
     Raises:
         RuntimeError: a service did not start.
@@ -106,6 +119,7 @@ def stack(folder: Path, database: Callable[[str], str] | None = None) -> Iterato
     names = ("datashare", "scoring", "gateway")
     address = {name: f"{_HOST}:{_free_port()}" for name in names}
     health = {name: f"{_HOST}:{_free_port()}" for name in names}
+    plain, https = (f"{_HOST}:{_free_port()}" for _ in range(2))
     settings: dict[str, dict[str, object]] = {
         "datashare": {
             "identity_gateway_public_key": home.key("gateway.pub"),
@@ -117,6 +131,10 @@ def stack(folder: Path, database: Callable[[str], str] | None = None) -> Iterato
             "database_url": database("datashare"),
             "bootstrap_operator_key_id": key_id,
             "bootstrap_operator_key_sha256": key_sha256,
+            # Institutions and operators need not be admitted by persons before they can be tried.
+            "sandbox": "true",
+            "sandbox_proof_key": home.key("sandbox-proof.key"),
+            **home.tls("server_tls", "datashare"),
         },
         "scoring": {
             "identity_private_key": home.key("scoring.pem"),
@@ -125,13 +143,23 @@ def stack(folder: Path, database: Callable[[str], str] | None = None) -> Iterato
             "datashare": address["datashare"],
             "database_url": database("scoring"),
             "models_dir": home.path / "models",
+            **home.tls("server_tls", "scoring"),
         },
         "gateway": {
             "identity_private_key": home.key("gateway.pem"),
             "datashare": address["datashare"],
             "scoring": address["scoring"],
+            "plain_listen": plain,
+            "http_listen": https,
+            "issuer": f"https://{https}",
+            "token_key": home.key("token.pem"),
+            **home.tls("server_tls", "entrance"),
+            **home.tls("workload", "gateway"),
         },
     }
+    if telemetry:
+        for name in names:
+            settings[name]["telemetry_otlp_endpoint"] = telemetry
     pids: dict[str, int] = {}
     with ExitStack() as ending:
         for name in names:
@@ -148,7 +176,11 @@ def stack(folder: Path, database: Callable[[str], str] | None = None) -> Iterato
             pids[name] = process.pid
             _wait(name, process, health[name], log)
         yield Stack(
-            gateway=address["gateway"],
+            gateway=plain,
+            institutions=address["gateway"],
+            issuer=f"https://{https}",
+            authority=home.key("authority.crt"),
+            authority_key=home.key("authority.pem"),
             operator_key=(folder / "operator.key").read_text().strip(),
             models_dir=home.path / "models",
             pids=pids,
