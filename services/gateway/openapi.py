@@ -6,6 +6,8 @@ from the comments. Needs grpcio-tools, which only development has: the document 
 Usage: python -m services.gateway.openapi [--check]
 """
 
+import base64
+import re
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,14 +21,13 @@ from google.protobuf.descriptor import (
     Descriptor,
     EnumDescriptor,
     FieldDescriptor,
-    MethodDescriptor,
 )
 
 import puhui
 from buf.validate import validate_pb2
 from puhui.common.v1 import errors_pb2
 from services.gateway.http import problems
-from services.gateway.http.paths import Binding, Table
+from services.gateway.http.paths import Binding, Table, field_at
 from services.gateway.routes import (
     DATASHARE,
     GATEWAY,
@@ -35,6 +36,7 @@ from services.gateway.routes import (
     exposed,
     full_name,
 )
+from services.gateway.words import EXAMPLES, FIELDS, TIME
 from services.kit.calls import roles_of
 
 DOCUMENT = Path(__file__).parent / "http" / "openapi.json"
@@ -44,11 +46,15 @@ _INTRODUCTION = """\
 Consented credit-information sharing and explainable credit scoring for small technology firms. \
 Every operation is also a gRPC method, with the same names, reasons and rules.
 
-Send the API key as `authorization: Bearer <key_id>.<secret>`. Names of fields are taken as \
-camelCase or as in the .proto files; unknown fields are refused. 64-bit integers are text. \
-Errors are problem details (RFC 9457); their `reason` is listed at the end, their `fields` name \
-what is at fault as in the .proto files. Streams come as server-sent events; an `event: error` \
-holds a problem and ends the stream."""
+Institutions call with a client certificate and an access token bound to it, people with a token \
+of their OpenID issuer; in the sandbox an API key will do.
+
+Names of fields are taken as camelCase or as in the .proto files; unknown fields are refused. \
+64-bit integers are text. Errors are problem details (RFC 9457); their `reason` is listed at the \
+end, their `fields` name what is at fault as in the .proto files. Answers to GET have an ETag, \
+lists a `link` to the next page, and an `idempotency-key` is the request_id of a write. Streams \
+come as server-sent events; an `event: end` says that a stream is complete, an `event: error` \
+holds a problem and ends it."""
 
 Schema = dict[str, Any]
 
@@ -106,9 +112,128 @@ _PROBLEM: Schema = {
                 "required": ["field", "problem"],
             },
         },
-        "traceId": {"type": "string"},
+        "code": {"type": "string", "description": "The canonical code, as of gRPC."},
+        "retryable": {
+            "type": "boolean",
+            "description": "Whether the same call may succeed later.",
+        },
+        "retryAfterSeconds": {
+            "type": "integer",
+            "minimum": 1,
+            "description": "When, if it may.",
+        },
+        "violations": {
+            "type": "array",
+            "description": "States that do not allow it, where there are several.",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "type": {"type": "string"},
+                    "subject": {"type": "string"},
+                    "description": {"type": "string"},
+                },
+                "required": ["type", "subject", "description"],
+            },
+        },
+        "traceId": {"type": "string", "description": "Leads to the call in our logs."},
     },
-    "required": ["type", "title", "status", "detail", "reason", "fields", "traceId"],
+    "required": [
+        "type",
+        "title",
+        "status",
+        "detail",
+        "code",
+        "reason",
+        "retryable",
+        "fields",
+        "violations",
+        "traceId",
+    ],
+    "examples": [
+        {
+            "type": "/docs#CONSENT_EXPIRED",
+            "title": "Consent expired",
+            "status": 400,
+            "detail": "the consent's time is over: ask the firm for a new one",
+            "code": "FAILED_PRECONDITION",
+            "reason": "CONSENT_EXPIRED",
+            "retryable": False,
+            "fields": [],
+            "violations": [],
+            "traceId": "0af7651916cd43dd8448eb211c80319c",
+        }
+    ],
+}
+_TEXT: Schema = {"type": "string"}
+_HEADERS: Schema = {
+    "ETag": {"description": "Strong; send it as If-None-Match.", "schema": _TEXT},
+    "Link": {"description": "rel=first, and rel=next where there is more.", "schema": _TEXT},
+    "RetryAfter": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}},
+    "Authenticate": {"description": "How to prove who calls.", "schema": _TEXT},
+}
+_PARAMETERS: Schema = {
+    "IfNoneMatch": {
+        "name": "If-None-Match",
+        "in": "header",
+        "description": "ETags of what the client has: 304 if one of them is still the answer's.",
+        "schema": _TEXT,
+        "example": '"f1x0Gm5kXWk0hUu7c3i6qDYI"',
+    },
+    "IdempotencyKey": {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "Stands for the body's requestId, with which it must agree if both are "
+        "sent.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 66, "pattern": r"^[\w.-]+$"},
+        "example": "2026-11-23-0001",
+    },
+    "LastEventId": {
+        "name": "Last-Event-ID",
+        "in": "header",
+        "description": "The `id` of the last event that was dealt with: goes on after it.",
+        "schema": {"type": "string", "maxLength": 64},
+    },
+}
+_SECURITY_SCHEMES: Schema = {
+    "certificate": {
+        "type": "mutualTLS",
+        "description": "The institution's client certificate, which its tokens are bound to.",
+    },
+    "token": {
+        "type": "oauth2",
+        "description": "A token by private_key_jwt (RFC 7523), in the manner of FAPI 2.0.",
+        "flows": {"clientCredentials": {"tokenUrl": "/oauth/token", "scopes": {}}},
+    },
+    "person": {
+        "type": "openIdConnect",
+        "description": "A token of the issuer that the platform's operator names.",
+        "openIdConnectUrl": "/.well-known/openid-configuration",
+    },
+    "apiKey": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "`<key_id>.<secret>`, in the sandbox alone.",
+    },
+}
+# What can go wrong with every call, with a write, with a read.
+_REFUSALS: Mapping[int, str] = {
+    400: "The request is wrong, or a state does not allow it.",
+    401: "The caller did not prove who it is.",
+    403: "The caller may not do this.",
+    404: "There is no such thing, or the caller may not know that there is.",
+    406: "The answer cannot come as it is asked for.",
+    414: "The address is too long.",
+    429: "Too much at once.",
+    431: "The head of the request is too large.",
+    500: "A fault of ours.",
+    501: "There is no such method.",
+    503: "A service that the call needs does not answer.",
+    504: "The deadline passed.",
+}
+_REFUSALS_OF_WRITES: Mapping[int, str] = {
+    409: "The name or the request_id is taken by something else.",
+    413: "The body is too large.",
+    415: "The body is of another kind.",
 }
 
 
@@ -163,32 +288,30 @@ def document(words: Mapping[str, str]) -> Schema:
         "openapi": "3.1.1",
         "info": {"title": "Puhui 普惠", "version": "v1", "description": _INTRODUCTION},
         "servers": [{"url": "/"}],
-        "security": [{"apiKey": []}],
+        "security": [{"certificate": [], "token": []}, {"person": []}, {"apiKey": []}],
         "tags": [
             {"name": name.rpartition(".")[2], "description": words.get(name, "")}
             for name in services
         ],
         "paths": paths,
         "components": {
-            "securitySchemes": {
-                "apiKey": {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "description": "An API key, `<key_id>.<secret>`.",
-                }
-            },
+            "securitySchemes": _SECURITY_SCHEMES,
+            "headers": _HEADERS,
+            "parameters": _PARAMETERS,
             "schemas": {
                 **dict(sorted(writer.schemas.items())),
                 "Problem": _PROBLEM,
                 "Reason": {"type": "string", "enum": [*reasons]},
             },
             "responses": {
-                "Problem": {
-                    "description": "The call was refused or failed.",
-                    "content": {
-                        problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}
-                    },
-                }
+                **{
+                    f"Problem{status}": _problem(status, description)
+                    for status, description in {**_REFUSALS, **_REFUSALS_OF_WRITES}.items()
+                },
+                "NotModified": {
+                    "description": "The client has the answer.",
+                    "headers": {"ETag": {"$ref": "#/components/headers/ETag"}},
+                },
             },
         },
         "x-error-reasons": reasons,
@@ -210,7 +333,9 @@ class _Writer:
                 "name": variable,
                 "in": "path",
                 "required": True,
-                "schema": {"type": "string"},
+                "schema": {"type": "string", "minLength": 1},
+                "description": self._words_of(_at(method.input_type, variable)),
+                "example": _value_of(_at(method.input_type, variable)),
             }
             for variable in binding.path.variables
         ]
@@ -218,7 +343,7 @@ class _Writer:
             "operationId": f"{method.containing_service.name}_{method.name}",
             "tags": [method.containing_service.name],
             "summary": method.name,
-            "description": self._words.get(method.full_name, ""),
+            "description": self._words.get(method.full_name, _spelled(method.name) + "."),
             "x-puhui-roles": sorted(roles_of(method) & PARTICIPANTS),
             "x-grpc-method": full_name(method),
         }
@@ -226,26 +351,61 @@ class _Writer:
             schema = self._object(method.input_type, frozenset(binding.path.variables))
             written["requestBody"] = {
                 "required": "required" in schema,
-                "content": {"application/json": {"schema": schema}},
+                "content": {
+                    "application/json": {
+                        "schema": schema,
+                        "example": sample(method.input_type, frozenset(binding.path.variables)),
+                    }
+                },
             }
         else:
             parameters += self._query(method.input_type, binding.path.variables)
+        parameters += [
+            {"$ref": f"#/components/parameters/{name}"}
+            for name, there in (
+                ("IfNoneMatch", binding.verb == "GET" and not binding.streams),
+                ("IdempotencyKey", binding.request_id),
+                ("LastEventId", binding.resumes),
+            )
+            if there
+        ]
         if parameters:
             written["parameters"] = parameters
+        refusals = {**_REFUSALS, **(_REFUSALS_OF_WRITES if binding.has_body else {})}
         written["responses"] = {
-            "200": self._success(method),
-            "default": {"$ref": "#/components/responses/Problem"},
+            "200": self._success(binding),
+            **(
+                {"304": {"$ref": "#/components/responses/NotModified"}}
+                if binding.verb == "GET" and not binding.streams
+                else {}
+            ),
+            **{
+                str(status): {"$ref": f"#/components/responses/Problem{status}"}
+                for status in sorted(refusals)
+            },
         }
         return written
 
-    def _success(self, method: MethodDescriptor) -> Schema:
+    def _success(self, binding: Binding) -> Schema:
+        method = binding.method
         schema = self._reference(method.output_type)
-        if method.server_streaming:
+        if binding.streams:
             content = {
                 "text/event-stream": {"schema": {"type": "string"}, "x-event-schema": schema}
             }
             return {"description": "Events, each with one answer.", "content": content}
-        return {"description": "The answer.", "content": {"application/json": {"schema": schema}}}
+        example = sample(method.output_type)
+        told: Schema = {
+            "description": "The answer.",
+            "content": {"application/json": {"schema": schema, "example": example}},
+        }
+        names = [
+            *(["ETag"] if binding.verb == "GET" else []),
+            *(["Link"] if binding.verb == "GET" and binding.pages else []),
+        ]
+        if names:
+            told["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+        return told
 
     def _query(self, message: Descriptor, path_variables: Iterable[str]) -> list[Schema]:
         return [
@@ -254,7 +414,7 @@ class _Writer:
                 "in": "query",
                 "required": _is_required(field),
                 "schema": self._field(field),
-                "description": self._words.get(field.full_name, ""),
+                "description": self._words_of(field),
             }
             for field in message.fields
             if field.name not in path_variables
@@ -316,9 +476,104 @@ class _Writer:
         bounded = kind and field.type != FieldDescriptor.TYPE_BYTES
         return {**_SCALARS[field.type], **(_bounds(getattr(rules, kind)) if bounded else {})}
 
+    def _words_of(self, field: FieldDescriptor) -> str:
+        return (
+            self._words.get(field.full_name)
+            or FIELDS.get(field.name)
+            or _spelled(field.name).capitalize() + "."
+        )
+
     def _described(self, what: Any, schema: Schema) -> Schema:
-        words = self._words.get(what.full_name)
+        is_field = isinstance(what, FieldDescriptor)
+        words = self._words_of(what) if is_field else self._words.get(what.full_name)
         return {**schema, "description": words} if words else schema
+
+
+def _problem(status: int, description: str) -> Schema:
+    headers = {401: ("WWW-Authenticate", "Authenticate"), 429: ("Retry-After", "RetryAfter")}
+    headers[503] = headers[429]
+    told: Schema = {
+        "description": description,
+        "content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    if status in headers:
+        name, component = headers[status]
+        told["headers"] = {name: {"$ref": f"#/components/headers/{component}"}}
+    return told
+
+
+def sample(
+    kind: Descriptor, without: frozenset[str] = frozenset(), depth: int = 0
+) -> dict[str, Any]:
+    """Return an example of a message, valid by its rules: what is required and what is telling.
+
+    Args:
+        kind: the message's type.
+        without: dotted paths of fields to leave out.
+        depth: how far inside another example it stands.
+    """
+    made = {}
+    chosen = set()
+    for field in kind.fields:
+        oneof = field.containing_oneof
+        needed = _is_required(field)
+        telling = depth < 1 if field.message_type else field.name in EXAMPLES
+        if oneof:
+            needed = bool(oneof.GetOptions().Extensions[validate_pb2.oneof].required)
+            if oneof.name in chosen:
+                continue
+            chosen.add(oneof.name)
+        if field.name in without or not (needed or telling):
+            continue
+        start = f"{field.name}."
+        inner = frozenset(path.removeprefix(start) for path in without if path.startswith(start))
+        made[field.json_name] = _value_of(field, inner, depth)
+    return made
+
+
+def _value_of(field: FieldDescriptor, without: frozenset[str] = frozenset(), depth: int = 0) -> Any:
+    rules = field.GetOptions().Extensions[validate_pb2.field]
+    value = EXAMPLES.get(field.name)
+    fitting = list if field.is_repeated else (str, int)
+    if isinstance(value, fitting) and not field.message_type and not field.enum_type:
+        return value
+    if field.is_repeated:
+        one = _single(field, rules.repeated.items, without, depth)
+        return [] if field.message_type and depth > 0 and not _is_required(field) else [one]
+    return _single(field, rules, without, depth)
+
+
+def _single(field: FieldDescriptor, rules: Any, without: frozenset[str], depth: int) -> Any:
+    if field.enum_type:
+        refused = {0, *rules.enum.not_in}
+        return next(value.name for value in field.enum_type.values if value.number not in refused)
+    if field.message_type:
+        known = {
+            "google.protobuf.Timestamp": TIME,
+            "google.protobuf.Duration": "60s",
+            "google.protobuf.Any": {"@type": "type.googleapis.com/google.protobuf.Empty"},
+        }
+        name = field.message_type.full_name
+        return known[name] if name in known else sample(field.message_type, without, depth + 1)
+    if field.type == FieldDescriptor.TYPE_BYTES:
+        return base64.b64encode(b"\1" * rules.bytes.len).decode()
+    if field.type == FieldDescriptor.TYPE_BOOL:
+        return True
+    if field.type == FieldDescriptor.TYPE_STRING:
+        return "" if rules.string.pattern else "example"
+    bounds = getattr(rules, rules.WhichOneof("type")) if rules.WhichOneof("type") else None
+    return bounds.gte if bounds is not None and bounds.HasField("gte") and bounds.gte > 1 else 1
+
+
+def _at(kind: Descriptor, path: str) -> FieldDescriptor:
+    found = field_at(kind, path)
+    if found is None:
+        raise ValueError(f"{path} is no field of {kind.full_name}")
+    return found
+
+
+def _spelled(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", name).strip()
 
 
 def _bounds(rules: Any) -> Schema:
@@ -339,6 +594,8 @@ def _is_required(field: FieldDescriptor) -> bool:
         or rules.repeated.min_items
         or 0 in rules.enum.not_in
         or (rules.uint64.HasField("gt") and rules.uint64.gt == 0)
+        or rules.uint32.gte
+        or rules.int32.gte > 0
     )
 
 

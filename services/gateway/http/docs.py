@@ -83,6 +83,8 @@ def _operation(verb: str, path: str, operation: dict[str, Any]) -> Iterator[str]
     if operation.get("parameters"):
         yield "<table>"
         for parameter in operation["parameters"]:
+            if "$ref" in parameter:
+                continue  # the introduction tells of the headers
             yield f"<tr><td><code>{_text(parameter['name'])}</code><td>{_type(parameter['schema'])}"
             yield f"<td>{_text(parameter.get('description', ''))}"
         yield "</table>"

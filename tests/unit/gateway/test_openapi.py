@@ -3,9 +3,14 @@ from typing import Any
 
 import orjson
 import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from services.gateway.http import docs
+from services.gateway.http.messages import from_json, put_values
+from services.gateway.http.paths import Binding, Table
 from services.gateway.openapi import DOCUMENT, comments, document
+from services.gateway.routes import DATASHARE, GATEWAY, SCORING, exposed
+from services.kit.calls import validate
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +44,7 @@ def test_every_operation_has_its_path_variables_roles_and_words(committed: Any) 
     for path, item in committed["paths"].items():
         for operation in item.values():
             declared = [
-                each["name"] for each in operation.get("parameters", []) if each["in"] == "path"
+                each["name"] for each in operation.get("parameters", []) if each.get("in") == "path"
             ]
             assert declared == re.findall(r"\{([^}]+)\}", path)
             assert set(operation["x-puhui-roles"]) <= {
@@ -49,9 +54,54 @@ def test_every_operation_has_its_path_variables_roles_and_words(committed: Any) 
                 "REGULATOR",
                 "OPERATOR",
             }
-            assert {"200", "default"} <= operation["responses"].keys()
+            assert {"200", "400", "401", "403", "429", "503"} <= operation["responses"].keys()
+            assert operation["description"]
             ids.add(operation["operationId"])
     assert len(ids) == sum(len(item) for item in committed["paths"].values())
+
+
+def test_the_document_is_openapi(committed: Any) -> None:
+    errors = [error.message for error in OpenAPIV31SpecValidator(committed).iter_errors()]
+    assert errors == []
+
+
+def test_every_field_has_words(committed: Any) -> None:
+    for name, schema in committed["components"]["schemas"].items():
+        for field, inner in schema.get("properties", {}).items():
+            assert "description" in inner or name == "Problem", (name, field)
+
+
+METHODS = [method for package in (GATEWAY, DATASHARE, SCORING) for method in exposed(package)]
+BINDINGS = Table(METHODS).bindings
+
+
+@pytest.mark.parametrize("binding", BINDINGS, ids=lambda binding: binding.method.name)
+def test_examples_are_messages_that_keep_their_rules(committed: Any, binding: Binding) -> None:
+    operation = committed["paths"][binding.path.template][binding.verb.lower()]
+    if binding.has_body:
+        media = operation["requestBody"]["content"]["application/json"]
+        message = from_json(binding.method.input_type, orjson.dumps(media["example"]))
+        values = {
+            each["name"]: each["example"]
+            for each in operation.get("parameters", [])
+            if each.get("in") == "path"
+        }
+        put_values(message, values, "the path")
+        validate(message)
+    if not binding.streams:
+        media = operation["responses"]["200"]["content"]["application/json"]
+        from_json(binding.method.output_type, orjson.dumps(media["example"]))
+
+
+def test_every_way_to_prove_who_calls_is_told(committed: Any) -> None:
+    schemes = committed["components"]["securitySchemes"]
+    assert [scheme["type"] for scheme in schemes.values()] == [
+        "mutualTLS",
+        "oauth2",
+        "openIdConnect",
+        "http",
+    ]
+    assert set().union(*committed["security"]) == schemes.keys()
 
 
 def test_words_limits_and_choices_come_from_the_proto(committed: Any) -> None:
