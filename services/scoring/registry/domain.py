@@ -112,13 +112,17 @@ class Person:
     Args:
         participant_id: the account.
         officer: the person, as the operator knows them.
+        person_id: the person, where the account's credentials tell; else empty.
     """
 
     participant_id: str
     officer: str
+    person_id: str = ""
 
     def is_also(self, other: "Person") -> bool:
-        """Tell whether this may be the same person as another."""
+        """Tell whether this may be the same person as another: by the ids where both are known."""
+        if self.person_id and other.person_id:
+            return self.person_id == other.person_id
         same_name = letters(self.officer) == letters(other.officer)
         return self.participant_id == other.participant_id or same_name
 
@@ -665,6 +669,7 @@ def content_of(event: Event) -> str:
         "version": event.version,
         "participant_id": event.by.participant_id,
         "officer": event.by.officer,
+        "person_id": event.by.person_id,
         "reason": event.reason,
         "from": event.source,
         "to": event.target,
@@ -696,7 +701,7 @@ def event_of(content: str) -> Event:
         at=datetime.fromisoformat(said["at"]),
         act=Act(said["act"]),
         version=said.get("version", EVERYTHING),
-        by=Person(said["participant_id"], said["officer"]),
+        by=Person(said["participant_id"], said["officer"], said.get("person_id", "")),
         reason=said.get("reason", ""),
         source=State(said["from"]) if "from" in said else None,
         target=State(said["to"]) if "to" in said else None,

@@ -216,9 +216,9 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
 def _who(request: Any) -> tuple[Key, Person]:
     """Return what names a write and who asks for it."""
-    caller = current_caller().participant_id
-    key = Key(caller, request.request_id, _fingerprint(request))
-    return key, Person(caller, request.officer)
+    caller = current_caller()
+    key = Key(caller.participant_id, request.request_id, _fingerprint(request))
+    return key, Person(caller.participant_id, request.officer, caller.person_id)
 
 
 def _fingerprint(request: Message) -> bytes:
