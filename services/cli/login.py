@@ -77,7 +77,7 @@ class SignedIn:
         if refresh:
             from authlib.common.errors import AuthlibBaseError
             from authlib.integrations.httpx_client import OAuth2Client
-            from httpx import HTTPError
+            from httpx2 import HTTPError
 
             try:
                 with OAuth2Client(client_id=self._kept["client_id"], timeout=_TIMEOUT) as client:
@@ -145,10 +145,10 @@ def register(main: typer.Typer) -> None:
 def _signed_in(
     out: Output, issuer: str, client_id: str, scope: str, *, browser: bool
 ) -> dict[str, Any]:
+    import httpx2
     from authlib.common.errors import AuthlibBaseError
     from authlib.common.security import generate_token
     from authlib.integrations.httpx_client import OAuth2Client
-    from httpx import HTTPError
 
     parts = urlsplit(issuer)
     if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
@@ -165,7 +165,7 @@ def _signed_in(
         ) as client,
     ):
         try:
-            found = client.get(issuer + _DISCOVERY, withhold_token=True).raise_for_status().json()
+            found = httpx2.get(issuer + _DISCOVERY, timeout=_TIMEOUT).raise_for_status().json()
             if found["issuer"] != issuer:
                 raise NotSignedInError(f"{issuer} says that it is another issuer: check the URL")
             verifier = generate_token(64)
@@ -182,7 +182,7 @@ def _signed_in(
                 code=code,
                 code_verifier=verifier,
             )
-        except (AuthlibBaseError, HTTPError, KeyError, TypeError, ValueError) as error:
+        except (AuthlibBaseError, httpx2.HTTPError, KeyError, ValueError) as error:
             told = getattr(error, "description", "") or "it does not answer as it should"
             raise NotSignedInError(f"{issuer} gave no token: {told}") from None
     endpoint = found["token_endpoint"]
