@@ -50,12 +50,12 @@ DECIDED: Final = ("tax_filing",)
 """What is read in the measurement of decisions: little, so that it is about deciding."""
 
 
-async def prepare(platform: Stack, stages: Stages) -> dict[tuple[str, ...], list[Any]]:
-    """Fill a platform; return what can be fetched, by the types that are read."""
+async def prepare(platform: Stack, stages: Stages, number: int) -> dict[tuple[str, ...], list[Any]]:
+    """Fill a platform with so many firms; return what can be fetched, by types that are read."""
     last_month = last_complete_month(datetime.now(UTC).date())
-    city = City(CityPlan(SEED, last_month, FIRMS))
+    city = City(CityPlan(SEED, last_month, number))
     members = Members(platform.gateway, platform.operator_key)
-    with stages.stage("join", "Registering firms", FIRMS) as advance:
+    with stages.stage("join", "Registering firms", number) as advance:
         providers = await members.join_providers(PROVIDERS)
         banks = [await members.join_bank(f"Bench bank {n + 1}") for n in range(BANKS)]
         firms = await members.join_firms([(f.uscc, f.name) for f in city.firms], advance)
@@ -71,11 +71,11 @@ async def prepare(platform: Stack, stages: Stages) -> dict[tuple[str, ...], list
         data_from=first_day(city.plan.first_month),
         data_to=last_day(city.plan.last_month),
     )
-    with stages.stage("consents", "Consents, bank by bank", FIRMS * BANKS) as advance:
+    with stages.stage("consents", "Consents, bank by bank", number * BANKS) as advance:
         agreed = [await members.consents(bank, firms, ask, advance) for bank in banks]
     targets: dict[tuple[str, ...], list[Any]] = {RECORD_TYPES: [], DECIDED: []}
     for consents in zip(*agreed, strict=True):
-        for number, (bank, consent) in enumerate(zip(banks, consents, strict=True)):
+        for place, (bank, consent) in enumerate(zip(banks, consents, strict=True)):
             for types, told in targets.items():
                 fetch = SummaryFetch(
                     request_id=PLACE,
@@ -86,7 +86,7 @@ async def prepare(platform: Stack, stages: Stages) -> dict[tuple[str, ...], list
                     officer=Officer(name="officer-7", file_reference="bench"),
                 )
                 body = FetchSummaryRequest(fetch=fetch).SerializeToString()
-                told.append((number, f"Bearer {bank.api_key}", base64.b64encode(body).decode()))
+                told.append((place, f"Bearer {bank.api_key}", base64.b64encode(body).decode()))
     return targets
 
 
@@ -117,7 +117,9 @@ def main() -> int:
             Stages(Console(stderr=True)) as stages,
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
-            targets = runner.run(asyncio.wait_for(prepare(platform, stages), PREPARATION_SECONDS))
+            targets = runner.run(
+                asyncio.wait_for(prepare(platform, stages, FIRMS), PREPARATION_SECONDS)
+            )
         watched = {**platform.pids, "postgres": server.pid}
         timing = {"warmup": WARMUP, "seconds": SECONDS}
         insert = {"url": server.create("bare"), "callers": CALLERS} | timing
