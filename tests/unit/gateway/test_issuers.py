@@ -46,6 +46,15 @@ def test_a_file_is_read_with_its_own_folder(tmp_path: Path) -> None:
     assert config.kind == PERSONS
 
 
+def test_the_example_of_the_guide_is_one(tmp_path: Path, checkout: Path) -> None:
+    guide = (checkout / "docs/security.md").read_text("utf-8")
+    lines = guide.partition("    [[issuers]]\n")[2].partition("\n\n")[0].splitlines()
+    file = tmp_path / "issuers.toml"
+    file.write_text("\n".join(["[[issuers]]", *(line.strip() for line in lines)]))
+    (config,) = load(file)
+    assert config.participant_claim == "client_id"
+
+
 @pytest.mark.parametrize(
     ("changed", "problem"),
     [
