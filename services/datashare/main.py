@@ -41,6 +41,10 @@ from services.datashare.access.enquiries import ENQUIRY
 from services.datashare.access.manifest import Manifests
 from services.datashare.access.servicer import AccessServicer
 from services.datashare.access.store import AccessStore, EnquiryStore
+from services.datashare.caps.app import Capped, CappedFetch, CappedTakeIn
+from services.datashare.caps.domain import SandboxCaps
+from services.datashare.caps.servicer import CapGate
+from services.datashare.caps.store import CountStore
 from services.datashare.catalogue.domain import Catalogue
 from services.datashare.catalogue.loader import load
 from services.datashare.catalogue.servicer import CatalogueServicer
@@ -232,6 +236,7 @@ class DatashareConfig:
         bootstrap_operator_key_sha256: SHA-256 of its secret part's characters, in hexadecimal.
         bootstrap_operators: accounts of the first operators at an OpenID provider, each as
             "issuer subject".
+        caps: how much a sandbox holds.
         notices: how parties are told.
         trust_domain: of the SPIFFE ids by which services know each other.
         server: where it listens; with TLS it is called by workloads of ours alone.
@@ -306,6 +311,7 @@ class DatashareConfig:
     bootstrap_operators: tuple[str, ...] = field(
         default=(), metadata={"help": 'the first operators, each as "issuer subject" of OpenID'}
     )
+    caps: SandboxCaps = field(default_factory=SandboxCaps)
     notices: NoticesConfig = field(default_factory=NoticesConfig)
     trust_domain: str = field(
         default=TRUST_DOMAIN,
@@ -398,6 +404,7 @@ class Work:
 
     def __init__(self, conn: AsyncConnection, stores: Stores) -> None:
         self.participants = ParticipantStore(conn)
+        self.counts = CountStore(conn)
         self.credentials = CredentialStore(conn)
         self.platform_keys = PlatformKeyStore(conn)
         self.seals = Seals(conn, stores.vault)
@@ -546,8 +553,9 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
         signer=signer,
         narrowed=narrowed,
     )
+    capped = Capped(transactions, config.caps, clock) if config.sandbox else None
     accesses = AccessServicer(
-        fetch,
+        CappedFetch(fetch, capped) if capped else fetch,
         ListAccesses(transactions, clock),
         ListUses(transactions),
         TellSupply(transactions, catalogue),
@@ -613,12 +621,13 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     messenger = messenger_of(config.notices, clock)
     send = SendMessages(transactions, messenger, report, texts, clock, random.random)
 
-    certificates = open_certificates("datashare.server.tls", config.server.tls)
+    certificates = open_certificates("datashare.server.tls", config.server.tls, telemetry.meter)
     server = Server(
         config.server,
         by_assertion(verifier),
         telemetry,
         clock,
+        gate=CapGate(capped) if capped else None,
         certificates=certificates,
         workloads=Workloads(config.trust_domain) if certificates else None,
     )
@@ -646,7 +655,14 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
     )
     server.add(
         records_pb2_grpc.add_RecordServiceServicer_to_server,
-        RecordServicer(take_in, close, sent, intake, clock, AT_ONCE[database.dialect]),
+        RecordServicer(
+            CappedTakeIn(take_in, capped) if capped else take_in,
+            close,
+            sent,
+            intake,
+            clock,
+            AT_ONCE[database.dialect],
+        ),
     )
     server.add(
         deliveries_pb2_grpc.add_DeliveryServiceServicer_to_server,

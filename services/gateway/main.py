@@ -346,8 +346,8 @@ def build(config: GatewayConfig, clock: Clock, ids: Ids | None = None) -> Gatewa
     telemetry = Telemetry.setup("gateway", config.telemetry)
     key = read_private_key("gateway.identity_private_key", config.identity_private_key)
     signer = IdentitySigner(key, identity.GATEWAY, clock, config.tenant)
-    certificates = open_certificates("gateway.server.tls", config.server.tls)
-    workload = open_certificates("gateway.workload", config.workload)
+    certificates = open_certificates("gateway.server.tls", config.server.tls, telemetry.meter)
+    workload = open_certificates("gateway.workload", config.workload, telemetry.meter)
     datashare = Channel(
         config.datashare,
         lambda: signer.sign(ITSELF, identity.DATASHARE),

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from services.kit.config import ConfigError
 
@@ -72,11 +73,13 @@ class Material:
         certificate: own certificate and its chain.
         key: its private key.
         ca: whose certificates are trusted.
+        ends: when the certificate's validity ends.
     """
 
     certificate: bytes
     key: bytes
     ca: bytes
+    ends: datetime
 
 
 class Certificates:
@@ -112,6 +115,19 @@ class Certificates:
                 except ConfigError as error:
                     _log.error("certificate not renewed", problems=error.problems)
             return self._material
+
+    def watch(self, meter: Meter) -> None:
+        """Measure when the certificate ends: `puhui.tls.certificate.ends`, seconds since 1970."""
+
+        def ends(_options: CallbackOptions) -> list[Observation]:
+            return [Observation(self.current().ends.timestamp(), {"setting": self._setting})]
+
+        meter.create_observable_gauge(
+            "puhui.tls.certificate.ends",
+            [ends],
+            unit="s",
+            description="when the certificate of a setting ends, seconds since 1970",
+        )
 
     def grpc_server(self, *, clients: bool) -> grpc.ServerCredentials:
         """Return credentials of a gRPC listener.
@@ -178,16 +194,21 @@ class Certificates:
             ]
         if problems:
             raise ConfigError(problems)
-        return Material(**found)
+        own = x509.load_pem_x509_certificate(found["certificate"])
+        return Material(**found, ends=own.not_valid_after_utc)
 
 
-def open_certificates(setting: str, config: TlsConfig) -> Certificates | None:
-    """Return the certificates that are configured, None without TLS.
+def open_certificates(setting: str, config: TlsConfig, meter: Meter) -> Certificates | None:
+    """Return the certificates that are configured, watched, or None without TLS.
 
     Raises:
         ConfigError: they cannot be used.
     """
-    return Certificates(setting, config) if config.on else None
+    if not config.on:
+        return None
+    certificates = Certificates(setting, config)
+    certificates.watch(meter)
+    return certificates
 
 
 class _Contexts:

@@ -186,7 +186,7 @@ def build(config: ScoringConfig, clock: Clock, ids: Ids) -> Service:
     signer = IdentitySigner(own_key, SCORING, clock, config.tenant)
     verifier = IdentityVerifier({GATEWAY: gateway_key}, SCORING, clock, config.tenant)
     database = Database.open(config.database_url, pool_size=config.database_pool)
-    certificates = open_certificates("scoring.server.tls", config.server.tls)
+    certificates = open_certificates("scoring.server.tls", config.server.tls, telemetry.meter)
     datashare = Channel(
         config.datashare, lambda: signer.sign(ITSELF, DATASHARE), certificates=certificates
     )

@@ -5,8 +5,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from services.kit.config import ConfigError, is_loopback
+from services.kit.telemetry import Telemetry
 from services.kit.tls import Certificates, TlsConfig, open_certificates
 from tests.e2e.secured import Certified, Shifted
 
@@ -28,7 +30,7 @@ def problem(tls: TlsConfig) -> str:
 
 
 def test_all_files_are_given_or_none(tls: TlsConfig) -> None:
-    assert open_certificates("x", TlsConfig()) is None
+    assert open_certificates("x", TlsConfig(), Telemetry("test").meter) is None
     for missing in ("certificate", "key", "ca"):
         with pytest.raises(ValueError, match="all three, or none"):
             replace(tls, **{missing: None})
@@ -72,6 +74,25 @@ def test_what_cannot_be_used_later_leaves_what_was_there(
     renewed = certified.service("datashare")
     certified.write("datashare", renewed)
     assert certificates.current().certificate == renewed.certificate.encode()
+
+
+def test_it_is_measured_when_a_certificate_ends(certified: Certified, tls: TlsConfig) -> None:
+    telemetry = Telemetry("test")
+    certificates = open_certificates("datashare.server.tls", tls, telemetry.meter)
+    assert certificates is not None
+    assert tls.certificate is not None
+    for issued in (None, certified.authority.issue("datashare", days=7)):
+        if issued:
+            certified.write("datashare", issued)
+        pem = tls.certificate.read_bytes()
+        ends = x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp()
+        (line,) = [
+            line
+            for line in telemetry.render_metrics().decode().splitlines()
+            if line.startswith("puhui_tls_certificate_ends")
+        ]
+        assert 'setting="datashare.server.tls"' in line
+        assert float(line.rpartition(" ")[2]) == ends
 
 
 @pytest.mark.parametrize(
