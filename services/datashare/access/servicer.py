@@ -21,6 +21,7 @@ from services.datashare.access.domain import (
     Recorded,
     Released,
 )
+from services.datashare.caps.app import CappedFetch
 from services.datashare.china import date_of_day
 from services.datashare.consent.domain import Selection
 from services.datashare.disputes.servicer import mark_message
@@ -68,7 +69,7 @@ class AccessServicer(accesses_pb2_grpc.AccessServiceServicer):
 
     def __init__(
         self,
-        fetch: FetchSummaries,
+        fetch: FetchSummaries | CappedFetch,
         list_accesses: ListAccesses,
         list_uses: ListUses,
         tell_supply: TellSupply,

@@ -8,6 +8,7 @@ import grpc
 
 from puhui.datashare.v1 import records_pb2 as pb
 from puhui.datashare.v1 import records_pb2_grpc
+from services.datashare.caps.app import CappedTakeIn
 from services.datashare.deliveries.app import CloseDelivery
 from services.datashare.deliveries.domain import Claim, Delivery
 from services.datashare.deliveries.wire import Reader, claim_of, reconciliation_message
@@ -48,7 +49,7 @@ class RecordServicer(records_pb2_grpc.RecordServiceServicer):
 
     def __init__(
         self,
-        take_in: TakeIn,
+        take_in: TakeIn | CappedTakeIn,
         close: CloseDelivery,
         reader: Reader,
         intake: Intake,
