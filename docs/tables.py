@@ -11,6 +11,8 @@ from services.datashare.consent.domain import DOERS, OPEN_STATES, TRANSITIONS, S
 from services.datashare.disputes.domain import ACTORS
 from services.datashare.disputes.domain import TRANSITIONS as STEPS
 from services.datashare.notices.domain import TOLD, NoticeKind, Party
+from services.datashare.watch.domain import Name, Rule
+from services.datashare.watch.loader import load as load_watch
 from services.scoring.registry.domain import WAYS
 
 BEGIN = "<!-- Made from the code by `make docs`: change it there. -->\n"
@@ -65,11 +67,36 @@ def models() -> str:
     return f"| from | what happens | to | by | needs | only |\n|---|---|---|---|---|---|\n{rows}"
 
 
+def watch() -> str:
+    """Return every rule of the watch with its threshold."""
+    rows = "".join(
+        f"| `{rule.name}` | {rule.severity.lower()} | {rule.zh}; {rule.en} | "
+        f"{rule.threshold:g} | {rule.window.total_seconds() / 3600:g} h | {_more(rule)} |\n"
+        for rule in load_watch().values()
+    )
+    return (
+        "| rule | severity | what it finds | from | within | besides |\n|---|---|---|---|---|---|\n"
+        f"{rows}"
+    )
+
+
+def _more(rule: Rule) -> str:
+    said = {
+        Name.VOLUME_PAST: f"times the usual of {rule.days} days; at least {rule.least} accesses",
+        Name.OUTSIDE_HOURS: f"working hours are {rule.begins:%H:%M} to {rule.ends:%H:%M}",
+        Name.ONE_FILE: "different firms",
+        Name.OFFICER_SWEEP: "different firms",
+    }.get(rule.name, "")
+    bulk = ", ".join(f"`{purpose}`" for purpose in sorted(rule.except_purposes))
+    return "; ".join(part for part in (said, f"not for {bulk}" if bulk else "") if part)
+
+
 TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "consent.md": consents,
     "disputes.md": disputes,
     "model-risk.md": models,
     "notices.md": notices,
+    "operators.md": watch,
 }
 
 
