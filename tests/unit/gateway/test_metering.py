@@ -69,7 +69,7 @@ class World:
     def lost(self) -> int:
         data = self.reader.get_metrics_data()
         return sum(
-            int(point.value)  # type: ignore[union-attr]  # a counter's points have one
+            int(point.value)  # type: ignore[union-attr, misc]  # a counter's points have one
             for resource in (data.resource_metrics if data else ())
             for scope in resource.scope_metrics
             for metric in scope.metrics
