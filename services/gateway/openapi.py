@@ -202,12 +202,14 @@ _SECURITY_SCHEMES: Schema = {
     "token": {
         "type": "oauth2",
         "description": "A token by private_key_jwt (RFC 7523), in the manner of FAPI 2.0.",
-        "flows": {"clientCredentials": {"tokenUrl": "/oauth/token", "scopes": {}}},
+        "flows": {
+            "clientCredentials": {"tokenUrl": "https://puhui.example/oauth/token", "scopes": {}}
+        },
     },
     "person": {
         "type": "openIdConnect",
         "description": "A token of the issuer that the platform's operator names.",
-        "openIdConnectUrl": "/.well-known/openid-configuration",
+        "openIdConnectUrl": "https://issuer.example/.well-known/openid-configuration",
     },
     "apiKey": {
         "type": "http",
@@ -277,7 +279,7 @@ def document(words: Mapping[str, str]) -> Schema:
     paths: dict[str, Schema] = {}
     for binding in Table(methods).bindings:
         operation = writer.operation(binding)
-        paths.setdefault(binding.path.template, {})[binding.verb.lower()] = operation
+        paths.setdefault(path_of(binding), {})[binding.verb.lower()] = operation
     services = {method.containing_service.full_name: None for method in methods}
     reasons = {
         name.removeprefix("ERROR_REASON_"): words.get(f"puhui.common.v1.{name}", "")
@@ -318,6 +320,11 @@ def document(words: Mapping[str, str]) -> Schema:
     }
 
 
+def path_of(binding: Binding) -> str:
+    """Return an operation's path; its variables have plain names, wherever in the message."""
+    return re.sub(r"\{[a-z0-9_.]+\.([a-z0-9_]+)\}", r"{\1}", binding.path.template)
+
+
 class _Writer:
     """Writes operations and gathers the schemas that they need."""
 
@@ -330,7 +337,7 @@ class _Writer:
         method = binding.method
         parameters = [
             {
-                "name": variable,
+                "name": variable.rpartition(".")[2],
                 "in": "path",
                 "required": True,
                 "schema": {"type": "string", "minLength": 1},

@@ -385,7 +385,7 @@ async def test_a_client_that_goes_away_ends_the_stream(
 async def test_the_documents_are_served_to_anybody(world: Entrance) -> None:
     document = (await world.http.get("/openapi.json")).json()
     assert document["openapi"].startswith("3.1")
-    assert "/v1/subjects/{fetch.subject_id}/summary:fetch" in document["paths"]
+    assert "/v1/subjects/{subject_id}/summary:fetch" in document["paths"]
     response = await world.http.get("/docs")
     assert response.headers["content-type"].startswith("text/html")
     assert "/v1/scores:batch" in response.text

@@ -8,7 +8,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from services.gateway.http import docs
 from services.gateway.http.messages import from_json, put_values
 from services.gateway.http.paths import Binding, Table
-from services.gateway.openapi import DOCUMENT, comments, document
+from services.gateway.openapi import DOCUMENT, comments, document, path_of
 from services.gateway.routes import DATASHARE, GATEWAY, SCORING, exposed
 from services.kit.calls import validate
 
@@ -77,15 +77,14 @@ BINDINGS = Table(METHODS).bindings
 
 @pytest.mark.parametrize("binding", BINDINGS, ids=lambda binding: binding.method.name)
 def test_examples_are_messages_that_keep_their_rules(committed: Any, binding: Binding) -> None:
-    operation = committed["paths"][binding.path.template][binding.verb.lower()]
+    operation = committed["paths"][path_of(binding)][binding.verb.lower()]
     if binding.has_body:
         media = operation["requestBody"]["content"]["application/json"]
         message = from_json(binding.method.input_type, orjson.dumps(media["example"]))
-        values = {
-            each["name"]: each["example"]
-            for each in operation.get("parameters", [])
-            if each.get("in") == "path"
-        }
+        examples = [
+            each["example"] for each in operation.get("parameters", []) if each.get("in") == "path"
+        ]
+        values = dict(zip(binding.path.variables, examples, strict=True))
         put_values(message, values, "the path")
         validate(message)
     if not binding.streams:
@@ -119,7 +118,7 @@ def test_words_limits_and_choices_come_from_the_proto(committed: Any) -> None:
 
 
 def test_what_stands_in_the_path_is_not_asked_for_in_the_body(committed: Any) -> None:
-    fetch = committed["paths"]["/v1/subjects/{fetch.subject_id}/summary:fetch"]["post"]
+    fetch = committed["paths"]["/v1/subjects/{subject_id}/summary:fetch"]["post"]
     schema = fetch["requestBody"]["content"]["application/json"]["schema"]
     assert "subjectId" not in schema["properties"]["fetch"]["properties"]
     assert "subjectId" not in schema["properties"]["fetch"]["required"]
