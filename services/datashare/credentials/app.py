@@ -201,9 +201,9 @@ class CredentialDesk:
         async def add(work: Work) -> Credential:
             found = await work.participants.lock(participant_id)
             now = self._clock.now()
-            participant = check_registration(caller, found, claim.kind)
             if caller.participant_id == participant_id:
-                require_good_standing(participant.standing)
+                require_good_standing(found.standing if found else None)
+            check_registration(caller, found, claim.kind)
             added = Credential(self._ids.new("crd"), participant_id, claim, offer.label, now)
             if claim.person in self._bootstrap or not await work.credentials.add(added):
                 raise taken(claim.kind)

@@ -40,6 +40,13 @@ class Kind(StrEnum):
     PERSON = "person"
 
 
+_FIELDS: Final = {
+    Kind.CERTIFICATE: "certificate_pem",
+    Kind.KEY: "public_jwk",
+    Kind.PERSON: "person",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class PersonAccount:
     """An account at an OpenID provider.
@@ -117,7 +124,7 @@ class PersonIds:
         return f"per_{digest[:_PERSON_ID_BYTES].hex()}"
 
 
-def check_registration(caller: Caller, participant: Participant | None, kind: Kind) -> Participant:
+def check_registration(caller: Caller, participant: Participant | None, kind: Kind) -> None:
     """Refuse a credential that the caller may not register, or that does not fit the participant.
 
     Args:
@@ -141,8 +148,7 @@ def check_registration(caller: Caller, participant: Participant | None, kind: Ki
         )
     if participant.role is Role.FIRM and kind is not Kind.PERSON:
         problem = "is for institutions: for a firm register the persons who act for it"
-        raise invalid_field("FIELD_INVALID", kind, problem)
-    return participant
+        raise invalid_field("FIELD_INVALID", _FIELDS[kind], problem)
 
 
 def check_change(caller: Caller, participant_id: str, kind: Kind) -> None:
