@@ -10,7 +10,7 @@ import base64
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ import puhui
 from buf.validate import validate_pb2
 from puhui.common.v1 import errors_pb2
 from services.gateway.http import problems
+from services.gateway.http.messages import kinds_within
 from services.gateway.http.paths import Binding, Table, field_at
 from services.gateway.routes import (
     DATASHARE,
@@ -165,6 +166,15 @@ _PROBLEM: Schema = {
     ],
 }
 _TEXT: Schema = {"type": "string"}
+_EVENT: Schema = {
+    "type": "object",
+    "description": "One event; its data is JSON, of x-event-schema where it has no name.",
+    "properties": {
+        "id": {"type": "string", "description": "Where to go on after it: Last-Event-ID."},
+        "event": {"type": "string", "enum": ["message", "end", "error"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
 _HEADERS: Schema = {
     "ETag": {"description": "Strong; send it as If-None-Match.", "schema": _TEXT},
     "Link": {"description": "rel=first, and rel=next where there is more.", "schema": _TEXT},
@@ -275,9 +285,11 @@ def document(words: Mapping[str, str]) -> Schema:
         words: comments by full name.
     """
     methods = [method for package in (GATEWAY, DATASHARE, SCORING) for method in exposed(package)]
-    writer = _Writer(words)
+    bindings = Table(methods).bindings
+    asked = set().union(*(kinds_within(each.method.input_type) for each in bindings))
+    writer = _Writer(words, asked)
     paths: dict[str, Schema] = {}
-    for binding in Table(methods).bindings:
+    for binding in bindings:
         operation = writer.operation(binding)
         paths.setdefault(path_of(binding), {})[binding.verb.lower()] = operation
     services = {method.containing_service.full_name: None for method in methods}
@@ -326,10 +338,20 @@ def path_of(binding: Binding) -> str:
 
 
 class _Writer:
-    """Writes operations and gathers the schemas that they need."""
+    """Writes operations and gathers the schemas that they need.
 
-    def __init__(self, words: Mapping[str, str]) -> None:
+    Rules are for requests: an answer may leave empty what a request has to say, so that a message
+    of both has a schema of each.
+
+    Args:
+        words: comments by full name.
+        asked: the messages of requests.
+    """
+
+    def __init__(self, words: Mapping[str, str], asked: Collection[Descriptor]) -> None:
         self._words = words
+        self._in_requests = asked
+        self._asked = True
         self.schemas: dict[str, Schema] = {}
 
     def operation(self, binding: Binding) -> Schema:
@@ -395,11 +417,11 @@ class _Writer:
 
     def _success(self, binding: Binding) -> Schema:
         method = binding.method
+        self._asked = False
         schema = self._reference(method.output_type)
+        self._asked = True
         if binding.streams:
-            content = {
-                "text/event-stream": {"schema": {"type": "string"}, "x-event-schema": schema}
-            }
+            content = {"text/event-stream": {"schema": _EVENT, "x-event-schema": schema}}
             return {"description": "Events, each with one answer.", "content": content}
         example = sample(method.output_type)
         told: Schema = {
@@ -429,6 +451,8 @@ class _Writer:
 
     def _reference(self, kind: Descriptor | EnumDescriptor) -> Schema:
         name = kind.full_name.removeprefix("puhui.")
+        if not self._asked and kind in self._in_requests:
+            name += ".Answer"
         if name not in self.schemas:
             self.schemas[name] = {}  # a message may hold its own kind
             if isinstance(kind, EnumDescriptor):
@@ -454,22 +478,25 @@ class _Writer:
             else:
                 schema = self._field(field)
             properties[field.json_name] = self._described(field, schema)
-            if _is_required(field):
+            if self._asked and _is_required(field):
                 required.append(field.json_name)
         written: Schema = {"type": "object", "properties": properties}
         if required:
             written["required"] = required
         for oneof in kind.oneofs:
-            if oneof.GetOptions().Extensions[validate_pb2.oneof].required:
+            if self._asked and oneof.GetOptions().Extensions[validate_pb2.oneof].required:
                 written["oneOf"] = [{"required": [field.json_name]} for field in oneof.fields]
         return self._described(kind, written)
 
     def _field(self, field: FieldDescriptor) -> Schema:
         rules = field.GetOptions().Extensions[validate_pb2.field]
+        if _is_map(field) and field.message_type:
+            value = self._field(field.message_type.fields_by_name["value"])
+            return {"type": "object", "additionalProperties": value}
         if not field.is_repeated:
             return self._value(field, rules)
         items = self._value(field, rules.repeated.items)
-        if rules.ignore == validate_pb2.IGNORE_ALWAYS:
+        if rules.ignore == validate_pb2.IGNORE_ALWAYS or not self._asked:
             return {"type": "array", "items": items}
         return {"type": "array", "items": items, **_bounds(rules.repeated)}
 
@@ -480,7 +507,7 @@ class _Writer:
             return dict(known) if known else self._reference(named)
         kind = rules.WhichOneof("type")
         # Limits of text are not those of its base64.
-        bounded = kind and field.type != FieldDescriptor.TYPE_BYTES
+        bounded = self._asked and kind and field.type != FieldDescriptor.TYPE_BYTES
         return {**_SCALARS[field.type], **(_bounds(getattr(rules, kind)) if bounded else {})}
 
     def _words_of(self, field: FieldDescriptor) -> str:
@@ -544,6 +571,8 @@ def _value_of(field: FieldDescriptor, without: frozenset[str] = frozenset(), dep
     fitting = list if field.is_repeated else (str, int)
     if isinstance(value, fitting) and not field.message_type and not field.enum_type:
         return value
+    if _is_map(field):
+        return {}
     if field.is_repeated:
         one = _single(field, rules.repeated.items, without, depth)
         return [] if field.message_type and depth > 0 and not _is_required(field) else [one]
@@ -570,6 +599,10 @@ def _single(field: FieldDescriptor, rules: Any, without: frozenset[str], depth: 
         return "" if rules.string.pattern else "example"
     bounds = getattr(rules, rules.WhichOneof("type")) if rules.WhichOneof("type") else None
     return bounds.gte if bounds is not None and bounds.HasField("gte") and bounds.gte > 1 else 1
+
+
+def _is_map(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.GetOptions().map_entry
 
 
 def _at(kind: Descriptor, path: str) -> FieldDescriptor:

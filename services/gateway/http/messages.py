@@ -145,14 +145,15 @@ def _camel(name: str) -> str:
 
 @functools.cache
 def _has_map(kind: Descriptor) -> bool:
-    return any(_is_map(each) for each in _kinds_within(kind))
+    return any(_is_map(each) for each in kinds_within(kind))
 
 
 def _is_map(kind: Descriptor) -> bool:
     return bool(kind.GetOptions().map_entry)
 
 
-def _kinds_within(kind: Descriptor) -> set[Descriptor]:
+def kinds_within(kind: Descriptor) -> set[Descriptor]:
+    """Return a message's kind and those of all that it can hold."""
     found, waiting = {kind}, [kind]
     while waiting:
         inner = {field.message_type for field in waiting.pop().fields if field.message_type}
