@@ -24,6 +24,10 @@ from services.datashare.consent.erasing import ErasureDuties
 from services.datashare.consent.servicer import ConsentCodec, DutyCodec
 from services.datashare.disputes.domain import DisputeReason, DisputeState
 from services.datashare.idempotency.domain import RequestKey
+from services.datashare.incidents.app import Register
+from services.datashare.incidents.domain import Severity, Step
+from services.datashare.incidents.domain import State as IncidentState
+from services.datashare.incidents.servicer import IncidentCodec
 from services.datashare.log.domain import Sealer
 from services.datashare.mandates.app import Mandates
 from services.datashare.mandates.domain import Power, SigningRule
@@ -41,9 +45,11 @@ from tests.contract.datashare.test_retention import penalty
 from tests.fakes.datashare_disputes import BANK, CASE, Disputing
 from tests.fakes.datashare_records import NOW, USCC, invoice, provider, retraction
 from tests.fakes.signing import SIGNER
+from tests.fakes.standing import PRODUCTS
 
 READER = Caller("par_reader", "BANK")
 CLERK = Caller("par_clerk", "FIRM")
+OPERATOR = Caller("par_operator", "OPERATOR")
 OFFICER = Officer("王", "F-1")
 
 
@@ -70,14 +76,17 @@ class Office(Disputing):
             mandate_codec=MandateCodec(),
             rule_codec=RuleCodec(),
         )
+        self.incidents = Register(**shared, ids=ids, codec=IncidentCodec())
 
     async def open(self) -> None:
         await self.populate()
         await self.register(provider("tax"), provider("department"))
         async with self.transactions.begin() as work:
-            for who in (READER, Caller("par_other", "BANK"), CLERK):
+            for who in (READER, Caller("par_other", "BANK"), CLERK, OPERATOR):
                 person = who.participant_id, Role(who.role), "x", "", None, False
-                await work.participants.add(Participant(*person, Standing.ACTIVE, NOW))
+                await work.participants.add(
+                    Participant(*person, Standing.ACTIVE, NOW, products=PRODUCTS)
+                )
         await self.submit("par_court", case(), case("other"), case("third"))
         await self.submit("par_department", penalty())
         await self.submit("par_tax", invoice("a"))
@@ -195,12 +204,26 @@ async def records(office: Office) -> None:
     await office.erase(key, office.firm.subject_id or "", "asked for")
 
 
+async def incidents(office: Office) -> None:
+    opened = await office.incidents.open(
+        office.key(OPERATOR),
+        severity=Severity.NOTICE,
+        participant_id="par_bank",
+        summary_zh="",
+        summary_en="Something was seen.",
+        access_ids=[],
+    )
+    step = Step(NOW, "", "", IncidentState.OPEN, "Told them.")
+    key = office.key(OPERATOR)
+    await office.incidents.handle(key, OPERATOR, opened.incident_id, step, share=True)
+
+
 async def test_who_is_told_what_is_as_the_table_says(sqlite: Database) -> None:
     office = Office(sqlite)
     await office.open()
     await office.read(READER, Channel.DATASHARE, "court_case", "penalty")
     await office.read(BANK, Channel.SCORING, "court_case", "penalty")
-    for act in (consents, mandates, disputes, ends, records):
+    for act in (consents, mandates, disputes, ends, records, incidents):
         await act(office)
     assert office.firm.subject_id
     ids = {
@@ -209,6 +232,8 @@ async def test_who_is_told_what_is_as_the_table_says(sqlite: Database) -> None:
         Party.PROVIDER: {"par_court"},
         Party.READERS: {"par_bank", "par_reader"},
         Party.SCORERS: {"par_bank"},
+        Party.OPERATOR: {OPERATOR.participant_id},
+        Party.CONCERNED: {"par_bank"},
     }
     expected = {
         kind: {party_id for party in told for party_id in ids[party]} for kind, told in TOLD.items()
