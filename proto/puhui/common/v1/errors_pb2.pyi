@@ -186,7 +186,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_SUBJECT_NOT_CONSENTED: _ErrorReason.ValueType  # 79
     """The consent is for the score of another firm than the one that the data is asked for."""
     ERROR_REASON_QUOTA_EXHAUSTED: _ErrorReason.ValueType  # 95
-    """The consent's fetches of this period are used up; RetryInfo says when the next period begins."""
+    """The consent's fetches of this period are used up, or the participant's calls, of a day or for
+    now; RetryInfo says when to go on.
+    """
     ERROR_REASON_USE_NOT_CONSENTED: _ErrorReason.ValueType  # 90
     """The consent does not allow this use of the data: a score, or a decision by machine alone."""
     ERROR_REASON_FIELD_NOT_CONSENTED: _ErrorReason.ValueType  # 91
@@ -393,7 +395,9 @@ ERROR_REASON_CONSENT_SUPERSEDED: ErrorReason.ValueType  # 78
 ERROR_REASON_SUBJECT_NOT_CONSENTED: ErrorReason.ValueType  # 79
 """The consent is for the score of another firm than the one that the data is asked for."""
 ERROR_REASON_QUOTA_EXHAUSTED: ErrorReason.ValueType  # 95
-"""The consent's fetches of this period are used up; RetryInfo says when the next period begins."""
+"""The consent's fetches of this period are used up, or the participant's calls, of a day or for
+now; RetryInfo says when to go on.
+"""
 ERROR_REASON_USE_NOT_CONSENTED: ErrorReason.ValueType  # 90
 """The consent does not allow this use of the data: a score, or a decision by machine alone."""
 ERROR_REASON_FIELD_NOT_CONSENTED: ErrorReason.ValueType  # 91
