@@ -316,7 +316,9 @@ class Gateway:
         ]
 
     async def stop(self) -> None:
-        """Stop being ready, finish what runs, end."""
+        """Stop being ready, finish what runs, end; once."""
+        if self._stopping:
+            return
         self._stopping = True
         self._health.ready = False
         served = [self._http, *([self._plain_http] if self._plain_http else [])]
