@@ -16,7 +16,7 @@ from services.gateway.api_keys import ApiKeys
 from services.gateway.directory import Clients, Persons
 from services.gateway.issuers import PERSONS, Issuers
 from services.gateway.jws import RefusedTokenError, Unverified
-from services.gateway.tokens import AccessTokens
+from services.gateway.tokens import AccessToken, AccessTokens
 from services.kit.calls import Call
 from services.kit.clock import Clock
 from services.kit.errors import UnauthenticatedError
@@ -80,17 +80,17 @@ class Proof:
                 )
             return await self._api_keys.caller(credentials)
         try:
+            # To read a token anew for each call costs more than all else that is asked about it.
+            if self._tokens is not None and (known := self._tokens.known(credentials)) is not None:
+                return await self._by_our_token(known, call, begun=begun)
             token = jws.read(credentials)
             if self._tokens is not None and self._tokens.is_ours(token):
-                return await self._by_our_token(self._tokens, token, call, begun=begun)
+                return await self._by_our_token(self._tokens.verify(token), call, begun=begun)
             return await self._by_other_token(token, call, begun=begun)
         except RefusedTokenError as refusal:
             raise UnauthenticatedError("TOKEN_INVALID", f"the token {refusal}") from None
 
-    async def _by_our_token(
-        self, tokens: AccessTokens, token: Unverified, call: Call, *, begun: bool
-    ) -> Caller:
-        read = tokens.verify(token)
+    async def _by_our_token(self, read: AccessToken, call: Call, *, begun: bool) -> Caller:
         if not begun and read.expires <= self._clock.now():
             raise RefusedTokenError("has expired: get another")
         _check_certificate(read.client.certificate, call)
