@@ -368,6 +368,7 @@ def build(config: GatewayConfig, clock: Clock, ids: Ids | None = None) -> Gatewa
     proof = Proof(tokens, others, clients, persons, taken, clock)
     refused = Refusals(telemetry.meter)
     meter = Meter(to_datashare(datashare), clock, ids or RandomIds(clock), telemetry.meter)
+    counted = CountedRefusals(refused, meter)
     shared = Redis(config.redis, config.tenant) if config.redis else None
     policies = Policies(config.policy, access(), telemetry.meter)
     buckets = _buckets(shared, telemetry)
@@ -387,7 +388,7 @@ def build(config: GatewayConfig, clock: Clock, ids: Ids | None = None) -> Gatewa
         clock,
         internal=False,
         timeouts=config.timeouts,
-        refused=CountedRefusals(refused, meter),
+        refused=counted,
         gate=MeteredGate(gate, meter, current_product),
         certificates=certificates,
         tenant=config.tenant,
@@ -411,7 +412,7 @@ def build(config: GatewayConfig, clock: Clock, ids: Ids | None = None) -> Gatewa
     if tokens is not None:
         replays = RedisReplays(shared, clock) if shared else MemoryReplays(clock)
         assertions = ClientAssertions(clients.find, replays, tokens.issuer, clock)
-        entrance = TokenEndpoint(tokens, assertions, buckets, refused, clock)
+        entrance = TokenEndpoint(tokens, assertions, buckets, counted, clock)
     served = Marked(
         application(
             server.pipeline,
