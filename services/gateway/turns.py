@@ -43,7 +43,7 @@ class TurnsConfig:
     modest: int = field(
         default=8, metadata={"help": "calls at once that no participant waits for, if it may"}
     )
-    waiting: int = field(default=512, metadata={"help": "calls that wait for a turn, of all"})
+    waiting: int = field(default=128, metadata={"help": "calls that wait for a turn, of all"})
     patience: float = field(default=2.0, metadata={"help": "seconds that a call waits at most"})
 
     def __post_init__(self) -> None:
