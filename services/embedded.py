@@ -14,6 +14,7 @@ the process can read what it writes.
 """
 
 import asyncio
+import fcntl
 import hashlib
 import json
 import os
@@ -47,6 +48,8 @@ from services.scoring.models.signing import PUBLIC, key_at, platform_key
 
 ENDPOINTS = "endpoints.json"
 OPERATOR_KEY = "operator.key"
+RUNNING = ".running"
+"""Locked, shared, while a platform runs in the folder; a reset wants it alone."""
 ACCOUNTS = "accounts.json"
 _HOST = "127.0.0.1"
 _LISTEN = {
@@ -214,6 +217,7 @@ class Embedded:
         self._file = file
         self._references = References.configured(environ, file)
         self._running: list[Runnable] = []
+        self._lock: int | None = None
         self.endpoints: dict[str, Any] = {}
 
     async def start(self) -> None:
@@ -231,6 +235,7 @@ class Embedded:
     async def _start_all(self) -> None:
         folder, clock = self._folder, SystemClock()
         folder.prepare()
+        self._lock = _lock(folder.path / RUNNING)
         ids = RandomIds(clock)
         entrance = {
             "identity_private_key": folder.key("gateway.pem"),
@@ -252,20 +257,7 @@ class Embedded:
         data_config = self._data_config()
         datashare.migrate(data_config)
         data = await self._start(lambda: datashare.build(data_config, clock, ids))
-        score_config = self._load(
-            scoring.ScoringConfig,
-            "scoring",
-            {
-                "identity_private_key": folder.key("scoring.pem"),
-                "identity_gateway_public_key": folder.key("gateway.pub"),
-                "datashare": f"{_HOST}:{data.port}",
-                "database_url": folder.database("scoring"),
-                "models_dir": folder.path / "models",
-                "trusted_model_keys": f"{platform_key(folder.path)}{PUBLIC}",
-                "report_key": folder.key("reports.pem"),
-                **folder.tls("server_tls", "scoring"),
-            },
-        )
+        score_config = self._score_config(f"{_HOST}:{data.port}")
         scoring.migrate(score_config)
         score = await self._start(lambda: scoring.build(score_config, clock, ids))
         gate_config = self._load(
@@ -321,6 +313,29 @@ class Embedded:
         config = self._data_config()
         await datashare.maintain(config, action, SystemClock(), tell, apply=apply)
 
+    def databases(self) -> tuple[str, str]:
+        """Return the URLs of datashare's and of scoring's database.
+
+        Raises:
+            ConfigError: something is not configured right.
+        """
+        return self._data_config().database_url, self._score_config(_HOST).database_url
+
+    def _score_config(self, datashare_address: str) -> scoring.ScoringConfig:
+        folder = self._folder
+        implied = {
+            "identity_private_key": folder.key("scoring.pem"),
+            "identity_gateway_public_key": folder.key("gateway.pub"),
+            "datashare": datashare_address,
+            "database_url": folder.database("scoring"),
+            "models_dir": folder.path / "models",
+            "trusted_model_keys": f"{platform_key(folder.path)}{PUBLIC}",
+            "report_key": folder.key("reports.pem"),
+            **folder.tls("server_tls", "scoring"),
+        }
+        config: scoring.ScoringConfig = self._load(scoring.ScoringConfig, "scoring", implied)
+        return config
+
     def _data_config(self) -> datashare.DatashareConfig:
         folder = self._folder
         key_id, key_sha256 = folder.operator_key()
@@ -351,6 +366,9 @@ class Embedded:
             (self._folder.path / ENDPOINTS).unlink(missing_ok=True)
         for part in reversed(self._running):
             await part.stop()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     async def _start(self, build: Callable[[], Any]) -> Any:
         async def begin() -> Any:
@@ -376,6 +394,22 @@ class Embedded:
             implied=variables,
             secrets=self._references,
         )
+
+
+def _lock(path: Path) -> int:
+    """Return what says, until it is closed, that a platform runs here.
+
+    Raises:
+        ConfigError: it is being reset.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        problem = "it is being reset: wait until that is done"
+        raise configuration.ConfigError([f"--data-dir {path.parent}: {problem}"]) from None
+    return handle
 
 
 def check_free(config: gateway.GatewayConfig) -> None:

@@ -1,6 +1,7 @@
 """`puhui sandbox` and `puhui demo`: trying everything out on data that is simulated or public."""
 
 import json
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,6 +52,36 @@ def run(
             raise
         raise usage(f"{json_file} cannot be written ({error.strerror}): name another") from None
     out.note(f"The report is in {json_file}.")
+
+
+@local(app, example="puhui sandbox reset --data-dir .puhui")
+def reset(
+    out: Output,
+    data_dir: Annotated[
+        Path, typer.Option("--data-dir", metavar="DIR", help="Folder of `puhui serve all`.")
+    ] = DEFAULT_DATA_DIR,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="As it is served with.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Empty a sandbox that does not run: databases, models, messages. Its keys stay."""
+    from services.embedded import Embedded, Folder
+    from services.kit.config import ConfigError
+    from services.sandbox.reset import ResetError
+    from services.sandbox.reset import reset as empty
+
+    if not yes:
+        typer.confirm(f"Delete everything that the sandbox in {data_dir} holds?", abort=True)
+    folder = Folder(data_dir)
+    try:
+        empty(folder, Embedded(folder, os.environ, config))
+    except ResetError as error:
+        out.failed("RESET_REFUSED", str(error))
+        raise typer.Exit(REFUSED) from None
+    except ConfigError as error:
+        raise usage(str(error)) from None
+    out.show({"reset": str(data_dir)}, f"The sandbox in {data_dir} is empty; its keys are kept.")
 
 
 @local(app, example="puhui sandbox simulate --firms 300 --seed 7 --out city")

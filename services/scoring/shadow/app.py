@@ -183,7 +183,8 @@ class Shadow:
 
     async def close(self) -> None:
         """Count what still waits as dropped."""
-        for challenger in self._challengers():
+        # Of a service that did not start, who challenges is not known.
+        for challenger in self._challengers() if self._waiting else ():
             self._lose(challenger.version, self._waiting, Loss(dropped=1))
         self._waiting.clear()
         await self._keep([])
