@@ -18,7 +18,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 try:
-    import httpx
+    import httpx2
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -126,21 +126,21 @@ class ClientKey:
 
     async def _ask(self) -> None:
         begun = self._monotonic()
-        async with httpx.AsyncClient(verify=_context(self._tls), timeout=_TIMEOUT) as http:
+        async with httpx2.AsyncClient(verify=_context(self._tls), timeout=_TIMEOUT) as http:
             try:
                 answer = await http.post(await self._found(http), data=self._request())
                 told = answer.json()
-            except (httpx.HTTPError, ValueError):
+            except (httpx2.HTTPError, ValueError):
                 raise _unreachable(self._issuer) from None
-        if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
+        if answer.status_code >= httpx2.codes.INTERNAL_SERVER_ERROR:
             raise _unreachable(self._issuer)
-        if answer.status_code != httpx.codes.OK or not isinstance(told, dict):
+        if answer.status_code != httpx2.codes.OK or not isinstance(told, dict):
             raise _refused(told)
         life = float(told.get("expires_in", 0))
         self._token = str(told.get("access_token", ""))
         self._renew_at, self._ends_at = begun + life * (1 - _REMAINING), begun + life
 
-    async def _found(self, http: httpx.AsyncClient) -> str:
+    async def _found(self, http: httpx2.AsyncClient) -> str:
         if not self._endpoint:
             answer = await http.get(self._issuer + METADATA_PATH)
             told = answer.raise_for_status().json()

@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
+import httpx2
 import structlog
 
 from services.gateway import claims, jws
@@ -168,7 +168,7 @@ class Issuers:
 
     def __init__(self, configs: Sequence[IssuerConfig], clock: Clock) -> None:
         self._clock = clock
-        self._http: list[httpx.AsyncClient] = []
+        self._http: list[httpx2.AsyncClient] = []
         self._issuers = {
             config.issuer: (config, KeySet(self._fetch(config), clock)) for config in configs
         }
@@ -216,14 +216,14 @@ class Issuers:
         except OSError as error:
             problem = f"{config.ca_file} holds no authorities in PEM ({error.strerror})"
             raise ConfigError([f"gateway.issuers: {problem}"]) from None
-        client = httpx.AsyncClient(verify=tls, timeout=_TIMEOUT_S, trust_env=False)
+        client = httpx2.AsyncClient(verify=tls, timeout=_TIMEOUT_S, trust_env=False)
         self._http.append(client)
         url = str(config.jwks_url)
 
         async def fetch() -> bytes:
             content = bytearray()
             async with asyncio.timeout(_TIMEOUT_S), client.stream("GET", url) as response:
-                if response.status_code != httpx.codes.OK:
+                if response.status_code != httpx2.codes.OK:
                     raise ValueError(f"status {response.status_code}")
                 async for chunk in response.aiter_bytes():
                     content += chunk
@@ -238,7 +238,7 @@ class KeySet:
     """The keys of one issuer, remembered.
 
     Args:
-        fetch: returns them as JSON (RFC 7517); raises OSError, ValueError or httpx.HTTPError.
+        fetch: returns them as JSON (RFC 7517); raises OSError, ValueError or httpx2.HTTPError.
         clock: the time.
     """
 
@@ -275,7 +275,7 @@ class KeySet:
         try:
             self._keys = _parse(await self._fetch())
             self._given = now
-        except (OSError, ValueError, TypeError, KeyError, httpx.HTTPError) as error:
+        except (OSError, ValueError, TypeError, KeyError, httpx2.HTTPError) as error:
             _log.warning("keys of an issuer not read", problem=type(error).__name__)
         finally:
             self._asking = None

@@ -18,7 +18,7 @@ from time import time
 from typing import Any
 
 import grpc
-import httpx
+import httpx2
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 from cryptography.hazmat.primitives.serialization import (
@@ -132,7 +132,7 @@ class Doors:
     issuer_keys: dict[str, Private]
     exits: AsyncExitStack
     channels: dict[str, grpc.aio.Channel] = field(default_factory=dict)
-    sessions: dict[str, httpx.AsyncClient] = field(default_factory=dict)
+    sessions: dict[str, httpx2.AsyncClient] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
 
     def institution(self, role: str = "BANK", products: tuple[str, ...] = ()) -> Institution:
@@ -154,14 +154,14 @@ class Doors:
         """Register a key for client assertions."""
         return self.directory.register(participant_id, jwk=json.dumps(jwk(key)))
 
-    def http(self, certificate: Issued | None) -> httpx.AsyncClient:
+    def http(self, certificate: Issued | None) -> httpx2.AsyncClient:
         """Return a client over HTTPS with a certificate, or with none."""
         name = certificate.thumbprint if certificate else ""
         if name not in self.sessions:
             context = ssl.create_default_context(cadata=self.authority.certificate)
             if certificate is not None:
                 context.load_cert_chain(*self.files(certificate))
-            self.sessions[name] = httpx.AsyncClient(
+            self.sessions[name] = httpx2.AsyncClient(
                 base_url=f"https://127.0.0.1:{self.gateway.http_port}", verify=context
             )
             self.exits.push_async_callback(self.sessions[name].aclose)
@@ -187,7 +187,7 @@ class Doors:
         found[1].write_text(certificate.key)
         return found[0], found[1]
 
-    async def asked(self, form: Mapping[str, str], certificate: Issued | None) -> httpx.Response:
+    async def asked(self, form: Mapping[str, str], certificate: Issued | None) -> httpx2.Response:
         """Ask for a token."""
         return await self.http(certificate).post("/oauth/token", data=dict(form))
 

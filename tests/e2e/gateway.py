@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import grpc
-import httpx
+import httpx2
 import uvicorn.server
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
@@ -41,7 +41,7 @@ class Entrance:
     gateway: Gateway
     backend: Backend
     channel: grpc.aio.Channel
-    http: httpx.AsyncClient
+    http: httpx2.AsyncClient
 
     def key(self, role: str, participant_id: str = "par_1", subject_id: str = "") -> str:
         """Return the API key of a new participant."""
@@ -96,7 +96,7 @@ async def entrance(**config: Any) -> AsyncIterator[Entrance]:
                 f"127.0.0.1:{gateway.port}",
                 options=[("grpc.max_send_message_length", -1)],
             ) as channel,
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{gateway.http_port}") as http,
+            httpx2.AsyncClient(base_url=f"http://127.0.0.1:{gateway.http_port}") as http,
         ):
             yield Entrance(gateway, backend, channel, http)
     finally:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import httpx
+import httpx2
 
 from services.gateway.main import Gateway, GatewayConfig, build
 from services.kit.authority import Authority, Issued
@@ -122,10 +122,10 @@ class Secured:
         credentials = self.certified.credentials(issued)
         return grpc.aio.secure_channel(target, credentials, options=_OPTIONS)
 
-    def http(self, issued: Issued | None = None) -> httpx.AsyncClient:
+    def http(self, issued: Issued | None = None) -> httpx2.AsyncClient:
         """Return a client of the HTTP listener with TLS."""
         url = f"https://127.0.0.1:{self.gateway.http_port}"
-        return httpx.AsyncClient(base_url=url, verify=self.certified.context(issued))
+        return httpx2.AsyncClient(base_url=url, verify=self.certified.context(issued))
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc
-import httpx
+import httpx2
 import pytest
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import Message
@@ -100,10 +100,10 @@ async def over_http(town: Town, rpc: str, body: Body, headers: Mapping[str, str]
     path = METHODS[rpc][2]
     if "{subject}" in path:
         path = path.format(subject=body["fetch"]["subjectId"])
-    async with httpx.AsyncClient(base_url=f"http://{town.platform.http}", timeout=20) as client:
+    async with httpx2.AsyncClient(base_url=f"http://{town.platform.http}", timeout=20) as client:
         answer = await client.post(path, json=body, headers=dict(headers))
     content: Body = answer.json()
-    if answer.status_code == httpx.codes.OK:
+    if answer.status_code == httpx2.codes.OK:
         return content
     assert answer.headers["content-type"] == "application/problem+json"
     # Over HTTP a code is seen as its status, which it may share with others.

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from typer.testing import CliRunner
 
@@ -179,7 +179,7 @@ async def test_the_report_of_a_day(platform: Embedded) -> None:
             "agrees",
         ]
         key = file.read_text()
-        async with httpx.AsyncClient(
+        async with httpx2.AsyncClient(
             base_url=f"http://{platform.http}", headers={"authorization": f"Bearer {key}"}
         ) as http:
             listed = (await http.get("/v1/reconciliations")).json()["reconciliations"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -114,9 +114,9 @@ class Form(HTMLParser):
             self.fields[str(given["name"])] = given.get("value") or ""
 
 
-def browse(address: str, name: str, password: str) -> httpx.Response:
+def browse(address: str, name: str, password: str) -> httpx2.Response:
     """Do what a person does with the page."""
-    with httpx.Client(follow_redirects=True) as browser:
+    with httpx2.Client(follow_redirects=True) as browser:
         form = Form()
         form.feed(browser.get(address).text)
         fields = {**form.fields, "name": name, "password": password}
@@ -135,7 +135,7 @@ async def test_a_person_signs_in_by_the_browser_and_acts_for_a_firm(
     made = runner.invoke(app, ["sandbox", "person", "wang", "--data-dir", str(platform.folder)])
     assert made.exit_code == 0, made.output
     password = (platform.folder / "wang.password").read_text()
-    pages: list[httpx.Response] = []
+    pages: list[httpx2.Response] = []
 
     def opened(address: str) -> bool:
         browsing = threading.Thread(target=lambda: pages.append(browse(address, "wang", password)))

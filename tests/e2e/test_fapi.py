@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import httpx
+import httpx2
 import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -513,7 +513,7 @@ async def test_a_platform_knows_credentials_and_forgets_them_at_once(tmp_path: P
         async with Client(platform.gateway, platform.operator_key) as operator:
             member = await operator.register_participant("BANK", "bank")
             named = member.participant_id
-            operator_http = httpx.AsyncClient(
+            operator_http = httpx2.AsyncClient(
                 base_url=f"http://{platform.http}/v1/participants/{named}",
                 headers={"authorization": f"Bearer {platform.operator_key}"},
             )
@@ -529,14 +529,14 @@ async def test_a_platform_knows_credentials_and_forgets_them_at_once(tmp_path: P
                     held.append(answer.json()["credential"]["credentialId"])
                 context = ssl.create_default_context(cadata=authority.certificate)
                 context.load_cert_chain(tmp_path / "bank.crt", tmp_path / "bank.key")
-                async with httpx.AsyncClient(
+                async with httpx2.AsyncClient(
                     base_url=f"https://{addresses['https']}", verify=context
                 ) as bank:
                     metadata = (await bank.get(METADATA_PATH)).json()
                     assert metadata["issuer"] == f"https://{addresses['https']}"
                     who = Institution(named, certificate, key)
 
-                    def ask() -> Awaitable[httpx.Response]:
+                    def ask() -> Awaitable[httpx2.Response]:
                         made = assertion(who, aud=metadata["issuer"])
                         return bank.post(metadata["token_endpoint"], data=form(made))
 
@@ -555,7 +555,7 @@ async def test_a_platform_knows_credentials_and_forgets_them_at_once(tmp_path: P
                     assert await at_last(bank, proof) == "TOKEN_INVALID"
 
 
-async def at_last(http: httpx.AsyncClient, proof: dict[str, str], *, refused: bool = True) -> str:
+async def at_last(http: httpx2.AsyncClient, proof: dict[str, str], *, refused: bool = True) -> str:
     """Return why a call is refused, or an empty text where it is not, once that is so."""
     until = asyncio.get_running_loop().time() + SOON
     while True:

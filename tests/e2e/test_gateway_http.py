@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from services.kit.calls import Timeouts
@@ -27,7 +27,7 @@ def bearer(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
 
 
-def problem(response: httpx.Response, status: int, reason: str) -> dict[str, Any]:
+def problem(response: httpx2.Response, status: int, reason: str) -> dict[str, Any]:
     """Check that a response is a problem, and return it."""
     assert response.headers["content-type"] == "application/problem+json"
     told: dict[str, Any] = response.json()
@@ -286,7 +286,7 @@ async def test_a_flood_gets_a_time_to_try_again(tmp_path: Path) -> None:
     async with entrance(policy=bounded(tmp_path, par_1={"concurrent": 1})) as world:
         headers = bearer(world.key("BANK"))
 
-        async def resolve(uscc: str) -> httpx.Response:
+        async def resolve(uscc: str) -> httpx2.Response:
             return await world.http.post(
                 "/v1/subjects:resolve", headers=headers, json={"uscc": uscc}
             )
@@ -308,7 +308,7 @@ def portfolio(*consents: str) -> dict[str, Any]:
     return {"orders": [{**order, "consentId": consent} for consent in consents]}
 
 
-async def events(response: httpx.Response) -> AsyncIterator[tuple[str, Any]]:
+async def events(response: httpx2.Response) -> AsyncIterator[tuple[str, Any]]:
     name = "message"
     async for line in response.aiter_lines():
         if line.startswith("event: "):

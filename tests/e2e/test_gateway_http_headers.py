@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from services.gateway.http import asgi, protocol
@@ -432,7 +432,7 @@ async def test_a_service_that_is_away_is_worth_another_try(world: Entrance) -> N
     await world.http.get("/v1/whoami", headers=headers)
     await world.backend.scoring.stop()
     order = {"requestId": "r", "subjectId": "s", "purpose": "p"}
-    response: httpx.Response = await world.http.post(
+    response: httpx2.Response = await world.http.post(
         "/v1/scores", headers=headers, json={"order": order}
     )
     told = problem(response, 503, "UNAVAILABLE")

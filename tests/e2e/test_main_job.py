@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from google.protobuf.json_format import MessageToDict
 
@@ -142,9 +142,9 @@ async def test_a_decision_reproduces_also_after_withdrawal(town: Town) -> None:
 
 async def over_http(town: Town, verb: str, path: str, body: dict[str, Any] | None = None) -> str:
     headers = {"authorization": f"Bearer {town.key('bank')}"}
-    async with httpx.AsyncClient(base_url=f"http://{town.platform.http}", timeout=20) as http:
+    async with httpx2.AsyncClient(base_url=f"http://{town.platform.http}", timeout=20) as http:
         answer = await http.request(verb, path, json=body, headers=headers)
-    assert answer.status_code == httpx.codes.OK, answer.text
+    assert answer.status_code == httpx2.codes.OK, answer.text
     return answer.text
 
 

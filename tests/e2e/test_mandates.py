@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from puhui.common.v1.types_pb2 import SubjectRef
@@ -167,7 +167,7 @@ async def test_an_account_without_a_mandate_does_nothing(
     with pytest.raises(PuhuiError):
         await nobody.client.claim_firm(number, code_of(town, number)[::-1])
     headers = {"authorization": f"Bearer {nobody.api_key}"}
-    async with httpx.AsyncClient(base_url=f"http://{town.platform.http}") as http:
+    async with httpx2.AsyncClient(base_url=f"http://{town.platform.http}") as http:
         answer = await http.get("/v1/facts", headers=headers)
     assert answer.status_code == 403
     assert "MANDATE_REQUIRED" in answer.text

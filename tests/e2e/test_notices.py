@@ -6,7 +6,7 @@ import signal
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from puhui.datashare.v1 import notices_pb2 as pb
@@ -65,7 +65,7 @@ async def test_over_http(town: Town) -> None:
     consent = await town.consent()
     authorization = {"authorization": f"Bearer {town.key('firm')}"}
     base = f"http://{town.platform.http}"
-    async with httpx.AsyncClient(base_url=base, headers=authorization, timeout=20) as http:
+    async with httpx2.AsyncClient(base_url=base, headers=authorization, timeout=20) as http:
         page = (await http.get("/v1/notices", params={"page_size": 500})).json()
         assert consent.consent_id in {each["consentId"] for each in page["notices"]}
         follow = {"follow": "true"}

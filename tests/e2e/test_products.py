@@ -5,7 +5,7 @@ import hashlib
 import json
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from typer.testing import CliRunner
 
@@ -188,7 +188,7 @@ async def test_the_command_line_and_http_speak_of_products(town: Town) -> None:
         town, "score", town.subject_id, "--consent", consent_id, "--product", PRODUCT, *asked
     )
     assert (code, document["decision"]["product"]) == (0, PRODUCT)
-    async with httpx.AsyncClient(
+    async with httpx2.AsyncClient(
         base_url=f"http://{town.platform.http}",
         headers={"authorization": f"Bearer {town.key('bank')}"},
     ) as web:

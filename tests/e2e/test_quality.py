@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from puhui.datashare.v1.quality_pb2 import Finding, GetQualityReportResponse, TypeQuality
@@ -182,7 +182,7 @@ async def test_contradictions_are_found_told_and_cleared(town: Town) -> None:
             assert was.finding_id == ids["invoice_under_two_firms"]
             assert was.HasField("cleared_at")
 
-    async with httpx.AsyncClient(base_url=f"http://{town.platform.http}") as http:
+    async with httpx2.AsyncClient(base_url=f"http://{town.platform.http}") as http:
         bearer = {"authorization": f"Bearer {keys['lender']}"}
         answer = (
             await http.get("/v1/findings", params={"rule": "guarantee_circle"}, headers=bearer)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from typer.testing import CliRunner
 
@@ -163,18 +163,18 @@ async def test_only_operators_change_and_everybody_concerned_sees(town: Town) ->
 
 async def test_over_http_it_is_the_same(town: Town) -> None:
     operator = {"authorization": f"Bearer {town.key('operator')}"}
-    async with httpx.AsyncClient(base_url=f"http://{town.platform.http}", timeout=20) as http:
+    async with httpx2.AsyncClient(base_url=f"http://{town.platform.http}", timeout=20) as http:
         served = await http.get("/v1/serving", headers=operator)
         assert served.json()["champion"]
         events = await http.get("/v1/model-events?page_size=1", headers=operator)
         assert len(events.json()["events"]) == 1
         body = {"requestId": "http-1", "officer": LI, "reason": "why", "version": "nobody"}
         refused = await http.post("/v1/models:rollBack", headers=operator, json=body)
-        assert refused.status_code == httpx.codes.BAD_REQUEST
+        assert refused.status_code == httpx2.codes.BAD_REQUEST
         assert "MODEL_STATE" in refused.text
         proposal = body | {"to": "MODEL_STATE_SHADOW"}
         refused = await http.post("/v1/models/nobody:propose", headers=operator, json=proposal)
-        assert refused.status_code == httpx.codes.NOT_FOUND
+        assert refused.status_code == httpx2.codes.NOT_FOUND
         waiting = await http.get("/v1/model-proposals", headers=operator)
         assert waiting.json() == {"proposals": [], "nextPageToken": ""}
 

@@ -7,7 +7,7 @@ import uuid
 from io import BytesIO
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from pypdf import PdfReader
 
@@ -121,7 +121,7 @@ async def test_a_report_over_http(town: Town, kind: FormatName) -> None:
         "purpose": "credit_application",
         "officer": {"name": "王", "file_reference": "F-1"},
     }
-    async with httpx.AsyncClient(base_url=f"http://{town.platform.http}") as http:
+    async with httpx2.AsyncClient(base_url=f"http://{town.platform.http}") as http:
         answer = await http.post(
             "/v1/reports",
             json={"order": order, "format": f"REPORT_FORMAT_{kind}"},

@@ -5,7 +5,7 @@ import json
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from puhui.common.v1.types_pb2 import SubjectRef
@@ -96,7 +96,7 @@ async def test_the_same_over_http(town: Town, grid: str) -> None:
     consent = await granted(town, grid)
     headers = {"authorization": f"Bearer {town.key('grid')}"}
     async with (
-        httpx.AsyncClient(base_url=f"http://{town.platform.http}", timeout=20) as http,
+        httpx2.AsyncClient(base_url=f"http://{town.platform.http}", timeout=20) as http,
         http.stream("GET", "/v1/wanted", headers=headers) as response,
     ):
         assert response.headers["content-type"].startswith("text/event-stream")

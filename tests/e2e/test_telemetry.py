@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import httpx
+import httpx2
 import pytest
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2, logs_service_pb2_grpc
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
@@ -128,10 +128,10 @@ async def test_one_trace_goes_through_all_services(
                     ("traceparent", f"00-{TRACE_ID}-00f067aa0ba902b7-01"),
                 ),
             )
-        async with httpx.AsyncClient() as http:
+        async with httpx2.AsyncClient() as http:
             health = platform.endpoints["health"]["scoring"]
             metrics = (await http.get(f"http://{health}/metrics")).text
-            assert (await http.get(f"http://{health}/readyz")).status_code == httpx.codes.OK
+            assert (await http.get(f"http://{health}/readyz")).status_code == httpx2.codes.OK
     finally:
         await platform.stop()
     traced = {(service, name) for service, name, trace_id in kept.spans() if trace_id == TRACE_ID}

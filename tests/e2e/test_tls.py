@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import httpx
+import httpx2
 import pytest
 
 from puhui.datashare.v1 import subjects_pb2, subjects_pb2_grpc
@@ -100,8 +100,8 @@ async def test_no_call_comes_in_by_a_certificate_that_is(world: Secured, what: s
 async def test_no_call_comes_in_in_plaintext(world: Secured) -> None:
     plain = grpc.aio.insecure_channel(f"127.0.0.1:{world.gateway.port}")
     await refused(plain, world.key("BANK"))
-    with pytest.raises(httpx.TransportError):
-        async with httpx.AsyncClient() as http:
+    with pytest.raises(httpx2.TransportError):
+        async with httpx2.AsyncClient() as http:
             await http.get(f"http://127.0.0.1:{world.gateway.http_port}/openapi.json")
 
 
@@ -132,7 +132,7 @@ async def test_over_http_a_certificate_may_be_shown(world: Secured, certified: b
 @pytest.mark.parametrize("what", WRONG)
 async def test_no_request_comes_in_by_a_certificate_that_is(world: Secured, what: str) -> None:
     async with world.http(wrong(world.certified, what)) as http:
-        with pytest.raises(httpx.TransportError):
+        with pytest.raises(httpx2.TransportError):
             await http.get("/openapi.json")
 
 
@@ -219,7 +219,7 @@ async def test_an_authority_that_is_no_longer_trusted_lets_nobody_in(world: Secu
     await refused(world.channel(issued), key)
     assert await who_am_i(world.channel(newcomer), key)
     async with world.http(issued) as http:
-        with pytest.raises(httpx.TransportError):
+        with pytest.raises(httpx2.TransportError):
             await http.get("/openapi.json")
     async with world.http(newcomer) as http:
         assert (await http.get("/openapi.json")).status_code == 200
@@ -302,11 +302,11 @@ async def test_a_request_knows_the_other_end(tmp_path: Path) -> None:
     issued = certified.participant()
     url = f"https://127.0.0.1:{server.port}/"
     try:
-        async with httpx.AsyncClient(verify=certified.context(issued)) as http:
+        async with httpx2.AsyncClient(verify=certified.context(issued)) as http:
             await http.get(url)
             clock.by = timedelta(days=400)
             await http.get(url)
-        async with httpx.AsyncClient(verify=certified.context()) as http:
+        async with httpx2.AsyncClient(verify=certified.context()) as http:
             await http.get(url)
     finally:
         await server.stop()

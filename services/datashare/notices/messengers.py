@@ -16,7 +16,7 @@ from email.utils import formatdate
 from pathlib import Path
 from typing import Final
 
-import httpx
+import httpx2
 import orjson
 import structlog
 from opentelemetry.metrics import Meter
@@ -129,13 +129,16 @@ class NetworkMessenger:
     """
 
     def __init__(
-        self, config: NoticesConfig, clock: Clock, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        config: NoticesConfig,
+        clock: Clock,
+        transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self._config = config
         self._clock = clock
         self._password = _read("datashare.notices.smtp_password", config.smtp_password)
         self._token = _read("datashare.notices.sms_token", config.sms_token)
-        self._client = httpx.AsyncClient(timeout=_TIMEOUT_S, transport=transport)
+        self._client = httpx2.AsyncClient(timeout=_TIMEOUT_S, transport=transport)
         self._mailers = ThreadPoolExecutor(_MAILERS, thread_name_prefix="mail")
 
     async def mail(self, message: Message) -> None:
@@ -162,7 +165,7 @@ class NetworkMessenger:
             headers["authorization"] = f"Bearer {self._token}"
         try:
             response = await self._client.post(self._config.sms_url, content=body, headers=headers)
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise MessageError(f"the gateway for text messages: {type(error).__name__}") from None
         if not response.is_success:
             status = response.status_code

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
-import httpx
+import httpx2
 
 from services.datashare.notices.webhooks import PostError, may_reach
 
@@ -30,7 +30,7 @@ class HttpPost:
 
     Args:
         private: whether private addresses are allowed, and loopback by http.
-        tls: what certificates are checked by; None is by the authorities that httpx brings.
+        tls: what certificates are checked by; None is by the authorities that httpx2 brings.
         timeout_s: for everything together.
     """
 
@@ -39,7 +39,7 @@ class HttpPost:
     ) -> None:
         self._private = private
         self._timeout_s = timeout_s
-        self._client = httpx.AsyncClient(
+        self._client = httpx2.AsyncClient(
             verify=tls or True, trust_env=False, follow_redirects=False, timeout=timeout_s
         )
         self._resolvers = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="webhook-names")
@@ -55,10 +55,10 @@ class HttpPost:
                 status = await self._status(url, headers, body)
         except TimeoutError:
             raise PostError(f"no answer within {self._timeout_s:g} s") from None
-        except (httpx.HTTPError, OSError) as error:
+        except (httpx2.HTTPError, OSError) as error:
             # Its own words may hold the address.
             raise PostError(_WHY.get(type(error), "the connection failed")) from None
-        if not httpx.codes.is_success(status):
+        if not httpx2.codes.is_success(status):
             raise PostError(f"answered with status {status}")
 
     async def close(self) -> None:
@@ -100,8 +100,8 @@ class HttpPost:
 
 
 _WHY: Final[dict[type[Exception], str]] = {
-    httpx.ConnectError: "it could not be connected to, or showed no valid certificate",
-    httpx.ConnectTimeout: "it could not be connected to in time",
-    httpx.ReadTimeout: "it did not answer in time",
-    httpx.RemoteProtocolError: "it answered something that is not HTTP",
+    httpx2.ConnectError: "it could not be connected to, or showed no valid certificate",
+    httpx2.ConnectTimeout: "it could not be connected to in time",
+    httpx2.ReadTimeout: "it did not answer in time",
+    httpx2.RemoteProtocolError: "it answered something that is not HTTP",
 }

@@ -9,7 +9,7 @@ from datetime import timedelta
 from email import message_from_string, policy
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 import sqlalchemy as sa
 
@@ -453,15 +453,15 @@ async def test_a_mail_server_that_refuses_or_is_not_there_is_said_without_the_ad
 async def test_text_messages_go_to_a_gateway(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("t0ken\n")
-    asked: list[httpx.Request] = []
+    asked: list[httpx2.Request] = []
     status = 200
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def answer(request: httpx2.Request) -> httpx2.Response:
         asked.append(request)
-        return httpx.Response(status)
+        return httpx2.Response(status)
 
     config = _config(sms_url="https://sms.example.cn/send", sms_token=token)
-    messenger = NetworkMessenger(config, FixedClock(NOW), httpx.MockTransport(answer))
+    messenger = NetworkMessenger(config, FixedClock(NOW), httpx2.MockTransport(answer))
     await messenger.text(replace(MESSAGE, to=MOBILE))
     await messenger.mail(MESSAGE)
     (request,) = asked

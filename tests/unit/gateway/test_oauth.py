@@ -2,7 +2,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
@@ -61,14 +61,14 @@ def entrance() -> Entrance:
 
 
 @pytest.fixture
-async def http(entrance: Entrance) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(app=entrance)
-    async with httpx.AsyncClient(transport=transport, base_url=ISSUER) as client:
+async def http(entrance: Entrance) -> AsyncIterator[httpx2.AsyncClient]:
+    transport = httpx2.ASGITransport(app=entrance)
+    async with httpx2.AsyncClient(transport=transport, base_url=ISSUER) as client:
         yield client
 
 
 async def test_who_asks_for_tokens_without_end_is_told_to_wait(
-    entrance: Entrance, http: httpx.AsyncClient
+    entrance: Entrance, http: httpx2.AsyncClient
 ) -> None:
     for _ in range(200):
         assert (await http.post(TOKEN_PATH, data=ASKED)).status_code == 401
@@ -84,7 +84,7 @@ async def test_who_asks_for_tokens_without_end_is_told_to_wait(
 
 
 async def test_while_datashare_does_not_answer_clients_are_told_to_come_back(
-    entrance: Entrance, http: httpx.AsyncClient
+    entrance: Entrance, http: httpx2.AsyncClient
 ) -> None:
     entrance.error = UnavailableError("UNAVAILABLE", "a service does not answer")
     answer = await http.post(TOKEN_PATH, data=ASKED)
@@ -93,7 +93,7 @@ async def test_while_datashare_does_not_answer_clients_are_told_to_come_back(
     assert not entrance.refused
 
 
-async def test_refusals_are_noted(entrance: Entrance, http: httpx.AsyncClient) -> None:
+async def test_refusals_are_noted(entrance: Entrance, http: httpx2.AsyncClient) -> None:
     entrance.peer = None
     answer = await http.post(TOKEN_PATH, data=ASKED)
     assert answer.status_code == 401

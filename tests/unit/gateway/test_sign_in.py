@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import httpx
+import httpx2
 import pytest
 from joserfc import jwt
 from joserfc.jwk import OKPKey
@@ -59,22 +59,22 @@ def provider(tmp_path: Path, clock: FixedClock) -> Provider:
 
 
 @pytest.fixture
-async def browser(provider: Provider) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(Starlette(routes=provider.routes()))
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:7480") as client:
+async def browser(provider: Provider) -> AsyncIterator[httpx2.AsyncClient]:
+    transport = httpx2.ASGITransport(Starlette(routes=provider.routes()))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:7480") as client:
         yield client
 
 
-async def signed_in(browser: httpx.AsyncClient, **changed: str) -> httpx.Response:
+async def signed_in(browser: httpx2.AsyncClient, **changed: str) -> httpx2.Response:
     return await browser.post(f"{PATH}/authorize", data={**RIGHT, **changed})
 
 
-async def code(browser: httpx.AsyncClient) -> str:
+async def code(browser: httpx2.AsyncClient) -> str:
     answer = await signed_in(browser)
     return parse_qs(urlsplit(answer.headers["location"]).query)["code"][0]
 
 
-async def exchanged(browser: httpx.AsyncClient, **changed: str) -> httpx.Response:
+async def exchanged(browser: httpx2.AsyncClient, **changed: str) -> httpx2.Response:
     sent = {
         "grant_type": "authorization_code",
         "client_id": "puhui-cli",
@@ -85,7 +85,7 @@ async def exchanged(browser: httpx.AsyncClient, **changed: str) -> httpx.Respons
 
 
 async def test_who_signs_in_gets_a_token_for_the_gateway(
-    browser: httpx.AsyncClient, provider: Provider, clock: FixedClock
+    browser: httpx2.AsyncClient, provider: Provider, clock: FixedClock
 ) -> None:
     page = await browser.get(f"{PATH}/authorize", params=ASKED)
     assert page.status_code == 200
@@ -126,7 +126,7 @@ async def test_who_signs_in_gets_a_token_for_the_gateway(
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_a_request_that_is_wrong_sends_nobody_anywhere(
-    browser: httpx.AsyncClient, changed: dict[str, str], problem: str, method: str
+    browser: httpx2.AsyncClient, changed: dict[str, str], problem: str, method: str
 ) -> None:
     if method == "GET":
         answer = await browser.get(f"{PATH}/authorize", params={**ASKED, **changed})
@@ -137,7 +137,7 @@ async def test_a_request_that_is_wrong_sends_nobody_anywhere(
     assert "location" not in answer.headers
 
 
-async def test_what_is_asked_comes_back_as_text(browser: httpx.AsyncClient) -> None:
+async def test_what_is_asked_comes_back_as_text(browser: httpx2.AsyncClient) -> None:
     page = await browser.get(
         f"{PATH}/authorize", params={**ASKED, "state": '"><script>alert(1)</script>'}
     )
@@ -147,7 +147,7 @@ async def test_what_is_asked_comes_back_as_text(browser: httpx.AsyncClient) -> N
 
 @pytest.mark.parametrize("changed", [{"password": "wrong"}, {"name": "nobody"}, {"password": ""}])
 async def test_a_wrong_password_lets_nobody_in(
-    browser: httpx.AsyncClient, changed: dict[str, str]
+    browser: httpx2.AsyncClient, changed: dict[str, str]
 ) -> None:
     answer = await signed_in(browser, **changed)
     assert answer.status_code == 401
@@ -155,7 +155,7 @@ async def test_a_wrong_password_lets_nobody_in(
 
 
 async def test_a_name_waits_after_five_wrong_passwords(
-    browser: httpx.AsyncClient, clock: FixedClock
+    browser: httpx2.AsyncClient, clock: FixedClock
 ) -> None:
     for _ in range(5):
         assert (await signed_in(browser, password="wrong")).status_code == 401
@@ -175,32 +175,32 @@ async def test_a_name_waits_after_five_wrong_passwords(
     ],
 )
 async def test_a_code_is_good_for_its_own_request_alone(
-    browser: httpx.AsyncClient, changed: dict[str, str]
+    browser: httpx2.AsyncClient, changed: dict[str, str]
 ) -> None:
     answer = await exchanged(browser, code=await code(browser), **changed)
     assert answer.status_code == 400
     assert "access_token" not in answer.json()
 
 
-async def test_a_code_is_good_once(browser: httpx.AsyncClient) -> None:
+async def test_a_code_is_good_once(browser: httpx2.AsyncClient) -> None:
     given = await code(browser)
     assert (await exchanged(browser, code=given)).status_code == 200
     assert (await exchanged(browser, code=given)).json()["error"] == "invalid_grant"
 
 
-async def test_a_wrong_verifier_uses_a_code_up(browser: httpx.AsyncClient) -> None:
+async def test_a_wrong_verifier_uses_a_code_up(browser: httpx2.AsyncClient) -> None:
     given = await code(browser)
     await exchanged(browser, code=given, code_verifier=secrets.token_urlsafe(48))
     assert (await exchanged(browser, code=given)).json()["error"] == "invalid_grant"
 
 
-async def test_a_code_is_good_for_a_minute(browser: httpx.AsyncClient, clock: FixedClock) -> None:
+async def test_a_code_is_good_for_a_minute(browser: httpx2.AsyncClient, clock: FixedClock) -> None:
     given = await code(browser)
     clock.advance(timedelta(minutes=1))
     assert (await exchanged(browser, code=given)).json()["error"] == "invalid_grant"
 
 
-async def test_it_says_of_itself_what_it_is(browser: httpx.AsyncClient) -> None:
+async def test_it_says_of_itself_what_it_is(browser: httpx2.AsyncClient) -> None:
     said: dict[str, Any] = (await browser.get(f"{PATH}/.well-known/openid-configuration")).json()
     assert said["issuer"] == ISSUER
     assert said["code_challenge_methods_supported"] == ["S256"]

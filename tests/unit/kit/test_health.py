@@ -1,7 +1,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-import httpx
+import httpx2
 import pytest
 
 from services.kit import health
@@ -17,13 +17,13 @@ async def server() -> AsyncIterator[HealthServer]:
 
 
 @pytest.fixture
-async def http(server: HealthServer) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
+async def http(server: HealthServer) -> AsyncIterator[httpx2.AsyncClient]:
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
         yield client
 
 
 async def test_it_is_ready_only_when_it_says_so(
-    server: HealthServer, http: httpx.AsyncClient
+    server: HealthServer, http: httpx2.AsyncClient
 ) -> None:
     assert (await http.get("/readyz")).status_code == 503
     server.ready = True
@@ -33,17 +33,17 @@ async def test_it_is_ready_only_when_it_says_so(
     assert (answer.status_code, answer.text) == (503, "not ready\n")
 
 
-async def test_it_is_alive_while_not_ready(http: httpx.AsyncClient) -> None:
+async def test_it_is_alive_while_not_ready(http: httpx2.AsyncClient) -> None:
     assert (await http.get("/healthz")).status_code == 200
 
 
-async def test_metrics_are_prometheus_text(http: httpx.AsyncClient) -> None:
+async def test_metrics_are_prometheus_text(http: httpx2.AsyncClient) -> None:
     answer = await http.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=")
     assert answer.text == "calls_total 1.0\n"
 
 
-async def test_other_requests_are_refused(http: httpx.AsyncClient) -> None:
+async def test_other_requests_are_refused(http: httpx2.AsyncClient) -> None:
     assert (await http.get("/")).status_code == 404
     assert (await http.post("/healthz", content=b"x")).status_code == 405
     head = await http.head("/healthz")
@@ -54,7 +54,7 @@ async def test_other_requests_are_refused(http: httpx.AsyncClient) -> None:
     "sent", [b"", b"nonsense\r\n\r\n", b"GET /metrics HTTP/1.1\r\n" + b"x" * 100_000]
 )
 async def test_nonsense_and_silence_do_not_stop_it(
-    server: HealthServer, http: httpx.AsyncClient, sent: bytes, monkeypatch: pytest.MonkeyPatch
+    server: HealthServer, http: httpx2.AsyncClient, sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "_REQUEST_TIMEOUT_S", 0.05)
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
