@@ -37,11 +37,11 @@ class TurnsConfig:
     """
 
     busy: int = field(
-        default=16, metadata={"help": "calls at once from which on large askers wait their turn"}
+        default=12, metadata={"help": "calls at once from which on large askers wait their turn"}
     )
     capacity: int = field(default=256, metadata={"help": "calls that run at once, of all"})
     modest: int = field(
-        default=8, metadata={"help": "calls at once that no participant waits for, if it may"}
+        default=6, metadata={"help": "calls at once that no participant waits for, if it may"}
     )
     waiting: int = field(default=128, metadata={"help": "calls that wait for a turn, of all"})
     patience: float = field(default=2.0, metadata={"help": "seconds that a call waits at most"})

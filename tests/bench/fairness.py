@@ -4,8 +4,8 @@ The platform as in production: PostgreSQL with its durable defaults, a process f
 packaged policy. Three banks fetch summaries through the gateway, two callers each, each waiting for
 its answer before it asks again: first alone, then while a fourth bank floods the gateway by many
 callers that ask again at once whatever they are told. The flood is bounded in time and in calls, on
-loopback. Every answer of the three is kept and checked. Both are measured in turn, several rounds, as
-the machine itself is quicker at one time than at another. The last line is one JSON object: the
+loopback. Every answer of the three is kept and checked. Both are measured in turn, several rounds,
+as the machine itself is quicker at one time than at another. The last line is one JSON object: the
 median of the rounds' 95th percentiles without and with the flood, and how many of the flood's calls
 were refused.
 
