@@ -72,7 +72,7 @@ class Datashare:
 
     async def register(self, name: str, role: str, **more: Any) -> Caller:
         response = await self.call(
-            OPERATOR,
+            self.people.get("operator", OPERATOR),
             "ParticipantService/RegisterParticipant",
             participants_pb2.RegisterParticipantRequest(
                 request_id=rid(), role=access_pb2.Role.Value(f"ROLE_{role}"), name=name, **more

@@ -186,6 +186,18 @@ async def test_who_proposes_does_not_approve(office: Office, second: Person) -> 
     await office.approve(proposal)
 
 
+async def test_persons_are_told_apart_by_their_ids_where_both_are_known(office: Office) -> None:
+    await office.register("a")
+    li = Person("operator", "Li", "per_li")
+    proposal = await office.propose("a", State.VALIDATED, li)
+    for same in (Person("par_9", "Zhao", "per_li"), Person("par_9", "Li"), Person("operator", "Z")):
+        with refused("SECOND_PERSON_REQUIRED"):
+            await office.approve(proposal, same)
+    approved = await office.approve(proposal, Person("operator", "Li", "per_zhao"))
+    assert approved.by.person_id == "per_zhao"
+    assert (await office.tell.page("", None, 99))[0].event.by.person_id == "per_zhao"
+
+
 async def test_who_validated_a_model_does_not_propose_it(office: Office) -> None:
     await office.register("a")
     with refused("SECOND_PERSON_REQUIRED"):

@@ -941,7 +941,8 @@ def test_participants(call: Run, platform: FakePlatform) -> None:
     assert not firm.simulated_source
     assert firm.subject.uscc == USCC
     assert "tax" in call("participant", "list", "--role", "provider").out
-    call("participant", "suspend", "par_1")
+    call("participant", "suspend", "par_1", "--note", "an incident")
+    assert platform.requests("SetStanding")[0].note == "an incident"
     call("participant", "reinstate", "par_1")
     assert [r.standing for r in platform.requests("SetStanding")] == [
         participants_pb2.STANDING_SUSPENDED,

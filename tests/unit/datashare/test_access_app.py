@@ -14,6 +14,7 @@ from services.datashare.access.domain import Access, CoverageState, Outcome, Rel
 from services.datashare.access.servicer import access_messages
 from services.datashare.catalogue.domain import ContentLevel, SharingMode
 from services.datashare.catalogue.loader import load
+from services.datashare.china import china_date
 from services.datashare.consent.domain import Action, Consent, Period
 from services.datashare.log.domain import LeafKind, canonical, leaf_hash
 from services.datashare.participants.domain import Participant, Standing
@@ -290,6 +291,26 @@ class TestRefusal:
         people["par_bank"] = replace(BANK, standing=Standing.SUSPENDED)
         assert reasons(await world.fetched(item)) == ["PARTICIPANT_SUSPENDED"]
         assert [access.refusal_reason for access in world.recorded()] == ["PARTICIPANT_SUSPENDED"]
+
+    @pytest.mark.parametrize("standing", [Standing.APPLIED, Standing.APPROVED, Standing.EXITED])
+    async def test_who_is_not_active_gets_nothing(self, world: World, standing: Standing) -> None:
+        item = world.item(await world.granted())
+        people = world.transactions.memory.participants
+        people["par_bank"] = replace(BANK, standing=standing)
+        assert reasons(await world.fetched(item)) == ["PARTICIPANT_NOT_ACTIVE"]
+
+    async def test_a_purpose_needs_a_licence_for_its_product_that_lasts(self, world: World) -> None:
+        item = world.item(await world.granted())
+        day = china_date(NOW)
+        for licence, answer in (
+            ({"products": ()}, "PRODUCT_NOT_LICENSED"),
+            ({"products": ("data_service",)}, "PRODUCT_NOT_LICENSED"),
+            ({"licence_ends": day - timedelta(days=1)}, "PRODUCT_NOT_LICENSED"),
+            ({"licence_ends": day, "products": ("credit_reporting",)}, "RELEASED"),
+        ):
+            world.transactions.memory.participants["par_bank"] = replace(BANK, **licence)
+            assert reasons(await world.fetched(item)) == [answer]
+        assert world.recorded()[0].refusal_reason == "PRODUCT_NOT_LICENSED"
 
     async def test_nobody_knows_about_a_subject_that_is_none(self, world: World) -> None:
         unknown = world.item(None, subject_id="sub_9999")
