@@ -105,7 +105,7 @@ class Damaged(accesses_pb2_grpc.AccessServiceServicer):
 
 
 async def test_a_summary_that_cannot_be_read_fails_its_own_order() -> None:
-    async def as_scoring(_call: Call) -> Caller:
+    async def as_scoring(call: Call) -> Caller:
         return Caller("scoring", "SCORING")
 
     deadline = asyncio.get_running_loop().time() + 5
