@@ -7,6 +7,7 @@ ends, each of its items is settled and its worker goes on.
 
 Where items take very different times, a `StreamCoalescer` keeps the quick ones from waiting for the
 slow: each result is handed over when it is there, and a batch that lasts does not hold up the next.
+It ends when the last of those that still wait for it gives up.
 Where a batch works in two places one after the other, a `StagedCoalescer` begins the next one in
 the first place while the one before is in the second: both work, and batches stay large.
 """
@@ -191,7 +192,15 @@ class StreamCoalescer(_Gatherer[Item, Result]):
         self._patience = patience
 
     async def _serve(self, batch: list[_Waiting[Item, Result]]) -> None:
-        await asyncio.wait((self._start(self._collect(batch)),), timeout=self._patience)
+        running = self._start(self._collect(batch))
+
+        def given_up(future: "asyncio.Future[Result]") -> None:
+            if future.cancelled() and all(waiting.future.done() for waiting in batch):
+                running.cancel()
+
+        for waiting in batch:
+            waiting.future.add_done_callback(given_up)
+        await asyncio.wait((running,), timeout=self._patience)
 
     async def _collect(self, batch: list[_Waiting[Item, Result]]) -> None:
         failure: Exception = _unanswered()

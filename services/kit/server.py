@@ -44,7 +44,14 @@ from services.kit.telemetry import Telemetry
 from services.kit.tenant import TENANT_METADATA
 from services.kit.tls import Certificates, TlsConfig
 
+# Of one connection; more wait at the client. Of a burst of some thousand calls gRPC itself drops
+# calls, whosever they are.
+_MOST_STREAMS = 512
+
 _log = structlog.get_logger()
+# gRPC's "low": gzip for who takes it. It costs more than it saves below the size.
+_COMPRESSION_LEVEL = 1
+_LEAST_COMPRESSED = 16 * 1024
 
 
 @dataclass(frozen=True)
@@ -155,6 +162,8 @@ class Server:
                 ("grpc.so_reuseport", 0),
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+                *([] if internal else [("grpc.default_compression_level", _COMPRESSION_LEVEL)]),
+                *([] if internal else [("grpc.max_concurrent_streams", _MOST_STREAMS)]),
                 *(
                     [("grpc.max_connection_age_ms", int(config.max_connection_age * 1000))]
                     if config.max_connection_age
@@ -316,6 +325,11 @@ class _Arrivals:
         return None
 
 
+def _compress(context: "grpc.aio.ServicerContext[bytes, bytes]", body: bytes) -> None:
+    if len(body) < _LEAST_COMPRESSED:
+        context.disable_next_message_compression()
+
+
 async def _abort(context: "grpc.aio.ServicerContext[bytes, bytes]", error: PuhuiError) -> None:
     status = status_of(error)
     await context.abort(
@@ -330,7 +344,9 @@ def _unary(
 ) -> "grpc.RpcMethodHandler[Any, Any]":
     async def handle(body: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]") -> Any:
         try:
-            return await pipeline.unary(endpoint, await arrive(context), body)
+            answer = await pipeline.unary(endpoint, await arrive(context), body)
+            _compress(context, answer)
+            return answer
         except PuhuiError as error:
             await _abort(context, error)
 
@@ -347,6 +363,7 @@ def _stream(
         try:
             async with contextlib.aclosing(responses):
                 async for response in responses:
+                    _compress(context, response)
                     yield response
         except PuhuiError as error:
             await _abort(context, error)

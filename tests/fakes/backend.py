@@ -5,7 +5,9 @@ the gateway passes on.
 """
 
 import asyncio
+import base64
 import hashlib
+import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,6 +47,9 @@ from services.kit.workloads import TRUST_DOMAIN, Workloads
 
 # Field 1999, a text.
 NEWER = b"\xfa\x7c\x05newer"
+
+
+_NOISE = base64.b64encode(random.Random(0).randbytes(75_000)).decode()
 
 
 @dataclass(frozen=True)
@@ -173,7 +178,11 @@ class Subjects(subjects_pb2_grpc.SubjectServiceServicer):
             case "slow":
                 await asyncio.sleep(1.0)
             case "wait":
-                await self.notes.go_on.wait()
+                try:
+                    await self.notes.go_on.wait()
+                except asyncio.CancelledError:
+                    self.notes.cancelled.set()
+                    raise
             case "fault":
                 raise ValueError(request.uscc)
             case "newer":
@@ -229,7 +238,7 @@ class Notices(notices_pb2_grpc.NoticeServiceServicer):
         try:
             while request.cursor == "flood":
                 self.told += 1
-                notice = notices_pb2.Notice(subject_id="x" * 100_000)
+                notice = notices_pb2.Notice(subject_id=_NOISE)
                 yield notices_pb2.StreamNoticesResponse(notices=[notice], cursor=str(self.told))
             start = int(request.cursor or 0)
             for number in range(start + 1, start + 4):

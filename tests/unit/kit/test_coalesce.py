@@ -1,9 +1,9 @@
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from services.kit.coalesce import Coalescer, StagedCoalescer
+from services.kit.coalesce import Coalescer, StagedCoalescer, StreamCoalescer
 from services.kit.errors import DeadlineExceededError, InternalError
 
 FAR = 1e9
@@ -199,3 +199,26 @@ async def test_a_batch_that_ends_without_making_room_lets_the_next_begin() -> No
         )
     assert isinstance(results[0], ValueError)
     assert results[1:] == [2, 3, 4, 5]
+
+
+async def test_a_streamed_batch_ends_when_the_last_who_waits_for_it_gives_up() -> None:
+    ended = asyncio.Event()
+
+    async def run(items: list[int]) -> AsyncIterator[tuple[int, int]]:
+        try:
+            yield 0, items[0]
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    coalescer: StreamCoalescer[int, int] = StreamCoalescer(
+        run, max_batch=8, workers=1, patience=0.01
+    )
+    loop = asyncio.get_running_loop()
+    calls = [asyncio.create_task(coalescer.submit(item, loop.time() + 10)) for item in range(3)]
+    assert await calls[0] == 0
+    calls[1].cancel()
+    await asyncio.sleep(0.05)
+    assert not ended.is_set()
+    calls[2].cancel()
+    await asyncio.wait_for(ended.wait(), 5)
