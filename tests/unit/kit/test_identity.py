@@ -13,6 +13,7 @@ from services.kit.identity import (
     IdentityVerifier,
     new_key_pair,
 )
+from services.kit.tenant import PRODUCTION, SANDBOX
 
 PRIVATE, PUBLIC = new_key_pair()
 OTHER_PRIVATE, OTHER_PUBLIC = new_key_pair()
@@ -106,3 +107,14 @@ def test_an_assertion_is_believed_only_by_the_service_it_is_for(clock: FixedCloc
         with pytest.raises(UnauthenticatedError) as refusal:
             IdentityVerifier({GATEWAY: PUBLIC}, other, clock).verify(token)
         assert refusal.value.reason == "IDENTITY_INVALID"
+
+
+@pytest.mark.parametrize(("own", "other"), [(SANDBOX, PRODUCTION), (PRODUCTION, SANDBOX)])
+def test_an_assertion_is_believed_only_in_its_tenant(
+    clock: FixedClock, own: str, other: str
+) -> None:
+    token = IdentitySigner(PRIVATE, GATEWAY, clock, own).sign(FIRM, DATASHARE)
+    assert IdentityVerifier({GATEWAY: PUBLIC}, DATASHARE, clock, own).verify(token) == FIRM
+    with pytest.raises(UnauthenticatedError) as refusal:
+        IdentityVerifier({GATEWAY: PUBLIC}, DATASHARE, clock, other).verify(token)
+    assert refusal.value.reason == "IDENTITY_INVALID"
