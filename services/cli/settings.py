@@ -1,7 +1,8 @@
 """Where the gateway is and what calls prove who makes them with.
 
-In this order: options; the environment (PUHUI_GATEWAY, PUHUI_API_KEY); the profile; at last, for
-the gateway, the platform that `puhui serve all` runs in `.puhui`. Secrets come from the environment
+In this order: options; a profile that an option names; the environment (PUHUI_GATEWAY,
+PUHUI_API_KEY); the profile that is there anyway; at last, for the gateway, the platform that `puhui
+serve all` runs in `.puhui`. Secrets come from the environment
 or from files, never from options, which other users of the machine can see.
 
 An institution's profile has its certificate and the key that its tokens are got with:
@@ -101,6 +102,8 @@ def resolve(options: Options, environ: Mapping[str, str]) -> Settings:
         SettingsError: one is missing or wrong.
     """
     profile = _profile(options, environ)
+    if options.profile:
+        environ = {k: v for k, v in environ.items() if k not in _OVER_PROFILES}
     explicit = options.key_file or options.data_dir or environ.get("PUHUI_API_KEY")
     client = None if explicit else _client(profile)
     login = None if explicit or client or profile.key_file else _login(environ)
@@ -127,6 +130,7 @@ class _Profile:
     certificate_key_file: Path | None = None
 
 
+_OVER_PROFILES = ("PUHUI_GATEWAY", "PUHUI_API_KEY")
 _OF_A_CLIENT = (
     "issuer",
     "client_id",

@@ -151,3 +151,11 @@ def test_an_institutions_key_that_others_can_read_is_not_used(tmp_path: Path, na
     (tmp_path / "puhui" / name).chmod(0o644)
     with pytest.raises(SettingsError, match="chmod 600"):
         resolve(Options(), environ)
+
+
+def test_a_profile_that_an_option_names_wins_over_the_environment(tmp_path: Path) -> None:
+    of_a_bank(tmp_path)
+    environ = {"PUHUI_GATEWAY": "env:1", "PUHUI_API_KEY": "e.s"}
+    found = resolve(Options(profile=tmp_path / "puhui" / "profile.toml"), environ)
+    assert (found.gateway, found.api_key) == ("gw:7444", "")
+    assert found.client is not None
