@@ -72,7 +72,6 @@ class Entry:
         expires_at: ISO 8601, of a certificate; else empty.
         state: name of a `State`.
         names: URIs, hosts and uses of a certificate, to make its successor alike.
-        credential_id: under which the platform knows it; empty: not that this folder knows.
     """
 
     name: str
@@ -86,7 +85,6 @@ class Entry:
     expires_at: str = ""
     state: str = State.CURRENT
     names: Mapping[str, Any] | None = None
-    credential_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ Private keys are written into files of their owner alone. None is ever printed, 
 option or the environment.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from services.cli import output
-from services.cli.command import REFUSED, local, usage
+from services.cli.command import REFUSED, Session, local, remote, usage
 from services.cli.output import Output
 
 if TYPE_CHECKING:
+    from puhui.datashare.v1.credentials_pb2 import Credential
     from services.cli.keyfolder import Entry, Made
     from services.kit.authority import Authority, Issued
 
@@ -197,20 +199,29 @@ def rotate(
     )
 
 
-@local(app, example="puhui keys revoke acme-bank --yes")
-def revoke(
-    out: Output,
+@remote(app, example="puhui keys revoke acme-bank --of par_01JDB4 --data-dir .puhui")
+async def revoke(
+    session: Session,
     name: Name,
     folder: Folder = Path("keys"),
     key_id: Annotated[
         str, typer.Option("--key-id", help="Which of its keys; else that in use.")
     ] = "",
+    participant_id: Annotated[
+        str,
+        typer.Option(
+            "--of", metavar="PARTICIPANT", help="Revoke it on the platform first, as this one's."
+        ),
+    ] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Mark a key as revoked and delete its private half: it was lost, or somebody else has it."""
+    """Mark a key as revoked and delete its private half: it was lost, or somebody else has it.
+
+    With --of the platform is told first, which takes it from nobody from then on.
+    """
     from services.cli.keyfolder import KeyFolder, KeyFolderError, State
 
-    keys = KeyFolder(folder)
+    keys, out = KeyFolder(folder), session.out
     with _failures_told(out):
         found = [e for e in keys.entries() if e.name == name and key_id in ("", e.key_id)]
         if not key_id:
@@ -218,17 +229,41 @@ def revoke(
         if not found:
             raise KeyFolderError(f"there is no such key {name} in {folder}: see `puhui keys list`")
         if not yes:
-            typer.confirm(
-                f"Revoke {name} ({found[0].key_id})? Its private key is deleted", abort=True
-            )
+            question = f"Revoke {name} ({found[0].key_id})? Its private key is deleted"
+            typer.confirm(question, abort=True)
+        if participant_id:
+            await _revoke_credential(session, participant_id, found[0])
         revoked = keys.mark(found[0], state=State.REVOKED)
         keys.destroy(revoked)
     _show(out, folder, revoked)
-    if revoked.kind in ("certificate", "client"):
+    if not participant_id and revoked.kind in ("certificate", "client"):
         out.note(
-            "The platform goes on taking it where it is registered, until its credential is "
-            "revoked there: `puhui credential revoke`."
+            "Where it is registered the platform goes on taking it: `puhui credential revoke`, or "
+            "--of next time."
         )
+
+
+async def _revoke_credential(session: Session, participant_id: str, entry: "Entry") -> None:
+    from services.cli.keyfolder import KeyFolderError
+
+    async with session.client() as client:
+        async for credential in client.credentials(participant_id):
+            if _key_id(credential) == entry.key_id and not credential.HasField("revoked_at"):
+                await client.revoke_credential(participant_id, credential.credential_id)
+                return
+    raise KeyFolderError(
+        f"{participant_id} has no valid credential by {entry.name} ({entry.key_id}): see "
+        f"`puhui credential list {participant_id}`"
+    )
+
+
+def _key_id(credential: "Credential") -> str:
+    """Return the thumbprint of a certificate or a key; nothing of a person's."""
+    from joserfc.jwk import JWKRegistry
+
+    if not credential.public_jwk:
+        return credential.certificate_sha256
+    return JWKRegistry.import_key(json.loads(credential.public_jwk)).thumbprint()
 
 
 def _checked(name: str) -> str:

@@ -27,9 +27,9 @@ WHO_AM_I = "/puhui.gateway.v1.GatewayService/WhoAmI"
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A sandbox that takes two participants beside the operator's account."""
+    """A sandbox that takes few participants."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PUHUI_DATASHARE_CAPS_PARTICIPANTS", "2")
+        patch.setenv("PUHUI_DATASHARE_CAPS_PARTICIPANTS", "3")
         with embedded(tmp_path_factory.mktemp("small")) as running:
             yield running
 
@@ -58,11 +58,32 @@ def test_every_answer_over_http_is_marked(small: Running, path: str) -> None:
     assert httpx.get(f"http://{small.http}{path}").headers["puhui-tenant"] == "sandbox"
 
 
+async def test_keys_made_by_the_command_are_registered_and_revoked(
+    small: Running, tmp_path: Path
+) -> None:
+    folder = tmp_path / "keys"
+    for made in (["authority"], ["certificate", "acme"], ["client", "acme-client"]):
+        assert CliRunner().invoke(app, ["keys", *made, "--dir", str(folder)]).exit_code == 0
+    async with Client(small.gateway, small.operator_key) as client:
+        bank = (await client.register_participant("BANK", "Acme")).participant_id
+        await client.register_certificate(bank, (folder / "acme.pem").read_text())
+        await client.register_key(bank, (folder / "acme-client.jwk").read_text())
+        for name in ("acme", "acme-client"):
+            arguments = ["keys", "revoke", name, "--dir", str(folder), "--of", bank, "--yes"]
+            told = await asyncio.to_thread(
+                CliRunner().invoke, app, [*arguments, "--data-dir", str(small.data_dir)]
+            )
+            assert told.exit_code == 0, told.output
+            assert not (folder / f"{name}.key").exists()
+        found = [each async for each in client.credentials(bank)]
+        assert [each.HasField("revoked_at") for each in found] == [True, True]
+
+
 async def test_a_full_sandbox_says_so(small: Running) -> None:
     async with Client(small.gateway, small.operator_key) as client:
         await client.register_participant("BANK", "One")
         with pytest.raises(PuhuiError) as refused:
-            for number in range(3):
+            for number in range(4):
                 await client.register_participant("BANK", f"More {number}")
         assert refused.value.reason == "SANDBOX_FULL"
 
