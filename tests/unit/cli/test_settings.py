@@ -55,7 +55,7 @@ def test_the_default_folder_names_the_gateway_but_gives_nobody_the_operators_key
     (folder / "endpoints.json").write_text(json.dumps({"gateway": "127.0.0.1:7"}))
     secret(folder / "operator.key")
     assert resolve(Options(), {"PUHUI_API_KEY": "k.s"}).gateway == "127.0.0.1:7"
-    with pytest.raises(SettingsError, match=r"no API key.* or --data-dir \.puhui"):
+    with pytest.raises(SettingsError, match=r"no credentials.* or --data-dir \.puhui"):
         resolve(Options(), {})
     with pytest.raises(SettingsError, match=r"--key-file FILE$"):
         resolve(Options(gateway="gw:1"), {})
@@ -71,7 +71,7 @@ def test_certificates(tmp_path: Path) -> None:
     ("options", "environ", "message"),
     [
         (Options(), {"PUHUI_API_KEY": "k.s"}, "no gateway: set PUHUI_GATEWAY"),
-        (Options(gateway="g"), {}, "no API key: set PUHUI_API_KEY"),
+        (Options(gateway="g"), {}, "no credentials: sign in by `puhui login`, set PUHUI_API_KEY"),
         (Options(gateway="g", key_file=Path("none.key")), {}, "cannot read the key in none.key"),
         (Options(data_dir=Path("none")), {}, "no platform runs in none"),
         (Options(profile=Path("none.toml")), {}, "no profile none.toml"),
