@@ -3,8 +3,8 @@
 Every call, refused or not, passes here once. In order: whether its participant has to wait anyway,
 as it was told before; the policy; how much it has running; its rate and its calls of the day; its
 turn. What is looked at first costs least, so that a flood costs a few look-ups a call. Whoever goes
-on asking without making the pause that it was told hears of its refusals later and later, so that
-its next ones come later, too; others are not held up by that.
+on asking without making the pause that it was told hears of its refusals one after the other, so
+that its next calls come later, too; others are not held up by that.
 """
 
 import asyncio
@@ -29,10 +29,13 @@ from services.kit.identity import Caller
 PRODUCT_METADATA: Final = "puhui-product"
 
 _RETRY_AFTER: Final = timedelta(seconds=1)
-# So many refusals in a span are told at once; later ones after a pause, up to so many at a time.
+# So many refusals of a participant in a span are told at once. Later ones one after the other, at
+# this pace, so that they cost the same however many there are; up to so many wait for it, and so
+# long at most.
 _SPAN_S: Final = 1.0
 _TOLD_AT_ONCE: Final = 16
-_HELD_S: Final = 1.0
+_PACE_S: Final = 0.01
+_LONGEST_HELD_S: Final = 5.0
 _MOST_HELD: Final = 4_096
 
 _log = structlog.get_logger()
@@ -71,6 +74,7 @@ class _Account:
         streams: its open streams.
         refused: refusals in this span.
         span_ends: when the span ends, by the event loop's clock.
+        told_at: when the last of the refusals that wait will be told, likewise.
         pause: until when it is refused anyway, likewise.
         because: why.
     """
@@ -82,6 +86,7 @@ class _Account:
     streams: int = 0
     refused: int = 0
     span_ends: float = 0.0
+    told_at: float = 0.0
     pause: float = 0.0
     because: Taken = field(default_factory=lambda: Taken("rate"))
 
@@ -265,10 +270,13 @@ class Admission:
         account.refused += 1
         if isinstance(error, ResourceExhaustedError):
             self._shed.add(1, {"reason": error.reason})
-        if account.refused > _TOLD_AT_ONCE and self._held < _MOST_HELD:
+        account.told_at = max(account.told_at, now)
+        held = account.refused > _TOLD_AT_ONCE or account.told_at > now
+        if held and self._held < _MOST_HELD:
+            account.told_at = min(account.told_at + _PACE_S, now + _LONGEST_HELD_S)
             self._held += 1
             try:
-                await asyncio.sleep(_HELD_S)
+                await asyncio.sleep(min(account.told_at, current_deadline()) - now)
             finally:
                 self._held -= 1
 

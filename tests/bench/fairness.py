@@ -86,7 +86,11 @@ def main() -> int:
             shed += result["shed"]
             cpu = "  ".join(f"{name} {used / SECONDS:.2f}" for name, used in found.cpu.items())
             say(f"cores used during the flood: {cpu}")
-            print(f"flood: {result['served']} served, {result['shed']} refused", flush=True)
+            print(
+                f"flood: {result['served']} served, {result['shed']} refused, "
+                f"{result['cut']} not taken by the transport",
+                flush=True,
+            )
     print(
         json.dumps(
             {
