@@ -53,6 +53,7 @@ async def list_catalogue(session: Session) -> None:
                 "level at most",
                 "fetches at most",
                 "for another firm's score",
+                "licensed as",
             ],
             [
                 [
@@ -63,6 +64,7 @@ async def list_catalogue(session: Session) -> None:
                     lower(ContentLevel.Name(purpose.max_content_level), "CONTENT_LEVEL_"),  # type: ignore[arg-type]  # an int32 field that holds this enum
                     f"{purpose.max_fetches} a {purpose.max_fetches_per}",
                     "yes" if purpose.for_another_firm else "",
+                    purpose.product,
                 ]
                 for purpose in purposes
             ],

@@ -20,7 +20,7 @@ from puhui.datashare.v1.summaries_pb2 import CoverageState
 from puhui.scoring.v1 import decisions_pb2
 from puhui.scoring.v1.scoring_pb2 import MODEL_CLASS_SIMULATED
 from puhui_client import Client, score_order
-from puhui_client.bank import Use
+from puhui_client.bank import UseName
 from puhui_client.errors import PuhuiError
 from tests.e2e.town import ASKED, Town
 
@@ -193,7 +193,7 @@ async def test_a_regulator_reads_any_decision_for_supervision(town: Town) -> Non
         decision = await bank.score(town.subject_id, consent.consent_id, **ASKED)
         answer = await regulator.get_decision(decision.decision_id, use="SUPERVISION")
         assert answer.decision == decision
-        wrong: list[tuple[Client, Use]] = [(regulator, "DISPUTE"), (bank, "SUPERVISION")]
+        wrong: list[tuple[Client, UseName]] = [(regulator, "DISPUTE"), (bank, "SUPERVISION")]
         for reader, use in wrong:
             with pytest.raises(PuhuiError) as refusal:
                 await reader.get_decision(decision.decision_id, use=use)

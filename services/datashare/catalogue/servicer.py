@@ -156,4 +156,5 @@ def _purpose(item: Purpose) -> pb.Purpose:
         max_fetches_per=str(item.max_fetches.unit).lower(),
         consequences=_text(item.consequences),
         for_another_firm=item.for_another_firm,
+        product=item.product,
     )

@@ -347,6 +347,7 @@ class Purpose(_message.Message):
     MAX_FETCHES_PER_FIELD_NUMBER: _builtins.int
     CONSEQUENCES_FIELD_NUMBER: _builtins.int
     FOR_ANOTHER_FIRM_FIELD_NUMBER: _builtins.int
+    PRODUCT_FIELD_NUMBER: _builtins.int
     code: _builtins.str
     max_days: _builtins.int
     """Longest time that a consent for it may run, days."""
@@ -361,6 +362,8 @@ class Purpose(_message.Message):
     max_fetches_per: _builtins.str
     for_another_firm: _builtins.bool
     """The data is for the score of another firm, which each consent and each fetch for it names."""
+    product: _builtins.str
+    """What a recipient has to be licensed for, e.g. "credit_reporting"."""
     @_builtins.property
     def title(self) -> Global___Text: ...
     @_builtins.property
@@ -379,10 +382,11 @@ class Purpose(_message.Message):
         max_fetches_per: _builtins.str = ...,
         consequences: Global___Text | None = ...,
         for_another_firm: _builtins.bool = ...,
+        product: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["consequences", b"consequences", "title", b"title"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "consequences", b"consequences", "for_another_firm", b"for_another_firm", "max_content_level", b"max_content_level", "max_data_days", b"max_data_days", "max_days", b"max_days", "max_fetches", b"max_fetches", "max_fetches_per", b"max_fetches_per", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "consequences", b"consequences", "for_another_firm", b"for_another_firm", "max_content_level", b"max_content_level", "max_data_days", b"max_data_days", "max_days", b"max_days", "max_fetches", b"max_fetches", "max_fetches_per", b"max_fetches_per", "product", b"product", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
