@@ -63,6 +63,12 @@ def certificate(
     name: Name,
     folder: Folder = Path("keys"),
     by: AuthorityName = "authority",
+    sandbox: Annotated[
+        Path | None,
+        typer.Option(
+            "--data-dir", metavar="DIR", help="Of a sandbox, whose own authority issues instead."
+        ),
+    ] = None,
     workload: Annotated[
         Literal["gateway", "scoring", "datashare"] | None,
         typer.Option("--workload", help="It is that of one of Puhui's services."),
@@ -87,6 +93,7 @@ def certificate(
     own = [spiffe_id(trust_domain, workload)] if workload else []
     names = {
         "by": by,
+        "sandbox": str(sandbox.absolute()) if sandbox else "",
         "uris": [*own, *(uris or [])],
         "hosts": hosts or [],
         "days": days,
@@ -313,15 +320,20 @@ def _issue(folder: Path, name: str, names: "dict[str, Any]") -> "Made":
     from services.kit.authority import Authority
     from services.kit.clock import SystemClock
 
-    keys = KeyFolder(folder)
-    issuer = keys.current(names["by"])
-    if issuer.kind != "authority":
-        raise KeyFolderError(f"{issuer.name} is no authority: make one by `puhui keys authority`")
+    if names.get("sandbox"):
+        own = Path(names["sandbox"]) / "keys"
+        certificate, key = own / "authority.crt", own / "authority.pem"
+        if not certificate.is_file():
+            raise KeyFolderError(f"no sandbox has been started in {own.parent}: `puhui serve all`")
+    else:
+        issuer = KeyFolder(folder).current(names["by"])
+        if issuer.kind != "authority":
+            problem = f"{issuer.name} is no authority: make one by `puhui keys authority`"
+            raise KeyFolderError(problem)
+        certificate, key = folder / issuer.public_file, folder / issuer.file
     try:
         loaded = Authority.load(
-            (folder / issuer.public_file).read_text("utf-8"),
-            (folder / issuer.file).read_text("utf-8"),
-            clock=SystemClock(),
+            certificate.read_text("utf-8"), key.read_text("utf-8"), clock=SystemClock()
         )
         issued = loaded.issue(
             name,

@@ -10,6 +10,7 @@ from joserfc.jwk import JWKRegistry
 from typer.testing import CliRunner
 
 from services.cli.main import app
+from services.embedded import Folder
 
 runner = CliRunner()
 
@@ -90,6 +91,16 @@ def test_a_former_key_stays_until_told_otherwise(folder: Path) -> None:
     assert private(second)
 
 
+def test_a_certificate_is_issued_by_a_sandboxs_own_authority(folder: Path, tmp_path: Path) -> None:
+    sandbox = tmp_path / "sandbox"
+    Folder(sandbox).prepare()
+    told = keys(folder, "certificate", "bank", "--data-dir", str(sandbox))
+    root = x509.load_pem_x509_certificate((sandbox / "keys" / "authority.crt").read_bytes())
+    for made in (told, keys(folder, "rotate", "bank")):
+        read = x509.load_pem_x509_certificate(Path(made["public_file"]).read_bytes())
+        read.verify_directly_issued_by(root)
+
+
 def test_a_rotated_certificate_keeps_its_names(folder: Path) -> None:
     keys(folder, "authority")
     first = keys(folder, "certificate", "bank", "--uri", "urn:puhui:bank", "--days", "10")
@@ -133,6 +144,7 @@ def test_no_private_key_is_shown(folder: Path) -> None:
         (["client", "../acme"], "letters, digits"),
         (["signing", "x", "--for", "token", "--alg", "p256"], "Ed25519"),
         (["certificate", "bank"], "no key authority in use"),
+        (["certificate", "bank", "--data-dir", "none"], "no sandbox has been started in"),
         (["rotate", "nobody"], "no key nobody in use"),
         (["revoke", "nobody", "--yes"], "no such key"),
     ],
