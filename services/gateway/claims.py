@@ -12,13 +12,13 @@ _LAST: Final = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 
 
 def text(claims: Mapping[str, Any], name: str, most: int = 255) -> str:
-    """Return a claim that must be a text.
+    """Return a claim that must be a text, without control characters or halves of characters.
 
     Raises:
         RefusedTokenError: it is not.
     """
     value = claims.get(name)
-    if not isinstance(value, str) or not 0 < len(value) <= most:
+    if not isinstance(value, str) or not 0 < len(value) <= most or not value.isprintable():
         raise RefusedTokenError(f"needs {name}, a text of 1 to {most} characters")
     return value
 

@@ -262,7 +262,8 @@ class KeySet:
         if not (known and fresh) and (self._asked is None or now - self._asked >= _PAUSE):
             self._asked = now
             self._asking = asyncio.create_task(self._renew(now))
-        if self._asking is not None:
+        # Who makes up a kid holds up nobody whose key is here.
+        if self._asking is not None and not (known and fresh):
             # One caller that goes away does not take the answer from the others.
             await asyncio.shield(self._asking)
         if self._given is None or self._clock.now() - self._given >= _STALE:

@@ -6,7 +6,8 @@ Invariants:
   ends that within its polling time. What was asked before something was forgotten is not remembered
   after it.
 - Refusals are remembered apart, for a second, so that a flood of them pushes out no good answer.
-- Who asks the same at the same time shares one question.
+- Who asks the same at the same time shares one question, yet none that was asked before something
+  was forgotten.
 """
 
 import asyncio
@@ -73,6 +74,7 @@ class Remembered(Generic[K, V]):
     def forget(self, over: Callable[[K, V], bool]) -> None:
         """Ask again where `over` says so, and for all refusals, even if an answer is on its way."""
         self._forgotten += 1
+        self._asking.clear()
         self._refused.clear()
         for key in [key for key, kept in self._good.items() if over(key, kept.answer)]:
             del self._good[key]
@@ -81,9 +83,14 @@ class Remembered(Generic[K, V]):
         asking = self._asking.get(key)
         if asking is None:
             asking = self._asking[key] = asyncio.create_task(self._answer(key))
-            asking.add_done_callback(lambda _: self._asking.pop(key, None))
+            asking.add_done_callback(lambda done: self._asked(key, done))
         # One caller that goes away does not take the answer from the others.
         return await asyncio.shield(asking)
+
+    def _asked(self, key: K, done: "asyncio.Task[V | PuhuiError]") -> None:
+        # Another question may have taken its place.
+        if self._asking.get(key) is done:
+            del self._asking[key]
 
     async def _answer(self, key: K) -> V | PuhuiError:
         forgotten, now = self._forgotten, self._clock.now()

@@ -120,7 +120,7 @@ async def test_what_is_forgotten_is_asked_again(
         await keys.caller("key_1.right")
 
 
-async def test_an_answer_from_before_a_revocation_is_not_remembered(
+async def test_an_answer_from_before_a_revocation_is_neither_remembered_nor_shared(
     keys: ApiKeys, directory: Directory
 ) -> None:
     directory.go_on.clear()
@@ -129,8 +129,13 @@ async def test_an_answer_from_before_a_revocation_is_not_remembered(
     await asyncio.sleep(0)
     directory.keys.clear()
     keys.forget_key("key_1")
+    late = asyncio.create_task(keys.caller("key_1.right"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
     directory.go_on.set()
-    await early
+    assert await early == BANK
+    with pytest.raises(UnauthenticatedError):
+        await late
     with pytest.raises(UnauthenticatedError):
         await keys.caller("key_1.right")
 

@@ -95,9 +95,12 @@ class Endpoint:
         self.keys = list(keys)
         self.asked = 0
         self.error: Exception | None = None
+        self.go_on = asyncio.Event()
+        self.go_on.set()
 
     async def fetch(self) -> bytes:
         self.asked += 1
+        await self.go_on.wait()
         if self.error:
             raise self.error
         return json.dumps({"keys": [key.as_dict(private=False) for key in self.keys]}).encode()
@@ -132,6 +135,22 @@ async def test_an_unknown_kid_brings_new_keys_at_most_every_thirty_seconds() -> 
     for number in range(100):
         await keys.for_kid(f"unknown-{number}")
     assert endpoint.asked == 2
+
+
+async def test_who_makes_up_a_kid_holds_up_nobody_else() -> None:
+    clock, known = FixedClock(NOW), key()
+    endpoint = Endpoint(known)
+    keys = KeySet(endpoint.fetch, clock)
+    await keys.for_kid(known.thumbprint())
+    clock.advance(timedelta(seconds=30))
+    endpoint.go_on.clear()
+    made_up = asyncio.create_task(keys.for_kid("made up"))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(1):
+        assert await keys.for_kid(known.thumbprint())
+    assert not made_up.done()
+    endpoint.go_on.set()
+    await made_up
 
 
 async def test_old_keys_count_for_an_hour_while_their_issuer_does_not_answer() -> None:
