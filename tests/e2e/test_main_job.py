@@ -161,11 +161,9 @@ async def test_every_answer_of_a_simulated_model_says_so(town: Town) -> None:
         json.loads(await over_http(town, "POST", "/v1/scores", {"order": MessageToDict(order)})),
         # One firm's decision is one server-sent event.
         json.loads(
-            (
-                await over_http(
-                    town, "POST", "/v1/scores:batch", {"orders": [MessageToDict(order)]}
-                )
-            ).removeprefix("data: ")
+            (await over_http(town, "POST", "/v1/scores:batch", {"orders": [MessageToDict(order)]}))
+            .removeprefix("data: ")
+            .partition("\n\n")[0]
         ),
         json.loads(
             await over_http(
