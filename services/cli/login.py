@@ -90,7 +90,9 @@ class SignedIn:
                 self._access, self._ends = self._kept["access_token"], self._kept["ends"]
                 return
         raise UnauthenticatedError(
-            "UNAUTHENTICATED", "TOKEN_INVALID", "you are signed out: sign in again by `puhui login`"
+            code="UNAUTHENTICATED",
+            reason="TOKEN_INVALID",
+            message="you are signed out: sign in again by `puhui login`",
         )
 
 
