@@ -105,6 +105,8 @@ def read(token: str) -> Unverified:
     header, claims = _members(header_bytes), _members(payload)
     if not isinstance(header.get("alg"), str):
         raise RefusedTokenError("has no alg")
+    if not isinstance(header.get("kid", ""), str):
+        raise RefusedTokenError("has a kid that is no text")
     for name in _REFUSED_HEADERS:
         if name in header:
             raise RefusedTokenError(f"has a header {name}, which is not accepted")

@@ -7,6 +7,7 @@ scopes: what a participant may do follows from its role and licences, not from w
 Errors are those of RFC 6749, and are told as little as `clients` tells.
 """
 
+import asyncio
 import math
 from http import HTTPStatus
 from typing import Any, Final
@@ -29,6 +30,9 @@ from services.kit.errors import PuhuiError, ResourceExhaustedError, Unauthentica
 TOKEN_PATH: Final = "/oauth/token"  # noqa: S105 - a path
 KEYS_PATH: Final = "/oauth/jwks"
 METADATA_PATH: Final = "/.well-known/oauth-authorization-server"
+
+# Nobody has proved anything yet: who sends slowly is not waited for.
+BODY_SECONDS: Final = 10.0
 
 _FORM: Final = "application/x-www-form-urlencoded"
 _MOST_BYTES: Final = 32 * 1024
@@ -189,12 +193,19 @@ async def form_of(request: Request) -> dict[str, str]:
         raise OAuthError("invalid_request", "parameters must come in the body, not in the address")
     content = bytearray()
     try:
-        async for chunk in request.stream():
-            content += chunk
-            if len(content) > _MOST_BYTES:
-                raise OAuthError("invalid_request", f"more than {_MOST_BYTES} bytes were sent")
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                content += chunk
+                if len(content) > _MOST_BYTES:
+                    raise OAuthError("invalid_request", f"more than {_MOST_BYTES} bytes were sent")
     except ClientDisconnect:
         raise OAuthError("invalid_request", "the body broke off") from None
+    except TimeoutError:
+        raise OAuthError(
+            "invalid_request",
+            f"the body did not come within {BODY_SECONDS:g} s: send it at once",
+            HTTPStatus.REQUEST_TIMEOUT,
+        ) from None
     try:
         pairs = parse_qsl(
             content.decode("ascii"),

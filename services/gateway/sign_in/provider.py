@@ -152,20 +152,20 @@ class Provider:
 
     async def _refused(self, name: str, password: str) -> str:
         """Return why a name and password let nobody in, or ""."""
-        now = self._clock.now()
-        count, last = self._failures.get(name, (0, now))
-        if count >= _FAILURES and now < last + _WAIT:
-            return "Too many wrong passwords for this name: wait a minute."
         if max(len(name), len(password)) > _MOST_CHARACTERS:
             return "This name or password is wrong."
         async with self._one_at_a_time:
+            # Looked at in turn, too: of many tries at once, each counts for the next.
+            now = self._clock.now()
+            count, last = self._failures.get(name, (0, now))
+            if count >= _FAILURES and now < last + _WAIT:
+                return "Too many wrong passwords for this name: wait a minute."
             known = accounts.read(self._file)
-            good = await asyncio.to_thread(accounts.right, known, name, password)
-        if good:
-            self._failures.pop(name, None)
-            return ""
-        if name in known:
-            self._failures[name] = (count + 1, now)
+            if await asyncio.to_thread(accounts.right, known, name, password):
+                self._failures.pop(name, None)
+                return ""
+            if name in known:
+                self._failures[name] = (count + 1, now)
         return "This name or password is wrong."
 
     def _grant(self, name: str, asked: Mapping[str, str]) -> str:

@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -5,7 +6,7 @@ from typing import Any
 import httpx2
 import pytest
 from starlette.applications import Starlette
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from services.gateway.clients import ASSERTION_TYPE, ClientAssertions
 from services.gateway.directory import Client
@@ -98,3 +99,27 @@ async def test_refusals_are_noted(entrance: Entrance, http: httpx2.AsyncClient) 
     answer = await http.post(TOKEN_PATH, data=ASKED)
     assert answer.status_code == 401
     assert entrance.refused == [answer.json()["error_description"]]
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(
+    entrance: Entrance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.gateway.oauth.BODY_SECONDS", 0.01)
+    form = (b"content-type", b"application/x-www-form-urlencoded")
+    scope = {
+        "type": "http", "method": "POST", "path": TOKEN_PATH, "raw_path": TOKEN_PATH.encode(),
+        "query_string": b"", "headers": [form, (b"host", b"gateway.example")], "scheme": "https",
+    }  # fmt: skip
+    told: list[Message] = []
+    first = [{"type": "http.request", "body": b"grant_type=", "more_body": True}]
+
+    async def receive() -> Message:
+        return first.pop() if first else await asyncio.Future()
+
+    async def send(message: Message) -> None:
+        told.append(message)
+
+    await entrance(scope, receive, send)
+    assert told[0]["status"] == 408
+    assert b"did not come" in told[1]["body"]
+    assert len(entrance.refused) == 1

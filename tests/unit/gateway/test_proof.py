@@ -1,3 +1,5 @@
+import base64
+import json
 import secrets
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -112,6 +114,15 @@ def test_no_text_breaks_the_reader(text: str) -> None:
             jws.read(token)
         except RefusedTokenError:
             continue
+
+
+@pytest.mark.parametrize("kid", [["a"], {"a": 1}, 1, True, None])
+def test_a_kid_is_a_text(kid: object) -> None:
+    issued = tokens(FixedClock(NOW))
+    header = json.dumps({"alg": "Ed25519", "typ": "at+jwt", "kid": kid}).encode()
+    start = base64.urlsafe_b64encode(header).rstrip(b"=").decode()
+    with pytest.raises(RefusedTokenError, match="kid that is no text"):
+        issued.verify(jws.read(f"{start}.e30.AA"))
 
 
 @given(st.data())

@@ -1,5 +1,6 @@
 """The sandbox's OpenID provider, by HTTP requests to its routes."""
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -162,6 +163,15 @@ async def test_a_name_waits_after_five_wrong_passwords(
     assert "wait a minute" in (await signed_in(browser)).text
     clock.advance(timedelta(minutes=1))
     assert (await signed_in(browser)).status_code == 303
+
+
+async def test_of_many_passwords_tried_at_once_five_are_looked_at(
+    browser: httpx2.AsyncClient,
+) -> None:
+    tries = [signed_in(browser, password=f"guess {number}") for number in range(20)]
+    answers = await asyncio.gather(*tries, signed_in(browser))
+    assert sum("is wrong" in answer.text for answer in answers) == 5
+    assert sum("wait a minute" in answer.text for answer in answers) == 16
 
 
 @pytest.mark.parametrize(
