@@ -161,6 +161,17 @@ class Meter:
     ) -> None:
         """Count a call that was answered."""
         self._runs.pop(caller.participant_id, None)
+        self.given_up(caller, product, method, request_bytes, response_bytes)
+
+    def given_up(
+        self,
+        caller: Caller,
+        product: str,
+        method: str,
+        request_bytes: int = 0,
+        response_bytes: int = 0,
+    ) -> None:
+        """Count a call as served whose answer nobody waited for; it ends no run of refusals."""
         if counts := self._of(caller, product, method, request_bytes, response_bytes):
             counts.served += 1
 
@@ -317,7 +328,11 @@ def count_response(body: bytes | bytearray) -> None:
 
 
 class MeteredGate:
-    """A gate that counts how calls end; one that its caller gave up counts as served.
+    """A gate that counts how calls end.
+
+    One that its caller gave up counts as served once it was let in. Before that it counts as
+    refused where it was, though nobody waited to be told, and else as failed: who hangs up neither
+    pays for waiting nor hides a refusal.
 
     Args:
         gate: lets callers in.
@@ -334,10 +349,11 @@ class MeteredGate:
     async def enter(self, endpoint: Endpoint, caller: Caller, call: Call) -> AsyncIterator[None]:
         """Count the call once it ends; an exception that ends it goes through."""
         sizes, product, method = [0, 0], "", endpoint.method
+        entered = False
         _sizes.set(sizes)
         try:
             async with self._gate.enter(endpoint, caller, call):
-                product = self._product()
+                product, entered = self._product(), True
                 yield
         except PuhuiError as error:
             if error.code in _OURS:
@@ -345,8 +361,15 @@ class MeteredGate:
             else:
                 self._meter.refused(caller, product, method, error.reason, sizes[0])
             raise
-        except (asyncio.CancelledError, GeneratorExit):
-            self._meter.served(caller, product, method, *sizes)
+        except (asyncio.CancelledError, GeneratorExit) as end:
+            # A refusal that is held back when the caller goes is what the end comes in the wake of.
+            held = end.__context__
+            if entered:
+                self._meter.given_up(caller, product, method, *sizes)
+            elif isinstance(held, PuhuiError):
+                self._meter.refused(caller, product, method, held.reason)
+            else:
+                self._meter.failed(caller, product, method)
             raise
         except Exception:
             self._meter.failed(caller, product, method, sizes[0])

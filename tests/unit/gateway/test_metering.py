@@ -1,6 +1,8 @@
 """What the gateway counts and reports, and what becomes of reports that were not taken."""
 
-from collections.abc import Callable
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -8,9 +10,15 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from puhui.datashare.v1.metering_pb2 import RecordUsageRequest
-from services.gateway.metering import Meter
+from services.gateway.metering import Meter, MeteredGate
+from services.kit.calls import Call, Endpoint
 from services.kit.clock import FixedClock
-from services.kit.errors import InvalidArgumentError, PuhuiError, UnavailableError
+from services.kit.errors import (
+    InvalidArgumentError,
+    PermissionDeniedError,
+    PuhuiError,
+    UnavailableError,
+)
 from services.kit.identity import Caller
 from services.kit.ids import SequentialIds
 
@@ -176,3 +184,58 @@ async def test_a_run_goes_on_over_reports(world: World) -> None:
         refuse("A")(world.meter)
         await world.meter.close()
     assert [report.refusals[0].in_a_row for report in world.datashare.sent] == [2, 4]
+
+
+class Slow:
+    """A gate that is slow to let in, or to refuse."""
+
+    def __init__(self, error: PuhuiError | None = None, *, lets_in: bool = False) -> None:
+        self.error = error
+        self.lets_in = lets_in
+
+    @contextlib.asynccontextmanager
+    async def enter(self, endpoint: Endpoint, caller: Caller, call: Call) -> AsyncIterator[None]:
+        if not self.lets_in:
+            try:
+                if self.error:
+                    raise self.error
+                await asyncio.Future()
+            except PuhuiError:
+                await asyncio.Future()
+        yield
+
+
+DENIED = PermissionDeniedError("POLICY_DENIED", "no")
+
+
+@pytest.mark.parametrize(
+    ("gate", "counts", "run"),
+    [
+        (Slow(lets_in=True), (1, 2, 0), 2),
+        (Slow(DENIED), (0, 3, 0), 3),
+        (Slow(), (0, 2, 1), 2),
+    ],
+    ids=["let in", "refused, not yet told", "waiting"],
+)
+async def test_who_hangs_up_hides_no_refusal_and_pays_for_no_waiting(
+    world: World, gate: Slow, counts: tuple[int, int, int], run: int
+) -> None:
+    metered = MeteredGate(gate, world.meter, lambda: "")
+    endpoint = Endpoint(SCORE, frozenset({"BANK"}), False, False, None, lambda body, _: body)
+
+    async def call() -> None:
+        async with metered.enter(endpoint, BANK, Call()):
+            await asyncio.Future()
+
+    refuse("POLICY_DENIED")(world.meter)
+    calling = asyncio.create_task(call())
+    await asyncio.sleep(0)
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+    # The run goes on, whatever became of the call.
+    refuse("POLICY_DENIED")(world.meter)
+    await world.meter.send()
+    (counted,) = world.datashare.counted.values()
+    assert counted[:3] == counts
+    assert world.datashare.sent[0].refusals[0].in_a_row == run
