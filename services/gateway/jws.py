@@ -155,7 +155,8 @@ def verifying_key(jwk: Mapping[str, Any], names: Iterable[str] = ()) -> Verifyin
     """
     if "d" in jwk or "k" in jwk:
         raise ValueError("is no public key")
-    if jwk.get("use", "sig") != "sig" or "verify" not in jwk.get("key_ops", ["verify"]):
+    uses = jwk.get("key_ops", ["verify"])
+    if jwk.get("use", "sig") != "sig" or not isinstance(uses, list) or "verify" not in uses:
         raise ValueError("is not for signatures")
     algorithm = jwk.get("alg")
     material = {name: value for name, value in jwk.items() if name not in ("alg", "use", "key_ops")}
@@ -164,7 +165,9 @@ def verifying_key(jwk: Mapping[str, Any], names: Iterable[str] = ()) -> Verifyin
     except (JoseError, ValueError, TypeError, KeyError):
         raise ValueError("is no JWK") from None
     kind = _kind(key)
-    if algorithm is not None and _KEY_TYPES.get(algorithm) != kind:
+    if algorithm is not None and (
+        not isinstance(algorithm, str) or _KEY_TYPES.get(algorithm) != kind
+    ):
         raise ValueError("is for another algorithm")
     named = {*names, key.thumbprint(), *([jwk["kid"]] if isinstance(jwk.get("kid"), str) else [])}
     return VerifyingKey(key, kind, frozenset(named), algorithm)  # type: ignore[arg-type]  # _kind refuses the others

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -21,6 +21,7 @@ from services.kit.peers import peer_of
 from services.kit.tls import Certificates
 
 PEER = "puhui.peer"
+HANDSHAKE_SECONDS: Final = 10.0
 
 
 def peer_in(scope: Scope) -> Peer | None:
@@ -97,7 +98,33 @@ class HttpServer:
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the process."""
+    """Leaves signals to the process, and bounds the time of a TLS handshake."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, as uvicorn does, which knows no bound of its own."""
+        loop = asyncio.get_running_loop()
+        if self.config.ssl is None or not sockets:
+            await super().startup(sockets)
+            return
+        await self.lifespan.startup()
+        self.servers = [
+            await loop.create_server(
+                self._connection,
+                sock=each,
+                ssl=self.config.ssl,
+                backlog=self.config.backlog,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS,
+            )
+            for each in sockets
+        ]
+        self.started = True
+
+    def _connection(self) -> asyncio.Protocol:
+        kind: Any = self.config.http_protocol_class
+        made: asyncio.Protocol = kind(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
