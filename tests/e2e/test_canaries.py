@@ -15,7 +15,7 @@ import socket
 import time
 import urllib.parse
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -188,11 +188,10 @@ async def over_http(
             http.stream(bound.verb, path, headers=dict(headers), **asked) as response,
         ):
             body = ""
-            async with aclosing(response.aiter_text()) as parts:
-                async for part in parts:
-                    body += part
-                    if bound.streams and response.is_success:
-                        break
+            async for part in response.aiter_text():
+                body += part
+                if bound.streams and response.is_success:
+                    break
     except TimeoutError:
         heard.end(full_name(method), "http goes on")
         return

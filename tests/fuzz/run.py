@@ -2,7 +2,7 @@
 
 import sys
 
-import atheris
+import atheris  # type: ignore[import-untyped]  # published without types
 
 with atheris.instrument_imports(include=["services.gateway", "services.kit"]):
     from tests.fuzz.targets import TARGETS
