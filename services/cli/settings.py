@@ -26,6 +26,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.kit.config import is_loopback
+
 DEFAULT_DATA_DIR = Path(".puhui")
 DEFAULT_TIMEOUT = 30.0
 
@@ -107,10 +109,17 @@ def resolve(options: Options, environ: Mapping[str, str]) -> Settings:
     explicit = options.key_file or options.data_dir or environ.get("PUHUI_API_KEY")
     client = None if explicit else _client(profile)
     login = None if explicit or client or profile.key_file else _login(environ)
+    gateway, ca = _gateway(options, environ, profile), _ca(options, profile)
+    if login and ca is None and not is_loopback(gateway):
+        # Whoever reads a person's token on the way can use it.
+        raise SettingsError(
+            f"{gateway} is not on this machine and would be called without TLS, for all to read "
+            "what you signed in with: give --ca-file, or ca_file in the profile"
+        )
     return Settings(
-        gateway=_gateway(options, environ, profile),
+        gateway=gateway,
         api_key="" if client or login else _api_key(options, environ, profile),
-        ca=_ca(options, profile),
+        ca=ca,
         timeout=options.timeout or profile.timeout or DEFAULT_TIMEOUT,
         client=client,
         login=login,

@@ -159,3 +159,12 @@ def test_a_profile_that_an_option_names_wins_over_the_environment(tmp_path: Path
     found = resolve(Options(profile=tmp_path / "puhui" / "profile.toml"), environ)
     assert (found.gateway, found.api_key) == ("gw:7444", "")
     assert found.client is not None
+
+
+def test_what_signing_in_gave_goes_to_no_other_machine_in_the_clear(tmp_path: Path) -> None:
+    environ = profile(tmp_path, "")
+    secret(tmp_path / "puhui" / "login.json", "{}")
+    assert resolve(Options(gateway="127.0.0.1:7443"), environ).login
+    with pytest.raises(SettingsError, match="--ca-file"):
+        resolve(Options(gateway="gw:7445"), environ)
+    assert resolve(Options(gateway="gw:7445", ca_file=secret(tmp_path / "ca.crt")), environ).login
