@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -38,21 +38,21 @@ DAY = Date(year=TODAY.year, month=TODAY.month, day=TODAY.day)
 PAPER = participants_pb2.Evidence(kind="licence", reference="7/2026", dated=DAY)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def production(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Datashare]:
+@asynccontextmanager
+async def producing(folder: Path, url: str, **more: Any) -> AsyncIterator[Datashare]:
+    """Serve a production tenant with two first operators, li and wang."""
     keys = {GATEWAY: new_key_pair(), SCORING: new_key_pair()}
     for issuer, (_, public) in keys.items():
-        (tmp_path / issuer).write_text(public)
-    (tmp_path / "counterparty").write_text("0f" * 32)
+        (folder / issuer).write_text(public)
+    (folder / "counterparty").write_text("0f" * 32)
     config = DatashareConfig(
-        identity_gateway_public_key=tmp_path / GATEWAY,
-        identity_scoring_public_key=tmp_path / SCORING,
-        counterparty_key=tmp_path / "counterparty",
-        **key_files(tmp_path),
-        database_url=f"sqlite:///{tmp_path / 'datashare.db'}"
-        if request.param == "sqlite"
-        else request.getfixturevalue("own_postgres_url"),
+        identity_gateway_public_key=folder / GATEWAY,
+        identity_scoring_public_key=folder / SCORING,
+        counterparty_key=folder / "counterparty",
+        **key_files(folder),
+        database_url=url,
         bootstrap_operators=(f"{ISSUER} li", f"{ISSUER} wang"),
+        **more,
     )
     migrate(config)
     clock = SystemClock()
@@ -65,6 +65,17 @@ async def production(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIte
     async with AsyncExitStack() as exits:
         yield Datashare(service, signers, exits)
     await service.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def production(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Datashare]:
+    url = (
+        f"sqlite:///{tmp_path / 'datashare.db'}"
+        if request.param == "sqlite"
+        else request.getfixturevalue("own_postgres_url")
+    )
+    async with producing(tmp_path, url) as datashare:
+        yield datashare
 
 
 async def person(datashare: Datashare, subject: str) -> Caller:

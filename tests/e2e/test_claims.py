@@ -1,18 +1,29 @@
 """Claiming a firm by the statement of a verifier, on a platform that is no sandbox."""
 
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from joserfc import jwt
 from joserfc.jwk import OKPKey
 
-from puhui.datashare.v1.mandates_pb2 import MANDATE_STATE_ACTIVE, MANDATE_STATE_ENDED, Mandate
-from puhui_client import Client, PermissionDeniedError
+from puhui.datashare.v1.mandates_pb2 import (
+    MANDATE_STATE_ACTIVE,
+    MANDATE_STATE_ENDED,
+    ClaimFirmRequest,
+    ClaimFirmResponse,
+    EndMandateRequest,
+    EndMandateResponse,
+    Mandate,
+)
 from services.datashare.mandates.proofs import sandbox_code
 from services.datashare.subjects import uscc
-from services.sandbox.embedded import Embedded, embedded
+from services.kit.errors import PermissionDeniedError
+from services.kit.identity import Caller
+from tests.e2e.test_admission import person, producing
+from tests.e2e.test_datashare import Datashare, rid
 
 ISSUER = "https://licence.example.cn"
 KEY = OKPKey.generate_key("Ed25519")
@@ -22,37 +33,33 @@ UNHEARD_OF = uscc.make("91", "110108", "MA0C2A2M")
 Try = Callable[[str, str, str], Awaitable[Mandate]]
 
 
-@pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
-    folder = tmp_path_factory.mktemp("claims")
-    issuers = folder / "issuers.toml"
+@pytest.fixture
+async def platform(tmp_path: Path) -> AsyncIterator[Datashare]:
+    issuers = tmp_path / "issuers.toml"
     issuers.write_text(
         f"audience = 'puhui'\n[issuers.'{ISSUER}']\nhow = 'business_licence'\n"
         f"key = '''{KEY.as_pem(private=False).decode()}'''\n"
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PUHUI_DATASHARE_PROOF_ISSUERS", str(issuers))
-        patch.setenv("PUHUI_DATASHARE_SANDBOX", "false")
-        with embedded(folder) as running:
-            yield running
+    url = f"sqlite:///{tmp_path / 'datashare.db'}"
+    async with producing(tmp_path, url, proof_issuers=issuers) as datashare:
+        datashare.people["operator"] = await person(datashare, "li")
+        yield datashare
 
 
 @pytest.fixture
-async def accounts(platform: Embedded) -> dict[str, str]:
-    """Two accounts of role FIRM that speak for nobody: their keys by their ids."""
-    made = {}
-    async with Client(platform.gateway, platform.operator_key, timeout=20) as operator:
-        for _ in range(2):
-            person = await operator.register_participant("FIRM", "a person")
-            made[person.participant_id] = (await operator.issue_key(person.participant_id)).api_key
-    return made
+async def accounts(platform: Datashare) -> list[str]:
+    """Two accounts of role FIRM that speak for nobody."""
+    return [(await platform.register(name, "FIRM")).participant_id for name in ("one", "two")]
 
 
 @pytest.fixture
-def claim(platform: Embedded, accounts: dict[str, str]) -> Try:
+def claim(platform: Datashare) -> Try:
     async def claim(who: str, firm: str, proof: str) -> Mandate:
-        async with Client(platform.gateway, accounts[who], timeout=20) as client:
-            return await client.claim_firm(firm, proof)
+        request = ClaimFirmRequest(request_id=rid(), uscc=firm, proof=proof)
+        answer = await platform.call(
+            Caller(who, "FIRM"), "MandateService/ClaimFirm", request, ClaimFirmResponse
+        )
+        return answer.mandate
 
     return claim
 
@@ -79,7 +86,7 @@ async def told(claim: Try, who: str, firm: str, proof: str) -> str:
 
 
 async def test_a_firm_is_claimed_by_its_own_statement_alone(
-    platform: Embedded, accounts: dict[str, str], claim: Try
+    platform: Datashare, accounts: list[str], claim: Try
 ) -> None:
     boss, thief = accounts
     mine = statement(boss, "mine")
@@ -88,8 +95,7 @@ async def test_a_firm_is_claimed_by_its_own_statement_alone(
     assert "another platform" in await told(claim, boss, FIRM, statement(boss, "a", aud="b"))
     expired = statement(boss, "b", iat=int(time.time()) - 700, exp=int(time.time()) - 1)
     assert "expired" in await told(claim, boss, FIRM, expired)
-    key = bytes.fromhex((platform.data_dir / "keys" / "sandbox-proof.key").read_text().strip())
-    assert "no sandbox" in await told(claim, thief, FIRM, sandbox_code(key, FIRM))
+    assert "no sandbox" in await told(claim, thief, FIRM, sandbox_code(bytes(32), FIRM))
 
     claimed = await claim(boss, FIRM, mine)
     assert (claimed.proved_by, claimed.state) == ("business_licence", MANDATE_STATE_ACTIVE)
@@ -98,14 +104,16 @@ async def test_a_firm_is_claimed_by_its_own_statement_alone(
     known = await told(claim, thief, FIRM, forged)
     assert known == await told(claim, thief, UNHEARD_OF, forged)
 
-    async with Client(platform.gateway, accounts[boss], timeout=20) as client:
-        ended = await client.end_mandate(claimed.mandate_id)
-    assert ended.state == MANDATE_STATE_ENDED
+    ending = EndMandateRequest(request_id=rid(), mandate_id=claimed.mandate_id)
+    ended = await platform.call(
+        Caller(boss, "FIRM"), "MandateService/EndMandate", ending, EndMandateResponse
+    )
+    assert ended.mandate.state == MANDATE_STATE_ENDED
     assert "used before" in await told(claim, boss, FIRM, mine)
 
 
 async def test_a_statement_that_was_kept_takes_nothing_back(
-    accounts: dict[str, str], claim: Try
+    accounts: list[str], claim: Try
 ) -> None:
     former, boss = accounts
     firm = uscc.make("91", "110108", "MA0C3A3M")

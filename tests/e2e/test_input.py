@@ -8,7 +8,7 @@ import ssl
 from typing import Any
 
 import grpc
-import httpx
+import httpx2
 import pytest
 from google.protobuf.json_format import ParseDict
 
@@ -82,7 +82,7 @@ async def over_https(town: Town, case: Case, verb: str, path: str, body: bytes) 
     if "rpc" in case.make and body:
         headers["content-type"] = "application/json"
     context = ssl.create_default_context(cadata=authority(town))
-    client = httpx.AsyncClient(
+    client = httpx2.AsyncClient(
         base_url=f"https://{address(town, 'https')}", verify=context, timeout=20
     )
     async with client:

@@ -101,7 +101,8 @@ async def test_the_same_over_http(town: Town, grid: str) -> None:
     ):
         assert response.headers["content-type"].startswith("text/event-stream")
         lines = [line async for line in response.aiter_lines() if line.startswith("data: ")]
-    (answer,) = [json.loads(line.removeprefix("data: ")) for line in lines]
+    answer, end = [json.loads(line.removeprefix("data: ")) for line in lines]
+    assert end == {}
     (item,) = answer["items"]
     assert (item["state"], item["consentId"]) == ("WANTED_STATE_DUE", consent.consent_id)
     assert answer["cursor"]

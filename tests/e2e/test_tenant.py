@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
-import httpx
+import httpx2
 import pytest
 from typer.testing import CliRunner
 
@@ -55,7 +55,7 @@ async def test_every_answer_over_grpc_is_marked(small: Running) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/whoami", "/openapi.json", "/docs", "/nothing"])
 def test_every_answer_over_http_is_marked(small: Running, path: str) -> None:
-    assert httpx.get(f"http://{small.http}{path}").headers["puhui-tenant"] == "sandbox"
+    assert httpx2.get(f"http://{small.http}{path}").headers["puhui-tenant"] == "sandbox"
 
 
 async def test_keys_made_by_the_command_are_registered_and_revoked(
