@@ -118,6 +118,16 @@ $(MANIFESTS)/.stamp: requirements/manifests.txt | $(STAMP)
 manifests: $(MANIFESTS)/.stamp ## render the Kubernetes overlays; check them and the Dockerfile
 	@PATH="$(CURDIR)/$(MANIFESTS)/bin:$$PATH" k8s/check
 
+AUDIT := $(VENV)/audit
+$(AUDIT)/.stamp: requirements/audit.txt | $(STAMP)
+	@$(BIN)/python -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
+	@touch $@
+
+.PHONY: audit
+audit: $(AUDIT)/.stamp ## insecure code, known vulnerabilities of dependencies, bills of materials in build/sbom
+	@$(AUDIT)/bin/python requirements/audit.py
+
 # What build/wheels holds is all that the images install, so no build asks an index, which it may be
 # unable to reach. Only Linux has the wheels that run in an image; elsewhere the build does ask.
 LOCKS := $(foreach lock,build datashare scoring gateway,requirements/$(lock).txt)
@@ -149,8 +159,8 @@ bench-quality: setup ## how well the trainer does on public tables: docs/benchma
 	@$(BIN)/python -m tests.bench.quality
 
 # One lock for development, one per image and one for what makes their wheel, all with the same versions,
-# and one for `make manifests`. No address, no host and no path may stand in them. --fork-strategy fewest: one
-# version of a package for every Python.
+# and one each for `make manifests` and `make audit`. No address, no host and no path may stand in them.
+# --fork-strategy fewest: one version of a package for every Python.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
   --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 .PHONY: lock
@@ -160,6 +170,7 @@ lock: ## resolve pyproject.toml anew into requirements/*.txt (UPGRADE=1: newest 
 	  $(LOCK) pyproject.toml --extra $$extra -c requirements/dev.txt -o requirements/$$extra.txt || exit 1; done
 	@$(LOCK) --group build -c requirements/dev.txt -o requirements/build.txt
 	@$(LOCK) $(if $(filter 1,$(UPGRADE)),--upgrade) --group manifests -o requirements/manifests.txt
+	@$(LOCK) $(if $(filter 1,$(UPGRADE)),--upgrade) --group audit -o requirements/audit.txt
 	@! grep -nE '://|--index|--find-links' requirements/*.txt
 
 .PHONY: clean

@@ -139,7 +139,7 @@ def _mirror(table: str, names: Sequence[str], key: Sequence[str]) -> None:
     delete = f"DELETE FROM {table}_moving WHERE {same}"  # noqa: S608 - names of our own tables
     insert = f"INSERT INTO {table}_moving SELECT (NEW).*"
     _run(
-        f"CREATE OR REPLACE FUNCTION {table}_moving() RETURNS trigger LANGUAGE plpgsql AS $$ "
+        f"CREATE OR REPLACE FUNCTION {table}_moving() RETURNS trigger LANGUAGE plpgsql AS $$ "  # nosec B608  # names of our own tables
         f"BEGIN IF TG_OP = 'DELETE' THEN {delete}; "
         f"ELSE {insert} ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changes}; "
         "END IF; RETURN NULL; END $$"

@@ -410,8 +410,8 @@ class Telemetry:
 
 def _new_trace(*, sampled: bool) -> TraceContext:
     # Ids need to differ, not to be secret; zero is not valid.
-    trace_id = random.getrandbits(128) or 1
-    span_id = random.getrandbits(64) or 1
+    trace_id = random.getrandbits(128) or 1  # nosec B311  # an id of a trace, no secret
+    span_id = random.getrandbits(64) or 1  # nosec B311  # an id of a trace, no secret
     return TraceContext(f"{trace_id:032x}", f"{span_id:016x}", sampled)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 REQUIREMENT = re.compile(r"^([a-z0-9._-]+)(?:\[[^]]*\])?==([^ ;\\]+)", re.MULTILINE)
-LOCKS = ("dev", "datashare", "scoring", "gateway", "build", "manifests")
+LOCKS = ("dev", "datashare", "scoring", "gateway", "build", "manifests", "audit")
 
 
 def versions(lock: Path) -> dict[str, str]:
