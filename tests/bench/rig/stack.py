@@ -7,6 +7,7 @@ measurement.
 """
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -86,6 +87,7 @@ class Stack:
         operator_key: API key of the operator.
         models_dir: where scoring looks for models.
         pids: of the services, by name.
+        again: ends a service by a signal, starts it in its place, and returns how it ended.
     """
 
     gateway: str
@@ -96,6 +98,7 @@ class Stack:
     operator_key: str
     models_dir: Path
     pids: Mapping[str, int]
+    again: Callable[[str, signal.Signals], int]
 
 
 @contextmanager
@@ -161,20 +164,34 @@ def stack(
         for name in names:
             settings[name]["telemetry_otlp_endpoint"] = telemetry
     pids: dict[str, int] = {}
+    processes: dict[str, subprocess.Popen[str]] = {}
     with ExitStack() as ending:
-        for name in names:
-            environ = _environ(
+
+        def start(name: str) -> None:
+            log = folder / f"{name}.log"
+            process = ending.enter_context(
+                running(["-m", "services", name], environ=environs[name], log=log)
+            )
+            processes[name], pids[name] = process, process.pid
+            _wait(name, process, health[name], log)
+
+        def again(name: str, number: signal.Signals) -> int:
+            processes[name].send_signal(number)
+            ended = processes[name].wait(START_SECONDS)
+            start(name)
+            return ended
+
+        environs = {
+            name: _environ(
                 name,
                 settings[name] | {"server_listen": address[name], "health_listen": health[name]},
             )
-            log = folder / f"{name}.log"
+            for name in names
+        }
+        for name in names:
             if "database_url" in settings[name]:
-                _migrate(name, environ, log)
-            process = ending.enter_context(
-                running(["-m", "services", name], environ=environ, log=log)
-            )
-            pids[name] = process.pid
-            _wait(name, process, health[name], log)
+                _migrate(name, environs[name], folder / f"{name}.log")
+            start(name)
         yield Stack(
             gateway=plain,
             institutions=address["gateway"],
@@ -184,6 +201,7 @@ def stack(
             operator_key=(folder / "operator.key").read_text().strip(),
             models_dir=home.path / "models",
             pids=pids,
+            again=again,
         )
 
 
