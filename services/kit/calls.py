@@ -127,7 +127,7 @@ class Timeouts:
 class Authenticate(Protocol):
     """Tells who is calling."""
 
-    def __call__(self, call: Call) -> Awaitable[Caller]:
+    def __call__(self, call: Call, /) -> Awaitable[Caller]:
         """Return the caller.
 
         Raises:

@@ -266,7 +266,7 @@ def load(folder: Traversable | None = None) -> Catalogue:
     """Load the catalogue.
 
     Args:
-        folder: holds `purposes.toml`, `products.toml`, `kinds.toml` and a folder `policies` with one
+        folder: holds `purposes.toml`, `products.toml`, `kinds.toml` and a folder `policies` with a
             file per record type; by default the package's own, which is read once.
 
     Raises:
