@@ -79,14 +79,8 @@ async def test_a_restart_loses_nothing_that_was_acknowledged(tmp_path: Path) -> 
                     for number in (signal.SIGKILL, signal.SIGTERM):
                         code = await asyncio.to_thread(running.again, name, number)
                         assert code == (-signal.SIGKILL if number == signal.SIGKILL else 0)
-                        print(
-                            name, number, load.pushed, len(load.decisions), load.failed, flush=True
-                        )
                         await load.goes_on()
                         before = load.failed
-                        print(
-                            name, number, load.pushed, len(load.decisions), load.failed, flush=True
-                        )
                         await load.goes_on()
                         assert load.failed == before, f"{name} fails after {number.name}"
                 load.ended = True
