@@ -59,7 +59,7 @@ class ClientKey:
         monotonic: seconds that only grow, by which tokens age.
 
     Raises:
-        ClientKeyError: the key is of another kind, or there is no certificate.
+        ClientKeyError: the key is of another kind, or there is no certificate with its key.
 
     Example:
         >>> from pathlib import Path
@@ -90,7 +90,7 @@ class ClientKey:
         self._issuer = issuer.rstrip("/")
         self._client_id = client_id
         self._key, self._algorithm = _private_key(key)
-        self._tls = tls
+        self._context = _context(tls)
         self._monotonic = monotonic
         self._token, self._renew_at, self._ends_at = "", 0.0, 0.0
         self._endpoint = ""
@@ -126,7 +126,7 @@ class ClientKey:
 
     async def _ask(self) -> None:
         begun = self._monotonic()
-        async with httpx2.AsyncClient(verify=_context(self._tls), timeout=_TIMEOUT) as http:
+        async with httpx2.AsyncClient(verify=self._context, timeout=_TIMEOUT) as http:
             try:
                 answer = await http.post(await self._found(http), data=self._request())
                 told = answer.json()
@@ -148,7 +148,7 @@ class ClientKey:
                 raise UnauthenticatedError(
                     "UNAUTHENTICATED",
                     "TOKEN_INVALID",
-                    f"{self._issuer} says that it is another issuer: check the URL",
+                    f"{self._issuer} says that it is {told.get('issuer')!r}: name it so",
                 )
             aliases = told.get("mtls_endpoint_aliases", {})
             self._endpoint = aliases.get("token_endpoint") or told["token_endpoint"]
@@ -211,7 +211,7 @@ def _context(tls: Tls) -> ssl.SSLContext:
         try:
             context.load_cert_chain(certificate, key)
         except ssl.SSLError:
-            raise ClientKeyError("the certificate and its key are not PEM, or no pair") from None
+            raise ClientKeyError("the certificate and its key are no pair, or not PEM") from None
     return context
 
 

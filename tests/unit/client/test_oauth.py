@@ -109,7 +109,7 @@ async def test_an_issuer_that_says_it_is_another_gets_no_assertion(
     endpoint: TokenEndpoint, tls: Tls
 ) -> None:
     endpoint.named = "https://elsewhere.example"
-    with pytest.raises(UnauthenticatedError, match="another issuer"):
+    with pytest.raises(UnauthenticatedError, match="name it so"):
         await ClientKey(endpoint.issuer, "par_1", KEY, tls).authorization()
     assert endpoint.assertions == []
 
@@ -137,6 +137,14 @@ async def test_an_endpoint_of_another_authority_gets_no_assertion(
 def test_a_key_of_another_kind_is_refused(key: str, problem: str, tls: Tls) -> None:
     with pytest.raises(ClientKeyError, match=problem):
         ClientKey("https://127.0.0.1", "par_1", key, tls)
+
+
+def test_a_certificate_of_another_key_is_refused_at_once(tls: Tls, authority: Authority) -> None:
+    other = authority.issue("another", days=1)
+    with pytest.raises(ClientKeyError, match="no pair"):
+        ClientKey(
+            "https://127.0.0.1", "par_1", KEY, Tls(tls.ca, tls.certificate, other.key.encode())
+        )
 
 
 def test_a_token_needs_a_certificate_and_an_https_issuer(tls: Tls) -> None:
