@@ -2,7 +2,7 @@
 
 import sys
 
-import atheris  # type: ignore[import-untyped]  # published without types
+import atheris
 
 with atheris.instrument_imports(include=["services.gateway", "services.kit"]):
     from tests.fuzz.targets import TARGETS

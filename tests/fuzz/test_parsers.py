@@ -74,7 +74,7 @@ def test_anything(data: bytes) -> None:
 @pytest.mark.heavy
 @pytest.mark.skipif(
     importlib.util.find_spec("atheris") is None,
-    reason="atheris is not installed: it has wheels for Linux alone",
+    reason="atheris is not installed: it has wheels for Linux on x86-64 alone",
 )
 @pytest.mark.parametrize("target", TARGETS)
 def test_what_atheris_finds(target: str, tmp_path: Path, checkout: Path) -> None:
