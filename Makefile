@@ -130,12 +130,14 @@ audit: $(AUDIT)/.stamp ## insecure code, known vulnerabilities of dependencies, 
 
 # What build/wheels holds is all that the images install, so no build asks an index, which it may be
 # unable to reach. Only Linux has the wheels that run in an image; elsewhere the build does ask.
+# What Python of the images (Debian's 3.11.2) needs and that of this machine may not is fetched in any case.
+OF_THE_IMAGE := s/ ; python_full_version < '3\.11\.3'[^\\]*/ /
 LOCKS := $(foreach lock,build datashare scoring gateway,requirements/$(lock).txt)
 build/wheels.stamp: $(LOCKS) | $(STAMP)
 	@rm -rf build/wheels && mkdir -p build/wheels
 	@for lock in $(LOCKS); do \
 	  $(BIN)/python -m pip download --quiet --disable-pip-version-check --require-hashes --no-deps --python-version 3.11 \
-	    --only-binary :all: --dest build/wheels -r $$lock || exit 1; done
+	    --only-binary :all: --dest build/wheels -r <(sed -E "$(OF_THE_IMAGE)" $$lock) || exit 1; done
 	@touch $@
 
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
