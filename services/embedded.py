@@ -60,6 +60,8 @@ _LISTEN = {
     "http_listen": f"{_HOST}:7481",
 }
 _HOSTS = (_HOST, "localhost")
+# Linux gives outgoing connections ports from 32,768.
+_BELOW_EPHEMERAL = range(20_000, 32_768)
 
 _log = structlog.get_logger()
 
@@ -283,9 +285,7 @@ class Embedded:
         """Return the address that a setting will have, known before it is listened on."""
         host, _, port = listen.rpartition(":")
         if port == "0":
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            with socket.create_server((host.strip("[]"), 0), family=family) as found:
-                port = str(found.getsockname()[1])
+            port = str(_free_port(host.strip("[]")))
             variable = f"{configuration.PREFIX}_GATEWAY_{setting}".upper()
             self._environ = {**self._environ, variable: f"{host}:{port}"}
         return f"{_HOST if host == '0.0.0.0' else host}:{port}"  # noqa: S104 - no address to call
@@ -410,6 +410,15 @@ def _lock(path: Path) -> int:
         problem = "it is being reset: wait until that is done"
         raise configuration.ConfigError([f"--data-dir {path.parent}: {problem}"]) from None
     return handle
+
+
+def _free_port(host: str) -> int:
+    """Return a port that nobody listens on, and that the system gives to no connection meanwhile."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    while True:
+        port = _BELOW_EPHEMERAL[0] + secrets.randbelow(len(_BELOW_EPHEMERAL))
+        with contextlib.suppress(OSError), socket.create_server((host, port), family=family):
+            return port
 
 
 def check_free(config: gateway.GatewayConfig) -> None:
