@@ -14,6 +14,7 @@ the process can read what it writes.
 """
 
 import asyncio
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -413,7 +414,7 @@ def _lock(path: Path) -> int:
 
 
 def _free_port(host: str) -> int:
-    """Return a port that nobody listens on, and that the system gives to no connection meanwhile."""
+    """Return a port that nobody listens on and that no connection is given meanwhile."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     while True:
         port = _BELOW_EPHEMERAL[0] + secrets.randbelow(len(_BELOW_EPHEMERAL))
