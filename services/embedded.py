@@ -39,6 +39,7 @@ from services.gateway.sign_in.provider import ALGORITHM, PATH
 from services.kit import config as configuration
 from services.kit.authority import Authority
 from services.kit.clock import SystemClock
+from services.kit.files import write_secret
 from services.kit.identity import new_key_pair
 from services.kit.ids import RandomIds
 from services.kit.secrets import References
@@ -191,18 +192,6 @@ class Folder:
         """Return the operator's key id and the SHA-256 of its secret, in hexadecimal."""
         key_id, _, secret = (self.path / OPERATOR_KEY).read_text().strip().partition(".")
         return key_id, hashlib.sha256(secret.encode()).hexdigest()
-
-
-def write_secret(path: Path, content: str) -> None:
-    """Write a file that only its owner can read, whole or not at all, also after a power cut."""
-    pending = path.with_name(f".{path.name}")
-    pending.unlink(missing_ok=True)
-    descriptor = os.open(pending, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(descriptor)
-    pending.replace(path)
 
 
 class Embedded:

@@ -140,7 +140,7 @@ def _holdings(facts: "GetFactsResponse") -> Rows:
     names = (
         "record_type", "title_zh", "title_en", "provider_id", "provider_name", "records", "first",
         "last", "last_received_at", "sharing", "legal_basis", "kept_because_zh", "kept_because_en",
-    )  # fmt: skip
+    )  # fmt: skip  # a table, line by line
     return [
         names,
         *(
@@ -168,7 +168,7 @@ def _accesses(accesses: "Sequence[Access]") -> Rows:
     names = (
         "accessed_at", "recipient_id", "recipient_name", "officer", "file_reference", "purpose",
         "for_subject_id", "made_of_it", "record_types", "consent_id", "result", "access_id",
-    )  # fmt: skip
+    )  # fmt: skip  # a table, line by line
     return [
         names,
         *(
@@ -195,7 +195,7 @@ def _consents(facts: "GetFactsResponse") -> Rows:
     names = (
         "consent_id", "recipient_id", "recipient_name", "purpose", "for_subject_id", "record_types",
         "state", "expires_at", "effect_zh", "effect_en",
-    )  # fmt: skip
+    )  # fmt: skip  # a table, line by line
     return [
         names,
         *(
@@ -222,7 +222,7 @@ def _disputes(facts: "GetFactsResponse") -> Rows:
     names = (
         "dispute_id", "record_type", "provider_id", "provider_record_id", "field", "state",
         "opened_at", "answer_due_at", "statement",
-    )  # fmt: skip
+    )  # fmt: skip  # a table, line by line
     return [
         names,
         *(
@@ -256,7 +256,7 @@ def _records(records: "Sequence[HeldRecord]") -> Rows:
     names = (
         "record_type", "provider_id", "provider_record_id", "version", "about", "obtained_at",
         "recorded_at", "content", "dispute_ids",
-    )  # fmt: skip
+    )  # fmt: skip  # a table, line by line
     return [
         names,
         *(

@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from services.cli.locks import locked
+from services.kit.files import write_secret
 
 INDEX: Final = "index.json"
 _RSA_BITS: Final = 3072
@@ -269,10 +270,8 @@ class KeyFolder:
         return entry
 
     def _keep(self, entries: list[Entry]) -> None:
-        index = self.path / INDEX
-        pending = self.path / f".{INDEX}.{secrets.token_hex(4)}"
-        _create(pending, json.dumps([asdict(entry) for entry in entries], indent=1) + "\n")
-        pending.replace(index)
+        listed = json.dumps([asdict(entry) for entry in entries], indent=1) + "\n"
+        write_secret(self.path / INDEX, listed)
 
 
 def _create(path: Path, content: str) -> None:

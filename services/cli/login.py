@@ -206,13 +206,10 @@ def _times(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write(file: Path, kept: Mapping[str, Any]) -> None:
+    from services.kit.files import write_secret
+
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    pending = file.with_suffix(".new")
-    pending.unlink(missing_ok=True)
-    descriptor = os.open(pending, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w") as opened:
-        json.dump(kept, opened)
-    pending.replace(file)
+    write_secret(file, json.dumps(kept))
 
 
 class _Return(HTTPServer):

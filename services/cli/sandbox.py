@@ -126,8 +126,9 @@ def person(
     ] = DEFAULT_DATA_DIR,
 ) -> None:
     """Let a person sign in at the sandbox; a new password goes into a file. Again: another one."""
-    from services.embedded import ACCOUNTS, write_secret
+    from services.embedded import ACCOUNTS
     from services.gateway.sign_in import accounts
+    from services.kit.files import write_secret
 
     if not accounts.NAME.fullmatch(name):
         raise usage(f"{name!r} is no name: a letter, then up to 31 of a-z 0-9 . _ -")

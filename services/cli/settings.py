@@ -186,7 +186,7 @@ def _client(profile: _Profile) -> ClientSettings | None:
     if profile.ca_file is None:
         missing.append("ca_file")
     if missing:
-        raise SettingsError(f"the profile lacks {', '.join(missing)}: add what an institution needs")
+        raise SettingsError(f"the profile lacks {', '.join(missing)}: add them")
     return ClientSettings(
         issuer=given["issuer"],
         client_id=given["client_id"],

@@ -27,7 +27,7 @@ OfSupply = Annotated[
 USAGE = (
     "participant_id", "product", "method", "served", "refused", "failed", "request_bytes",
     "response_bytes",
-)  # fmt: skip
+)  # fmt: skip  # a table, line by line
 CONTRIBUTIONS = ("provider_id", "record_type", "accepted", "subjects", "uses", "recipients")
 _FORMATS = (".csv", ".xlsx", ".parquet")
 

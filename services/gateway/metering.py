@@ -371,7 +371,7 @@ class MeteredGate:
             else:
                 self._meter.failed(caller, product, method)
             raise
-        except Exception:
+        except Exception:  # a fault of ours, which goes through
             self._meter.failed(caller, product, method, sizes[0])
             raise
         self._meter.served(caller, product, method, *sizes)

@@ -58,7 +58,7 @@ def test_no_sql_is_made_of_what_callers_send() -> None:
         [sys.executable, "-m", "ruff", "check", "--select", "S608", "--ignore-noqa", "services",
          "--output-format", "concise"],
         cwd=CHECKOUT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    )  # fmt: skip  # a table, line by line
     places = {re.split(r":\d", line)[0] for line in said.stdout.splitlines() if "S608" in line}
     assert {place for place in places if "/migrations/" not in place} == {
         "services/datashare/bulk.py",

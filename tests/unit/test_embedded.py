@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from services.embedded import Folder, write_secret
+from services.embedded import Folder
 from services.kit.config import ConfigError
+from services.kit.files import write_secret
 
 
 def test_a_folder_that_others_can_enter_is_closed_to_them(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_a_draft_for_a_table_that_is_named_as_the_protocol_is(run: Run, tmp_path
         "provider_record_id": "provider_record_id",
         "net": "net",
         "number": "number",
-    }  # fmt: skip
+    }  # fmt: skip  # a table, line by line
     assert "Missing, and a record needs it: side" in text
 
 

@@ -458,7 +458,7 @@ def test_a_check_alone_sends_nothing(call: Run, platform: FakePlatform, tmp_path
             {"row": 5, "problem": "must be greater than or equal to 0 and less than or equal to "
              "10000000"},
         ],
-    }  # fmt: skip
+    }  # fmt: skip  # a table, line by line
     assert not platform.records.streams
     table(tmp_path / "rows.csv", csv_row(1))
     assert call("push", "rows.csv", "--mapping", "m.toml", "--check").code == 0

@@ -109,7 +109,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
     scope = {
         "type": "http", "method": "POST", "path": TOKEN_PATH, "raw_path": TOKEN_PATH.encode(),
         "query_string": b"", "headers": [form, (b"host", b"gateway.example")], "scheme": "https",
-    }  # fmt: skip
+    }  # fmt: skip  # a table, line by line
     told: list[Message] = []
     first = [{"type": "http.request", "body": b"grant_type=", "more_body": True}]
 
