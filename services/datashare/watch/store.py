@@ -117,11 +117,12 @@ class WatchStore:
         rows = [(*key, number) for key, number in sorted(counts.items())]
         added = {"number": "watch_count.number + excluded.number"}
         await upsert_rows(self._conn, count, rows, added)
-        return await self._numbers(counts.keys())
+        return await self._held(count.c.number, counts.keys())
 
     async def run(self, key: Key) -> int:
         """Return how long a run is."""
-        return (await self._numbers([key])).get(key, 0)
+        numbers: Mapping[Key, int] = await self._held(count.c.number, [key])
+        return numbers.get(key, 0)
 
     async def set_run(self, key: Key, length: int) -> None:
         """Say how long a run is."""
@@ -155,15 +156,7 @@ class WatchStore:
 
     async def raised(self, keys: Collection[Key]) -> Mapping[Key, str]:
         """Return the incidents that windows raised or repeated, of those that did."""
-        if not keys:
-            return {}
-        asked = relation(self._conn, "asked", _KEY, sorted(keys))
-        rows = await self._conn.execute(
-            sa.select(*(raised.c[name] for name in _KEY), raised.c.incident_id).join(
-                asked, sa.and_(*(raised.c[name] == asked.c[name] for name in _KEY))
-            )
-        )
-        return {_key(row): row[4] for row in rows}
+        return await self._held(raised.c.incident_id, keys)
 
     async def note_raised(self, key: Key, incident_id: str) -> None:
         """Say that a window raised or repeated an incident."""
@@ -182,13 +175,15 @@ class WatchStore:
         """Forget which windows raised incidents, of those that begin before one."""
         await self._conn.execute(sa.delete(raised).where(raised.c.since < before))
 
-    async def _numbers(self, keys: Collection[Key]) -> Mapping[Key, int]:
+    async def _held(self, column: sa.Column[Any], keys: Collection[Key]) -> Mapping[Key, Any]:
+        """Return what a column of a table by `_KEY` holds, of the windows that stand in it."""
         if not keys:
             return {}
+        table = column.table
         asked = relation(self._conn, "asked", _KEY, sorted(keys))
         rows = await self._conn.execute(
-            sa.select(*(count.c[name] for name in _KEY), count.c.number).join(
-                asked, sa.and_(*(count.c[name] == asked.c[name] for name in _KEY))
+            sa.select(*(table.c[name] for name in _KEY), column).join(
+                asked, sa.and_(*(table.c[name] == asked.c[name] for name in _KEY))
             )
         )
         return {_key(row): row[4] for row in rows}
