@@ -507,6 +507,31 @@ def postgresql_engine(url: sa.URL, pool_size: int) -> AsyncEngine:
     return engine
 
 
+_CHECKPOINTS: Final = 50
+_CHECKPOINT_PAUSE_S: Final = 0.2
+
+
+async def write_sqlite_anew(driver: Any) -> None:
+    """Write a SQLite file anew and empty its log, so that nothing deleted is left in either.
+
+    A checkpoint says that it was kept from emptying the log instead of failing; one that another
+    connection makes at the moment keeps it from that at once.
+
+    Args:
+        driver: aiosqlite's connection, in no transaction.
+
+    Raises:
+        UnavailableError: others go on reading from the log.
+    """
+    await driver.execute("VACUUM")
+    for _ in range(_CHECKPOINTS):
+        (kept_from,) = await driver.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+        if not kept_from[0]:
+            return
+        await asyncio.sleep(_CHECKPOINT_PAUSE_S)
+    raise UnavailableError("UNAVAILABLE", "the database is read all the time: try again later")
+
+
 # PostgreSQL: disk_full. SQLite: SQLITE_FULL, and SQLITE_IOERR, which it also says of a full disk.
 _FULL_SQLSTATE: Final = "53100"
 _SQLITE_FULL: Final = {10, 13}

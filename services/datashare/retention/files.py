@@ -12,7 +12,8 @@ import asyncpg
 import sqlalchemy as sa
 import structlog
 
-from services.kit.db import async_url, postgresql_engine, sqlite_engine
+from services.kit.db import async_url, postgresql_engine, sqlite_engine, write_sqlite_anew
+from services.kit.errors import UnavailableError
 
 TABLES: Final = ("record", "summary_series", "summary_counterparty")
 
@@ -31,19 +32,26 @@ class Files:
 
     async def __call__(self) -> None:
         """Give free what was deleted; where the database is too busy, the next run does."""
-        if self._url.get_backend_name() == "sqlite":
-            engine = sqlite_engine(self._url, "migration", 1)
-            statements = ["VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"]
-        else:
-            engine = postgresql_engine(self._url, 1)
-            statements = [f"VACUUM {table}" for table in TABLES]
+        sqlite = self._url.get_backend_name() == "sqlite"
+        engine = (
+            sqlite_engine(self._url, "migration", 1) if sqlite else postgresql_engine(self._url, 1)
+        )
         try:
             async with engine.connect() as conn:
                 # None of these may run in a transaction.
                 driver: Any = (await conn.get_raw_connection()).driver_connection
-                for statement in statements:
-                    await driver.execute(statement)
-        except (sqlite3.Error, asyncpg.PostgresError, sa.exc.DBAPIError, OSError) as error:
+                if sqlite:
+                    await write_sqlite_anew(driver)
+                else:
+                    for table in TABLES:
+                        await driver.execute(f"VACUUM {table}")
+        except (
+            UnavailableError,
+            sqlite3.Error,
+            asyncpg.PostgresError,
+            sa.exc.DBAPIError,
+            OSError,
+        ) as error:
             _log.warning("what was deleted is still in the files", problem=type(error).__name__)
         finally:
             await engine.dispose()

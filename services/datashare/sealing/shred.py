@@ -11,7 +11,7 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from services.kit.db import async_url, postgresql_engine, sqlite_engine
+from services.kit.db import async_url, postgresql_engine, sqlite_engine, write_sqlite_anew
 
 # Statistics last, of the tables as they are then.
 _TABLES: Final = ("subject", "subject_key", "pg_statistic")
@@ -52,6 +52,9 @@ async def shred(
 
     Returns:
         Where what was deleted may still be.
+
+    Raises:
+        UnavailableError: somebody does use a SQLite file.
     """
     parsed = async_url(url)
     sqlite = parsed.get_backend_name() == "sqlite"
@@ -61,8 +64,7 @@ async def shred(
             # None of the statements may run in a transaction, as the engine would have it.
             driver: Any = (await conn.get_raw_connection()).driver_connection
             if sqlite:
-                await driver.execute("VACUUM")
-                await driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                await write_sqlite_anew(driver)
                 return []
             return [*await _write_anew(driver, sleep), *await _checkpoint(driver), _ELSEWHERE]
     finally:
