@@ -293,14 +293,24 @@ def insert_into(conn: AsyncConnection, table: sa.Table) -> postgresql.Insert | s
     return sqlite.insert(table) if conn.dialect.name == "sqlite" else postgresql.insert(table)
 
 
-async def raw_asyncpg(conn: AsyncConnection) -> "asyncpg.Connection[asyncpg.Record]":
-    """Return the driver's connection, inside this transaction: for `copy_records_to_table`.
+async def driver_of(conn: AsyncConnection) -> "asyncpg.Connection[asyncpg.Record]":
+    """Return the driver's connection, whose transaction may not have begun yet.
 
     Args:
         conn: a PostgreSQL connection given by `Database.begin`.
     """
     driver: asyncpg.Connection[asyncpg.Record]
     driver = cast("Any", (await conn.get_raw_connection()).driver_connection)
+    return driver
+
+
+async def raw_asyncpg(conn: AsyncConnection) -> "asyncpg.Connection[asyncpg.Record]":
+    """Return the driver's connection, inside this transaction: for `copy_records_to_table`.
+
+    Args:
+        conn: a PostgreSQL connection given by `Database.begin`.
+    """
+    driver = await driver_of(conn)
     if not driver.is_in_transaction():
         # SQLAlchemy sends BEGIN with the first statement; a COPY before it would stand alone.
         await conn.exec_driver_sql("SELECT 1")

@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import sqlalchemy as sa
 
 from services.__main__ import main
@@ -44,8 +45,18 @@ def _counted(sign: Callable[[FileSigner, bytes], str]) -> Callable[[FileSigner, 
     return counted
 
 
+def _fetching(fetch: Callable[..., Any]) -> Callable[..., Any]:
+    async def fetching(*args: Any, **kwargs: Any) -> Any:
+        _step()
+        return await fetch(*args, **kwargs)
+
+    return fetching
+
+
 if __name__ == "__main__":
     FileSigner.sign = _counted(FileSigner.sign)  # type: ignore[assignment,method-assign]  # no event tells of one
+    # What is asked without SQLAlchemy, which itself prepares what it sends.
+    asyncpg.Connection.fetch = _fetching(asyncpg.Connection.fetch)  # type: ignore[method-assign]  # it neither
     sa.event.listen(sa.Engine, "before_cursor_execute", _step)
     sa.event.listen(sa.Engine, "commit", _step)
     sys.exit(main())

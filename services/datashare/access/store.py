@@ -28,7 +28,7 @@ from services.datashare.access.enquiries import (
     Enquiry,
     by_month,
 )
-from services.datashare.bulk import Relation, copy_rows, once, relation, stored_time
+from services.datashare.bulk import Relation, ask, copy_rows, once, relation, stored_time
 from services.datashare.catalogue.domain import ContentLevel
 from services.datashare.china import CHINA, date_of_day
 from services.datashare.log.domain import Leaf
@@ -108,7 +108,7 @@ class AccessStore:
 
     async def released(self, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Earlier]:
         """Return the releases of (recipient_id, request_id)."""
-        rows = await self._conn.execute(_releases(self._conn), _WANTED.values(self._conn, keys))
+        rows = await ask(self._conn, _releases(self._conn), _WANTED.values(self._conn, keys))
         return {(row[0], row[1]): Earlier(*row[2:]) for row in rows}
 
     async def sealed(self, keys: Sequence[tuple[str, str]]) -> Mapping[str, Sealed]:

@@ -13,7 +13,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.datashare.bulk import Relation, once, relation
+from services.datashare.bulk import Relation, ask, once, relation
 from services.datashare.consent.document import core_of
 from services.datashare.consent.domain import (
     OPEN_STATES,
@@ -196,7 +196,7 @@ class ConsentStore:
         Args:
             keys: ascending.
         """
-        rows = await self._conn.execute(_holding(self._conn), _ASKED.values(self._conn, keys))
+        rows = await ask(self._conn, _holding(self._conn), _ASKED.values(self._conn, keys))
         return {(row[0], row[1]): _consent(row[2:]) for row in rows}
 
     async def given_to(

@@ -31,7 +31,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.datashare import underway
-from services.datashare.bulk import Relation, once, probe, relation
+from services.datashare.bulk import Relation, ask, once, probe, relation
 from services.datashare.disputes.domain import Mark, Marked
 from services.datashare.disputes.store import is_disputed
 from services.datashare.sealing.domain import series_place
@@ -72,6 +72,11 @@ _PAIR: Final = {name: KEY[name] for name in ("subject_id", "record_type")}
 _WANTED: Final = Relation("wanted", _PAIR)
 _WIDTH: Final = len(series.columns) + 1
 """Of a row of `_Stored`."""
+
+
+_SUPPLIED: Final = sa.select(
+    supply.c.record_type, sa.func.min(supply.c.first_known_at, type_=UtcTime())
+).group_by(supply.c.record_type)
 
 
 class _ChangedMeanwhileError(Exception):
@@ -227,11 +232,7 @@ class SummaryReader:
 
     async def supplied_types(self) -> dict[str, datetime]:
         """Return since when a record was known of each record type that somebody supplies."""
-        first = sa.func.min(supply.c.first_known_at, type_=UtcTime())
-        rows: Any = await self._conn.execute(
-            sa.select(supply.c.record_type, first).group_by(supply.c.record_type)
-        )
-        return dict(tuple(row) for row in rows)
+        return {row[0]: row[1] for row in await ask(self._conn, _SUPPLIED, {})}
 
     async def read(self, queries: Sequence[SummaryQuery]) -> list[Found]:
         """Return what each query finds.
@@ -369,8 +370,7 @@ class SummaryReader:
         if self._conn.dialect.name == "postgresql":
             parameters["subject_ids"] = sorted({subject_id for subject_id, _ in pairs})
         query = _locking(self._conn) if lock else _reading(self._conn)
-        result = await self._conn.execute(query, parameters)
-        rows = result.all()
+        rows = await ask(self._conn, query, parameters)
         series_rows = [_Stored(SeriesKey(*row[:3]), *row[3:_WIDTH]) for row in rows]
         keys = await self._seals.keys({row.key.subject_id for row in series_rows if row.sealed})
         found: dict[str, list[_Stored]] = {}
