@@ -9,10 +9,10 @@ from typing import Any, Final
 import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.kit.db import UtcTime, raw_asyncpg
+from services.kit.db import UtcTime
 from services.scoring.decisions.domain import (
     Decision,
     DisputeMark,
@@ -134,10 +134,39 @@ def _among(dialect: str, column: sa.Column[str], name: str) -> sa.ColumnElement[
 
 
 _BY_REQUEST: Final = {name: _by_request(name) for name in ("sqlite", "postgresql")}
-_CLAIM: Final = {
-    name: dialect.insert(request).on_conflict_do_nothing().returning(request.c.decision_id)
-    for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
-}
+_CLAIM: Final = sqlite.insert(request).on_conflict_do_nothing().returning(request.c.decision_id)
+
+
+def _storing() -> str:
+    """Claim requests and store the decisions of those it got.
+
+    One statement for both, as each waits for PostgreSQL's answer; of arrays, so that it is prepared
+    once.
+    """
+    columns = list(decision.columns)
+    arrays = [sa.bindparam(column.name, type_=ARRAY(column.type)) for column in columns]
+    given = sa.select(
+        sa.func.unnest(*arrays)
+        .table_valued(*(sa.column(column.name, column.type) for column in columns))
+        .render_derived()
+    ).cte("given")
+    claimed = (
+        postgresql.insert(request)
+        .from_select(
+            list(request.columns), sa.select(*(given.c[column.name] for column in request.columns))
+        )
+        .on_conflict_do_nothing()
+        .returning(request.c.decision_id)
+        .cte("claimed")
+    )
+    ours = sa.select(given).where(given.c.decision_id.in_(sa.select(claimed.c.decision_id)))
+    storing = sa.insert(decision).from_select(columns, ours).returning(decision.c.decision_id)
+    made = storing.compile(dialect=asyncpg.dialect())  # type: ignore[no-untyped-call]  # SQLAlchemy's own
+    return made.string
+
+
+_STORING: Final = _storing()
+"""Text with an array per column of `decision`, in their order: compiled once."""
 
 
 class DecisionStore:
@@ -176,40 +205,27 @@ class DecisionStore:
             What stands under each (caller_id, request_id): a new one, or the one that was there.
         """
         ordered = sorted(decisions, key=lambda made: made.key)
-        claimed = await self._conn.execute(
-            _CLAIM[self._conn.dialect.name],
-            # Rows beside the statement, not in it: so it is compiled once.
-            [
-                {
-                    "caller_id": made.caller_id,
-                    "request_id": made.order.request_id,
-                    "subject_id": made.order.subject_id,
-                    "decision_id": made.decision_id,
-                }
-                for made in ordered
-            ],
-        )
-        ours = set(claimed.scalars())
+        ours = await self._store(ordered) if ordered else set()
         stored = {made.key: made for made in ordered if made.decision_id in ours}
-        if stored:
-            await self._insert(list(stored.values()))
+        links = [link for made in stored.values() for link in _links(made)]
+        if links:
+            await self._conn.execute(sa.insert(decision_link), links)
         lost = [made.key for made in ordered if made.key not in stored]
         if lost:
             stored |= await self.by_request(lost)
         return stored
 
-    async def _insert(self, decisions: Sequence[Decision]) -> None:
-        rows = [_row(made) for made in decisions]
-        links = [link for made in decisions for link in _links(made)]
-        if links:
-            await self._conn.execute(sa.insert(decision_link), links)
-        if self._conn.dialect.name == "sqlite":
-            await self._conn.execute(sa.insert(decision), rows)
-            return
-        driver = await raw_asyncpg(self._conn)
-        await driver.copy_records_to_table(
-            decision.name, columns=list(rows[0]), records=[tuple(row.values()) for row in rows]
-        )
+    async def _store(self, ordered: Sequence[Decision]) -> set[str]:
+        """Store the decisions whose request is free and return their ids."""
+        rows = [_row(made) for made in ordered]
+        if self._conn.dialect.name == "postgresql":
+            values = tuple([row[column.name] for row in rows] for column in decision.columns)
+            return set((await self._conn.exec_driver_sql(_STORING, values)).scalars())
+        claims = [{column.name: row[column.name] for column in request.columns} for row in rows]
+        ours = set((await self._conn.execute(_CLAIM, claims)).scalars())
+        if free := [row for row in rows if row["decision_id"] in ours]:
+            await self._conn.execute(sa.insert(decision), free)
+        return ours
 
     async def get(self, decision_id: str) -> Decision | None:
         """Return one."""
