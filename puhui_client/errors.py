@@ -156,6 +156,26 @@ _BARE: dict[str, tuple[str, str]] = {
     "RESOURCE_EXHAUSTED": ("OVERLOADED", "too much at once: send less, or try again later"),
 }
 
+# Why no connection came about, by what gRPC says of it.
+_UNCONNECTED = "last error: "
+_WHY_UNCONNECTED: tuple[tuple[str, str], ...] = (
+    (
+        "WRONG_VERSION_NUMBER",
+        "there is no TLS at this address: name the port that has it; only a sandbox's plain port "
+        "on this machine is called without a CA",
+    ),
+    (
+        "CERTIFICATE_VERIFY_FAILED",
+        "the certificate at this address is of another host or authority: check the address "
+        "and the CA",
+    ),
+    (
+        "Socket closed",
+        "this address closes the connection: if its port has TLS, give the CA and, for "
+        "institutions, a certificate that it accepts",
+    ),
+)
+
 
 def error_of(status: status_pb2.Status) -> PuhuiError:
     """Return the error that a `google.rpc.Status` tells about."""
@@ -202,6 +222,9 @@ def error_of_call(error: grpc.aio.AioRpcError) -> PuhuiError:
             pass  # not the platform's: a proxy's; what gRPC says is left
     code = error.code().name
     reason, message = _BARE.get(code, ("INTERNAL", "an answer that this client does not know"))
+    said = error.details() or ""
+    if code == "UNAVAILABLE" and _UNCONNECTED in said:
+        message = next((why for sign, why in _WHY_UNCONNECTED if sign in said), message)
     return _class_of(code, reason)(code, reason, message)
 
 

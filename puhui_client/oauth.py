@@ -151,7 +151,15 @@ class ClientKey:
                     f"{self._issuer} says that it is {told.get('issuer')!r}: name it so",
                 )
             aliases = told.get("mtls_endpoint_aliases", {})
-            self._endpoint = aliases.get("token_endpoint") or told["token_endpoint"]
+            endpoint = str(aliases.get("token_endpoint") or told["token_endpoint"])
+            if urlsplit(endpoint).scheme != "https":
+                raise UnauthenticatedError(
+                    "UNAUTHENTICATED",
+                    "TOKEN_INVALID",
+                    f"{self._issuer} names the token endpoint {endpoint!r}, which is no https URL: "
+                    "no token is asked for there; tell the gateway's operator",
+                )
+            self._endpoint = endpoint
         return self._endpoint
 
     def _request(self) -> dict[str, str]:

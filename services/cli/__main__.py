@@ -3,6 +3,7 @@
 The base install is the client and brings this script without what it needs; that is told in a line.
 """
 
+import os
 import sys
 
 _EXTRAS = {"typer": "cli", "rich": "cli"}
@@ -11,6 +12,8 @@ _OURS = frozenset({"services", "puhui", "puhui_client", "buf"})
 
 def main() -> None:
     """Run the command line."""
+    # What goes wrong is told once and in words; gRPC reads this when it is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         from services.cli.main import main as run
 

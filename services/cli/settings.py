@@ -25,6 +25,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from services.kit.config import is_loopback
 
@@ -217,11 +218,29 @@ def _gateway(options: Options, environ: Mapping[str, str], profile: _Profile) ->
         return _endpoint(options.data_dir)
     named = _named_gateway(options, environ, profile)
     if named:
-        return named
+        return _address(named)
     if (DEFAULT_DATA_DIR / "endpoints.json").is_file():
         return _endpoint(DEFAULT_DATA_DIR)
     raise SettingsError(
         "no gateway: set PUHUI_GATEWAY=host:port, give --gateway, or run `puhui serve all` here"
+    )
+
+
+def _address(named: str) -> str:
+    parts = urlsplit(named if "://" in named else f"//{named}")
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    rest = parts.path.strip("/") or parts.query or parts.fragment or parts.username
+    if "://" not in named and parts.hostname and port and not parts.path and not rest:
+        return named
+    host = parts.hostname or "HOST"
+    meant = f"[{host}]" if ":" in host else host
+    raise SettingsError(
+        f"the gateway {named!r} must be HOST:PORT of its gRPC listener, without a scheme or path: "
+        f'name it as "{meant}:7444", with the port that the operator tells; '
+        "an https address is for `issuer`"
     )
 
 

@@ -687,6 +687,7 @@ def build(config: DatashareConfig, clock: Clock, ids: Ids) -> Service:
                 private=config.notices.private_receivers,
             ),
             SettleContacts(transactions, clock),
+            read_key("datashare.subject_token_key", config.subject_token_key),
         ),
     )
     server.add(

@@ -106,7 +106,10 @@ class ClientAssertions:
             raise RefusedTokenError("has expired")
         jti = claims.text(token.claims, "jti")
         if peer.thumbprint not in client.certificates:
-            raise RefusedTokenError("came with a certificate that is not registered for the client")
+            raise RefusedTokenError(
+                "came with a certificate that is not registered for the client: register it by "
+                "`puhui credential add-certificate`"
+            )
         # One that is a little ahead of our clock lives that much longer.
         if not await self._replays.first(f"{named} {jti}", until + claims.AHEAD):
             raise RefusedTokenError("was used before: make a new one, with a jti of its own")

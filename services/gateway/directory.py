@@ -193,6 +193,9 @@ class Revocations:
     async def follow(self, reachable: Callable[[bool], Awaitable[None]]) -> None:
         """Follow the feed until cancelled.
 
+        Whatever else goes wrong counts as no answer and goes through: begun again, this goes on
+        behind the last changes that were all taken in.
+
         Args:
             reachable: is told each time after asking whether there was an answer.
         """
@@ -204,11 +207,14 @@ class Revocations:
                 more = False
                 _log.warning("feed of changes not read", reason=error.reason)
                 await reachable(False)
+            except Exception:  # a fault of ours, which goes through
+                await reachable(False)
+                raise
             if not more:
                 await asyncio.sleep(self._every)
 
     async def _step(self) -> bool:
-        changes, self._cursor, more = await self._directory.changes(self._cursor)
+        changes, cursor, more = await self._directory.changes(self._cursor)
         for change in changes:
             match change.kind:
                 case changes_pb2.CHANGE_KIND_KEY_REVOKED:
@@ -222,6 +228,8 @@ class Revocations:
                 ):
                     for memory in self._memories:
                         memory.forget_participant(change.participant_id)
+        # Only now: what was not taken in must be told again.
+        self._cursor = cursor
         return more
 
 

@@ -49,6 +49,7 @@ from services.kit.identity import Caller, IdentitySigner, read_private_key, read
 from services.kit.ids import Ids, RandomIds
 from services.kit.relay import Relayer
 from services.kit.server import Listener, Server, ServerConfig
+from services.kit.service import for_ever
 from services.kit.telemetry import Telemetry, TelemetryConfig
 from services.kit.tenant import PRODUCTION, SANDBOX, check_tenant
 from services.kit.tls import TlsConfig, open_certificates
@@ -310,9 +311,12 @@ class Gateway:
         if self._plain_http:
             await self._plain_http.start()
         self._following = [
-            asyncio.create_task(self._revocations.follow(self._set_ready)),
-            asyncio.create_task(self._policies.follow(self._policy_every)),
-            asyncio.create_task(self._meter.run()),
+            asyncio.create_task(for_ever(work))
+            for work in (
+                lambda: self._revocations.follow(self._set_ready),
+                lambda: self._policies.follow(self._policy_every),
+                self._meter.run,
+            )
         ]
 
     async def stop(self) -> None:

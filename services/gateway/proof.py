@@ -141,5 +141,5 @@ def _check_registered(certificate: str, registered: frozenset[str]) -> None:
         raise UnauthenticatedError(
             "CERTIFICATE_MISMATCH",
             "the certificate is not registered for this participant, or was revoked: "
-            "register the one in use",
+            "register the one in use by `puhui credential add-certificate`",
         )

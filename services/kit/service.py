@@ -18,6 +18,9 @@ from services.kit.server import Server, until_signal
 
 _log = structlog.get_logger()
 
+_PAUSE = 1.0
+"""Seconds until background work that failed is begun again."""
+
 
 class Runnable(Protocol):
     """Anything that starts and stops."""
@@ -85,7 +88,7 @@ class Service:
             raise
         await self._health.start()
         await self._server.start()
-        self._tasks = [asyncio.create_task(_for_ever(work)) for work in self._background]
+        self._tasks = [asyncio.create_task(for_ever(work)) for work in self._background]
         self._health.ready = True
 
     async def stop(self) -> None:
@@ -120,6 +123,16 @@ def again_and_again(
     return run
 
 
+async def for_ever(work: Callable[[], Awaitable[None]]) -> None:
+    """Run background work until cancelled; one that fails is logged and begun again."""
+    while True:
+        try:
+            await work()
+        except Exception:  # noqa: BLE001 - it must go on, whatever it was
+            _log.exception("background work failed, begun again")
+        await asyncio.sleep(_PAUSE)
+
+
 async def run_until_signal(parts: Sequence[Runnable], started: Callable[[], None]) -> None:
     """Start the parts in order, wait for SIGTERM or SIGINT, stop them in reverse.
 
@@ -149,13 +162,3 @@ def _collect_less() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
-
-
-async def _for_ever(work: Callable[[], Awaitable[None]]) -> None:
-    """Run background work; one that fails is begun again."""
-    while True:
-        try:
-            await work()
-        except Exception:  # noqa: BLE001 - it must go on, whatever it was
-            _log.exception("background work failed, begun again")
-        await asyncio.sleep(1)

@@ -28,6 +28,7 @@ class TokenEndpoint:
         lasts: `expires_in`, seconds.
         refuses: the `error` that it answers with.
         down: it answers 503.
+        elsewhere: the URL that its metadata name instead of its own.
     """
 
     public: Any
@@ -36,11 +37,12 @@ class TokenEndpoint:
     lasts: int = 300
     refuses: str = ""
     down: bool = False
+    elsewhere: str = ""
     assertions: list[dict[str, Any]] = field(default_factory=list)
 
     async def metadata(self, _request: Request) -> Response:
         """RFC 8414."""
-        endpoint = {"token_endpoint": f"{self.issuer}/token"}
+        endpoint = {"token_endpoint": self.elsewhere or f"{self.issuer}/token"}
         return JSONResponse(
             {"issuer": self.named or self.issuer, "mtls_endpoint_aliases": endpoint}
         )

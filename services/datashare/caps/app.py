@@ -126,9 +126,12 @@ class Capped:
     async def _room(self, room: Room, wanted: int, count: Callable[[Work], Awaitable[int]]) -> bool:
         now = self._clock.now()
         if room.stale(wanted, now):
+            known = room.counted_at
             async with self._snapshots.read() as work:
                 found = await count(work)
-            room.count(found, now)
+            # Another call may have counted meanwhile and let in what this count has not seen.
+            if room.counted_at == known:
+                room.count(found, now)
         return room.take(wanted)
 
 

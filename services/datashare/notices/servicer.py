@@ -7,7 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from puhui.datashare.v1 import notices_pb2 as pb
 from puhui.datashare.v1 import notices_pb2_grpc
-from services.datashare.idempotency.servicer import key_of
+from services.datashare.idempotency.servicer import key_of, secret_key_of
 from services.datashare.notices.app import Page, TellNotices, Told, no_cursor
 from services.datashare.notices.contacts import Contact, Way
 from services.datashare.notices.setting import SettleContacts, SettleWebhooks, Shown
@@ -27,11 +27,17 @@ class NoticeServicer(notices_pb2_grpc.NoticeServiceServicer):
         tell: the notices.
         webhooks: where they are posted.
         contacts: where firms are told by mail and text message.
+        secret: hides addresses and numbers in what is kept of requests.
     """
 
     def __init__(
-        self, tell: TellNotices, webhooks: SettleWebhooks, contacts: SettleContacts
+        self,
+        tell: TellNotices,
+        webhooks: SettleWebhooks,
+        contacts: SettleContacts,
+        secret: bytes,
     ) -> None:
+        self._secret = secret
         self._tell = tell
         self._webhooks = webhooks
         self._contacts = contacts
@@ -104,15 +110,9 @@ class NoticeServicer(notices_pb2_grpc.NoticeServiceServicer):
         self, request: pb.SetContactRequest, context: _Context
     ) -> pb.SetContactResponse:
         caller, asked = current_caller(), request.contact
-        # Of the id alone: a number could be found by trying all that give a plain hash.
-        named = pb.SetContactRequest(request_id=request.request_id)
-        contact = await self._contacts.set(
-            caller,
-            key_of(caller, request.request_id, named),
-            asked.email,
-            asked.mobile,
-            asked.language,
-        )
+        # A number could be found by trying all that give a plain hash.
+        key = secret_key_of(caller, request.request_id, request, self._secret)
+        contact = await self._contacts.set(caller, key, asked.email, asked.mobile, asked.language)
         return pb.SetContactResponse(contact=_contact(contact))
 
     async def GetContact(

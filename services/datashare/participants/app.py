@@ -363,9 +363,16 @@ class ParticipantDirectory:
 
         Raises:
             NotFoundError: NOT_FOUND, there is no such participant.
-            FailedPreconditionError: PARTICIPANT_STATE, it has left.
+            FailedPreconditionError: PARTICIPANT_STATE, it has left; or API_KEYS_NOT_HERE, outside
+                of the sandbox.
             AlreadyExistsError: REQUEST_ID_REUSED, also for the same call sent again.
         """
+        if not self._sandbox:
+            raise FailedPreconditionError(
+                "API_KEYS_NOT_HERE",
+                "API keys are of the sandbox: register a certificate and a key for an institution, "
+                "and persons' accounts for a firm",
+            )
         now = self._clock.now()
         async with self._transactions.begin() as work:
             stored = await work.requests.claim(key, now)
@@ -380,10 +387,7 @@ class ParticipantDirectory:
             if participant is None:
                 raise _no_participant()
             if participant.standing is Standing.EXITED:
-                raise FailedPreconditionError(
-                    "PARTICIPANT_STATE",
-                    "the participant has left: register it anew as another one",
-                )
+                raise _left()
             secret, secret_sha256 = new_secret(self._random_bytes(SECRET_BYTES))
             key_id = self._ids.new("key")
             await work.participants.add_key(ApiKey(key_id, participant_id, secret_sha256, now))
@@ -427,6 +431,7 @@ class ParticipantDirectory:
         Raises:
             InvalidArgumentError: FIELD_INVALID.
             NotFoundError: NOT_FOUND, there is no such participant.
+            FailedPreconditionError: PARTICIPANT_STATE, it has left.
             AlreadyExistsError: ALREADY_EXISTS, or REQUEST_ID_REUSED.
         """
         public = public_key(jwk)
@@ -438,6 +443,8 @@ class ParticipantDirectory:
             if participant is None:
                 raise _no_participant()
             check_signer(participant)
+            if participant.standing is Standing.EXITED:
+                raise _left()
             added = SigningKey(public.key_id, participant_id, public.jwk, now)
             if not await work.participants.add_signing_key(added):
                 raise AlreadyExistsError(
@@ -724,3 +731,9 @@ def checked_uscc(uscc: str) -> str:
 
 def _no_participant() -> NotFoundError:
     return NotFoundError("NOT_FOUND", "there is no such participant: check the participant_id")
+
+
+def _left() -> FailedPreconditionError:
+    return FailedPreconditionError(
+        "PARTICIPANT_STATE", "the participant has left: register it anew as another one"
+    )

@@ -8,7 +8,8 @@ is renewed or withdrawn; that changes the products and not the standing.
 Invariants:
 
 - Each step is on record with who took it, what it rests on and a leaf in the log.
-- Who approves first does not approve second, and the applicant approves nothing of its own.
+- Who approves first does not approve second, and the applicant approves nothing of its own. Both
+  approve the same licence: one that is checked between them makes the second one the first.
 - Two persons are told apart by their ids where both are known; otherwise two accounts are, and the
   names that they go by.
 - A licence that has ended lets nobody become active or be reinstated.
@@ -249,7 +250,10 @@ def _approved(participant: Participant, history: Sequence[Event], event: Event) 
         raise PermissionDeniedError(
             "SECOND_PERSON_REQUIRED", "nobody approves for its own account: let others do it"
         )
-    earlier = [each for each in history if each.step is Step.APPROVED]
+    checked = max(
+        (at for at, each in enumerate(history) if each.step is Step.LICENCE_CHECKED), default=0
+    )
+    earlier = [each for each in history[checked:] if each.step is Step.APPROVED]
     if any(event.by.is_also(each.by) for each in earlier):
         raise PermissionDeniedError(
             "SECOND_PERSON_REQUIRED",

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.datashare.bulk import Relation, once
+from services.datashare.bulk import Relation, ask, once
 from services.datashare.gates import close_gate, through_gates
 from services.datashare.participants.domain import (
     ApiKey,
@@ -194,9 +194,8 @@ class ParticipantStore:
         Args:
             participant_ids: ascending.
         """
-        rows = await self._conn.execute(
-            _held(self._conn), _ASKED.values(self._conn, [(each,) for each in participant_ids])
-        )
+        asked = _ASKED.values(self._conn, [(each,) for each in participant_ids])
+        rows = await ask(self._conn, _held(self._conn), asked)
         return {
             participant_id: Held(Standing(standing), tuple(products.split()), licence_ends)
             for participant_id, standing, products, licence_ends in rows

@@ -316,7 +316,9 @@ def product_of(products: Mapping[str, Product], code: str, field: str) -> Produc
     """
     product = products.get(code)
     if product is None:
-        problem = "is no score product: ListScoreProducts names those there are"
+        problem = (
+            "is no score product: `puhui product list` (ListScoreProducts) names those there are"
+        )
         raise InvalidArgumentError(
             "FIELD_INVALID", f"{field} {problem}", fields=(FieldProblem(field, problem),)
         )

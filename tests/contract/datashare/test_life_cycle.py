@@ -6,6 +6,7 @@ from typing import cast
 
 import pytest
 
+from puhui_client.signing import new_key
 from services.datashare.changes.domain import ChangeKind
 from services.datashare.credentials.domain import Claim, Credential, Kind
 from services.datashare.idempotency.domain import RequestKey
@@ -17,6 +18,7 @@ from services.datashare.participants.app import (
     Work,
 )
 from services.datashare.participants.domain import (
+    ApiKey,
     Participant,
     Role,
     SigningKey,
@@ -296,11 +298,12 @@ async def test_suspension_and_reinstatement_are_on_record(admission: Admission) 
 async def test_exit_ends_everything_it_came_in_by(admission: Admission) -> None:
     participant = await admission.active()
     participant_id = participant.participant_id
-    key_id, _ = await admission.directory.issue_key(admission.key(LI), participant_id)
+    key_id = "key_1"
     certificate = Credential(
         "crd_1", participant_id, Claim(Kind.CERTIFICATE, "x", ends_at=NOW), "", NOW
     )
     async with admission.stored.begin() as work:
+        await work.participants.add_key(ApiKey(key_id, participant_id, bytes(32), NOW))
         assert await work.credentials.add(certificate)
         assert await work.participants.add_signing_key(SigningKey("k", participant_id, "{}", NOW))
     gone = await admission.step(participant, Step.EXITED)
@@ -328,7 +331,37 @@ async def test_exit_ends_everything_it_came_in_by(admission: Admission) -> None:
             )
         assert caught.value.reason == "PARTICIPANT_STATE"
     with pytest.raises(PuhuiError) as caught:
+        await admission.directory.register_signing_key(
+            admission.key(LI), participant_id, new_key().public.jwk
+        )
+    assert caught.value.reason == "PARTICIPANT_STATE"
+
+
+async def test_both_approve_the_same_licence(admission: Admission) -> None:
+    participant = await admission.licensed(await admission.applied())
+    await admission.step(participant, Step.CONFORMANT)
+    await admission.step(participant, Step.APPROVED, by=LI)
+    await admission.step(participant, Step.LICENCE_CHECKED, PAPER, products=PRODUCTS)
+    again = await admission.step(participant, Step.APPROVED, by=WANG)
+    assert again.standing is Standing.CONFORMANT
+    both = await admission.step(participant, Step.APPROVED, by=LI)
+    assert both.standing is Standing.APPROVED
+
+
+async def test_outside_of_the_sandbox_nobody_gets_an_api_key(admission: Admission) -> None:
+    participant_id = (await admission.active()).participant_id
+    with pytest.raises(PuhuiError) as caught:
         await admission.directory.issue_key(admission.key(LI), participant_id)
+    assert caught.value.reason == "API_KEYS_NOT_HERE"
+
+
+async def test_who_has_left_gets_no_api_key_in_the_sandbox_either(stored: Stored) -> None:
+    admission = Admission(stored, sandbox=True)
+    participant = await admission.applied()
+    await admission.directory.issue_key(admission.key(LI), participant.participant_id)
+    await admission.step(participant, Step.EXITED)
+    with pytest.raises(PuhuiError) as caught:
+        await admission.directory.issue_key(admission.key(LI), participant.participant_id)
     assert caught.value.reason == "PARTICIPANT_STATE"
 
 

@@ -8,14 +8,19 @@ from dataclasses import replace
 from datetime import timedelta
 from email import message_from_string, policy
 from pathlib import Path
+from typing import cast
 
+import grpc
 import httpx2
 import pytest
 import sqlalchemy as sa
 
+from puhui.datashare.v1 import notices_pb2 as pb
 from services.datashare.catalogue.loader import load
+from services.datashare.idempotency.servicer import fingerprint, key_of
 from services.datashare.main import Stores, Work
 from services.datashare.mandates.domain import Power
+from services.datashare.notices.app import TellNotices
 from services.datashare.notices.contacts import MESSAGES_AN_HOUR, Message, MessageError
 from services.datashare.notices.domain import Notice, NoticeKind
 from services.datashare.notices.endpoints import contact as contact_table
@@ -26,11 +31,13 @@ from services.datashare.notices.messengers import (
     NoticesConfig,
 )
 from services.datashare.notices.parked import CountParked
-from services.datashare.notices.setting import SettleContacts
+from services.datashare.notices.servicer import NoticeServicer
+from services.datashare.notices.setting import SettleContacts, SettleWebhooks
 from services.datashare.notices.texts import load as load_texts
 from services.kit.clock import FixedClock
 from services.kit.db import Database, Transactions
-from services.kit.errors import InvalidArgumentError, PermissionDeniedError
+from services.kit.errors import AlreadyExistsError, InvalidArgumentError, PermissionDeniedError
+from services.kit.identity import set_caller
 from services.kit.ids import RandomIds
 from tests.fakes.datashare_world import BANK, FIRM, NOW, RIVAL, caller
 from tests.fakes.mandates import delegated, representative
@@ -486,3 +493,24 @@ async def test_text_messages_go_to_a_gateway(tmp_path: Path) -> None:
 def test_what_cannot_be_meant_is_refused(fields: dict[str, str], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         _config(**fields)
+
+
+async def test_a_request_id_stands_for_one_contact_whose_number_nobody_finds(
+    office: Office,
+) -> None:
+    servicer = NoticeServicer(
+        cast("TellNotices", None), cast("SettleWebhooks", None), office.settle, b"s" * 32
+    )
+    asked = pb.SetContactRequest(request_id="r1", contact=pb.Contact(mobile=MOBILE))
+    other = pb.SetContactRequest(request_id="r1", contact=pb.Contact(mobile="+8613900000000"))
+    set_caller(caller(FIRM))
+    context = cast("grpc.aio.ServicerContext[object, object]", None)
+    first = await servicer.SetContact(asked, context)
+    assert await servicer.SetContact(asked, context) == first
+    with pytest.raises(AlreadyExistsError) as caught:
+        await servicer.SetContact(other, context)
+    assert caught.value.reason == "REQUEST_ID_REUSED"
+    async with office.transactions.begin() as work:
+        kept = await work.requests.claim(key_of(caller(FIRM), "r1", asked), NOW)
+    assert kept is not None
+    assert kept.fingerprint != fingerprint(asked)

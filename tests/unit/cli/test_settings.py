@@ -71,12 +71,12 @@ def test_certificates(tmp_path: Path) -> None:
     ("options", "environ", "message"),
     [
         (Options(), {"PUHUI_API_KEY": "k.s"}, "no gateway: set PUHUI_GATEWAY"),
-        (Options(gateway="g"), {}, "no credentials: sign in by `puhui login`, set PUHUI_API_KEY"),
-        (Options(gateway="g", key_file=Path("none.key")), {}, "cannot read the key in none.key"),
+        (Options(gateway="g:1"), {}, "no credentials: sign in by `puhui login`, set PUHUI_API_KEY"),
+        (Options(gateway="g:1", key_file=Path("none.key")), {}, "cannot read the key in none.key"),
         (Options(data_dir=Path("none")), {}, "no platform runs in none"),
         (Options(profile=Path("none.toml")), {}, "no profile none.toml"),
         (
-            Options(gateway="g", ca_file=Path("none.pem")),
+            Options(gateway="g:1", ca_file=Path("none.pem")),
             {"PUHUI_API_KEY": "k.s"},
             "cannot read none.pem",
         ),
@@ -91,7 +91,7 @@ def test_a_key_that_others_can_read_is_not_used(tmp_path: Path) -> None:
     path = secret(tmp_path / "k.key")
     path.chmod(0o644)
     with pytest.raises(SettingsError, match="chmod 600"):
-        resolve(Options(gateway="g", key_file=path), {})
+        resolve(Options(gateway="g:1", key_file=path), {})
 
 
 @pytest.mark.parametrize(
@@ -168,3 +168,20 @@ def test_what_signing_in_gave_goes_to_no_other_machine_in_the_clear(tmp_path: Pa
     with pytest.raises(SettingsError, match="--ca-file"):
         resolve(Options(gateway="gw:7445"), environ)
     assert resolve(Options(gateway="gw:7445", ca_file=secret(tmp_path / "ca.crt")), environ).login
+
+
+@pytest.mark.parametrize(
+    "named",
+    ["https://gw:7444", "gw", "gw:", "gw:x", "gw:99999", "gw:1/v1", "https://gw", "a@gw:1", "::1"],
+)
+def test_a_gateway_that_is_no_host_and_port_is_named_with_the_remedy(
+    tmp_path: Path, named: str
+) -> None:
+    environ = profile(tmp_path, f'gateway = "{named}"\n') | {"PUHUI_API_KEY": "k.s"}
+    with pytest.raises(SettingsError, match=r"must be HOST:PORT.*name it as"):
+        resolve(Options(), environ)
+
+
+@pytest.mark.parametrize("named", ["gw:1", "127.0.0.1:7443", "[::1]:7443"])
+def test_host_and_port_are_taken_as_they_are(named: str) -> None:
+    assert resolve(Options(gateway=named), {"PUHUI_API_KEY": "k.s"}).gateway == named

@@ -190,3 +190,14 @@ async def test_a_stream_whose_token_ends_goes_on_with_another(
         report = await client.push(rows, batch_size=1)
     assert report.accepted == 3
     assert len(endpoint.assertions) == 2
+
+
+@pytest.mark.parametrize("scheme", ["http", "ftp", ""])
+async def test_no_token_is_asked_for_but_over_https(
+    endpoint: TokenEndpoint, tls: Tls, scheme: str
+) -> None:
+    endpoint.elsewhere = f"{scheme}://127.0.0.1:1/token"
+    credentials = ClientKey(endpoint.issuer, "par_1", KEY, tls)
+    with pytest.raises(UnauthenticatedError, match="which is no https URL"):
+        await credentials.authorization()
+    assert not endpoint.assertions

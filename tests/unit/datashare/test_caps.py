@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ class Holdings:
     released: int = 0
     since: list[datetime] = field(default_factory=list)
     counted: int = 0
+    read_takes_turns: bool = False
 
     @property
     def counts(self) -> "Holdings":
@@ -61,6 +63,8 @@ class Holdings:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator["Holdings"]:
+        if self.read_takes_turns:
+            await asyncio.sleep(0)
         yield self
 
 
@@ -148,3 +152,11 @@ async def test_accesses_are_counted_by_the_day(
 def test_a_cap_lets_in_one_at_least(cap: str) -> None:
     with pytest.raises(ValueError, match=cap):
         SandboxCaps(**{cap: 0})
+
+
+async def test_calls_at_once_pass_no_cap(capped: Capped, held: Holdings) -> None:
+    """None of them sees what the others let in, as that is not written yet."""
+    held.read_takes_turns = True
+    ends = await asyncio.gather(*(capped.accesses(1) for _ in range(10)), return_exceptions=True)
+    assert [end for end in ends if end is None] == [None] * 3
+    assert sum(isinstance(end, ResourceExhaustedError) for end in ends) == 7
