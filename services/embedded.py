@@ -14,7 +14,6 @@ the process can read what it writes.
 """
 
 import asyncio
-import contextlib
 import fcntl
 import hashlib
 import json
@@ -42,6 +41,7 @@ from services.kit.clock import SystemClock
 from services.kit.files import write_secret
 from services.kit.identity import new_key_pair
 from services.kit.ids import RandomIds
+from services.kit.ports import free_port
 from services.kit.secrets import References
 from services.kit.service import Runnable, run_until_signal
 from services.kit.workloads import TRUST_DOMAIN, spiffe_id
@@ -62,8 +62,6 @@ _LISTEN = {
     "http_listen": f"{_HOST}:7481",
 }
 _HOSTS = (_HOST, "localhost")
-# Linux gives outgoing connections ports from 32,768.
-_BELOW_EPHEMERAL = range(20_000, 32_768)
 
 _log = structlog.get_logger()
 
@@ -275,7 +273,7 @@ class Embedded:
         """Return the address that a setting will have, known before it is listened on."""
         host, _, port = listen.rpartition(":")
         if port == "0":
-            port = str(_free_port(host.strip("[]")))
+            port = str(free_port(host.strip("[]")))
             variable = f"{configuration.PREFIX}_GATEWAY_{setting}".upper()
             self._environ = {**self._environ, variable: f"{host}:{port}"}
         return f"{_HOST if host == '0.0.0.0' else host}:{port}"  # noqa: S104 - no address to call
@@ -400,15 +398,6 @@ def _lock(path: Path) -> int:
         problem = "it is being reset: wait until that is done"
         raise configuration.ConfigError([f"--data-dir {path.parent}: {problem}"]) from None
     return handle
-
-
-def _free_port(host: str) -> int:
-    """Return a port that nobody listens on and that no connection is given meanwhile."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    while True:
-        port = _BELOW_EPHEMERAL[0] + secrets.randbelow(len(_BELOW_EPHEMERAL))
-        with contextlib.suppress(OSError), socket.create_server((host, port), family=family):
-            return port
 
 
 def check_free(config: gateway.GatewayConfig) -> None:

@@ -19,10 +19,10 @@ from typing import Any, Final, TypeVar
 import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects.postgresql import ARRAY, asyncpg
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.kit.db import driver_of, raw_asyncpg, to_microseconds
+from services.kit.db import compiled, driver_of, raw_asyncpg, to_microseconds
 
 T = TypeVar("T")
 
@@ -146,19 +146,12 @@ async def ask(
     if conn.dialect.name == "postgresql":
         driver = await driver_of(conn)
         if driver.is_in_transaction():
-            text, names, fixed = _compiled(statement)
+            text, names, fixed = compiled(statement)
             given = {**fixed, **values}
             found: Sequence[Any] = await driver.fetch(text, *[given[name] for name in names])
             return found
     rows: Sequence[Any] = (await conn.execute(statement, values)).all()
     return rows
-
-
-@cache
-def _compiled(statement: sa.Select[Any]) -> tuple[str, Sequence[str], Mapping[str, Any]]:
-    """Return a statement's text, its parameters in order, and the values that never vary."""
-    made = statement.compile(dialect=asyncpg.dialect())  # type: ignore[no-untyped-call]  # SQLAlchemy's own
-    return made.string, made.positiontup or (), made.params
 
 
 def probe(

@@ -14,15 +14,17 @@ Invariants:
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Generic, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
@@ -302,6 +304,17 @@ async def driver_of(conn: AsyncConnection) -> "asyncpg.Connection[asyncpg.Record
     driver: asyncpg.Connection[asyncpg.Record]
     driver = cast("Any", (await conn.get_raw_connection()).driver_connection)
     return driver
+
+
+@cache
+def compiled(statement: sa.ClauseElement) -> tuple[str, Sequence[str], Mapping[str, Any]]:
+    """Return what asyncpg is sent for a statement that is made once.
+
+    Returns:
+        Its text, its parameters in their order, and the values of those that never vary.
+    """
+    made: Any = statement.compile(dialect=asyncpg_dialect.dialect())  # type: ignore[no-untyped-call]  # SQLAlchemy's own
+    return made.string, made.positiontup or (), made.params
 
 
 async def raw_asyncpg(conn: AsyncConnection) -> "asyncpg.Connection[asyncpg.Record]":

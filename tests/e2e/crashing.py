@@ -56,7 +56,7 @@ def _fetching(fetch: Callable[..., Any]) -> Callable[..., Any]:
 if __name__ == "__main__":
     FileSigner.sign = _counted(FileSigner.sign)  # type: ignore[assignment,method-assign]  # no event tells of one
     # What is asked without SQLAlchemy, which itself prepares what it sends.
-    asyncpg.Connection.fetch = _fetching(asyncpg.Connection.fetch)  # type: ignore[method-assign]  # it neither
+    asyncpg.Connection.fetch = _fetching(asyncpg.Connection.fetch)  # type: ignore[method-assign]  # no event tells of these
     sa.event.listen(sa.Engine, "before_cursor_execute", _step)
     sa.event.listen(sa.Engine, "commit", _step)
     sys.exit(main())

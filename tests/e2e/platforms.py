@@ -2,33 +2,20 @@
 
 import asyncio
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from json import loads
 from pathlib import Path
 from typing import Any
 
 from puhui_client import Client
+from services.kit.ports import free_port
 from services.sandbox.embedded import ANY_PORT
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on, outside of those the kernel gives to connections.
-
-    One of those could become the end of a client that calls while its platform is down.
-    """
-    for port in random.sample(range(20_000, 32_000), 100):
-        with socket.socket() as listener, suppress(OSError):
-            listener.bind(("127.0.0.1", port))
-            return port
-    raise RuntimeError("no port is free from 20000 to 32000")
 
 
 @dataclass
@@ -44,7 +31,7 @@ class Process:
     folder: Path
     environ: Mapping[str, str] = field(default_factory=dict)
     module: str = "services"
-    gateway: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
+    gateway: str = field(default_factory=lambda: f"127.0.0.1:{free_port('127.0.0.1')}")
     child: subprocess.Popen[bytes] | None = None
 
     def start(self, **environ: str) -> None:

@@ -11,7 +11,6 @@ import importlib
 import json
 import pkgutil
 import signal
-import socket
 import time
 import urllib.parse
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -35,6 +34,7 @@ from services.kit.authority import Authority
 from services.kit.calls import roles_of
 from services.kit.clock import SystemClock
 from services.kit.identity import DATASHARE, GATEWAY, SCORING, Caller, IdentitySigner
+from services.kit.ports import free_port
 from services.kit.workloads import TRUST_DOMAIN, spiffe_id
 from services.sandbox.embedded import Embedded
 from tests.e2e.platforms import Process
@@ -259,13 +259,6 @@ async def strange(heard: Heard, http: httpx2.AsyncClient, channel: grpc.aio.Chan
             heard.end(path, f"http {response.status_code}", response.text, response.headers)
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 async def internally(heard: Heard, folder: Path, ports: Mapping[str, int]) -> None:
     """Call what only services may, as they would."""
     keys = folder / "keys"
@@ -335,7 +328,7 @@ async def observed(folder: Path) -> str:
 async def test_nothing_marked_is_told(collector: tuple[Collector, str], tmp_path: Path) -> None:
     kept, endpoint = collector
     a_model(tmp_path / "models" / MODEL)
-    ports = {service: free_port() for service in ("datashare", "scoring")}
+    ports = {service: free_port("127.0.0.1") for service in ("datashare", "scoring")}
     environ = {
         f"PUHUI_{service}_TELEMETRY_{key}": value
         for service in SERVICES

@@ -9,10 +9,10 @@ from typing import Any, Final
 import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.dialects.postgresql import ARRAY, asyncpg
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.kit.db import UtcTime
+from services.kit.db import UtcTime, compiled
 from services.scoring.decisions.domain import (
     Decision,
     DisputeMark,
@@ -137,8 +137,8 @@ _BY_REQUEST: Final = {name: _by_request(name) for name in ("sqlite", "postgresql
 _CLAIM: Final = sqlite.insert(request).on_conflict_do_nothing().returning(request.c.decision_id)
 
 
-def _storing() -> str:
-    """Claim requests and store the decisions of those it got.
+def _storing() -> sa.Insert:
+    """Return what claims requests and stores the decisions of those it got.
 
     One statement for both, as each waits for PostgreSQL's answer; of arrays, so that it is prepared
     once.
@@ -160,13 +160,10 @@ def _storing() -> str:
         .cte("claimed")
     )
     ours = sa.select(given).where(given.c.decision_id.in_(sa.select(claimed.c.decision_id)))
-    storing = sa.insert(decision).from_select(columns, ours).returning(decision.c.decision_id)
-    made = storing.compile(dialect=asyncpg.dialect())  # type: ignore[no-untyped-call]  # SQLAlchemy's own
-    return made.string
+    return sa.insert(decision).from_select(columns, ours).returning(decision.c.decision_id)
 
 
 _STORING: Final = _storing()
-"""Text with an array per column of `decision`, in their order: compiled once."""
 
 
 class DecisionStore:
@@ -219,8 +216,9 @@ class DecisionStore:
         """Store the decisions whose request is free and return their ids."""
         rows = [_row(made) for made in ordered]
         if self._conn.dialect.name == "postgresql":
-            values = tuple([row[column.name] for row in rows] for column in decision.columns)
-            return set((await self._conn.exec_driver_sql(_STORING, values)).scalars())
+            text, names, _ = compiled(_STORING)
+            values = tuple([row[name] for row in rows] for name in names)
+            return set((await self._conn.exec_driver_sql(text, values)).scalars())
         claims = [{column.name: row[column.name] for column in request.columns} for row in rows]
         ours = set((await self._conn.execute(_CLAIM, claims)).scalars())
         if free := [row for row in rows if row["decision_id"] in ours]:

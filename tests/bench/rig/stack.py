@@ -8,7 +8,6 @@ measurement.
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.embedded import Folder
+from services.kit.ports import free_port
 from tests.bench.rig.processes import running
 
 START_SECONDS = 60.0
@@ -120,9 +120,9 @@ def stack(
     database = database or home.database
     key_id, key_sha256 = home.operator_key()
     names = ("datashare", "scoring", "gateway")
-    address = {name: f"{_HOST}:{_free_port()}" for name in names}
-    health = {name: f"{_HOST}:{_free_port()}" for name in names}
-    plain, https = (f"{_HOST}:{_free_port()}" for _ in range(2))
+    address = {name: f"{_HOST}:{free_port(_HOST)}" for name in names}
+    health = {name: f"{_HOST}:{free_port(_HOST)}" for name in names}
+    plain, https = (f"{_HOST}:{free_port(_HOST)}" for _ in range(2))
     settings: dict[str, dict[str, object]] = {
         "datashare": {
             "identity_gateway_public_key": home.key("gateway.pub"),
@@ -240,13 +240,6 @@ def _ready(health: str) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind((_HOST, 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def tail(log: Path) -> str:
