@@ -137,13 +137,23 @@ class Certificates:
                 for none.
         """
 
-        def now() -> grpc.ServerCertificateConfiguration:
-            found = self.current()
-            return grpc.ssl_server_certificate_configuration(
-                [(found.key, found.certificate)], found.ca
-            )
+        def given(material: Material) -> grpc.ServerCertificateConfiguration:
+            pair = (material.key, material.certificate)
+            return grpc.ssl_server_certificate_configuration([pair], material.ca)
 
-        return grpc.dynamic_ssl_server_credentials(now(), now, clients)
+        served = self.current()
+        initial = given(served)
+
+        def renewed() -> grpc.ServerCertificateConfiguration | None:
+            """Return what is new; gRPC frees what it had, even below a handshake that begins."""
+            nonlocal served
+            found = self.current()
+            if found is served:
+                return None
+            served = found
+            return given(found)
+
+        return grpc.dynamic_ssl_server_credentials(initial, renewed, clients)
 
     def http_server(self) -> ssl.SSLContext:
         """Return the context of an HTTP listener; a client may have a certificate.

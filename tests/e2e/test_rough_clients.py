@@ -123,8 +123,9 @@ def nonsense(rng: random.Random) -> bytes:
 async def talk(world: Secured, seed: int, rounds: int) -> None:
     """Say nonsense at every entrance, breaking off in one way or another."""
     rng = random.Random(seed)
+    ways = entrances(world)
     for _ in range(rounds):
-        for port, context in entrances(world):
+        for port, context in ways:
             line = await connected(port, rng.choice((None, context)))
             await line.say(nonsense(rng))
             if rng.random() < 0.5:
@@ -135,7 +136,9 @@ async def talk(world: Secured, seed: int, rounds: int) -> None:
 
 async def flood(world: Secured, rounds: int) -> None:
     before = megabytes(os.getpid(), "VmRSS")
-    await asyncio.gather(*(talk(world, seed, rounds) for seed in range(4)))
+    async with asyncio.TaskGroup() as talks:
+        for seed in range(4):
+            talks.create_task(talk(world, seed, rounds))
     await served(world)
     assert megabytes(os.getpid(), "VmRSS") - before < GROWTH_MB
 
