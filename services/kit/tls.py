@@ -153,7 +153,8 @@ class Certificates:
             served = found
             return given(found)
 
-        return grpc.dynamic_ssl_server_credentials(initial, renewed, clients)
+        # gRPC takes None for "unchanged"; its stubs do not say so.
+        return grpc.dynamic_ssl_server_credentials(initial, renewed, clients)  # type: ignore[arg-type]
 
     def http_server(self) -> ssl.SSLContext:
         """Return the context of an HTTP listener; a client may have a certificate.
